@@ -1,0 +1,106 @@
+# What a developer types. `make help` lists it. Everything is installed inside this folder, nothing outside.
+
+PYTHON ?= python3
+VENV   := .venv
+PY     := $(VENV)/bin/python
+UV     := $(VENV)/bin/uv
+# The SAM command line has an environment of its own: its pins and those of the tests do not agree.
+SAM    := .venv-sam/bin/sam
+# What the Lambda service puts beside a function (runtime client, boto3), and nothing else.
+RUNTIME := .venv-runtime/.installed
+
+PY313   := .venv313/bin/python
+
+# Folders that `import provisioner` and `import stack`, `demo`, `bench` start from.
+export PYTHONPATH := $(CURDIR)/lambda:$(CURDIR)/tests
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+PYTEST_ARGS ?=
+# infra.mk may add what has to stand before the tests run.
+TEST_NEEDS :=
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+
+-include infra/infra.mk
+
+.PHONY: help install test test-3.13 check format demo bench clean
+
+help: ## this list
+	@grep -hE '^[a-zA-Z0-9_.-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([^:]+):.*## /  make \1\t/' | expand -t 28
+
+install: $(VENV)/.installed .postgresql/.installed ## everything that the demo needs
+
+demo: install ## the whole story on the embedded stack; TFVARS=path/to/file for your own
+	@TFVARS="$(TFVARS)" $(PY) -m demo
+
+bench: install ## measure against a real server, direct and with 1 ms per round trip
+	@$(PY) -m bench $(BENCH_ARGS)
+
+test: test-here test-3.13 ## unit, integration and end-to-end tests; on Python 3.13 too where it stands on the machine
+
+.PHONY: test-here
+test-here: install $(SAM) $(RUNTIME) $(TEST_NEEDS)
+	$(PY) -m pytest $(PYTEST_ARGS)
+
+# Not twice where the chosen Python is 3.13 already.
+test-3.13: $(VENV)/.installed ## the same on Python 3.13 alone
+	@python313="$$($(PY) tests/stack/find_python.py 3.13)"; \
+	if [ -z "$$python313" ]; then echo "No Python 3.13 on this machine: its run is skipped."; \
+	elif $(PY) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 13))'; then :; \
+	else $(MAKE) --no-print-directory run-3.13 PYTHON313="$$python313"; fi
+
+.PHONY: run-3.13
+run-3.13: .venv313/.installed .postgresql/.installed $(SAM) .venv-runtime313/.installed $(TEST_NEEDS)
+	$(PY313) -m pytest $(PYTEST_ARGS)
+
+check: $(VENV)/.installed ## what the linters and the type checker hold
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(PY) -m mypy
+	$(VENV)/bin/lint-imports
+
+format: $(VENV)/.installed ## let ruff put the code in shape
+	$(VENV)/bin/ruff check --fix .
+	$(VENV)/bin/ruff format .
+
+clean: ## remove everything that was installed or built
+	rm -rf .venv .venv313 .venv-sam .venv-runtime .venv-runtime313 .postgresql .aws-sam
+	rm -rf .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# --- what is installed ------------------------------------------------------------------------------------------------
+
+# $(call environment,python,folder,groups): a virtual environment with the pinned groups of pyproject.toml.
+define environment
+	@"$(1)" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "Python 3.11 or later is needed: make PYTHON=/path/to/python3"; exit 1; }
+	@echo "Installing into $(2): $(3) ..."
+	@"$(1)" -m venv --clear $(2)
+	@$(2)/bin/python tests/stack/requirements.py $(3) > $(2)/requirements.txt
+	@$(2)/bin/python -m pip install --quiet --quiet --prefer-binary -r $(2)/requirements.txt
+endef
+
+$(VENV)/.installed: pyproject.toml
+	$(call environment,$(PYTHON),$(VENV),run test)
+	@touch $@
+
+.venv313/.installed: pyproject.toml
+	$(call environment,$(PYTHON313),.venv313,run test)
+	@touch $@
+
+$(SAM): pyproject.toml
+	$(call environment,$(PYTHON),.venv-sam,sam)
+	@touch $@
+
+$(RUNTIME): pyproject.toml
+	$(call environment,$(PYTHON),.venv-runtime,runtime)
+	@touch $@
+
+.venv-runtime313/.installed: pyproject.toml
+	$(call environment,$(PYTHON313),.venv-runtime313,runtime)
+	@touch $@
+
+# Retried by the next make while a version is missing; the tests name it as skipped until then.
+.postgresql/.installed: $(VENV)/.installed tests/stack/binaries.py
+	@$(PY) -m stack.binaries

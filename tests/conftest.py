@@ -1,0 +1,69 @@
+"""What every test may ask for: real PostgreSQL servers of each version, started when first needed."""
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+
+import pytest
+
+from stack import binaries
+from stack.postgres import Login, Server
+
+Servers = Callable[[int], Server]
+
+
+def pytest_report_header() -> str:
+    """Say which PostgreSQL versions this run stands on, and which are missing."""
+    return "postgresql: " + ", ".join(binaries.describe(version) for version in binaries.VERSIONS)
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """A test that asks for `postgres_version` runs once on each; a version that cannot be had is named as skipped."""
+    if "postgres_version" in metafunc.fixturenames:
+        metafunc.parametrize(
+            "postgres_version", [_parameter(version) for version in binaries.VERSIONS], scope="session"
+        )
+
+
+def _parameter(version: int) -> object:
+    # With none at all the run has to fail, not to pass by skipping.
+    missing = version not in binaries.available() and bool(binaries.available())
+    reason = f"PostgreSQL {version} is neither on this machine nor to be had from npm"
+    return pytest.param(version, id=f"pg{version}", marks=pytest.mark.skipif(missing, reason=reason))
+
+
+@pytest.fixture(scope="session")
+def postgres_servers() -> Iterator[Servers]:
+    """One shared server for each version; whoever uses one directly resets it first."""
+    started: dict[int, Server] = {}
+    with ExitStack() as stack:
+
+        def serve(version: int) -> Server:
+            if version not in started:
+                started[version] = stack.enter_context(Server(version))
+            return started[version]
+
+        yield serve
+
+
+@pytest.fixture
+def pg_server(postgres_version: int, postgres_servers: Servers) -> Server:
+    """A server as new, once for each PostgreSQL version."""
+    server = postgres_servers(postgres_version)
+    server.reset()
+    return server
+
+
+@pytest.fixture
+def latest_server(postgres_servers: Servers) -> Server:
+    """A server as new, of the newest version that can be had."""
+    server = postgres_servers(max(binaries.available()))
+    server.reset()
+    return server
+
+
+@pytest.fixture(params=["master", "delegated"])
+def admin(request: pytest.FixtureRequest) -> Login:
+    """Either administrator of the test's server: the RDS master, or the role that `infra/admin-role.sql` makes."""
+    name = "latest_server" if "latest_server" in request.fixturenames else "pg_server"
+    server: Server = request.getfixturevalue(name)
+    return server.master if request.param == "master" else server.create_delegated_admin()

@@ -1,0 +1,423 @@
+"""Runs real PostgreSQL servers that look like RDS: TLS and SCRAM only, a master that is not a superuser.
+
+`Server(version)` is a context manager; a server of its own costs about a third of a second, `reset()` a tenth.
+"""
+
+import atexit
+import base64
+import contextlib
+import functools
+import os
+import pwd
+import re
+import secrets
+import shutil
+import signal
+import socket
+import ssl
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple, Self
+
+import pg8000.native
+from scramp import ScramMechanism
+
+from stack import binaries, processes
+from stack.certificates import Certificate, session_certificate
+
+SUPERUSER = "rdsadmin"
+MASTER = "platform_admin"
+DELEGATED_ADMIN = "rds_provisioner"
+DELEGATED_ADMIN_FILE = binaries.ROOT / "infra" / "admin-role.sql"
+
+Rows = list[list[Any]]
+
+
+class Login(NamedTuple):
+    """A role's name and password."""
+
+    username: str
+    password: str
+
+
+class Statement(NamedTuple):
+    """A statement as the server's log has it."""
+
+    username: str
+    database: str
+    statement: str
+
+
+class Server:
+    """A PostgreSQL server on loopback, started on entering and removed on leaving.
+
+    Args:
+        version: the major version, one of `binaries.available()`.
+        parameters: settings of postgresql.conf on top of the usual ones.
+        certificate: what the server shows; by default one for `localhost` that `ca_file` vouches for.
+        tls: whether the server speaks TLS at all.
+    """
+
+    host = "localhost"
+
+    def __init__(
+        self,
+        version: int,
+        *,
+        parameters: Mapping[str, str] | None = None,
+        certificate: Certificate | None = None,
+        tls: bool = True,
+    ) -> None:
+        self.version = version
+        self.certificate = certificate or session_certificate()
+        self.tls = tls
+        self.master = Login(MASTER, secrets.token_urlsafe(18))
+        self.port = 0
+        self._parameters = dict(parameters or {})
+        self._folder = Path()
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def ca_file(self) -> Path:
+        """The bundle that a client has to trust for this server."""
+        return self.certificate.ca_file
+
+    def __enter__(self) -> Self:
+        """Start from a copy of the version's template, with the RDS-like roles in place."""
+        self._create(_template(self.version))
+        self.start()
+        self._create_roles()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Stop at once and leave nothing behind."""
+        if self._process:
+            self.stop("immediate")
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    def connect(self, username: str, password: str, database: str = "postgres") -> pg8000.native.Connection:
+        """A connection over TLS with the server verified, or in clear where the server has no TLS."""
+        # False is "in clear"; None would be "TLS if offered, and believe anybody".
+        context = ssl.create_default_context(cafile=str(self.ca_file)) if self.tls else False
+        return pg8000.native.Connection(
+            username, password=password, host=self.host, port=self.port, database=database, ssl_context=context
+        )
+
+    def superuser(self, database: str = "postgres") -> pg8000.native.Connection:
+        """A connection as the superuser that RDS gives to nobody, over the unix socket; not in `log_statements`."""
+        connection = pg8000.native.Connection(
+            SUPERUSER, unix_sock=str(self._folder / f".s.PGSQL.{self.port}"), database=database
+        )
+        connection.run("SET log_statement = none")
+        return connection
+
+    def run_as_superuser(self, sql: str, database: str = "postgres") -> Rows:
+        """Run SQL as the superuser and give back the rows of its last statement."""
+        with contextlib.closing(self.superuser(database)) as connection:
+            return connection.run(sql) or []
+
+    def admin_secret(self, login: Login) -> dict[str, Any]:
+        """The secret of an administrator as Secrets Manager holds it for this server."""
+        return {
+            "username": login.username,
+            "password": login.password,
+            "host": self.host,
+            "port": self.port,
+            "dbname": "postgres",
+            "engine": "postgres",
+        }
+
+    def create_delegated_admin(self) -> Login:
+        """Let the master run `infra/admin-role.sql`, then give the new role a password."""
+        login = Login(DELEGATED_ADMIN, secrets.token_urlsafe(18))
+        with contextlib.closing(self.connect(*self.master)) as master:
+            master.run(DELEGATED_ADMIN_FILE.read_text())
+            master.run(f"ALTER ROLE \"{login.username}\" PASSWORD '{make_verifier(login.password)}'")
+        return login
+
+    def create_standby(self) -> "Server":
+        """A second server that follows a copy of this one's data, read-only; this one is restarted on the way.
+
+        The standby is returned not yet started: enter it.
+        """
+        return _Standby(self)
+
+    def reset(self) -> None:
+        """As new: only the template databases and a fresh `postgres`, only the RDS-like roles."""
+        with contextlib.closing(self.superuser("template1")) as connection:
+            connection.run("ALTER SYSTEM RESET ALL")
+            connection.run("SELECT pg_reload_conf()")
+            for (name,) in connection.run("SELECT datname FROM pg_database WHERE NOT datname LIKE 'template_'"):
+                connection.run(f"ALTER DATABASE {_quote(name)} IS_TEMPLATE false")
+                connection.run(f"DROP DATABASE {_quote(name)} WITH (FORCE)")
+            # Sessions in template1 or in none.
+            connection.run(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+                " WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()"
+            )
+            # 16384 is the first object id that initdb does not hand out.
+            roles = [_quote(name) for (name,) in connection.run("SELECT rolname FROM pg_roles WHERE oid >= 16384")]
+            if roles:
+                connection.run(f"DROP OWNED BY {', '.join(roles)} CASCADE")
+                connection.run(f"DROP ROLE {', '.join(roles)}")
+            connection.run("ALTER ROLE ALL RESET ALL")
+            connection.run("CREATE DATABASE postgres TEMPLATE template0")
+        self._create_roles()
+
+    def start(self) -> None:
+        """Start the server; the first time on a port that the system gives, later on the same."""
+        wanted = self.port
+        for _ in range(5):
+            self.port = wanted or _free_port()
+            mark = self.mark()
+            self._process = self._spawn()
+            if self._wait_until_ready():
+                return
+            self._process = None
+            # Another process took the port between our asking and PostgreSQL's binding.
+            if "could not bind" not in self.log_text(since=mark):
+                break
+            time.sleep(0.1)
+        raise RuntimeError(f"PostgreSQL {self.version} did not start:\n{self.log_text()[-4000:]}")
+
+    def stop(self, mode: str = "fast") -> None:
+        """Stop as `pg_ctl stop` does: `smart`, `fast`, or `immediate` (which is a crash)."""
+        numbers = {"smart": signal.SIGTERM, "fast": signal.SIGINT, "immediate": signal.SIGQUIT}
+        if self._process:
+            processes.end(self._process, numbers[mode])
+            self._process = None
+
+    def restart(self) -> None:
+        """Stop and start on the same port: open connections are lost."""
+        self.stop()
+        self.start()
+
+    def mark(self) -> int:
+        """The present end of the log, to ask later for what came since."""
+        return self._log.stat().st_size if self._log.exists() else 0
+
+    def log_text(self, since: int = 0) -> str:
+        """The server's log, whole or since a mark."""
+        with self._log.open("rb") as log:
+            log.seek(since)
+            return log.read().decode(errors="replace")
+
+    def log_statements(self, since: int = 0, user: str | None = None) -> list[Statement]:
+        """Every statement that the server could parse, in order, also failed ones; not the superuser's."""
+        statements = [_statement(entry) for entry in _entries(self.log_text(since))]
+        return [each for each in statements if each and (user is None or each.username == user)]
+
+    @property
+    def _log(self) -> Path:
+        return self._folder / "server.log"
+
+    @property
+    def _data(self) -> Path:
+        return self._folder / "data"
+
+    def _create(self, template: Path) -> None:
+        # The shortest of names: the path of a unix socket ends at 107 bytes.
+        self._folder = Path(tempfile.mkdtemp(prefix="pg-"))
+        shutil.copytree(template, self._data, symlinks=True)
+        self._log.touch()
+        (self._data / "server.key").write_bytes(self.certificate.key)
+        (self._data / "server.crt").write_bytes(self.certificate.chain)
+        (self._data / "server.key").chmod(0o600)
+        (self._data / "pg_hba.conf").write_text(self._access_rules())
+        (self._data / "postgresql.auto.conf").write_text("")
+        (self._data / "postgresql.conf").write_text(self._configuration())
+        _give_away(self._folder)
+
+    def _access_rules(self) -> str:
+        kind = "hostssl" if self.tls else "host"
+        return (
+            f"local all {SUPERUSER} trust\n"
+            f"{kind} all all 127.0.0.1/32 scram-sha-256\n"
+            f"{kind} all all ::1/128 scram-sha-256\n"
+        )
+
+    def _configuration(self) -> str:
+        parameters = {
+            "listen_addresses": "127.0.0.1",
+            "unix_socket_directories": str(self._folder),
+            "ssl": "on" if self.tls else "off",
+            "password_encryption": "scram-sha-256",
+            # Not synchronous_commit: what a test was told is done must survive `stop("immediate")`.
+            "fsync": "off",
+            "full_page_writes": "off",
+            "shared_buffers": "16MB",
+            "max_connections": "100",
+            "max_wal_size": "256MB",
+            "autovacuum": "off",
+            "log_statement": "all",
+            "log_connections": "on",
+            "log_disconnections": "on",
+            "log_line_prefix": "%m|%p|%u|%d|%a|%e|",
+            "log_timezone": "UTC",
+            "timezone": "UTC",
+            "lc_messages": "C",
+            **self._parameters,
+        }
+        return "".join(f"{name} = '{value}'\n" for name, value in parameters.items())
+
+    def _spawn(self) -> subprocess.Popen[bytes]:
+        command: list[str | Path] = [_runnable(self.version) / "postgres", "-D", self._data, "-p", str(self.port)]
+        with self._log.open("ab") as log:
+            return processes.start(command, stdout=log, stderr=log, cwd=self._folder, **_owner_options())
+
+    def _wait_until_ready(self) -> bool:
+        deadline = time.monotonic() + 30
+        while time.monotonic() < deadline and self._process and self._process.poll() is None:
+            with contextlib.suppress(pg8000.native.InterfaceError, pg8000.native.DatabaseError, OSError):
+                self.superuser("template1").close()
+                return True
+            time.sleep(0.01)
+        if self._process:
+            processes.end(self._process, signal.SIGQUIT)
+        return False
+
+    def _create_roles(self) -> None:
+        """What RDS makes, as far as an administrator can tell the difference."""
+        with_admin = " WITH ADMIN OPTION" if self.version >= 16 else ""
+        monitoring = "pg_monitor, pg_signal_backend" + (", pg_checkpoint" if self.version >= 15 else "")
+        self.run_as_superuser(
+            "CREATE ROLE rds_superuser NOLOGIN;"
+            "CREATE ROLE rds_iam NOLOGIN;"
+            "CREATE ROLE rds_password NOLOGIN;"
+            "CREATE ROLE rds_replication NOLOGIN;"
+            f"GRANT {monitoring} TO rds_superuser WITH ADMIN OPTION;"
+            f"CREATE ROLE {MASTER} LOGIN CREATEDB CREATEROLE VALID UNTIL 'infinity'"
+            f" PASSWORD '{make_verifier(self.master.password)}';"
+            f"GRANT rds_superuser TO {MASTER}{with_admin}"
+        )
+
+
+class _Standby(Server):
+    """A copy of a primary's data in recovery; it knows the same roles and passwords."""
+
+    def __init__(self, primary: Server) -> None:
+        super().__init__(primary.version, parameters=primary._parameters, certificate=primary.certificate)
+        self.master = primary.master
+        self._primary = primary
+
+    def __enter__(self) -> Self:
+        # Only the data of a stopped server can be copied file by file.
+        self._primary.stop()
+        try:
+            self._create(self._primary._data)
+        finally:
+            self._primary.start()
+        (self._data / "postmaster.pid").unlink(missing_ok=True)
+        (self._data / "standby.signal").touch()
+        _give_away(self._folder)
+        self.start()
+        return self
+
+
+def make_verifier(password: str) -> str:
+    """The SCRAM-SHA-256 verifier that PostgreSQL would make of a password, so that no log sees the password."""
+    salt, stored_key, server_key, iterations = ScramMechanism("SCRAM-SHA-256").make_auth_info(password)
+    salt, stored_key, server_key = (_base64(part) for part in (salt, stored_key, server_key))
+    return f"SCRAM-SHA-256${iterations}:{salt}${stored_key}:{server_key}"
+
+
+def _base64(data: bytes) -> str:
+    return base64.b64encode(data).decode()
+
+
+def _quote(name: str) -> str:
+    return '"' + name.replace('"', '""') + '"'
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+# --- the log ----------------------------------------------------------------------------------------------------------
+
+_PREFIX = re.compile(r"^\d{4}-\d\d-\d\d [\d:.]+ UTC\|\d+\|(?P<user>[^|]*)\|(?P<database>[^|]*)\|[^|]*\|\w*\|")
+_SAID = re.compile(r"LOG:  (?:statement|execute [^:]*): (?P<sql>.*)", re.DOTALL)
+
+
+def _entries(text: str) -> Iterator[str]:
+    """The log's entries; PostgreSQL continues one with a tab at the start of each further line."""
+    entry: list[str] = []
+    for line in text.splitlines():
+        if line.startswith("\t"):
+            entry.append(line[1:])
+            continue
+        if entry:
+            yield "\n".join(entry)
+        entry = [line]
+    if entry:
+        yield "\n".join(entry)
+
+
+def _statement(entry: str) -> Statement | None:
+    prefix = _PREFIX.match(entry)
+    said = _SAID.match(entry, prefix.end()) if prefix else None
+    if not prefix or not said or prefix["user"] == SUPERUSER:
+        return None
+    return Statement(prefix["user"], prefix["database"], said["sql"])
+
+
+# --- who runs it, and from where --------------------------------------------------------------------------------------
+
+
+@functools.cache
+def _owner() -> pwd.struct_passwd | None:
+    """PostgreSQL refuses to run as root: somebody else then, who has an entry in passwd."""
+    if os.geteuid() != 0:
+        return None
+    for name in ("postgres", "nobody"):
+        with contextlib.suppress(KeyError):
+            return pwd.getpwnam(name)
+    raise RuntimeError("PostgreSQL does not run as root, and this machine has neither `postgres` nor `nobody`")
+
+
+def _owner_options() -> dict[str, Any]:
+    owner = _owner()
+    return {"user": owner.pw_uid, "group": owner.pw_gid, "extra_groups": []} if owner else {}
+
+
+def _give_away(folder: Path) -> None:
+    owner = _owner()
+    if owner:
+        for path in (folder, *folder.rglob("*")):
+            os.chown(path, owner.pw_uid, owner.pw_gid, follow_symlinks=False)
+    (folder / "data").chmod(0o700)
+
+
+@functools.cache
+def _runnable(version: int) -> Path:
+    """The folder of the version's binaries, copied first where the server's user cannot read it."""
+    folder = binaries.available()[version]
+    with contextlib.suppress(OSError):
+        probe: list[str | Path] = [folder / "postgres", "--version"]
+        if subprocess.run(probe, capture_output=True, check=False, cwd="/", **_owner_options()).returncode == 0:
+            return folder
+    copy = Path(tempfile.mkdtemp(prefix=f"pg{version}-"))
+    atexit.register(shutil.rmtree, copy, ignore_errors=True)
+    shutil.copytree(folder.parent, copy / "native", symlinks=True)
+    copy.chmod(0o755)
+    return copy / "native" / folder.name
+
+
+@functools.cache
+def _template(version: int) -> Path:
+    """A data directory as initdb leaves it, made once in a session."""
+    folder = Path(tempfile.mkdtemp(prefix=f"pg{version}-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    (folder / "data").mkdir()
+    _give_away(folder)
+    command: list[str | Path] = [_runnable(version) / "initdb", "-D", folder / "data", "-U", SUPERUSER]
+    command += ["--no-sync", "-E", "UTF8", "--locale=C", "--auth=trust"]
+    answer = subprocess.run(command, capture_output=True, text=True, check=False, cwd="/", **_owner_options())
+    if answer.returncode != 0:
+        raise RuntimeError(f"initdb of PostgreSQL {version} failed:\n{answer.stderr}")
+    return folder / "data"
