@@ -206,8 +206,7 @@ def main() -> int:
         shutil.rmtree(arguments.artifact, ignore_errors=True)
         print(f"error: {error}", file=sys.stderr)
         return 1
-    # sam passes on what a build writes to the error stream only.
-    print("\n".join(lines), file=sys.stderr)
+    print("\n".join(lines))
     return 0
 
 
