@@ -6,6 +6,7 @@ from contextlib import ExitStack
 import pytest
 
 from stack import binaries
+from stack.aws import Aws
 from stack.postgres import Login, Server
 
 Servers = Callable[[int], Server]
@@ -67,3 +68,17 @@ def admin(request: pytest.FixtureRequest) -> Login:
     name = "latest_server" if "latest_server" in request.fixturenames else "pg_server"
     server: Server = request.getfixturevalue(name)
     return server.master if request.param == "master" else server.create_delegated_admin()
+
+
+@pytest.fixture(scope="session")
+def aws_server() -> Iterator[Aws]:
+    """The session's one AWS; a test asks for `aws`."""
+    with Aws() as server:
+        yield server
+
+
+@pytest.fixture
+def aws(aws_server: Aws) -> Aws:
+    """An empty AWS without failures or memories."""
+    aws_server.reset()
+    return aws_server

@@ -1,0 +1,172 @@
+"""AWS on loopback: moto's server in a process of its own, which records the calls made to it and fails on demand."""
+
+import json
+import os
+import subprocess
+import sys
+import urllib.request
+from pathlib import Path
+from typing import Any, Literal, NamedTuple, Self
+
+import boto3
+from botocore.config import Config
+
+from stack import processes
+
+REGION = "us-east-1"
+ACCOUNT = "123456789012"
+# The access key says who calls: the function (and whatever else runs with `environment()`), or the test itself.
+FUNCTION = "function"
+OPERATOR = "operator"
+
+ALWAYS = 1_000_000
+
+Failure = Literal["throttling", "server_error", "access_denied", "timeout", "drop", "lost_answer"]
+
+
+class Call(NamedTuple):
+    """One API call as the server saw it, e.g. `("s3", "PutObject", "function", {"Bucket": ..., "Key": ...})`."""
+
+    service: str
+    operation: str
+    caller: str
+    parameters: dict[str, Any]
+
+
+class Aws:
+    """S3, Secrets Manager, SNS, SQS, EventBridge, Step Functions and CloudFormation; empty on entering."""
+
+    def __init__(self) -> None:
+        self.endpoint_url = ""
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def __enter__(self) -> Self:
+        """Start the server on a port that the system gives and wait until it listens."""
+        folder = Path(__file__).resolve().parents[1]
+        environment = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
+        self._process = processes.start(
+            [sys.executable, "-m", "stack.aws_server"],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            env={**environment, "PYTHONPATH": str(folder)},
+        )
+        assert self._process.stdout
+        port = processes.read_line(self._process.stdout)
+        if not port:
+            raise RuntimeError("moto's server did not start: run `python -m stack.aws_server` to see why")
+        self.endpoint_url = f"http://127.0.0.1:{port}"
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """End the server; everything in it is gone."""
+        if self._process:
+            processes.end(self._process)
+            self._process = None
+
+    def environment(self, endpoint_url: str = "") -> dict[str, str]:
+        """What a child process needs to find this AWS, and nothing that could lead it to the real one."""
+        return {
+            "AWS_ACCESS_KEY_ID": FUNCTION,
+            "AWS_SECRET_ACCESS_KEY": "not-a-secret",
+            "AWS_REGION": REGION,
+            "AWS_DEFAULT_REGION": REGION,
+            "AWS_ENDPOINT_URL": endpoint_url or self.endpoint_url,
+            "AWS_EC2_METADATA_DISABLED": "true",
+            "AWS_CONFIG_FILE": os.devnull,
+            "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
+            "NO_PROXY": "127.0.0.1,localhost",
+        }
+
+    def client(self, service: str) -> Any:
+        """A boto3 client of the test's own: its calls are recorded as the operator's and never made to fail."""
+        return boto3.client(
+            service,  # type: ignore[call-overload]
+            endpoint_url=self.endpoint_url,
+            region_name=REGION,
+            aws_access_key_id=OPERATOR,
+            aws_secret_access_key="not-a-secret",
+            config=Config(retries={"total_max_attempts": 1}, proxies={}),
+        )
+
+    def reset(self) -> None:
+        """Empty everything: resources, the record of calls, failures."""
+        self.heal()
+        self._ask("POST", "/moto-api/reset")
+        self._ask("DELETE", "/_stack/calls")
+
+    def calls(self, caller: str | None = FUNCTION) -> list[Call]:
+        """Every call since the last reset, in order; of everybody with `None`."""
+        calls = [Call(**call) for call in self._ask("GET", "/_stack/calls")]
+        return [call for call in calls if caller in (None, call.caller)]
+
+    def fail(
+        self,
+        operation: str,
+        times: int = 1,
+        kind: Failure = "server_error",
+        *,
+        after: int = 0,
+        matching: str = "",
+        caller: str | None = FUNCTION,
+    ) -> None:
+        """Make the next calls of an operation fail.
+
+        Args:
+            operation: `PutObject`, `s3:PutObject`, or `s3:*`.
+            times: how many calls fail; the SDK's own retries count. `ALWAYS` for all of them.
+            kind: `throttling`, `server_error` and `access_denied` are answers as the service words them; `timeout`
+                never answers; `drop` closes the connection unanswered; `lost_answer` does the work, then drops.
+            after: how many calls are let through first.
+            matching: only calls with this text in path, query or body count.
+            caller: whose calls; everybody's with `None`.
+        """
+        fault = {"operation": operation, "times": times, "kind": kind, "after": after}
+        self._ask("POST", "/_stack/faults", {**fault, "matching": matching, "caller": caller})
+
+    def heal(self) -> None:
+        """Forget all failures; calls that hang in a `timeout` are dropped."""
+        self._ask("DELETE", "/_stack/faults")
+
+    def create_bucket(self, name: str, *, versioned: bool = True, eventbridge: bool = False) -> None:
+        """A bucket, by default versioned; with `eventbridge` it sends its events there."""
+        s3 = self.client("s3")
+        s3.create_bucket(Bucket=name)
+        if versioned:
+            s3.put_bucket_versioning(Bucket=name, VersioningConfiguration={"Status": "Enabled"})
+        if eventbridge:
+            configuration: dict[str, Any] = {"EventBridgeConfiguration": {}}
+            s3.put_bucket_notification_configuration(Bucket=name, NotificationConfiguration=configuration)
+
+    def put_snapshot(self, bucket: str, key: str, content: str | bytes) -> str:
+        """Put a tfvars file and give back its version; `null` where the bucket has no versioning."""
+        body = content.encode() if isinstance(content, str) else content
+        return self.client("s3").put_object(Bucket=bucket, Key=key, Body=body).get("VersionId", "null")
+
+    def read_object(self, bucket: str, key: str) -> bytes:
+        """The newest version of an object."""
+        return self.client("s3").get_object(Bucket=bucket, Key=key)["Body"].read()
+
+    def list_keys(self, bucket: str, prefix: str = "") -> list[str]:
+        """The keys in a bucket, sorted."""
+        pages = self.client("s3").get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix)
+        return sorted(item["Key"] for page in pages for item in page.get("Contents", []))
+
+    def put_secret(self, name: str, value: dict[str, Any] | str | bytes) -> str:
+        """Create a secret, or a new current version of it; a dictionary becomes JSON. Gives back its ARN."""
+        client = self.client("secretsmanager")
+        if isinstance(value, bytes):
+            content: dict[str, Any] = {"SecretBinary": value}
+        else:
+            content = {"SecretString": value if isinstance(value, str) else json.dumps(value)}
+        try:
+            return client.create_secret(Name=name, **content)["ARN"]
+        except client.exceptions.ResourceExistsException:
+            return client.put_secret_value(SecretId=name, **content)["ARN"]
+
+    def _ask(self, method: str, path: str, body: Any = None) -> Any:
+        data = json.dumps(body).encode() if body is not None else b""
+        request = urllib.request.Request(self.endpoint_url + path, data=data, method=method)
+        # A proxy that the machine is configured with has no business on loopback.
+        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+        with opener.open(request, timeout=30) as answer:
+            return json.loads(answer.read() or b"null")

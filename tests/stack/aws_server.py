@@ -1,0 +1,184 @@
+"""The child process of `stack.aws`: moto's server behind a layer that records each call and fails some on demand.
+
+Prints its port and serves until it is ended. The layer answers under `/_stack/` itself.
+"""
+
+import io
+import json
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import parse_qsl
+
+from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
+from werkzeug.serving import WSGIRequestHandler, make_server
+
+from stack.aws_operations import Request, describe_operation
+
+Environ = dict[str, Any]
+StartResponse = Callable[[str, list[tuple[str, str]]], Any]
+Application = Callable[[Environ, StartResponse], Iterable[bytes]]
+
+
+@dataclass
+class Fault:
+    """So many calls of an operation that fail in one way, after so many that pass."""
+
+    operation: str
+    times: int
+    kind: str
+    after: int
+    matching: str
+    caller: str | None
+
+    def applies(self, call: dict[str, Any], text: str) -> bool:
+        """Whether this call is the one to fail; counts it."""
+        names = {call["operation"], f"{call['service']}:{call['operation']}", f"{call['service']}:*"}
+        known = self.operation in names and self.caller in (None, call["caller"]) and self.matching in text
+        if not known or self.times == 0:
+            return False
+        if self.after > 0:
+            self.after -= 1
+            return False
+        self.times -= 1
+        return True
+
+
+class Layer:
+    """A WSGI application around moto's."""
+
+    def __init__(self, moto: Application) -> None:
+        self._moto = moto
+        self._lock = threading.Lock()
+        self._calls: list[dict[str, Any]] = []
+        self._faults: list[Fault] = []
+        self._healed = threading.Event()
+
+    def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
+        """Record the call, then fail it or hand it to moto."""
+        body = _read_body(environ)
+        if environ["PATH_INFO"].startswith("/_stack/"):
+            return self._control(environ, body, start_response)
+        request = _request(environ, body)
+        if request.service == "" or environ["PATH_INFO"].startswith("/moto-api"):
+            return self._moto(environ, start_response)
+        kind = self._note(request, environ)
+        if kind is None:
+            return self._moto(environ, start_response)
+        return self._fail(kind, request, environ, start_response)
+
+    def _control(self, environ: Environ, body: bytes, start_response: StartResponse) -> Iterable[bytes]:
+        method, what = environ["REQUEST_METHOD"], environ["PATH_INFO"].removeprefix("/_stack/")
+        answer: Any = None
+        with self._lock:
+            if (method, what) == ("GET", "calls"):
+                answer = list(self._calls)
+            elif (method, what) == ("DELETE", "calls"):
+                self._calls.clear()
+            elif (method, what) == ("POST", "faults"):
+                self._faults.append(Fault(**json.loads(body)))
+            elif (method, what) == ("DELETE", "faults"):
+                self._faults.clear()
+                self._healed.set()
+                self._healed = threading.Event()
+        start_response("200 OK", [("Content-Type", "application/json")])
+        return [json.dumps(answer).encode()]
+
+    def _note(self, request: Request, environ: Environ) -> str | None:
+        operation, parameters = describe_operation(request)
+        caller = _credential(environ)[0]
+        call = {"service": request.service, "operation": operation, "caller": caller, "parameters": parameters}
+        text = f"{request.path}?{environ.get('QUERY_STRING', '')}\n{request.body.decode(errors='replace')}"
+        with self._lock:
+            self._calls.append(call)
+            return next((fault.kind for fault in self._faults if fault.applies(call, text)), None)
+
+    def _fail(self, kind: str, request: Request, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
+        if kind == "timeout":
+            self._healed.wait(600)
+        if kind == "lost_answer":
+            b"".join(self._moto(environ, lambda *_: None))
+        if kind in ("timeout", "lost_answer", "drop"):
+            environ["werkzeug.socket"].shutdown(socket.SHUT_RDWR)
+            return []
+        status, content_type, answer = _error(kind, request)
+        start_response(status, [("Content-Type", content_type), ("x-amzn-RequestId", f"fault-{time.time_ns()}")])
+        return [answer]
+
+
+def _read_body(environ: Environ) -> bytes:
+    # The dechunking is the server's; what is left is to give moto a body that can be read a second time.
+    if environ.get("wsgi.input_terminated"):
+        body = environ["wsgi.input"].read()
+    else:
+        body = environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
+    environ["wsgi.input"] = io.BytesIO(body)
+    environ["CONTENT_LENGTH"] = str(len(body))
+    environ.pop("HTTP_TRANSFER_ENCODING", None)
+    environ.pop("wsgi.input_terminated", None)
+    return body
+
+
+def _request(environ: Environ, body: bytes) -> Request:
+    headers = {name[5:].replace("_", "-").lower(): value for name, value in environ.items() if name.startswith("HTTP_")}
+    return Request(
+        service=_credential(environ)[1],
+        method=environ["REQUEST_METHOD"],
+        path=environ["PATH_INFO"],
+        query=dict(parse_qsl(environ.get("QUERY_STRING", ""), keep_blank_values=True)),
+        headers=headers,
+        body=body,
+    )
+
+
+def _credential(environ: Environ) -> tuple[str, str]:
+    """The access key and the service that the signature names."""
+    authorization = environ.get("HTTP_AUTHORIZATION", "")
+    if "Credential=" not in authorization:
+        return "", ""
+    scope = authorization.split("Credential=")[1].split(",")[0].split("/")
+    return scope[0], scope[3]
+
+
+def _error(kind: str, request: Request) -> tuple[str, str, bytes]:
+    """The status line, content type and body of an error as the request's protocol words it."""
+    is_json, is_s3 = "x-amz-target" in request.headers, request.service == "s3"
+    status, code = {
+        "throttling": ("503 Slow Down", "SlowDown") if is_s3 else ("400 Bad Request", "ThrottlingException"),
+        "server_error": ("500 Internal Server Error", "InternalError" if is_s3 else "InternalServiceError"),
+        "access_denied": ("403 Forbidden", "AccessDenied")
+        if not is_json
+        else ("400 Bad Request", "AccessDeniedException"),
+    }[kind]
+    message = "Made to fail by the test."
+    if is_json:
+        body = json.dumps({"__type": code, "message": message, "Message": message})
+        return status, "application/x-amz-json-1.1", body.encode()
+    error = f"<Code>{code}</Code><Message>{message}</Message>"
+    if is_s3:
+        return status, "application/xml", f"<Error>{error}</Error>".encode()
+    return status, "text/xml", f"<ErrorResponse><Error><Type>Sender</Type>{error}</Error></ErrorResponse>".encode()
+
+
+class _Quiet(WSGIRequestHandler):
+    # Kept alive as AWS does; each write goes out at once instead of waiting for an acknowledgement.
+    protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
+
+    def log(self, type: str, message: str, *args: Any) -> None:  # noqa: A002 - werkzeug's name
+        pass
+
+
+def main() -> None:
+    """Serve until ended."""
+    layer = Layer(DomainDispatcherApplication(create_backend_app))
+    server = make_server("127.0.0.1", 0, layer, threaded=True, request_handler=_Quiet)
+    print(server.port, flush=True)
+    server.serve_forever()
+
+
+if __name__ == "__main__":
+    main()
