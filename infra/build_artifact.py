@@ -16,7 +16,7 @@ import sys
 import time
 from pathlib import Path
 
-from fetch_certificates import PATH_VARIABLE, CertificatesUnavailable, ship_certificates
+from fetch_certificates import PATH_VARIABLE, CertificatesError, ship_certificates
 
 RUNTIME = "3.13"
 BUNDLE = "rds-ca-bundle.pem"
@@ -45,32 +45,18 @@ STAND_INS = {
 COMPILED_SUFFIXES = {".so", ".pyd", ".dylib"}
 # Imported from the finished artifact alone, to see that nothing that was left out is missed.
 MUST_IMPORT = ("aws_lambda_powertools.logging", "aws_lambda_powertools.metrics", "hcl2", "pg8000.native", "scramp")
-# python-hcl2 keeps the tables of its grammar in a file beside itself, which it cannot write where it is deployed: making
-# them anew takes more than a second at each cold start. The file is bound to its own path, so it is made for the place
-# where it will be read and written to where it is built.
-MAKE_GRAMMAR_TABLES = """
-import pathlib, sys
-sys.path.insert(0, sys.argv[1])
-import hcl2.parser, lark.parsers.grammar_analysis as analysis, lark.utils
-analysis.LR0ItemSet.__hash__ = lambda items: hash(items.kernel)  # by content: a set of them has the same order every time
-here, there = hcl2.parser.PARSER_FILE, pathlib.PurePosixPath("/var/task/hcl2") / hcl2.parser.PARSER_FILE.name
-opened = lark.utils.FS.open
-lark.utils.FS.open = staticmethod(lambda name, *rest, **named: opened(str(here) if name == str(there) else name, *rest, **named))
-hcl2.parser.PARSER_FILE = there
-hcl2.parser.parser()
-"""
 # Any moment would do, as long as it is the same one; a zip cannot say anything before 1980.
 MODIFIED = 315_619_200.0
 
 
-class BuildFailed(Exception):
+class BuildError(Exception):
     """What stands in the folder must not be shipped."""
 
 
 def build(source: Path, artifact: Path) -> list[str]:
     """Fill `artifact` from the product in `source` and return the lines that say what it is made of.
 
-    Raises BuildFailed and CertificatesUnavailable.
+    Raises BuildError and CertificatesError.
     """
     shutil.rmtree(artifact, ignore_errors=True)
     artifact.mkdir(parents=True)
@@ -122,14 +108,16 @@ def leave_out_the_unused(artifact: Path) -> None:
 
 
 def refuse_compiled_modules(artifact: Path) -> None:
-    """Raise BuildFailed when a file is machine code: it would fit one processor and one Python."""
-    compiled = sorted(str(path.relative_to(artifact)) for path in artifact.rglob("*") if path.suffix in COMPILED_SUFFIXES)
+    """Raise BuildError when a file is machine code: it would fit one processor and one Python."""
+    compiled = sorted(
+        str(path.relative_to(artifact)) for path in artifact.rglob("*") if path.suffix in COMPILED_SUFFIXES
+    )
     if compiled:
-        raise BuildFailed(f"the artifact must be pure Python, but holds {', '.join(compiled)}")
+        raise BuildError(f"the artifact must be pure Python, but holds {', '.join(compiled)}")
 
 
 def refuse_missing_imports(artifact: Path) -> None:
-    """Raise BuildFailed when a dependency does not import from the artifact alone."""
+    """Raise BuildError when a dependency does not import from the artifact alone."""
     modules = "; ".join(f"import {name}" for name in MUST_IMPORT)
     program = f"import sys; sys.path.insert(0, sys.argv[1]); {modules}"
     _run([sys.executable, "-I", "-S", "-B", "-c", program, str(artifact)], "the artifact does not import")
@@ -143,16 +131,17 @@ def compile_ahead(artifact: Path) -> str:
     """
     python = find_runtime_python()
     if python is None:
-        return f"compiled ahead: no, there is no Python {RUNTIME} on this machine; a cold start takes about twice as long"
-    isolated = [python, "-P", "-s", "-S", "-B", "-c"]  # not -I: it would ignore the fixed seed
-    _run([*isolated, MAKE_GRAMMAR_TABLES, str(artifact)], "the tables of the HCL grammar cannot be made")
+        return f"compiled ahead: no, there is no Python {RUNTIME} on this machine; a cold start takes seconds longer"
+    # Not -I: it would ignore the fixed seed.
+    program = [python, "-P", "-s", "-S", "-B", str(Path(__file__).with_name("make_grammar_tables.py"))]
+    _run([*program, str(artifact)], "the tables of the HCL grammar cannot be made")
     command = [python, "-I", "-m", "compileall", "-q", "--invalidation-mode", "unchecked-hash"]
     _run([*command, "-s", str(artifact), "-p", "/var/task", str(artifact)], "the artifact does not compile")
     return f"compiled ahead: yes, for Python {RUNTIME} by {python}"
 
 
 def find_runtime_python() -> str | None:
-    """A Python of the runtime's version: this one, one on PATH, or one of pyenv's. A shim that leads nowhere is none."""
+    """A Python of the runtime's version: this one, one on PATH, one of pyenv's. A shim that leads nowhere is none."""
     pyenv = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv")) / "versions"
     candidates = [sys.executable, f"python{RUNTIME}", *sorted(map(str, pyenv.glob(f"{RUNTIME}*/bin/python{RUNTIME}")))]
     question = "import sys; print('%d.%d' % sys.version_info[:2])"
@@ -187,22 +176,23 @@ def _size(part: Path) -> int:
 
 
 def _run(command: list[str], failure: str) -> None:
-    """Run a command with a fixed seed, which the order of a pickled set depends on. Raises BuildFailed."""
+    """Run a command with a fixed seed, which the order of a pickled set depends on. Raises BuildError."""
     environment = {**os.environ, "PYTHONHASHSEED": "0"}
     environment.pop("PYTHONPATH", None)
     answer = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
     if answer.returncode != 0:
-        raise BuildFailed(f"{failure}: {' '.join(command)}\n{answer.stdout}{answer.stderr}")
+        raise BuildError(f"{failure}: {' '.join(command)}\n{answer.stdout}{answer.stderr}")
 
 
 def main() -> int:
+    """Build, say what was built, and return the exit status."""
     parser = argparse.ArgumentParser(description="Build the Lambda artifact.")
     parser.add_argument("--source", type=Path, required=True, help="the folder of the product and its pins")
     parser.add_argument("--artifact", type=Path, required=True, help="the folder to fill; what it holds is removed")
     arguments = parser.parse_args()
     try:
         lines = build(arguments.source.resolve(), arguments.artifact.resolve())
-    except (BuildFailed, CertificatesUnavailable) as error:
+    except (BuildError, CertificatesError) as error:
         shutil.rmtree(arguments.artifact, ignore_errors=True)
         print(f"error: {error}", file=sys.stderr)
         return 1

@@ -25,7 +25,7 @@ FETCH_TIMEOUT_SECONDS = 20
 PEM_BLOCK = re.compile(r"-----BEGIN CERTIFICATE-----.*?-----END CERTIFICATE-----", re.DOTALL)
 
 
-class CertificatesUnavailable(Exception):
+class CertificatesError(Exception):
     """There is no bundle, or it holds nothing that could verify a server today."""
 
 
@@ -41,14 +41,14 @@ class Certificate:
 def ship_certificates(target: Path, given: str | None, now: float) -> list[str]:
     """Write the bundle to `target` and return the lines that say where it came from and what it holds.
 
-    Raises CertificatesUnavailable.
+    Raises CertificatesError.
     """
     text, origin = read_bundle(given)
     certificates = parse_bundle(text, origin)
     expired = [certificate for certificate in certificates if certificate.expires <= now]
     valid = [certificate for certificate in certificates if certificate.expires > now]
     if not valid:
-        raise CertificatesUnavailable(f"all {len(expired)} certificates of {origin} have expired: give a current bundle")
+        raise CertificatesError(f"all {len(expired)} certificates of {origin} have expired: give a current bundle")
     target.write_text("\n".join(certificate.pem for certificate in valid) + "\n", encoding="ascii")
     first = min(valid, key=lambda certificate: certificate.expires)
     return [
@@ -63,29 +63,29 @@ def read_bundle(given: str | None) -> tuple[str, str]:
         try:
             return Path(given).read_text(encoding="utf-8"), f"the file {given} ({PATH_VARIABLE})"
         except (OSError, UnicodeDecodeError) as error:
-            raise CertificatesUnavailable(f"{PATH_VARIABLE} names {given}, which cannot be read: {error}") from error
+            raise CertificatesError(f"{PATH_VARIABLE} names {given}, which cannot be read: {error}") from error
     try:
         with urllib.request.urlopen(PUBLISHED_BUNDLE, timeout=FETCH_TIMEOUT_SECONDS) as answer:
             return answer.read().decode("utf-8"), PUBLISHED_BUNDLE
     except (urllib.error.URLError, OSError, UnicodeDecodeError) as error:
-        raise CertificatesUnavailable(
+        raise CertificatesError(
             f"{PUBLISHED_BUNDLE} cannot be fetched ({error}): fetch it where there is a network "
             f"and name the file in {PATH_VARIABLE}"
         ) from error
 
 
 def parse_bundle(text: str, origin: str) -> list[Certificate]:
-    """Every certificate of a bundle, in its order. Raises CertificatesUnavailable, naming all that do not parse."""
+    """Every certificate of a bundle, in its order. Raises CertificatesError, naming all that do not parse."""
     blocks = PEM_BLOCK.findall(text)
     parsed = [_parse_certificate(block) for block in blocks]
     broken = [f"number {place}: {result}" for place, result in enumerate(parsed, 1) if isinstance(result, str)]
     if broken or not blocks:
-        raise CertificatesUnavailable(f"{origin} is no certificate bundle: {'; '.join(broken) or 'it holds none'}")
+        raise CertificatesError(f"{origin} is no certificate bundle: {'; '.join(broken) or 'it holds none'}")
     return [result for result in parsed if isinstance(result, Certificate)]
 
 
 def _parse_certificate(pem: str) -> Certificate | str:
-    """The certificate, or what is wrong with it. OpenSSL parses, so what it refuses here it would refuse at run time."""
+    """The certificate, or what is wrong with it. OpenSSL parses: what it refuses here it would refuse at run time."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     try:
         context.load_verify_locations(cadata=pem)
@@ -104,12 +104,13 @@ def _day(seconds: float) -> str:
 
 
 def main() -> int:
+    """Write the bundle, say what it holds, and return the exit status."""
     parser = argparse.ArgumentParser(description="Write the certificate bundle of Amazon RDS to a file.")
     parser.add_argument("--target", type=Path, required=True, help="the file to write")
     arguments = parser.parse_args()
     try:
         lines = ship_certificates(arguments.target, os.environ.get(PATH_VARIABLE), time.time())
-    except CertificatesUnavailable as error:
+    except CertificatesError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     print("\n".join(lines))

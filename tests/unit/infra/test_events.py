@@ -1,0 +1,67 @@
+"""Each file in events/ is understood by the parser, as what its name says."""
+
+import json
+from typing import Any
+
+import pytest
+
+from provisioner.core.model import Mode, Trigger
+from provisioner.core.request import parse_request
+from provisioner.settings import read_settings
+from unit.infra.deployed_template import REPOSITORY, deploy
+
+EVENTS = REPOSITORY / "events"
+EXPECTED = {
+    "apply-dev": (Mode.APPLY, Trigger.DIRECT),
+    "apply-prod-approved": (Mode.APPLY, Trigger.DIRECT),
+    "dry-run": (Mode.DRY_RUN, Trigger.DIRECT),
+    "drift-schedule": (Mode.DRIFT, Trigger.DIRECT),
+    "s3-object-created": (Mode.APPLY, Trigger.SNAPSHOT_EVENT),
+    "break-glass": (Mode.APPLY, Trigger.DIRECT),
+    "adopt": (Mode.APPLY, Trigger.DIRECT),
+}
+
+
+def read_event(name: str) -> dict[str, Any]:
+    return json.loads((EVENTS / f"{name}.json").read_text(encoding="utf-8"))
+
+
+def parse(name: str) -> Any:
+    event = read_event(name)
+    environment = event.get("environment", "dev")
+    return parse_request(event, read_settings(deploy(Environment=environment).function_environment()))
+
+
+def test_there_is_no_event_that_no_test_knows() -> None:
+    assert {file.stem for file in EVENTS.glob("*.json")} == set(EXPECTED)
+
+
+@pytest.mark.parametrize("name", EXPECTED)
+def test_the_event_is_understood_as_what_its_name_says(name: str) -> None:
+    request = parse(name)
+    assert (request.mode, request.trigger) == EXPECTED[name]
+
+
+def test_the_s3_event_pins_the_version_that_was_put() -> None:
+    assert parse("s3-object-created").snapshot.version_id == "IYV3p45BT0ac8hjHg1houSdS1a.Mro8e"
+
+
+def test_the_approved_apply_and_the_break_glass_call_name_who_approved_which_plan() -> None:
+    for name in ("apply-prod-approved", "break-glass"):
+        approval = parse(name).approval
+        assert approval.allow_db_provision
+        assert approval.approved_by in ("alice", "bob")
+        assert approval.plan_digest.startswith("sha256:")
+
+
+def test_the_break_glass_call_goes_on_past_the_first_failure() -> None:
+    assert parse("break-glass").fail_fast is False
+
+
+def test_the_adopting_call_names_the_applications() -> None:
+    assert parse("adopt").adopt == ("keycloak", "backstage")
+
+
+def test_the_schedule_of_the_template_sends_the_event_of_the_file() -> None:
+    [schedule] = deploy().of_type("AWS::Scheduler::Schedule").values()
+    assert json.loads(schedule["Target"]["Input"]) == read_event("drift-schedule")
