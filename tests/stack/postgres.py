@@ -13,7 +13,6 @@ import re
 import secrets
 import shutil
 import signal
-import socket
 import ssl
 import subprocess
 import tempfile
@@ -27,6 +26,7 @@ from scramp import ScramMechanism
 
 from stack import binaries, processes
 from stack.certificates import Certificate, session_certificate
+from stack.ports import free_port
 
 SUPERUSER = "rdsadmin"
 MASTER = "platform_admin"
@@ -171,7 +171,7 @@ class Server:
         """Start the server; the first time on a port that the system gives, later on the same."""
         wanted = self.port
         for _ in range(5):
-            self.port = wanted or _free_port()
+            self.port = wanted or free_port()
             mark = self.mark()
             self._process = self._spawn()
             if self._wait_until_ready():
@@ -330,12 +330,6 @@ def _base64(data: bytes) -> str:
 
 def _quote(name: str) -> str:
     return '"' + name.replace('"', '""') + '"'
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 # --- the log ----------------------------------------------------------------------------------------------------------

@@ -30,10 +30,16 @@ def end(child: subprocess.Popen[bytes], number: signal.Signals = signal.SIGTERM,
     with contextlib.suppress(subprocess.TimeoutExpired):
         child.wait(patience_seconds)
     # Also what the child left behind in its session.
-    _signal_group(child, signal.SIGKILL)
+    kill_group(child)
     child.wait()
     if child in _children:
         _children.remove(child)
+
+
+def kill_group(child: subprocess.Popen[bytes]) -> None:
+    """Kill a child with all that it started, by the id of the session that it leads."""
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(child.pid, signal.SIGKILL)
 
 
 def read_line(stream: IO[bytes]) -> str:
@@ -44,12 +50,6 @@ def read_line(stream: IO[bytes]) -> str:
 def _signal(child: subprocess.Popen[bytes], number: signal.Signals) -> None:
     if child.poll() is None:
         child.send_signal(number)
-
-
-def _signal_group(child: subprocess.Popen[bytes], number: signal.Signals) -> None:
-    # The child leads its session, so its id is the group's; the kernel keeps the number while a member lives.
-    with contextlib.suppress(ProcessLookupError, PermissionError):
-        os.killpg(child.pid, number)
 
 
 def _end_on_sigterm() -> None:
