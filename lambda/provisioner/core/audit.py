@@ -1,0 +1,176 @@
+"""What came of a run in, rows of the audit and their CSV out, and the keys under which a run is stored."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import re
+from dataclasses import astuple, dataclass, fields
+from typing import TYPE_CHECKING
+
+from provisioner.core.characters import make_plain
+from provisioner.core.model import Outcome, Status
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from provisioner.core.errors import Finding
+    from provisioner.core.model import Request, Settings
+
+_LONGEST_MESSAGE = 1000
+_LONGEST_FIELD = 256
+
+# What a spreadsheet runs as a formula, also as full-width characters, which some turn into plain ones. The apostrophe
+# itself is among them, so that a reader can undo the defusing: strip one leading apostrophe.
+_FORMULA_STARTS = ("=", "+", "-", "@", "\uff1d", "\uff0b", "\uff0d", "\uff20", "'")
+
+_TRAIL = "rds_provision_audit"
+
+
+@dataclass(frozen=True, slots=True)
+class Provenance:
+    """The columns that all rows of a run share; a request that could not be understood leaves most of them empty."""
+
+    environment: str
+    build_id: str = ""
+    run_id: str = ""
+    requested_by: str = ""
+    approved_by: str = ""
+    snapshot_version: str = ""
+    plan_digest: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class AuditRow:
+    """One row; the fields are the columns, in the order of the contract (the first ten are the first generation's)."""
+
+    timestamp_utc: str
+    environment: str
+    build_id: str
+    run_id: str
+    database: str
+    username: str
+    action: str
+    status: Status
+    duration_ms: int
+    message: str
+    requested_by: str
+    approved_by: str
+    snapshot_version: str
+    plan_digest: str
+
+
+COLUMNS = tuple(each.name for each in fields(AuditRow))
+
+
+def build_provenance(
+    settings: Settings, request: Request | None, *, snapshot_version: str = "", plan_digest: str = ""
+) -> Provenance:
+    """The shared columns of a run; the environment is the function's, also where the request could not be read."""
+    if request is None:
+        return Provenance(settings.environment, snapshot_version=snapshot_version, plan_digest=plan_digest)
+    return Provenance(
+        environment=settings.environment,
+        build_id=request.build_id,
+        run_id=request.run_id,
+        requested_by=request.requested_by,
+        approved_by=request.approval.approved_by,
+        snapshot_version=snapshot_version or request.snapshot.version_id,
+        plan_digest=plan_digest,
+    )
+
+
+def build_rows(provenance: Provenance, outcomes: Iterable[Outcome]) -> tuple[AuditRow, ...]:
+    """One row for each outcome, in their order."""
+    return tuple(_build_row(provenance, outcome) for outcome in outcomes)
+
+
+def build_outcomes(
+    findings: Iterable[Finding], *, action: str, timestamp_utc: str, status: Status = Status.ERROR
+) -> tuple[Outcome, ...]:
+    """One outcome for each finding: what was refused, or warned of, at the stage that `action` names."""
+    return tuple(
+        Outcome(action, finding.database, finding.username, status, timestamp_utc, message=str(finding))
+        for finding in findings
+    )
+
+
+def render_csv(rows: Iterable[AuditRow], *, header: bool) -> str:
+    r"""The rows as CSV, one line each, with the column names before them where `header` says so.
+
+    Quoting is RFC 4180's; lines end in a line feed alone, which spreadsheets and `grep` both take. No value holds a
+    line break, so a row is a line. A value that a spreadsheet would run as a formula, or that starts with an
+    apostrophe, gets an apostrophe in front: stripping one gives the value back.
+    """
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    if header:
+        writer.writerow(COLUMNS)
+    writer.writerows(astuple(row) for row in rows)
+    return text.getvalue()
+
+
+def trail_key(prefix: str, environment: str) -> str:
+    """The CSV that every run of the environment appends to."""
+    return f"{prefix}/{environment}/{_TRAIL}.csv"
+
+
+def archive_key(trail: str, content: str) -> str:
+    """Where a full trail is kept: named by its first two lines, so that putting it away twice names one object."""
+    folder = trail.rpartition("/")[0]
+    lines = content.split("\n", 2)[:2]
+    begun = _compact(lines[-1].split(",", 1)[0])
+    mark = hashlib.sha256("\n".join(lines).encode("utf-8")).hexdigest()[:12]
+    return f"{folder}/archive/{_TRAIL}-{begun}-{mark}.csv"
+
+
+def run_key(prefix: str, environment: str, timestamp_utc: str, run_token: str) -> str:
+    """The CSV of one run; the token makes it unique, the time in front makes a listing read in order."""
+    return f"{prefix}/{environment}/runs/{_compact(timestamp_utc)}-{_as_name(run_token)}.csv"
+
+
+def plan_key(prefix: str, environment: str, timestamp_utc: str, plan_digest: str, run_token: str) -> str:
+    """The plan of one run as JSON, findable by its time and the start of its digest."""
+    digest = _as_name(plan_digest.removeprefix("sha256:"))[:12]
+    return f"{prefix}/{environment}/plans/{_compact(timestamp_utc)}-{digest}-{_as_name(run_token)}.json"
+
+
+def markdown_key(plan: str) -> str:
+    """The key of the Markdown beside a plan."""
+    return f"{plan.removesuffix('.json')}.md"
+
+
+def _build_row(provenance: Provenance, outcome: Outcome) -> AuditRow:
+    return AuditRow(
+        timestamp_utc=_cell(outcome.timestamp_utc),
+        environment=_cell(provenance.environment),
+        build_id=_cell(provenance.build_id),
+        run_id=_cell(provenance.run_id),
+        database=_cell(outcome.database),
+        username=_cell(outcome.username),
+        action=_cell(outcome.action),
+        status=outcome.status,
+        duration_ms=outcome.duration_ms,
+        message=_cell(outcome.message, _LONGEST_MESSAGE),
+        requested_by=_cell(provenance.requested_by),
+        approved_by=_cell(provenance.approved_by),
+        snapshot_version=_cell(provenance.snapshot_version),
+        plan_digest=_cell(provenance.plan_digest),
+    )
+
+
+def _cell(text: str, limit: int = _LONGEST_FIELD) -> str:
+    # Leading blanks go: some spreadsheets look for the formula behind them.
+    plain = make_plain(text, limit).lstrip()
+    return f"'{plain}" if plain.startswith(_FORMULA_STARTS) else plain
+
+
+def _compact(timestamp_utc: str) -> str:
+    """The time as it stands in keys: 20261122T101112.123Z."""
+    return _as_name(timestamp_utc.replace("-", "").replace(":", ""))
+
+
+def _as_name(text: str) -> str:
+    """The text as part of an S3 key that needs no escaping anywhere."""
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", text)[:128]

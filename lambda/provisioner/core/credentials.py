@@ -1,0 +1,192 @@
+"""The text of a secret in, credentials out, and a password in, the verifier that the server is sent out."""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+import unicodedata
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from scramp import ScramException, ScramMechanism
+from scramp.utils import saslprep
+
+from provisioner.core.errors import Finding
+
+if TYPE_CHECKING:
+    from provisioner.core.model import Entry, Settings
+
+# The server's own default (scram_iterations from PostgreSQL 16 on, fixed before).
+ITERATIONS = 4096
+
+_MECHANISM = ScramMechanism("SCRAM-SHA-256")
+_VERIFIER = re.compile(r"SCRAM-SHA-256\$[0-9]+:[A-Za-z0-9+/=]+\$[A-Za-z0-9+/=]+:[A-Za-z0-9+/=]+")
+_LONGEST_NAME_BYTES = 63
+
+
+@dataclass(frozen=True, slots=True)
+class Credentials:
+    """What an application logs in with; `warnings` is what its secret says that should not be so."""
+
+    username: str
+    password: str = field(repr=False)
+    warnings: tuple[Finding, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Administrator:
+    """How the administrator reaches its server: the login, the address and the database of the run lock."""
+
+    username: str
+    password: str = field(repr=False)
+    host: str
+    port: int
+    database: str
+
+
+def parse_application_secret(
+    secret_string: str | None, entry: Entry, secret_id: str, administrator_host: str
+) -> Credentials | tuple[Finding, ...]:
+    """Read an application's secret, or say everything that is wrong with it.
+
+    `secret_string` is None for a binary secret. Only `password` is indispensable; `username` and `dbname`, where
+    present, must be the declared ones; another host than the administrator's is a warning. Other fields are not read.
+    """
+    subject = _Subject(secret_id, entry.database, entry.username)
+    fields = _parse_object(secret_string, subject)
+    if isinstance(fields, Finding):
+        return (fields,)
+    problems = [*_password_problems(fields, subject)]
+    for name, declared in (("username", entry.username), ("dbname", entry.database)):
+        if name in fields and fields[name] != declared:
+            problems.append(
+                subject.problem(
+                    f"secret_{name}",
+                    f'has another "{name}" than the declared "{declared}"',
+                    "correct the secret or the declaration",
+                )
+            )
+    if problems:
+        return tuple(problems)
+    return Credentials(entry.username, str(fields["password"]), _host_warnings(fields, subject, administrator_host))
+
+
+def parse_administrator_secret(
+    secret_string: str | None, secret_id: str, settings: Settings
+) -> Administrator | tuple[Finding, ...]:
+    """Read the administrator's secret, or say everything that is wrong with it.
+
+    A secret that RDS manages holds only `username` and `password`: `DB_HOST`, `DB_PORT` and `DB_NAME` fill in what
+    the secret lacks.
+    """
+    subject = _Subject(secret_id)
+    fields = _parse_object(secret_string, subject)
+    if isinstance(fields, Finding):
+        return (fields,)
+    username, host = fields.get("username"), fields.get("host", settings.database_host)
+    port, database = (
+        _parse_port(fields.get("port", settings.database_port)),
+        fields.get("dbname", settings.database_name),
+    )
+    problems = [*_password_problems(fields, subject)]
+    if not _is_name(username):
+        problems.append(subject.problem("secret_username", 'has no usable "username"', "add it to the secret"))
+    if not (isinstance(host, str) and host and host.isprintable()):
+        next_step = "add it to the secret, or set DB_HOST"
+        problems.append(subject.problem("secret_host", 'has no usable "host", and DB_HOST gives none', next_step))
+    if not port:
+        problems.append(subject.problem("secret_port", 'has a "port" that is none', "correct the secret"))
+    if not _is_name(database):
+        problems.append(subject.problem("secret_dbname", 'has no usable "dbname"', "correct the secret"))
+    if problems:
+        return tuple(problems)
+    return Administrator(str(username), str(fields["password"]), str(host), port, str(database))
+
+
+def scram_verifier(password: str, salt: bytes) -> str:
+    """The verifier that `PASSWORD '...'` takes in place of the password; the salt is 16 random bytes from outside.
+
+    The password is one that `parse_application_secret` has let through; otherwise scramp raises `ScramException`.
+    Format: https://www.postgresql.org/docs/current/catalog-pg-authid.html
+    """
+    _, stored_key, server_key, _ = _MECHANISM.make_auth_info(password, iteration_count=ITERATIONS, salt=salt)
+    encoded = [base64.b64encode(each).decode("ascii") for each in (salt, stored_key, server_key)]
+    return f"SCRAM-SHA-256${ITERATIONS}:{encoded[0]}${encoded[1]}:{encoded[2]}"
+
+
+def is_verifier(password: str) -> bool:
+    """Whether the text already is a SCRAM-SHA-256 verifier and no password."""
+    return _VERIFIER.fullmatch(password) is not None
+
+
+@dataclass(frozen=True, slots=True)
+class _Subject:
+    """The secret that a finding is about."""
+
+    secret_id: str
+    database: str = ""
+    username: str = ""
+
+    def problem(self, code: str, what: str, next_step: str) -> Finding:
+        message = f'the secret "{self.secret_id}" {what}'
+        return Finding(code, message, next_step, database=self.database, username=self.username)
+
+
+def _parse_object(secret_string: str | None, subject: _Subject) -> dict[str, object] | Finding:
+    next_step = 'store it as a JSON object with at least "password"'
+    if secret_string is None:
+        return subject.problem("secret_binary", "is binary", next_step)
+    try:
+        fields = json.loads(secret_string)
+    except (ValueError, RecursionError):
+        # The parser's own message quotes nothing, but its position would tell the length of a bare password.
+        return subject.problem("secret_not_json", "is not JSON", next_step)
+    if not isinstance(fields, dict):
+        return subject.problem("secret_not_object", "is not a JSON object", next_step)
+    return fields
+
+
+def _password_problems(fields: dict[str, object], subject: _Subject) -> tuple[Finding, ...]:
+    password = fields.get("password")
+    if not isinstance(password, str) or not password:
+        what = 'has no "password", or one that is empty or no text'
+        return (subject.problem("secret_without_password", what, "add it to the secret"),)
+    if any(unicodedata.category(each) in {"Cc", "Cs"} for each in password):
+        what = "has control characters in its password (a line break at its end?)"
+        return (subject.problem("secret_password_controls", what, "store the password without them"),)
+    if is_verifier(password):
+        what = "holds a SCRAM verifier and no password: nobody can log in with that"
+        return (subject.problem("secret_password_verifier", what, "store the password itself"),)
+    if not _survives_saslprep(password):
+        what = "has characters in its password that SASLprep (RFC 4013) refuses"
+        return (subject.problem("secret_password_characters", what, "generate a password of ASCII characters"),)
+    return ()
+
+
+def _survives_saslprep(password: str) -> bool:
+    """Whether scramp, which also logs in with it, takes the password, and something of it is left."""
+    try:
+        return bool(saslprep(password))
+    except ScramException:
+        return False
+
+
+def _host_warnings(fields: dict[str, object], subject: _Subject, administrator_host: str) -> tuple[Finding, ...]:
+    host = fields.get("host", administrator_host)
+    if isinstance(host, str) and host.rstrip(".").lower() == administrator_host.rstrip(".").lower():
+        return ()
+    what = f'names another "host" than the server that is provisioned, {administrator_host}'
+    return (subject.problem("secret_host", what, "correct the secret if the application is to log in there"),)
+
+
+def _parse_port(value: object) -> int:
+    """The port, or 0 where it is none; RDS writes it as a number, people also as a text."""
+    if isinstance(value, str) and re.fullmatch(r"[0-9]{1,5}", value):
+        value = int(value)
+    is_port = isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= 65535
+    return int(str(value)) if is_port else 0
+
+
+def _is_name(value: object) -> bool:
+    return isinstance(value, str) and value.isprintable() and 0 < len(value.encode("utf-8")) <= _LONGEST_NAME_BYTES

@@ -1,0 +1,87 @@
+"""A request and a plan's digest in, the door at which the run stops out: who may change what, and how far."""
+
+from __future__ import annotations
+
+import json
+from enum import StrEnum
+from typing import TYPE_CHECKING
+
+from provisioner.core.errors import ApprovalRequired, Finding, PlanChanged
+from provisioner.core.model import Mode, Trigger
+
+if TYPE_CHECKING:
+    from provisioner.core.model import Request, Settings
+
+
+class Door(StrEnum):
+    """Where a run that has its plan goes: on to the changes, or out with this status of the answer."""
+
+    PROCEED = "proceed"
+    NO_CHANGE = "no_change"
+    PLANNED = "planned"
+    DRIFTED = "drifted"
+    IN_SYNC = "in_sync"
+    APPROVAL_REQUIRED = "approval_required"
+
+
+def decide(request: Request, settings: Settings, plan_digest: str, *, has_changes: bool) -> Door:
+    """Decide where the run goes; the environment is the function's own, never the caller's word.
+
+    A plan without changes needs no approval. A digest that was given is compared in every environment. Where both
+    settings name the environment, the stricter one holds: the digest is asked for.
+
+    Raises `PlanChanged` when the plan is not the approved one, and `ApprovalRequired` when an explicit apply lacks
+    what the environment asks for; an S3 event in such an environment is answered `APPROVAL_REQUIRED` instead.
+    """
+    if request.mode is Mode.DRIFT:
+        return Door.DRIFTED if has_changes else Door.IN_SYNC
+    if not has_changes:
+        return Door.NO_CHANGE
+    if request.mode is Mode.DRY_RUN:
+        return Door.PLANNED
+    missing = _missing_approval(request, settings)
+    if missing and request.trigger is Trigger.SNAPSHOT_EVENT:
+        return Door.APPROVAL_REQUIRED
+    approved = request.approval.plan_digest
+    if approved and approved != plan_digest:
+        raise PlanChanged(_changed(approved, plan_digest))
+    if missing:
+        raise ApprovalRequired(_required(settings, missing, plan_digest))
+    return Door.PROCEED
+
+
+def how_to_approve(plan_digest: str) -> str:
+    """The field that an apply of this very plan has to carry, as JSON to paste into the event."""
+    approval = {"allow_db_provision": True, "approved_by": "<who approves>", "plan_digest": plan_digest}
+    return f'"approval": {json.dumps(approval)}'
+
+
+def _missing_approval(request: Request, settings: Settings) -> list[str]:
+    needs_digest = settings.environment in settings.digest_environments
+    if settings.environment in settings.ungated_environments and not needs_digest:
+        return []
+    approval = request.approval
+    present = {
+        "approval.allow_db_provision": approval.allow_db_provision,
+        "approval.approved_by": bool(approval.approved_by.strip()),
+        "approval.plan_digest": bool(approval.plan_digest) or not needs_digest,
+    }
+    return [name for name, is_there in present.items() if not is_there]
+
+
+def _required(settings: Settings, missing: list[str], plan_digest: str) -> Finding:
+    return Finding(
+        "approval_required",
+        f"{settings.environment} is gated and the apply lacks {', '.join(missing)}; nothing was changed",
+        f"read the plan {plan_digest}, then call again with {how_to_approve(plan_digest)}",
+        where=missing[0],
+    )
+
+
+def _changed(approved: str, plan_digest: str) -> Finding:
+    return Finding(
+        "plan_changed",
+        f"the plan is now {plan_digest} and not {approved}, which was approved; nothing was changed",
+        f"read the new plan, then call again with {how_to_approve(plan_digest)}",
+        where="approval.plan_digest",
+    )

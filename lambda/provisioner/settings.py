@@ -1,0 +1,129 @@
+"""Environment variables in, `Settings` out; the only reader of the environment."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from provisioner.core.errors import Finding, InvalidRequest
+from provisioner.core.model import Settings
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+# The build puts the certificates beside the package: /var/task/rds-ca-bundle.pem in the function.
+DEFAULT_CA_BUNDLE = str(Path(__file__).resolve().parent.parent / "rds-ca-bundle.pem")
+
+_ENVIRONMENT = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,62}")
+_BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
+_TOPIC = re.compile(r"arn:[a-z0-9-]+:sns:[a-z0-9-]+:\d{12}:[A-Za-z0-9_-]{1,256}")
+_PLACEHOLDER = re.compile(r"\{[^{}]*\}|[{}]")
+
+
+def read_settings(environ: Mapping[str, str] | None = None) -> Settings:
+    """Read the settings, from `os.environ` unless other variables are given.
+
+    A variable that is set to nothing counts as not set, because that is how SAM passes an empty parameter; only
+    `UNGATED_ENVIRONMENTS` and `REQUIRE_PLAN_DIGEST` may be empty on purpose: no environment at all.
+
+    Raises `InvalidRequest` with one finding (code `setting`, `where` the variable) for each wrong one, all at once.
+    """
+    reader = _Reader(os.environ if environ is None else environ)
+    settings = Settings(
+        environment=reader.environment,
+        snapshot_bucket=reader.bucket("SNAPSHOT_BUCKET"),
+        snapshot_key=reader.snapshot_key("SNAPSHOT_KEY", "{environment}/terraform.tfvars"),
+        audit_bucket=reader.bucket("AUDIT_BUCKET"),
+        audit_prefix=reader.template("AUDIT_PREFIX", "governance").strip("/"),
+        admin_secret_id=reader.template("ADMIN_SECRET_ID", "goldenpath/{environment}/rds/master"),
+        app_secret_id=reader.application_template("APP_SECRET_ID", "goldenpath/{environment}/{app}/postgres"),
+        database_host=reader.text("DB_HOST", ""),
+        database_port=reader.number("DB_PORT", default=5432, highest=65535),
+        database_name=reader.text("DB_NAME", "postgres"),
+        ca_bundle=reader.text("DB_CA_BUNDLE", DEFAULT_CA_BUNDLE),
+        ungated_environments=reader.environments("UNGATED_ENVIRONMENTS", "dev"),
+        digest_environments=reader.environments("REQUIRE_PLAN_DIGEST", "prod"),
+        notify_topic_arn=reader.topic("NOTIFY_TOPIC_ARN"),
+        max_workers=reader.number("MAX_WORKERS", default=8, highest=64),
+    )
+    if reader.problems:
+        raise InvalidRequest(reader.problems.values())
+    return settings
+
+
+class _Reader:
+    """Reads one variable after the other and collects what is wrong with them."""
+
+    def __init__(self, environ: Mapping[str, str]) -> None:
+        self._environ = environ
+        self.problems: dict[str, Finding] = {}
+        self.environment = self._environment("ENVIRONMENT")
+
+    def text(self, name: str, default: str) -> str:
+        value = self._environ.get(name, "").strip() or default
+        if len(value) > 1024 or not value.isprintable():
+            self._refuse(name, "is longer than 1024 characters or has control characters")
+        return value
+
+    def bucket(self, name: str) -> str:
+        value = self._required(name)
+        if value and not _BUCKET.fullmatch(value):
+            self._refuse(name, "is not the name of a bucket")
+        return value
+
+    def template(self, name: str, default: str, *, kept: str = "") -> str:
+        value = self.text(name, default)
+        wrong = sorted(set(_PLACEHOLDER.findall(value)) - {"{environment}", kept})
+        if wrong:
+            self._refuse(name, f"has {', '.join(wrong)}, which nothing fills in")
+        return value.replace("{environment}", self.environment)
+
+    def application_template(self, name: str, default: str) -> str:
+        value = self.template(name, default, kept="{app}")
+        if "{app}" not in value:
+            self._refuse(name, "lacks {app}: every application would share one secret")
+        return value
+
+    def snapshot_key(self, name: str, default: str) -> str:
+        value = self.template(name, default)
+        if self._environ.get(name, "").startswith("/") or not value.endswith((".tfvars", ".tfvars.json")):
+            self._refuse(name, "is not a key that ends in .tfvars or .tfvars.json")
+        return value
+
+    def number(self, name: str, *, default: int, highest: int) -> int:
+        value = self.text(name, str(default))
+        # At most five digits: Python refuses to convert thousands, with an error of its own.
+        number = int(value) if re.fullmatch(r"[0-9]{1,5}", value) else 0
+        if not 1 <= number <= highest:
+            self._refuse(name, f"is not a whole number from 1 to {highest}")
+        return number
+
+    def environments(self, name: str, default: str) -> frozenset[str]:
+        names = frozenset(part.strip() for part in self._environ.get(name, default).split(",") if part.strip())
+        if not all(_ENVIRONMENT.fullmatch(each) for each in names):
+            self._refuse(name, "is not a list of environment names with commas between")
+        return names
+
+    def topic(self, name: str) -> str:
+        value = self.text(name, "")
+        if value and not _TOPIC.fullmatch(value):
+            self._refuse(name, "is not the ARN of an SNS topic")
+        return value
+
+    def _environment(self, name: str) -> str:
+        value = self._required(name)
+        if value and not _ENVIRONMENT.fullmatch(value):
+            self._refuse(name, "is not a name of letters, digits, _ and -, at most 63 characters")
+        return value
+
+    def _required(self, name: str) -> str:
+        value = self.text(name, "")
+        if not value:
+            self._refuse(name, "is not set")
+        return value
+
+    def _refuse(self, name: str, problem: str) -> None:
+        next_step = "correct it in the function's environment variables (a parameter of the stack)"
+        self.problems.setdefault(name, Finding("setting", f"the setting {name} {problem}", next_step, where=name))

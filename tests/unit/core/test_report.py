@@ -1,0 +1,244 @@
+"""A plan becomes text, Markdown and an answer that Lambda can carry."""
+
+import json
+from dataclasses import dataclass
+from typing import ClassVar
+
+import pytest
+
+from provisioner.core.errors import Finding
+from provisioner.core.model import Status
+from provisioner.core.plan import Change, Plan, Unchanged
+from provisioner.core.report import AuditLocations, build_answer, render_markdown, render_text, summarize
+from provisioner.core.request import parse_request
+from provisioner.settings import read_settings
+
+SETTINGS = read_settings({"ENVIRONMENT": "dev", "SNAPSHOT_BUCKET": "acme-tfvars", "AUDIT_BUCKET": "acme-audit"})
+REQUEST = parse_request({"environment": "dev", "build_id": "16-01-26-01", "run_id": "12345678"}, SETTINGS)
+AUDIT = AuditLocations("s3://acme-audit/run.csv", "s3://acme-audit/trail.csv", "s3://acme-audit/plan.json")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Made(Change):
+    """A change whose every word is the test's."""
+
+    rank: ClassVar[int] = 0
+    symbol: str = "+"  # type: ignore[misc]
+    action: str = "create_role"  # type: ignore[misc]
+    database: str = "keycloak"  # type: ignore[assignment]
+    username: str = "keycloak_user"  # type: ignore[assignment]
+    detail: str = "login role"  # type: ignore[assignment]
+    destructive: bool = False  # type: ignore[misc]
+
+
+STORY = Plan(
+    environment="dev",
+    changes=(
+        Made(
+            symbol="+",
+            action="create_role",
+            database="",
+            username="reporting",
+            detail="login role, password from its secret",
+        ),
+        Made(
+            symbol="+",
+            action="create_database",
+            database="keycloak",
+            username="keycloak_user",
+            detail='owned by "keycloak_user"',
+        ),
+        Made(
+            symbol="~",
+            action="alter_role",
+            database="backstage",
+            username="backstage_user",
+            detail="connection limit 20",
+        ),
+        Made(
+            symbol="-",
+            action="revoke",
+            database="keycloak",
+            username="analytics_reader",
+            detail="INSERT on 4 tables",
+            destructive=True,
+        ),
+    ),
+    blockers=(Finding("foreign_role", 'role "legacy" is not managed here', 'adopt it (adopt: ["legacy"])'),),
+    warnings=(Finding("orphan", 'role "old_app" is no longer declared'),),
+    unchanged=(Unchanged("role", "grafana", "grafana"), Unchanged("database", "grafana", "grafana")),
+)
+
+
+def test_the_text_reads_like_a_terraform_plan() -> None:
+    assert render_text(STORY) == (
+        "(server)\n"
+        "  + create_role        reporting                login role, password from its secret\n"
+        "\n"
+        "backstage\n"
+        "  ~ alter_role         backstage_user           connection limit 20\n"
+        "\n"
+        "keycloak\n"
+        '  + create_database    keycloak_user            owned by "keycloak_user"\n'
+        "  - revoke             analytics_reader         INSERT on 4 tables  [destructive]\n"
+        "\n"
+        "Blocked:\n"
+        '  ! role "legacy" is not managed here; adopt it (adopt: ["legacy"])\n'
+        "\n"
+        "Warnings:\n"
+        '  ? role "old_app" is no longer declared\n'
+        "\n"
+        "Plan: 2 to create, 1 to change, 1 to revoke, 2 unchanged, 1 blocked, 1 warnings."
+    )
+
+
+def test_a_plan_without_changes_says_so() -> None:
+    assert render_text(Plan("dev", unchanged=(Unchanged("role", "a", "a"),) * 12)) == (
+        "No changes. The server is what the snapshot declares.\n"
+        "\n"
+        "Plan: 0 to create, 0 to change, 0 to revoke, 12 unchanged."
+    )
+
+
+def test_the_summary_counts_the_plan_and_what_failed() -> None:
+    statuses = [Status.SUCCESS, Status.ERROR, Status.SKIPPED, Status.ERROR]
+    assert summarize(STORY, statuses) == {
+        "create": 2,
+        "change": 1,
+        "revoke": 1,
+        "unchanged": 2,
+        "blocked": 1,
+        "warnings": 1,
+        "errors": 2,
+    }
+
+
+def test_the_markdown_has_a_table_for_each_database_and_the_digest() -> None:
+    lines = render_markdown(STORY).split("\n")
+    assert lines[0] == "### Plan: 2 to create, 1 to change, 1 to revoke, 2 unchanged, 1 blocked, 1 warnings."
+    assert '- `!` role "legacy" is not managed here; adopt it (adopt: \\["legacy"\\])' in lines
+    assert "**`keycloak`**" in lines
+    assert "| `-` | `revoke` | `analytics_reader` | INSERT on 4 tables **destructive** |" in lines
+    assert f"Plan digest: `{STORY.digest}`" in lines
+
+
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [
+        ("a|b", "`a\\|b`"),
+        ("a`b", "`` a`b ``"),
+        ("``", "``` `` ```"),
+        ("a\nb", "`a b`"),
+        ("<img src=x>", "`<img src=x>`"),
+    ],
+)
+def test_a_name_from_the_server_cannot_break_out_of_its_cell(name: str, shown: str) -> None:
+    plan = Plan("dev", changes=(Made(username=name),))
+    assert f"| `+` | `create_role` | {shown} | login role |" in render_markdown(plan).split("\n")
+
+
+def test_words_cannot_become_markup_or_mention_somebody() -> None:
+    plan = Plan("dev", changes=(Made(detail="a|b `c` *d* <b>e</b> [f](g) @team\n# h"),))
+    assert r"| a\|b \`c\` \*d\* \<b\>e\</b\> \[f\](g) &#64;team \# h |" in render_markdown(plan)
+
+
+def test_the_markdown_of_a_large_fleet_fits_into_a_comment() -> None:
+    plan = Plan("dev", changes=tuple(Made(username=f"user_{number}", detail="|" * 900) for number in range(5000)))
+    text = render_markdown(plan)
+    assert len(text) < 65_536
+    assert "more lines." in text
+    assert plan.digest in text
+
+
+def test_the_answer_has_the_fields_of_the_contract() -> None:
+    plan = Plan("dev", changes=(Made(),), unchanged=(Unchanged("role", "a", "a"),))
+    assert build_answer(REQUEST, "applied", plan, [(Made(), Status.SUCCESS)], AUDIT) == {
+        "status": "applied",
+        "environment": "dev",
+        "mode": "apply",
+        "build_id": "16-01-26-01",
+        "run_id": "12345678",
+        "plan_digest": plan.digest,
+        "summary": {
+            "create": 1,
+            "change": 0,
+            "revoke": 0,
+            "unchanged": 1,
+            "blocked": 0,
+            "warnings": 0,
+            "errors": 0,
+        },
+        "changes": [
+            {
+                "action": "create_role",
+                "database": "keycloak",
+                "username": "keycloak_user",
+                "detail": "login role",
+                "destructive": False,
+                "status": "success",
+            }
+        ],
+        "blockers": [],
+        "warnings": [],
+        "audit": {
+            "run": "s3://acme-audit/run.csv",
+            "trail": "s3://acme-audit/trail.csv",
+            "plan": "s3://acme-audit/plan.json",
+        },
+        "plan_text": (
+            "keycloak\n"
+            "  + create_role        keycloak_user            login role\n"
+            "\n"
+            "Plan: 1 to create, 0 to change, 0 to revoke, 1 unchanged."
+        ),
+    }
+
+
+def test_findings_are_shown_with_all_their_fields() -> None:
+    answer = build_answer(REQUEST, "planned", STORY, [], AUDIT)
+    assert answer["warnings"] == [
+        {
+            "code": "orphan",
+            "message": 'role "old_app" is no longer declared',
+            "next_step": "",
+            "where": "",
+            "database": "",
+            "username": "",
+        }
+    ]
+
+
+def test_three_hundred_changes_are_listed_whole() -> None:
+    changes = tuple(Made(username=f"user_{number}") for number in range(300))
+    answer = build_answer(REQUEST, "planned", Plan("dev", changes), [(each, Status.DRY_RUN) for each in changes], AUDIT)
+    assert len(answer["changes"]) == 300  # type: ignore[arg-type]
+    assert answer["warnings"] == []
+
+
+def test_one_change_more_is_cut_and_the_stored_plan_is_named() -> None:
+    changes = tuple(Made(username=f"user_{number}") for number in range(301))
+    answer = build_answer(REQUEST, "planned", Plan("dev", changes), [(each, Status.DRY_RUN) for each in changes], AUDIT)
+    assert len(answer["changes"]) == 300  # type: ignore[arg-type]
+    assert answer["summary"]["create"] == 301  # type: ignore[index]
+    (warning,) = answer["warnings"]  # type: ignore[misc]
+    assert warning["code"] == "answer_cut"
+    assert warning["message"] == "1 changes more than this answer lists"
+    assert warning["next_step"] == "read the whole plan at s3://acme-audit/plan.json"
+
+
+def test_a_long_plan_text_is_cut_between_lines_and_keeps_its_sum() -> None:
+    changes = tuple(Made(username=f"user_{number}") for number in range(5000))
+    text = str(build_answer(REQUEST, "planned", Plan("dev", changes), [], AUDIT)["plan_text"])
+    assert len(text) < 101_000
+    assert "The whole plan: s3://acme-audit/plan.json" in text
+    assert text.endswith("Plan: 5000 to create, 0 to change, 0 to revoke, 0 unchanged.")
+
+
+@pytest.mark.parametrize("character", ["x", "\u00e9", "\U0001f600", '"', "\\"])
+def test_the_largest_answer_stays_below_six_megabytes(character: str) -> None:
+    long = character * 2_000
+    changes = tuple(Made(database=f"{number}{long}", username=long, detail=long) for number in range(500))
+    findings = tuple(Finding(long, long, long, long, long, long) for _ in range(500))
+    plan = Plan("dev", changes, findings, findings)
+    answer = build_answer(REQUEST, "planned", plan, [(each, Status.DRY_RUN) for each in changes], AUDIT)
+    assert len(json.dumps(answer).encode()) < 6_000_000
