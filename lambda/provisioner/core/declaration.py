@@ -130,7 +130,7 @@ def check_against_administrator(declaration: Declaration, administrator: str) ->
             code="reserved_name",
             message=f'username "{entry.username}" is the login that this product itself uses',
             next_step="give the application a role of its own",
-            where=f"{_PATHS[declaration.layout]}.{entry.application}.username",
+            where=f"{_PATHS[declaration.layout]}.{shown(entry.application)}.username",
             database=entry.database,
             username=entry.username,
         )

@@ -1,0 +1,306 @@
+"""Small files are read by `terraform console -var-file` and by us; where we differ, a reason stands beside the file."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from provisioner.core.errors import InvalidSnapshot
+from provisioner.core.snapshot import parse_snapshot
+
+pytestmark = pytest.mark.skipif(
+    shutil.which("terraform") is None, reason="terraform, the oracle of what a tfvars file means, is not on PATH"
+)
+
+# Terraform evaluates only what is declared, as every argument of a real file is.
+MODULE = """
+variable "application_databases" {
+  type = any
+}
+variable "v" {
+  type    = any
+  default = null
+}
+"""
+EXPRESSION = "base64encode(jsonencode(var.application_databases))\n"
+NOTHING = "application_databases = {}\n"
+
+
+@pytest.fixture(scope="module")
+def module(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("oracle")
+    (folder / "main.tf").write_text(MODULE)
+    return folder
+
+
+def terraform_reads(module: Path, content: str, name: str = "x.tfvars") -> object:
+    """Return the variable's value as Terraform has it, or None where Terraform refuses the file."""
+    (module / name).write_bytes(content.encode())
+    done = subprocess.run(
+        ["terraform", "console", "-no-color", f"-var-file={name}"],
+        cwd=module,
+        input=EXPRESSION,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+        env={"PATH": os.environ["PATH"], "HOME": str(module), "CHECKPOINT_DISABLE": "1"},
+    )
+    if done.returncode != 0:
+        assert "Error" in done.stderr
+        return None
+    # Warnings about undeclared variables stand before the value.
+    return json.loads(base64.b64decode(done.stdout.splitlines()[-1].strip('"')))
+
+
+def we_read(content: str, name: str = "x.tfvars") -> object:
+    """Return what we read in the form of the variable's value, or None where we refuse the file."""
+    try:
+        declaration, _ = parse_snapshot(content.encode(), name, environment="dev")
+    except InvalidSnapshot:
+        return None
+    return {
+        entry.application: {"database_name": entry.database, "username": entry.username}
+        for entry in declaration.entries
+    }
+
+
+ENTRY = 'database_name = "d", username = "u"'
+OTHER = 'database_name = "e", username = "w"'
+READ_ALIKE = [
+    f"application_databases = {{ a = {{ {ENTRY} }} }}",
+    f"application_databases = {{ a : {{ {ENTRY}, }}, }}",
+    f'application_databases = {{ "a-b" = {{ {ENTRY} }} }}',
+    f"application_databases = {{ a-b = {{ {ENTRY} }} }}",
+    f"application_databases = {{ 7 = {{ {ENTRY} }} }}",
+    f"application_databases = {{ 007 = {{ {ENTRY} }} }}",
+    f"application_databases = {{ 1e3 = {{ {ENTRY} }} }}",
+    f"application_databases = {{ -1 = {{ {ENTRY} }} }}",
+    f"application_databases = {{ true = {{ {ENTRY} }} }}",
+    f"application_databases = {{ (true) = {{ {ENTRY} }} }}",
+    f"application_databases = {{ null = {{ {ENTRY} }} }}",
+    f"application_databases = {{ if = {{ {ENTRY} }} }}",
+    f"application_databases = {{ format = {{ {ENTRY} }} }}",
+    f'application_databases = {{ ("a") = ({{ {ENTRY} }}) }}',
+    f"application_databases = ({{ a = {{ {ENTRY} }} }})",
+    f"application_databases = {{\r\n  a = {{ {ENTRY} }}\r\n}}\r\n",
+    f"application_databases = {{ # c\n a = {{ {ENTRY} }} // d\n /* e */ b = {{ {OTHER} }} }}",
+    f"application_databases = /* c */ {{ a /* d */ = {{ {ENTRY} }} }}",
+    f"/* a */ application_databases = {{}} /* {ENTRY} */",
+    'application_databases = { a = { database_name = "\\u0064", username = "\\U00000075" } }',
+    'application_databases = { a = {\n"username" = "u"\n"database_name" : "d"\n} }',
+    f"\tapplication_databases\t=\t{{\ta\t=\t{{ {ENTRY} }}\t}}\t",
+    f"x = <<E\napplication_databases = {{}}\nE\napplication_databases = {{ a = {{ {ENTRY} }} }}",
+    f'x = "application_databases = {{"\napplication_databases = {{ a = {{ {ENTRY} }} }}',
+    f"x = {{}}\napplication_databases = {{ a = {{ {ENTRY} }} }}\ny = [\n]",
+]
+
+REST_ALIKE = [
+    # accepted by both
+    "v = null",
+    "v = -1.5e-3",
+    "v = 007",
+    "v = 1E+3",
+    "v = [1, 2,]",
+    "v = [\n1\n, 2\n]",
+    "v = { a = 1, }",
+    "v = {\n}",
+    "v = { a = 1,\n\n b = 2\n}",
+    "v = { a:1\nb:2 }",
+    "v = (\n1\n+\n2)",
+    'v = "$${a} %%{b} $a %b $$"',
+    'v = "$${"',
+    'v = "${1}"',
+    'v = "${\n1\n}"',
+    'v = "${~ 1 ~}"',
+    'v = "a${"}"}b"',
+    'v = "${"a" /* } */}"',
+    'v = "%{ if true }x%{ endif }"',
+    'v = "%{ for x in [1] }${x}%{ endfor }"',
+    "v = <<E\nx\n  E\nw = 1",
+    "v = <<-E\n  x\n  E\n",
+    "v = <<E\nE\n",
+    "v = <<E\nx\nE \nw = 1",
+    "v = <<E\nx\nEE\nE\n",
+    "v = <<A-B\nx\nA-B\n",
+    "v = <<É\nx\nÉ\n",
+    'v = <<E\n${"x"} "q" { /* \nE\n',
+    "v = { a = <<E\nx\nE\n b = 1 }",
+    "v = [<<E\nx\nE\n, 1]",
+    "v = <<E\r\nx\r\nE\r\n",
+    "é = 1",
+    "v = { é = 1 }",
+    "v = [for x in [1] : x if x > 0]",
+    "v = { for k, x in { a = 1 } : k => x }",
+    "v = true ? 1 : 2",
+    "v = [1, 2][0]",
+    "v = { a = 1 }.a",
+    "v = [{ a = 1 }][*].a",
+    "v = [{ a = 1 }].*.a",
+    "v = 1 == 1 && !false",
+    "v = 99999999999999999999",
+    "for = 1",
+    "null = 1",
+    "_v = 1",
+    "v-1 = 1",
+    "v = 1 #",
+    "v = 1 //",
+    "v = 1 /**/",
+    'v = "\\"\\\\\\n\\r\\t"',
+    "v = { a = 1, a = 2 }",
+    # refused by both
+    "v = x",
+    "v = True",
+    "v = var.x",
+    "v = f(1)",
+    "v = a::b(1)",
+    "v {}",
+    'v "x" {}',
+    "v = 1 w = 2",
+    "v = 1\nv = 2",
+    "v = { a = 1 b = 2 }",
+    "v = { a = 1\n, b = 2 }",
+    "v = { a = 1 /* \n */ b = 2 }",
+    "v = 1 /* \n */ w = 2",
+    "v = [1 2]",
+    "v = [,]",
+    "v = {,}",
+    "v = [1\n2]",
+    "v = 1 +\n2",
+    "v = true ?\n1 : 2",
+    "v = true ? 1\n: 2",
+    "v =\n1",
+    "v\n= 1",
+    "v = { a\n= 1 }",
+    "v = { a =\n1 }",
+    'v = "a\nb"',
+    'v = "a\rb"',
+    'v = "\\q"',
+    'v = "\\u12"',
+    'v = "\\ud800"',
+    'v = "\\U00110000"',
+    'v = "${x}"',
+    'v = "${"',
+    'v = "${}"',
+    "v = <<E\nx",
+    "v = <<E\nx\nE",
+    "v = <<E\n${x}\nE\n",
+    'v = <<E\n${"a\nE\n',
+    "v = << E\nx\nE\n",
+    'v = <<"E"\nx\nE\n',
+    "v = <<A.B\nx\nA.B\n",
+    "v = 1\rw = 2",
+    "v = 1;",
+    "v = 'a'",
+    "v = `a`",
+    "v = 1\f",
+    "v = 1\u00a0",
+    "v = “a”",
+    "v = 1 }",
+    "v = [1",
+    "v = { a = 1",
+    "v = (1",
+    "v = [)",
+    "v = 1 /*",
+    '"v" = 1',
+    "v",
+    "= 1",
+    "v = ",
+    "v == 1",
+    "v = .5",
+    "v = 1.",
+    "v = 0x1",
+    "v = 1_0",
+    "v = 1e",
+    "1v = 1",
+    "v.a = 1",
+    "v = { (a) = 1 }",
+    "v = { a.b = 1 }",
+    "v = { a[0] = 1 }",
+    "v = { [1] = 2 }",
+    "v = { (null) = 1 }",
+    "v = { {} = 1 }",
+    "v = { f() = 1 }",
+    "v = {<<E\nx\nE\n = 1}",
+    "v = { for = 1 }",
+    "v = { for: 1 }",
+    "v = [for x in [1] : y]",
+    "v = [for x in y : x]",
+    "v = a ? 1 : 2",
+    "v = -a",
+    "v = { a = [b] }",
+    "v = [1...]",
+    'v = "a" "b"',
+    "v = ~",
+    "{}",
+]
+
+STRICTER = {
+    "byte-order mark: an editor's accident": "\ufeff" + NOTHING,
+    "key twice in the block: the last would silently win": f"application_databases = {{ a = {{ {ENTRY} }}, a = {{}} }}",
+    "attribute twice: the last would silently win": f'application_databases = {{ a = {{ {ENTRY}, username = "u" }} }}',
+    "template in a name: a reference was likelier meant": (
+        'application_databases = { a = { database_name = "${"d"}", username = "u" } }'
+    ),
+    "computed key": f'application_databases = {{ "${{"a"}}" = {{ {ENTRY} }} }}',
+    "number as a name: Terraform would make a string of it": (
+        'application_databases = { a = { database_name = 1, username = "u" } }'
+    ),
+    "python-hcl2 reads -12 as a number after a number": "v = 60-12\n" + NOTHING,
+    "python-hcl2 knows one sign before a value": "v = !!true\n" + NOTHING,
+}
+
+# Computed values outside of our part are searched for references and functions, and not computed.
+MORE_LENIENT = {
+    "operands are not typed": 'v = 1 + "x"\n' + NOTHING,
+    "indices are not followed": "v = [1][5]\n" + NOTHING,
+    "directives are not paired": 'v = "%{ endif }"\n' + NOTHING,
+}
+
+JSON_ALIKE = [
+    '{"application_databases": {"a": {"database_name": "d", "username": "u"}}}',
+    '{"//": 1, "application_databases": {"a-b": {"username": "\\u0075", "database_name": "d"}}}',
+    '{"v": "${not.a.template}", "application_databases": {}}',
+    '{"application_databases": {}} x',
+    '{"application_databases": {},}',
+    '{"application_databases": NaN}',
+    "{'application_databases': {}}",
+    '{"application_databases": {}, "v": 01}',
+    '{"application_databases": {}, "application_databases": {}}',
+]
+
+
+@pytest.mark.parametrize("content", READ_ALIKE)
+def test_terraform_and_we_read_the_same_entries(module: Path, content: str) -> None:
+    expected = terraform_reads(module, content)
+    assert expected is not None
+    assert we_read(content) == expected
+
+
+@pytest.mark.parametrize("rest", REST_ALIKE)
+def test_terraform_and_we_accept_and_refuse_the_same_rest(module: Path, rest: str) -> None:
+    content = NOTHING + rest
+    assert we_read(content) == terraform_reads(module, content)
+
+
+@pytest.mark.parametrize("content", STRICTER.values(), ids=STRICTER.keys())
+def test_we_are_stricter_only_for_a_reason(module: Path, content: str) -> None:
+    assert terraform_reads(module, content) is not None
+    assert we_read(content) is None
+
+
+@pytest.mark.parametrize("content", MORE_LENIENT.values(), ids=MORE_LENIENT.keys())
+def test_we_are_more_lenient_only_for_a_reason(module: Path, content: str) -> None:
+    assert terraform_reads(module, content) is None
+    assert we_read(content) == {}
+
+
+@pytest.mark.parametrize("content", JSON_ALIKE)
+def test_terraform_and_we_read_the_same_json(module: Path, content: str) -> None:
+    assert we_read(content, "x.tfvars.json") == terraform_reads(module, content, "x.tfvars.json")
