@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from stack.runtime import LambdaRuntime
 
 REQUEST_LIMIT_BYTES = 6 * 1024 * 1024
+_CONFIGURATION = re.compile(r"/2015-03-31/functions/([^/]+)/configuration/?")
 _INVOCATIONS = re.compile(r"/2015-03-31/functions/([^/]+)/invocations/?")
 _LOG_TAIL_BYTES = 4096
 # Said by each connection for itself.
@@ -51,7 +52,14 @@ class _InvokeApi(BaseHTTPRequestHandler):
             self._invoke(body or b"{}")
 
     def do_GET(self) -> None:
-        self._forward(self._read_body())
+        body = self._read_body()
+        match = _CONFIGURATION.fullmatch(urlsplit(self.path).path)
+        if match and self._is_ours(unquote(match[1])):
+            # What `sam remote invoke` asks first.
+            answer = {"FunctionName": self.runtime.name, "FunctionArn": self.runtime.arn, "State": "Active"}
+            self._answer(200, json.dumps(answer).encode(), {"Content-Type": "application/json"})
+        else:
+            self._forward(body)
 
     do_PUT = do_GET  # noqa: N815 - the base class looks methods up by these names
     do_DELETE = do_GET  # noqa: N815 - the same
