@@ -116,13 +116,12 @@ def trail_key(prefix: str, environment: str) -> str:
     return f"{prefix}/{environment}/{_TRAIL}.csv"
 
 
-def archive_key(trail: str, content: str) -> str:
-    """Where a full trail is kept: named by its first two lines, so that putting it away twice names one object."""
+def archive_key(trail: str, content: bytes) -> str:
+    """Where a full trail is kept: the time of its first row, and the hash of its content, so two are never one."""
     folder = trail.rpartition("/")[0]
-    lines = content.split("\n", 2)[:2]
-    begun = _compact(lines[-1].split(",", 1)[0])
-    mark = hashlib.sha256("\n".join(lines).encode("utf-8")).hexdigest()[:12]
-    return f"{folder}/archive/{_TRAIL}-{begun}-{mark}.csv"
+    first_row = content.split(b"\n", 2)[1:2]
+    begun = _compact(b"".join(first_row).split(b",", 1)[0].decode("ascii", "replace"))
+    return f"{folder}/archive/{_TRAIL}-{begun}-{hashlib.sha256(content).hexdigest()[:12]}.csv"
 
 
 def run_key(prefix: str, environment: str, timestamp_utc: str, run_token: str) -> str:

@@ -14,8 +14,8 @@ from dataclasses import dataclass, field
 MAX_NESTING = 64
 """How deep brackets, templates and strings may stand in each other; a tfvars file of a platform needs about six."""
 
-MAX_TOKENS = 250_000
-"""What the parser takes about five seconds for; 2,000 applications need 50,000."""
+MAX_TOKENS = 150_000
+"""What the parser takes a few seconds and 300 MB for at the worst; 2,000 applications need 40,000."""
 
 _CODE = re.compile(
     r"""

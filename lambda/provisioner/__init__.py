@@ -1,0 +1,1 @@
+"""Makes an RDS PostgreSQL server match the application databases that a Terraform snapshot declares."""

@@ -1,0 +1,262 @@
+"""Every statement that changes a server: changes in, SQL out. The one module that writes DDL.
+
+DDL takes no bind parameters, so quoting is decided by the type of the argument: an `Identifier` is always quoted, a
+`Literal` always is, and a `Words` is one of ours and holds nothing but capital letters. Nothing else can be put into a
+statement. The literals rely on `standard_conforming_strings`, which every connection of ours switches on.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from provisioner.core.marker import render_marker
+from provisioner.core.plan import (
+    AlterRole,
+    ChangeGrants,
+    CreateDatabase,
+    CreateExtension,
+    CreateRole,
+    RevokeDefaultPrivileges,
+    RevokeMembership,
+    RevokePrivileges,
+)
+from provisioner.core.state import PUBLIC, Kind, Marker
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+# From 16 a membership says what it is good for, and a creator of a role gets one without INHERIT and SET.
+MEMBERSHIP_OPTIONS = 16
+# Objects named in one statement: long enough to save round trips, short enough for the server's log.
+OBJECTS_PER_STATEMENT = 500
+
+_OBJECT_WORDS = {Kind.TABLE: "TABLE", Kind.SEQUENCE: "SEQUENCE"}
+_PLURAL_WORDS = {
+    Kind.SCHEMA: "SCHEMAS",
+    Kind.TABLE: "TABLES",
+    Kind.SEQUENCE: "SEQUENCES",
+    Kind.ROUTINE: "ROUTINES",
+    Kind.TYPE: "TYPES",
+    Kind.LARGE_OBJECT: "LARGE OBJECTS",
+}
+
+
+class Identifier(str):
+    """A name of somebody else's making."""
+
+    __slots__ = ()
+
+    def sql(self) -> str:
+        """Quoted: a double quote is doubled. PostgreSQL names hold any character but NUL."""
+        return '"' + self.replace('"', '""') + '"'
+
+
+class Literal(str):
+    """A text of somebody else's making."""
+
+    __slots__ = ()
+
+    def sql(self) -> str:
+        """Quoted: an apostrophe is doubled."""
+        return "'" + self.replace("'", "''") + "'"
+
+
+class Words(str):
+    """Words of SQL that this module writes.
+
+    Raises:
+        ValueError: the text holds something else than capital letters, commas and spaces.
+    """
+
+    __slots__ = ()
+
+    def __new__(cls, text: str) -> Words:
+        """Check the text."""
+        if not re.fullmatch(r"[A-Z, ]+", text):
+            raise ValueError(f"not words of SQL: {text!r}")
+        return super().__new__(cls, text)
+
+    def sql(self) -> str:
+        """As they are."""
+        return str(self)
+
+
+class Statement(str):
+    """A finished statement."""
+
+    __slots__ = ()
+
+    def sql(self) -> str:
+        """As it is."""
+        return str(self)
+
+
+@dataclass(frozen=True, slots=True)
+class PasswordStatement:
+    """A statement that sets a role's password, without it: a plan holds no secret, so it comes when it is sent.
+
+    The server is sent a SCRAM verifier and never the password, since its log may keep every statement.
+    """
+
+    text: Statement
+    role: str
+
+    def __str__(self) -> str:
+        """As the stored plan shows it."""
+        return f"{self.text} PASSWORD '********'"
+
+    def complete(self, verifier: str) -> Statement:
+        """As the server is sent it."""
+        return statement("{} PASSWORD {}", self.text, Literal(verifier))
+
+
+_Argument = Identifier | Literal | Words | Statement | int
+
+
+def statement(template: str, *arguments: _Argument) -> Statement:
+    """Fill the `{}` of a template, each argument quoted as its type says."""
+    return Statement(template.format(*(str(item) if isinstance(item, int) else item.sql() for item in arguments)))
+
+
+# --- roles ----------------------------------------------------------------------------------------------------------
+
+
+def create_role(change: CreateRole) -> PasswordStatement:
+    """The role with the SCRAM verifier of its password."""
+    role = change.role
+    text = "CREATE ROLE {} LOGIN"
+    if role.createdb:
+        text += " CREATEDB"
+    if role.connection_limit != -1:
+        text += f" CONNECTION LIMIT {role.connection_limit:d}"
+    return PasswordStatement(statement(text, Identifier(role.name)), role.name)
+
+
+def alter_role(change: AlterRole) -> Statement:
+    """Only the attributes that differ: naming some others is refused to a non-superuser, even unchanged."""
+    text = "ALTER ROLE {}"
+    if change.createdb is not None:
+        text += " CREATEDB" if change.createdb else " NOCREATEDB"
+    if change.createrole is not None:
+        text += " CREATEROLE" if change.createrole else " NOCREATEROLE"
+    if change.connection_limit is not None:
+        text += f" CONNECTION LIMIT {change.connection_limit:d}"
+    return statement(text, Identifier(change.role))
+
+
+def set_password(role: str) -> PasswordStatement:
+    """The SCRAM verifier of the role's password."""
+    return PasswordStatement(statement("ALTER ROLE {}", Identifier(role)), role)
+
+
+def mark_role(role: str, marker: Marker) -> Statement:
+    """Our mark on a role."""
+    return statement("COMMENT ON ROLE {} IS {}", Identifier(role), Literal(render_marker(marker)))
+
+
+def revoke_membership(change: RevokeMembership) -> Statement:
+    """Take a member out of a role."""
+    return statement("REVOKE {} FROM {}", Identifier(change.membership.role), Identifier(change.membership.member))
+
+
+def borrow(role: str, version: int) -> Statement:
+    """Make ourselves a member of a role, to act with its privileges; always given back by `give_back`."""
+    options = " WITH INHERIT TRUE, SET TRUE" if version >= MEMBERSHIP_OPTIONS else ""
+    return statement("GRANT {} TO CURRENT_USER" + options, Identifier(role))
+
+
+def give_back(role: str) -> Statement:
+    """End what `borrow` began."""
+    return statement("REVOKE {} FROM CURRENT_USER", Identifier(role))
+
+
+# --- databases ------------------------------------------------------------------------------------------------------
+
+
+def create_database(change: CreateDatabase) -> Statement:
+    """From template0: copying template1 fails while anybody is connected to it."""
+    return statement(
+        "CREATE DATABASE {} OWNER {} TEMPLATE template0", Identifier(change.name), Identifier(change.owner)
+    )
+
+
+def mark_database(name: str, marker: Marker) -> Statement:
+    """Our mark on a database."""
+    return statement("COMMENT ON DATABASE {} IS {}", Identifier(name), Literal(render_marker(marker)))
+
+
+def create_extension(change: CreateExtension) -> list[Statement]:
+    """As the owner of the database, whom a trusted extension is to belong to."""
+    return [
+        statement("SET LOCAL ROLE {}", Identifier(change.owner)),
+        statement("CREATE EXTENSION IF NOT EXISTS {} SCHEMA public", Identifier(change.extension)),
+        statement("RESET ROLE"),
+    ]
+
+
+# --- grants ---------------------------------------------------------------------------------------------------------
+
+
+def change_grants(changes: Sequence[ChangeGrants], objects: Sequence[tuple[str, ...]] = ()) -> list[Statement]:
+    """Grants that differ in nothing but the grantee, as few statements.
+
+    `objects` names the objects of the targets where the changes are not `whole`: (name,) of a table or sequence,
+    (table, column) of a column; without any there is nothing to say.
+    """
+    change = changes[0]
+    grantees = Words("PUBLIC") if change.grantee == PUBLIC else _names(item.grantee for item in changes)
+    texts = [_one_grant(change, place, grantees) for place in _places(change, objects)]
+    if isinstance(change, RevokePrivileges) and change.grantor != change.target.owner and texts:
+        # PostgreSQL revokes what the current role granted; only in the grantor's place is another's grant found.
+        return [statement("SET LOCAL ROLE {}", Identifier(change.grantor)), *texts, statement("RESET ROLE")]
+    return texts
+
+
+def _one_grant(change: ChangeGrants, place: Statement, grantees: Words | Statement) -> Statement:
+    revoke = isinstance(change, RevokePrivileges | RevokeDefaultPrivileges)
+    verb = ("REVOKE GRANT OPTION FOR" if change.option else "REVOKE") if revoke else "GRANT"
+    if change.target.kind is Kind.COLUMN:
+        # The place carries the privileges too: a column's are written `SELECT (column)`.
+        text = statement("{} {} {} {}", Words(verb), place, Words("FROM" if revoke else "TO"), grantees)
+    else:
+        text = statement(
+            "{} {} ON {} {} {}",
+            Words(verb),
+            Words(", ".join(change.privileges)),
+            place,
+            Words("FROM" if revoke else "TO"),
+            grantees,
+        )
+    if not change.target.creator:
+        return text
+    prefix = statement("ALTER DEFAULT PRIVILEGES FOR ROLE {}", Identifier(change.target.creator))
+    if change.target.schema:
+        prefix = statement("{} IN SCHEMA {}", prefix, Identifier(change.target.schema))
+    return statement("{} {}", prefix, text)
+
+
+def _places(change: ChangeGrants, objects: Sequence[tuple[str, ...]]) -> Iterable[Statement]:
+    kind, schema = change.target.kind, change.target.schema
+    if change.target.creator:
+        yield statement("{}", Words(_PLURAL_WORDS[kind]))
+    elif kind is Kind.DATABASE:
+        yield statement("DATABASE {}", Identifier(change.name))
+    elif kind is Kind.SCHEMA:
+        yield statement("SCHEMA {}", Identifier(schema))
+    elif kind is Kind.COLUMN:
+        for table, column in objects:
+            privileges = (statement("{} ({})", Words(name), Identifier(column)) for name in change.privileges)
+            yield statement("{} ON {}.{}", Statement(", ".join(privileges)), Identifier(schema), Identifier(table))
+    elif change.whole:
+        yield statement("ALL {} IN SCHEMA {}", Words(_PLURAL_WORDS[kind]), Identifier(schema))
+    else:
+        for start in range(0, len(objects), OBJECTS_PER_STATEMENT):
+            chunk = objects[start : start + OBJECTS_PER_STATEMENT]
+            names = (statement("{}.{}", Identifier(schema), Identifier(name)) for (name,) in chunk)
+            yield statement("{} {}", Words(_OBJECT_WORDS[kind]), Statement(", ".join(names)))
+
+
+def _names(names: Iterable[str]) -> Statement:
+    return Statement(", ".join(Identifier(name).sql() for name in names))

@@ -1,0 +1,482 @@
+"""What should stand: a declaration and an observation in, two comparable states and the warnings between them out.
+
+An access level is a rule over whatever stands in a database, so the desired state is built over the observed
+inventory: for each object, the privileges of the declared roles follow the level table, and everything that is not
+ours to touch is desired exactly as it is. What we would have to touch but may not becomes a finding.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from provisioner.core import levels
+from provisioner.core.errors import Finding
+from provisioner.core.model import AccessLevel, Declaration, Entry
+from provisioner.core.state import (
+    DATABASE_OWNER,
+    PUBLIC,
+    AclItem,
+    Database,
+    DatabaseFacts,
+    Grant,
+    Kind,
+    Membership,
+    ObjectGroup,
+    PasswordCheck,
+    Role,
+    RoleFacts,
+    Server,
+    State,
+    Target,
+    grants_of,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+
+# The PostgreSQL version (`server_version_num` / 10000) from which `public` belongs to the owner of its database.
+PUBLIC_SCHEMA_FOLLOWS_OWNER = 15
+
+
+@dataclass(frozen=True)
+class Scope:
+    """What a run is about, and by whose leave: the declaration, the observation, the adopted applications.
+
+    `fingerprints` are those of the passwords that came as SCRAM verifiers, by role.
+    """
+
+    declaration: Declaration
+    server: Server
+    environment: str
+    adopt: frozenset[str] = frozenset()
+    fingerprints: Mapping[str, str] = field(default_factory=dict)
+
+    @cached_property
+    def by_role(self) -> Mapping[str, tuple[Entry, ...]]:
+        """The entries of each declared role, in order."""
+        return _grouped(self.declaration.entries, lambda entry: entry.username)
+
+    @cached_property
+    def by_database(self) -> Mapping[str, tuple[Entry, ...]]:
+        """The entries of each declared database, in order."""
+        return _grouped(self.declaration.entries, lambda entry: entry.database)
+
+    @cached_property
+    def adopted_roles(self) -> frozenset[str]:
+        """The roles of the adopted entries."""
+        return frozenset(entry.username for entry in self.declaration.entries if entry.application in self.adopt)
+
+    @cached_property
+    def adopted_databases(self) -> frozenset[str]:
+        """The databases of the adopted entries."""
+        return frozenset(entry.database for entry in self.declaration.entries if entry.application in self.adopt)
+
+    def declared_owner(self, database: str) -> str:
+        """The role that is declared to own a database; empty where none is."""
+        entries = self.by_database.get(database, ())
+        return next((entry.username for entry in entries if entry.access_level is AccessLevel.OWNER), "")
+
+    def manages(self, role: str) -> bool:
+        """Whether a role carries our mark, is adopted now, or is about to be created."""
+        facts = self.server.roles.get(role)
+        if facts is None:
+            return role in self.by_role
+        return role in self.adopted_roles or is_marked(facts, self.environment)
+
+    def may_act_as(self, role: str, database_owner: str) -> bool:
+        """Whether statements may be run with a role's privileges: ours, inherited, or borrowed from a managed role."""
+        if role == DATABASE_OWNER:
+            return self.may_act_as(database_owner, "")
+        if role == self.server.administrator:
+            return True
+        facts = self.server.roles.get(role)
+        if facts is None:
+            return role in self.by_role
+        return facts.inherited or (facts.administrable and not facts.superuser and self.manages(role))
+
+
+def is_marked(facts: RoleFacts | DatabaseFacts, environment: str) -> bool:
+    """Whether a role or database carries our mark for this environment."""
+    return facts.marker is not None and facts.marker.environment == environment
+
+
+def new_database(name: str, owner: str, server: Server) -> DatabaseFacts:
+    """What CREATE DATABASE makes from template0: PUBLIC may connect, and `public` belongs to whom the version says."""
+    schema_owner = DATABASE_OWNER if server.version >= PUBLIC_SCHEMA_FOLLOWS_OWNER else server.bootstrap
+    everybody = ("USAGE",) if server.version >= PUBLIC_SCHEMA_FOLLOWS_OWNER else ("CREATE", "USAGE")
+    return DatabaseFacts(
+        name=name,
+        owner=owner,
+        groups=(
+            ObjectGroup(
+                Target(Kind.DATABASE, owner=owner),
+                (
+                    *_items(owner, owner, ("CONNECT", "CREATE", "TEMPORARY")),
+                    *_items(owner, PUBLIC, ("CONNECT", "TEMPORARY")),
+                ),
+            ),
+            ObjectGroup(
+                Target(Kind.SCHEMA, schema="public", owner=schema_owner),
+                (
+                    *_items(schema_owner, schema_owner, ("CREATE", "USAGE")),
+                    *_items(schema_owner, PUBLIC, everybody),
+                ),
+            ),
+        ),
+    )
+
+
+def observed_roles(scope: Scope) -> dict[str, Role]:
+    """The compared part of the declared roles that exist."""
+    return {
+        name: _observed_role(facts, scope)
+        for name in scope.by_role
+        if (facts := scope.server.roles.get(name)) is not None
+    }
+
+
+def observed_state(scope: Scope) -> State:
+    """The compared part of what was observed: the declared roles and databases that exist."""
+    databases = {
+        name: observed_database(database, scope)
+        for name in scope.by_database
+        if (database := scope.server.databases.get(name)) is not None
+    }
+    return State(observed_roles(scope), databases)
+
+
+@dataclass(frozen=True, slots=True)
+class Desired:
+    """The state that should be, the inventory that it was built over, and what stays as it is though it should not."""
+
+    state: State
+    inventory: Mapping[str, DatabaseFacts]
+    findings: tuple[Finding, ...]
+
+
+def desired_state(scope: Scope) -> Desired:
+    """Build the state that a declaration asks for over what stands; see the module's first sentence."""
+    findings: list[Finding] = []
+    databases: dict[str, Database] = {}
+    inventory: dict[str, DatabaseFacts] = {}
+    for name in scope.by_database:
+        facts = scope.server.databases.get(name) or _to_be_created(name, scope)
+        if facts is not None:
+            inventory[name] = facts
+            databases[name] = desired_database(facts, scope, findings)
+    return Desired(State(desired_roles(scope, findings), databases), inventory, tuple(findings))
+
+
+def desired_roles(scope: Scope, findings: list[Finding]) -> dict[str, Role]:
+    """The state that the declared roles should have; findings are added to the list."""
+    observed = observed_roles(scope)
+    return {name: _desired_role(name, scope, observed.get(name), findings) for name in scope.by_role}
+
+
+def desired_database(facts: DatabaseFacts, scope: Scope, findings: list[Finding]) -> Database:
+    """The state that one declared database should have, over what stands in it; findings are added to the list."""
+    room = _Room.of(facts, scope)
+    entries = scope.by_database[facts.name]
+    return Database(
+        name=facts.name,
+        owner=room.owner,
+        extensions=facts.extensions.union(*(entry.extensions for entry in entries)),
+        grants=frozenset(grant for group in room.every_group() for grant in room.desired_grants(group, findings)),
+    )
+
+
+def observed_database(facts: DatabaseFacts, scope: Scope) -> Database:
+    """The compared part of one database as it stands."""
+    return Database(
+        name=facts.name,
+        owner=facts.owner,
+        managed=is_marked(facts, scope.environment),
+        extensions=facts.extensions,
+        grants=grants_of(facts.groups),
+    )
+
+
+def _to_be_created(name: str, scope: Scope) -> DatabaseFacts | None:
+    owner = scope.declared_owner(name)
+    return new_database(name, owner, scope.server) if owner else None
+
+
+# --- roles ----------------------------------------------------------------------------------------------------------
+
+
+def _observed_role(facts: RoleFacts, scope: Scope) -> Role:
+    check = scope.server.passwords.get(facts.name, PasswordCheck.NOT_ASKED)
+    return Role(
+        name=facts.name,
+        createdb=facts.createdb,
+        createrole=facts.createrole,
+        connection_limit=facts.connection_limit,
+        managed=is_marked(facts, scope.environment),
+        password_current=check is not PasswordCheck.DIFFERS,
+        memberships=frozenset(item for item in scope.server.memberships if item.member == facts.name),
+        unfinished=bool(facts.marker and facts.marker.creating),
+    )
+
+
+def _desired_role(name: str, scope: Scope, present: Role | None, findings: list[Finding]) -> Role:
+    entries = scope.by_role[name]
+    declared_limit = next((entry.connection_limit for entry in entries if entry.connection_limit is not None), None)
+    role = Role(name=name, createdb=any(entry.createdb for entry in entries))
+    if declared_limit is not None:
+        role = replace(role, connection_limit=declared_limit)
+    elif present is not None:
+        # A limit that nobody declared is an operator's; it stands.
+        role = replace(role, connection_limit=present.connection_limit)
+    if present is not None:
+        kept = frozenset(item for item in present.memberships if _membership_stays(item, scope, findings))
+        role = replace(role, memberships=kept)
+    return role
+
+
+def _membership_stays(membership: Membership, scope: Scope, findings: list[Finding]) -> bool:
+    """Whether a declared role keeps a membership: in a managed role it is access that nobody declared."""
+    role, member = membership.role, membership.member
+    if not scope.manages(role):
+        findings.append(
+            Finding(
+                "foreign_membership",
+                f'role "{member}" is a member of "{role}", which is not managed here, and has what that role has',
+                f'if that is not meant: REVOKE "{role}" FROM "{member}"',
+                username=member,
+            )
+        )
+        return True
+    # From 16 a REVOKE takes back only what the named grantor granted, and only somebody with its rights can name it.
+    if scope.server.version < 16 or membership.grantor == scope.server.administrator:
+        return False
+    findings.append(
+        Finding(
+            "membership_of_another_grantor",
+            f'role "{member}" is a member of "{role}", granted by "{membership.grantor}": beyond its level, and not '
+            "ours to revoke",
+            f'as "{membership.grantor}": REVOKE "{role}" FROM "{member}"',
+            username=member,
+        )
+    )
+    return True
+
+
+# --- databases ------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class _Room:
+    """One declared database with all that decides about the grants in it.
+
+    `members` maps each declared role that has an entry here to its level; `covered` are the schemas in which levels
+    hold; `creators` the roles whose future objects get default privileges.
+    """
+
+    facts: DatabaseFacts
+    owner: str
+    scope: Scope
+    members: Mapping[str, AccessLevel]
+    covered: frozenset[str] = frozenset()
+    creators: frozenset[str] = frozenset()
+
+    @staticmethod
+    def of(facts: DatabaseFacts, scope: Scope) -> _Room:
+        """The room of a declared database."""
+        owner = scope.declared_owner(facts.name) or facts.owner
+        levels_here = {entry.username: entry.access_level for entry in scope.by_database[facts.name]}
+        room = _Room(facts, owner, scope, levels_here)
+        creators = room._creators()
+        schemas = {group.target.schema: group.target.owner for group in facts.groups if _is_schema(group)}
+        covered = frozenset(
+            schema for schema, holder in schemas.items() if schema == "public" or holder in {owner, *creators}
+        )
+        return replace(room, covered=covered, creators=creators)
+
+    def every_group(self) -> tuple[ObjectGroup, ...]:
+        """The observed groups, and an empty one for each default privilege that is wanted and has no row yet."""
+        present = {group.target for group in self.facts.groups}
+        wanted = (
+            Target(kind, owner=creator, creator=creator)
+            for creator in sorted(self.creators)
+            for kind in levels.DEFAULT_PRIVILEGE_KINDS
+        )
+        return (*self.facts.groups, *(ObjectGroup(target, ()) for target in wanted if target not in present))
+
+    def desired_grants(self, group: ObjectGroup, findings: list[Finding]) -> frozenset[Grant]:
+        """What should be granted on one group: what the levels say, and what we leave as it is."""
+        wanted = self._wanted(group)
+        present = grants_of([group])
+        kept = frozenset(grant for grant in present - wanted if self._stays(grant, group, findings))
+        # A grant option whose holder has passed the privilege on cannot be taken without taking that too.
+        held = frozenset(
+            grant
+            for grant in present - wanted - kept
+            for other in kept
+            if other.grantor == grant.grantee and other.privilege == grant.privilege and grant.grantee != group.target.owner
+        )
+        findings.extend(self._dependent(grant) for grant in sorted(held) if grant.option)
+        return wanted | kept | held
+
+    def _wanted(self, group: ObjectGroup) -> frozenset[Grant]:
+        target = group.target
+        if not self._is_covered(target):
+            return frozenset()
+        return frozenset(
+            Grant(target, role, privilege, target.owner)
+            for role, level in self.members.items()
+            if role != target.owner and not (level is AccessLevel.OWNER and self._owner_has_it_anyway(target))
+            for privilege in levels.PRIVILEGES[level].get(target.kind, frozenset())
+        ) | self._wanted_on_database(target)
+
+    def _wanted_on_database(self, target: Target) -> frozenset[Grant]:
+        """CONNECT for the administrator; and for the owner, from whom it can be taken as from anybody."""
+        if target.kind is not Kind.DATABASE:
+            return frozenset()
+        holders = {self.scope.server.administrator: levels.ADMINISTRATOR_PRIVILEGES[Kind.DATABASE]}
+        if self.owner in self.members:
+            holders[self.owner] = levels.PRIVILEGES[AccessLevel.OWNER][Kind.DATABASE]
+        return frozenset(
+            Grant(target, role, privilege, target.owner)
+            for role, privileges in holders.items()
+            for privilege in privileges
+        )
+
+    def _is_covered(self, target: Target) -> bool:
+        """Whether the levels hold on a target, and it is ours to grant on."""
+        if target.extension or not self.scope.may_act_as(target.owner, self.owner):
+            return False
+        if target.creator:
+            return target.creator in self.creators and not target.schema
+        if target.kind is Kind.DATABASE:
+            return True
+        if target.kind is Kind.COLUMN:
+            return False
+        return target.schema in self.covered and (target.kind is Kind.SCHEMA or target.owner in self._coverable())
+
+    def _coverable(self) -> frozenset[str]:
+        return self.creators | {self.owner}
+
+    def _owner_has_it_anyway(self, target: Target) -> bool:
+        """Everything but the schema `public` where that belongs to somebody else than the owner."""
+        is_foreign_public = target.kind is Kind.SCHEMA and target.schema == "public" and not target.creator
+        return not is_foreign_public or target.owner in {self.owner, DATABASE_OWNER}
+
+    def _stays(self, grant: Grant, group: ObjectGroup, findings: list[Finding]) -> bool:
+        """Whether a grant that no level asks for is left as it is, with a finding where that is worth one."""
+        target = grant.target
+        if grant.grantee == PUBLIC:
+            return self._public_stays(grant, findings)
+        if grant.grantee in {target.owner, self.scope.server.administrator} or target.extension:
+            return True
+        if grant.grantee not in self.scope.by_role:
+            return True
+        if target.kind in {Kind.ROUTINE, Kind.TYPE, Kind.LARGE_OBJECT}:
+            return True
+        if self._is_within_level(grant):
+            return True
+        if self.scope.may_act_as(grant.grantor, self.owner):
+            return False
+        findings.append(self._beyond_reach(grant, group))
+        return True
+
+    def _is_within_level(self, grant: Grant) -> bool:
+        """What no level needs but one allows: a column's privilege, another grantor's grant, whatever an owner gets."""
+        level = self.members.get(grant.grantee)
+        kind = Kind.TABLE if grant.target.kind is Kind.COLUMN else grant.target.kind
+        if level is None or level is AccessLevel.OWNER:
+            return level is AccessLevel.OWNER
+        return not grant.option and grant.privilege in levels.PRIVILEGES[level].get(kind, frozenset())
+
+    def _public_stays(self, grant: Grant, findings: list[Finding]) -> bool:
+        target = grant.target
+        is_ours = target.kind is Kind.DATABASE or (target.kind is Kind.SCHEMA and target.schema == "public")
+        if not is_ours or target.creator or grant.privilege not in levels.PUBLIC_LOSES[target.kind]:
+            return True
+        if self.scope.may_act_as(grant.grantor, self.owner):
+            return False
+        findings.append(
+            Finding(
+                "public_can_create" if target.kind is Kind.SCHEMA else "public_can_connect",
+                f'in database "{self.facts.name}" everybody has {grant.privilege} on {_name(target)}, which belongs '
+                f'to "{target.owner}" and is not ours to change',
+                f'as "{target.owner}" in that database: REVOKE {grant.privilege} ON {target.kind.value.upper()} '
+                f"{_name(target, bare=True) or self.facts.name} FROM PUBLIC",
+                database=self.facts.name,
+            )
+        )
+        return True
+
+    def _beyond_reach(self, grant: Grant, group: ObjectGroup) -> Finding:
+        return Finding(
+            "privilege_beyond_reach",
+            f'role "{grant.grantee}" holds {grant.privilege} on {_name(grant.target, group.count)}, beyond its level, '
+            f'granted by "{grant.grantor}", which is not managed here',
+            f'as "{grant.grantor}": REVOKE {grant.privilege} there FROM "{grant.grantee}"',
+            database=self.facts.name,
+            username=grant.grantee,
+        )
+
+    def _dependent(self, grant: Grant) -> Finding:
+        return Finding(
+            "dependent_grants",
+            f'role "{grant.grantee}" has passed {grant.privilege} on {_name(grant.target)} on to a role that is not '
+            "managed here; revoking it would take that grant too, so both stay",
+            f'as "{grant.grantee}": REVOKE {grant.privilege} there from whom it was passed on to; then run again',
+            database=self.facts.name,
+            username=grant.grantee,
+        )
+
+    def _creators(self) -> frozenset[str]:
+        """The roles whose objects here the levels cover: the owner, and managed roles that create here too.
+
+        A role creates here if it owns something already, or could: it is a member of the owner. The administrator is
+        one where it owns something. Objects of others are reported, not covered.
+        """
+        holders = {group.target.owner for group in self.facts.groups if _is_object(group) or _is_schema(group)}
+        members = {item.member for item in self.scope.server.memberships if item.role == self.owner}
+        others = frozenset(
+            role
+            for role in holders | members
+            if role not in {self.owner, DATABASE_OWNER, self.scope.server.administrator}
+            and self.scope.manages(role)
+            and self.scope.may_act_as(role, self.owner)
+        )
+        administrator = self.scope.server.administrator
+        is_creator = any(_is_object(group) and group.target.owner == administrator for group in self.facts.groups)
+        own = frozenset({self.owner}) if self.scope.may_act_as(self.owner, self.owner) else frozenset()
+        return own | others | (frozenset({administrator}) if is_creator else frozenset())
+
+
+def _grouped(entries: Iterable[Entry], key: Callable[[Entry], str]) -> Mapping[str, tuple[Entry, ...]]:
+    groups: dict[str, list[Entry]] = {}
+    for entry in sorted(entries, key=lambda entry: (key(entry), entry.application)):
+        groups.setdefault(key(entry), []).append(entry)
+    return {name: tuple(members) for name, members in groups.items()}
+
+
+def _is_schema(group: ObjectGroup) -> bool:
+    return group.target.kind is Kind.SCHEMA and not group.target.creator
+
+
+def _is_object(group: ObjectGroup) -> bool:
+    return group.target.kind in {Kind.TABLE, Kind.SEQUENCE} and not group.target.creator and not group.target.extension
+
+
+def _items(grantor: str, grantee: str, privileges: Iterable[str]) -> tuple[AclItem, ...]:
+    return tuple(AclItem(grantor, grantee, privilege) for privilege in privileges)
+
+
+def _name(target: Target, count: int = 1, *, bare: bool = False) -> str:
+    if bare:
+        return f'"{target.schema}"' if target.kind is Kind.SCHEMA else ""
+    if target.creator:
+        return f'future {target.kind.value}s of "{target.creator}"'
+    if target.kind is Kind.DATABASE:
+        return "the database"
+    if target.kind is Kind.SCHEMA:
+        return f'schema "{target.schema}"'
+    return f'{count} {target.kind.value}{"" if count == 1 else "s"} in schema "{target.schema}"'
+
+

@@ -1,0 +1,100 @@
+"""What a run says when something is wrong: findings, which are values, and the errors that end a run.
+
+A finding is one thing about one subject: what it is, which one, why it matters and the next step. Findings are
+collected and shown all at once. An error carries every finding that led to it; its class name is the `errorType`
+of the failed invocation and is part of the contract.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Finding:
+    """One refusal, blocker or warning.
+
+    `code` is a stable snake_case word ("foreign_role"); `message` says what, which one and why; `next_step` is what a
+    person does now; `where` is a place in the input ("terraform.tfvars:12 application_databases.keycloak.username").
+    No field ever holds a secret, nor a value of the snapshot that could be one.
+    """
+
+    code: str
+    message: str
+    next_step: str = ""
+    where: str = ""
+    database: str = ""
+    username: str = ""
+
+    def __str__(self) -> str:
+        """One line: `where: message; next step`."""
+        text = f"{self.where}: {self.message}" if self.where else self.message
+        return f"{text}; {self.next_step}" if self.next_step else text
+
+
+class ProvisioningError(Exception):
+    """The base of every error that ends a run; `findings` is never empty."""
+
+    def __init__(self, findings: Iterable[Finding] | Finding) -> None:
+        """Keep the findings and make the message: one line for one finding, a numbered list for more."""
+        self.findings = (findings,) if isinstance(findings, Finding) else tuple(findings)
+        super().__init__(_message(self.findings))
+
+
+class InvalidRequest(ProvisioningError):
+    """The event is not one that this function serves."""
+
+
+class InvalidSnapshot(ProvisioningError):
+    """The tfvars snapshot cannot be read, or does not declare something that can be provisioned."""
+
+
+class StaleSnapshot(ProvisioningError):
+    """The snapshot version asked for is no longer the newest one."""
+
+
+class ApprovalRequired(ProvisioningError):
+    """The environment is gated and the apply does not carry the approval, or the digest, that it needs."""
+
+
+class PlanChanged(ProvisioningError):
+    """The plan is not the one that was approved."""
+
+
+class PlanBlocked(ProvisioningError):
+    """The plan has blockers: nothing was changed."""
+
+
+class SecretUnavailable(ProvisioningError):
+    """A secret is missing or cannot be used."""
+
+
+class DatabaseUnavailable(ProvisioningError):
+    """The server cannot be reached, trusted or used."""
+
+
+class RunInProgress(ProvisioningError):
+    """Another run holds the lock of this server."""
+
+
+class OutOfTime(ProvisioningError):
+    """The run stopped before the function's time was up; the next one continues."""
+
+
+class ApplyFailed(ProvisioningError):
+    """A change failed, or the server is not what was declared after it."""
+
+
+class AuditUnavailable(ProvisioningError):
+    """The plan or the audit could not be stored."""
+
+
+def _message(findings: tuple[Finding, ...]) -> str:
+    if len(findings) == 1:
+        return str(findings[0])
+    lines = [f"{number}. {finding}" for number, finding in enumerate(findings, start=1)]
+    return "\n".join([f"{len(findings)} problems:", *lines])

@@ -1,0 +1,394 @@
+"""What must stop a run, and what a person should know: a scope and its changes in, blockers and warnings out.
+
+A blocker is a fact under which nothing may be changed; a warning is something that was found and left alone. Both are
+findings and both are complete: every one of them is shown, not the first.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING
+
+from provisioner.core.desired import (
+    Desired,
+    Scope,
+    desired_roles,
+    desired_state,
+    is_marked,
+    observed_roles,
+    observed_state,
+)
+from provisioner.core.errors import Finding
+from provisioner.core.model import AccessLevel, Entry
+from provisioner.core.plan import (
+    AdoptDatabase,
+    AdoptRole,
+    AlterRole,
+    Change,
+    CreateDatabase,
+    CreateRole,
+    Plan,
+    SetPassword,
+    Unchanged,
+    diff,
+)
+from provisioner.core.state import DATABASE_OWNER, PUBLIC, DatabaseFacts, Kind, PasswordCheck, RoleFacts, State
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+# Which change belongs to which of the things that are checked for each entry.
+ASPECTS = {
+    "role": {"create_role", "alter_role", "adopt_role", "finish", "revoke_membership"},
+    "password": {"create_role", "set_password"},
+    "database": {"create_database", "adopt_database", "create_extension"},
+    "privileges": {"grant", "revoke"},
+    "default_privileges": {"grant_default", "revoke_default"},
+}
+
+
+def build_plan(scope: Scope) -> Plan:
+    """The whole plan of a scope; see the module's first sentence for what is in it beside the changes."""
+    desired = desired_state(scope)
+    changes = diff(observed_state(scope), desired.state, desired.inventory)
+    blockers = (*_blockers(scope), *_missing_rights(scope, changes))
+    warnings = (*desired.findings, *_warnings(scope, desired))
+    return Plan(
+        environment=scope.environment,
+        changes=changes,
+        blockers=tuple(sorted(set(blockers))),
+        warnings=tuple(sorted(set(warnings))),
+        unchanged=_unchanged(scope, changes),
+    )
+
+
+def left_over_outside(scope: Scope, changes: Iterable[Change]) -> tuple[Finding, ...]:
+    """What an observation from outside the databases, made after the changes, does not show of them: roles, marks.
+
+    What is inside a database has been proved in its own transaction.
+    """
+    roles = diff(State(observed_roles(scope)), State(desired_roles(scope, [])), {})
+    unmarked = [
+        change
+        for change in changes
+        if isinstance(change, CreateDatabase | AdoptDatabase)
+        and not (
+            (facts := scope.server.databases.get(change.name))
+            and facts.owner == change.owner
+            and is_marked(facts, scope.environment)
+        )
+    ]
+    return tuple(
+        Finding(
+            "not_as_declared",
+            f"{change.action} ({change.detail}) was done, but the server does not show it",
+            "run again; if it stays, see the runbook",
+            database=change.database,
+            username=change.username,
+        )
+        for change in (*roles, *unmarked)
+    )
+
+
+def _unchanged(scope: Scope, changes: Iterable[Change]) -> tuple[Unchanged, ...]:
+    touched = {(change.action, change.database, change.username) for change in changes}
+    result = []
+    for entry in scope.declaration.entries:
+        aspects = ["role", "password", "privileges"]
+        aspects.append("database" if entry.access_level is AccessLevel.OWNER else "default_privileges")
+        for aspect in aspects:
+            place = "" if aspect in {"role", "password"} else entry.database
+            if not any((action, place, entry.username) in touched for action in ASPECTS[aspect]):
+                result.append(Unchanged(aspect, entry.database, entry.username))
+    return tuple(sorted(result))
+
+
+# --- blockers -------------------------------------------------------------------------------------------------------
+
+
+def _blockers(scope: Scope) -> Iterable[Finding]:
+    for entry in scope.declaration.entries:
+        role = scope.server.roles.get(entry.username)
+        if role is not None:
+            yield from _role_blockers(role, entry.application, entry.database, scope)
+    for name in scope.by_database:
+        database = scope.server.databases.get(name)
+        if database is None:
+            yield from _missing_database(name, scope)
+        else:
+            yield from _database_blockers(database, scope)
+    yield from _extension_blockers(scope)
+
+
+def _role_blockers(role: RoleFacts, application: str, database: str, scope: Scope) -> Iterable[Finding]:
+    place = {"database": database, "username": role.name}
+    if role.name in {scope.server.administrator, scope.server.bootstrap}:
+        message = f'role "{role.name}" is the administrator\'s own login'
+        yield Finding("administrator", message, f"give the application {application} another username", **place)
+        return
+    powers = [
+        word
+        for word, held in (
+            ("SUPERUSER", role.superuser),
+            ("REPLICATION", role.replication),
+            ("BYPASSRLS", role.bypass_rls),
+        )
+        if held
+    ]
+    if powers:
+        message = f'role "{role.name}" has {", ".join(powers)}, which no access level may have'
+        remedy = f'ALTER ROLE "{role.name}" ' + " ".join("NO" + word for word in powers)
+        yield Finding("privileged_role", message, f"as a superuser: {remedy}; or give it another username", **place)
+    if not scope.manages(role.name):
+        elsewhere = f' (its mark names environment "{role.marker.environment}")' if role.marker else ""
+        yield Finding(
+            "foreign_role",
+            f'role "{role.name}" exists but is not managed here{elsewhere}',
+            f'adopt it (adopt: ["{application}"]) or give {application} another username',
+            **place,
+        )
+
+
+def _missing_database(name: str, scope: Scope) -> Iterable[Finding]:
+    if scope.declared_owner(name):
+        return
+    users = ", ".join(f'"{entry.username}"' for entry in scope.by_database[name])
+    yield Finding(
+        "database_missing",
+        f'database "{name}" does not exist and no entry declares its owner; {users} would have nothing to use',
+        f'declare an entry with database_name = "{name}" and access_level = "owner", or correct the name',
+        database=name,
+    )
+
+
+def _database_blockers(database: DatabaseFacts, scope: Scope) -> Iterable[Finding]:
+    name = database.name
+    owner = scope.declared_owner(name)
+    if owner and database.owner != owner:
+        yield _other_owner(database, owner, scope)
+        return
+    if database.is_template or not database.allows_connections:
+        what = "is a template" if database.is_template else "does not allow connections"
+        remedy = f'ALTER DATABASE "{name}" WITH IS_TEMPLATE false ALLOW_CONNECTIONS true'
+        yield Finding("database_closed", f'database "{name}" {what}', f"as its owner: {remedy}", database=name)
+    if not _is_ours(database, scope):
+        application = scope.by_database[name][0].application
+        elsewhere = f' (its mark names environment "{database.marker.environment}")' if database.marker else ""
+        yield Finding(
+            "foreign_database",
+            f'database "{name}" exists but is not managed here{elsewhere}',
+            f'adopt it (adopt: ["{application}"]) or declare another database_name',
+            database=name,
+            username=owner,
+        )
+    elif not owner and not scope.may_act_as(database.owner, database.owner):
+        yield Finding(
+            "foreign_owner",
+            f'database "{name}" belongs to "{database.owner}", which is not managed here, so nothing can be granted '
+            "in it",
+            f'declare an entry for its owner "{database.owner}" and adopt it',
+            database=name,
+        )
+    if database.refusal:
+        yield Finding("database_unreadable", f'database "{name}" could not be looked into: {database.refusal}',
+                      f'as its owner: GRANT CONNECT ON DATABASE "{name}" TO "{scope.server.administrator}"; or find '
+                      "what keeps the administrator out", database=name)
+
+
+def _other_owner(database: DatabaseFacts, owner: str, scope: Scope) -> Finding:
+    was_ours = scope.manages(database.owner)
+    code = "owner_change" if was_ours else "foreign_owner"
+    return Finding(
+        code,
+        f'database "{database.name}" belongs to "{database.owner}", and "{owner}" is declared as its owner; an owner '
+        "is never changed here, since every object would have to move too",
+        f'declare "{database.owner}" as the owner, or move it by hand: in each database REASSIGN OWNED BY '
+        f'"{database.owner}" TO "{owner}", which also moves the other databases of "{database.owner}"',
+        database=database.name,
+        username=owner,
+    )
+
+
+def _is_ours(database: DatabaseFacts, scope: Scope) -> bool:
+    """Marked together with a managed owner, adopted, or being created when a run was cut off.
+
+    The owner of a database can write its comment, so a mark alone would let a tenant offer us a database.
+    """
+    if database.name in scope.adopted_databases:
+        return True
+    owner = scope.server.roles.get(database.owner)
+    if is_marked(database, scope.environment):
+        return scope.manages(database.owner)
+    return bool(
+        owner
+        and owner.marker
+        and owner.marker.environment == scope.environment
+        and database.name in owner.marker.creating
+    )
+
+
+def _extension_blockers(scope: Scope) -> Iterable[Finding]:
+    for entry in scope.declaration.entries:
+        database = scope.server.databases.get(entry.database)
+        if database is None or not database.refusal:
+            installed = database.extensions if database else frozenset()
+            for extension in sorted(set(entry.extensions) - installed):
+                yield from _one_extension(extension, entry, scope.server.available_extensions.get(extension))
+
+
+def _one_extension(extension: str, entry: Entry, trusted: bool | None) -> Iterable[Finding]:
+    place = {"database": entry.database, "username": entry.username}
+    if trusted is None:
+        message = f'extension "{extension}" is not available on this server'
+        yield Finding("extension_unavailable", message, "correct the name, or leave it out", **place)
+    elif not trusted:
+        message = f'extension "{extension}" is not trusted: the owner of a database may not create it'
+        remedy = f'in database "{entry.database}" as the RDS master: CREATE EXTENSION "{extension}"; then run again'
+        yield Finding("extension_not_trusted", message, remedy, **place)
+
+
+def _missing_rights(scope: Scope, changes: tuple[Change, ...]) -> Iterable[Finding]:
+    """What the administrator would need for these changes and does not have, before any of them is tried."""
+    me = scope.server.roles[scope.server.administrator]
+    lacks = []
+    if not me.createrole and any(isinstance(item, CreateRole | AlterRole | SetPassword | AdoptRole) for item in changes):
+        lacks.append("CREATEROLE")
+    creates_databases = any(isinstance(item, CreateDatabase) for item in changes)
+    grants_createdb = any(isinstance(item, CreateRole) and item.role.createdb for item in changes) or any(
+        isinstance(item, AlterRole) and item.createdb is not None for item in changes
+    )
+    if not me.createdb and (creates_databases or (grants_createdb and scope.server.version >= 16)):
+        lacks.append("CREATEDB")
+    if lacks and not me.superuser:
+        yield Finding(
+            "administrator_rights",
+            f'the administrator "{me.name}" lacks {" and ".join(lacks)}, which this plan needs',
+            f'as the RDS master: ALTER ROLE "{me.name}" {" ".join(lacks)}',
+        )
+    for name in sorted(_roles_to_act_on(scope, changes)):
+        facts = scope.server.roles.get(name)
+        if facts is not None and not facts.administrable and not facts.superuser:
+            yield Finding(
+                "administrator_lacks_admin",
+                f'the administrator "{me.name}" has no ADMIN option on role "{name}", which this plan needs',
+                f'as a role that has it: GRANT "{name}" TO "{me.name}" WITH ADMIN OPTION',
+                username=name,
+            )
+
+
+def _roles_to_act_on(scope: Scope, changes: Iterable[Change]) -> set[str]:
+    """The declared roles that are changed, and the owners in whose place databases are changed."""
+    names = {change.username for change in changes if not change.database}
+    names |= {str(getattr(change, "owner", "")) for change in changes if change.database}
+    return names & scope.server.roles.keys() - {
+        name for name, facts in scope.server.roles.items() if facts.inherited and name not in scope.by_role
+    }
+
+
+# --- warnings -------------------------------------------------------------------------------------------------------
+
+
+def _warnings(scope: Scope, desired: Desired) -> Iterable[Finding]:
+    for name in sorted(scope.by_role.keys() & scope.server.roles.keys()):
+        yield from _role_warnings(scope.server.roles[name], scope)
+    for name, facts in desired.inventory.items():
+        if name in scope.server.databases:
+            yield from _strangers(facts, scope)
+    for item in scope.server.other_privileges:
+        if item.role in scope.by_role and item.database in scope.by_database:
+            yield Finding(
+                "other_privileges",
+                f'role "{item.role}" holds privileges on {item.count} objects of catalog {item.catalog}, of which no '
+                "access level speaks",
+                "nothing to do if the owner of the database meant it",
+                database=item.database,
+                username=item.role,
+            )
+    yield from _orphans(scope)
+
+
+def _role_warnings(role: RoleFacts, scope: Scope) -> Iterable[Finding]:
+    name = role.name
+    declared = scope.by_role[name]
+    if not role.can_login:
+        message = f'role "{name}" is NOLOGIN: somebody disabled it, and it stays so'
+        yield Finding("nologin", message, f'to let it in again: ALTER ROLE "{name}" LOGIN', username=name)
+    if role.valid_until:
+        message = f'the password of role "{name}" {"expired" if role.expired else "expires"} at {role.valid_until}'
+        yield Finding("expiry", message, f"""to lift it: ALTER ROLE "{name}" VALID UNTIL 'infinity'""", username=name)
+    if role.connection_limit != -1 and all(entry.connection_limit is None for entry in declared):
+        message = f'role "{name}" has connection limit {role.connection_limit}, which is not declared; it stands'
+        yield Finding("connection_limit", message, "declare connection_limit to manage it here", username=name)
+    check = scope.server.passwords.get(name)
+    if check is PasswordCheck.ROTATING:
+        message = f'the secret of role "{name}" is being rotated; its password is left alone'
+        yield Finding("rotation", message, "run again when the rotation is done", username=name)
+    if check is PasswordCheck.UNKNOWN:
+        message = f'whether the password of role "{name}" is that of its secret could not be found out'
+        yield Finding("password_unknown", message, "try to log in as the application; then run again", username=name)
+
+
+def _strangers(facts: DatabaseFacts, scope: Scope) -> Iterable[Finding]:
+    """Whoever else owns or holds something in a managed database."""
+    known = scope.by_role.keys() | {facts.owner, scope.server.administrator, scope.server.bootstrap, DATABASE_OWNER, PUBLIC}
+    owned: Counter[tuple[str, str]] = Counter()
+    held: set[str] = set()
+    open_to_all: set[str] = set()
+    for group in facts.groups:
+        target = group.target
+        if target.extension:
+            continue
+        if not target.creator and target.kind is not Kind.COLUMN and target.owner not in {facts.owner, DATABASE_OWNER}:
+            is_public = target.kind is Kind.SCHEMA and target.schema == "public"
+            if target.kind is not Kind.DATABASE and not is_public:
+                owned[target.owner, target.kind.value] += group.count
+        held |= {item.grantee for item in group.items} - known - {target.owner}
+        if target.kind in {Kind.TABLE, Kind.SEQUENCE, Kind.COLUMN} or (target.creator and target.kind is Kind.SCHEMA):
+            open_to_all |= {item.privilege for item in group.items if item.grantee == PUBLIC}
+    for (owner, kind), count in sorted(owned.items()):
+        yield _foreign_objects(owner, kind, count, facts, scope)
+    for role in sorted(held):
+        message = f'role "{role}" is not declared and holds privileges in database "{facts.name}"'
+        yield Finding("foreign_grants", message, "declare it, or revoke them by hand", database=facts.name, username=role)
+    if open_to_all:
+        message = f'everybody holds {", ".join(sorted(open_to_all))} on objects in database "{facts.name}"'
+        yield Finding("public_grants", message, "revoke it from PUBLIC if that is not meant", database=facts.name)
+    for membership in scope.server.memberships:
+        if membership.role == facts.owner and membership.member not in known:
+            yield _member_of_owner(membership.member, facts)
+
+
+def _foreign_objects(owner: str, kind: str, count: int, facts: DatabaseFacts, scope: Scope) -> Finding:
+    covered = scope.may_act_as(owner, facts.owner) and (scope.manages(owner) or owner == scope.server.administrator)
+    effect = "the levels cover them" if covered else "no level covers them"
+    return Finding(
+        "foreign_objects",
+        f'{count} {kind}{"" if count == 1 else "s"} in database "{facts.name}" belong to "{owner}" and not to its '
+        f"owner; {effect}",
+        f'in that database: REASSIGN OWNED BY "{owner}" TO "{facts.owner}" moves them; ALTER ROLE "{owner}" IN DATABASE '
+        f'"{facts.name}" SET role = "{facts.owner}" keeps new ones from it',
+        database=facts.name,
+        username=owner,
+    )
+
+
+def _member_of_owner(member: str, facts: DatabaseFacts) -> Finding:
+    return Finding(
+        "member_of_owner",
+        f'role "{member}" is a member of "{facts.owner}" and is not declared: it may do in database "{facts.name}" '
+        "what the owner may, and what it creates there belongs to it",
+        f'ALTER ROLE "{member}" IN DATABASE "{facts.name}" SET role = "{facts.owner}" makes it belong to the owner',
+        database=facts.name,
+        username=member,
+    )
+
+
+def _orphans(scope: Scope) -> Iterable[Finding]:
+    for name, role in sorted(scope.server.roles.items()):
+        if is_marked(role, scope.environment) and name not in scope.by_role:
+            message = f'role "{name}" is managed here and no longer declared; it stays as it is'
+            yield Finding("orphaned_role", message, "declare it again, or remove it by the runbook", username=name)
+    for name, database in sorted(scope.server.databases.items()):
+        if is_marked(database, scope.environment) and name not in scope.by_database:
+            message = f'database "{name}" is managed here and no longer declared; it stays as it is'
+            yield Finding("orphaned_database", message, "declare it again, or remove it by the runbook", database=name)

@@ -1,0 +1,54 @@
+"""Our mark on a role or a database: a comment that holds JSON. Comment text in, marker out, and back.
+
+The mark says that the object is ours to change and in which environment. A role's comment can only be written by a
+role with CREATEROLE (from PostgreSQL 16 and ADMIN on it), so a tenant cannot forge one; a database's comment can be
+written by its owner, so the mark on a database counts only together with a marked owner (see `core.guard`).
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from provisioner.core.state import Marker
+
+MANAGED_BY = "rds-provisioner"
+
+
+def parse_marker(comment: str) -> Marker | None:
+    """Read a comment; None where it is not our mark, whatever else it holds."""
+    if MANAGED_BY not in comment:
+        return None
+    try:
+        value = json.loads(comment)
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(value, dict) or value.get("managed_by") != MANAGED_BY:
+        return None
+    environment, creating = value.get("environment"), value.get("creating", [])
+    if not isinstance(environment, str) or not isinstance(creating, list):
+        return None
+    return Marker(
+        environment=environment,
+        creating=tuple(sorted(name for name in creating if isinstance(name, str))),
+        borrowed=value.get("borrowed") is True,
+        verifier=_text(value, "verifier"),
+        comment=_text(value, "comment"),
+    )
+
+
+def render_marker(marker: Marker) -> str:
+    """Write the comment for a marker; what is empty is left out."""
+    optional = {
+        "creating": list(marker.creating),
+        "borrowed": marker.borrowed,
+        "verifier": marker.verifier,
+        "comment": marker.comment,
+    }
+    value = {"managed_by": MANAGED_BY, "environment": marker.environment}
+    return json.dumps(value | {name: item for name, item in optional.items() if item}, ensure_ascii=False)
+
+
+def _text(value: dict[str, Any], name: str) -> str:
+    item = value.get(name, "")
+    return item if isinstance(item, str) else ""

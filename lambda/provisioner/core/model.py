@@ -1,0 +1,155 @@
+"""The values that a run passes on: what was asked, what is declared, what stands on a server.
+
+Desired and observed are one type (`State`), so a plan is their difference. Everything here is immutable and free of
+secrets: a password never enters the model.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+# --- what was asked -------------------------------------------------------------------------------------------------
+
+
+class Mode(StrEnum):
+    """How far a run goes: all three walk one path and stop at different doors."""
+
+    APPLY = "apply"
+    DRY_RUN = "dry_run"
+    DRIFT = "drift"
+
+
+class Trigger(StrEnum):
+    """Who knocked: a person or pipeline that waits for the answer, or S3 through EventBridge."""
+
+    DIRECT = "direct"
+    SNAPSHOT_EVENT = "snapshot_event"
+
+
+@dataclass(frozen=True, slots=True)
+class Approval:
+    """What a caller says about permission to change a gated environment."""
+
+    allow_db_provision: bool = False
+    approved_by: str = ""
+    plan_digest: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class SnapshotReference:
+    """Where the snapshot lies; an empty `version_id` means the newest."""
+
+    bucket: str
+    key: str
+    version_id: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One event, understood."""
+
+    environment: str
+    mode: Mode
+    trigger: Trigger
+    snapshot: SnapshotReference
+    build_id: str = ""
+    run_id: str = ""
+    requested_by: str = ""
+    approval: Approval = field(default_factory=Approval)
+    fail_fast: bool = True
+    adopt: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """The function's configuration; templates are already filled in with the environment, but for `{app}`."""
+
+    environment: str
+    snapshot_bucket: str
+    snapshot_key: str
+    audit_bucket: str
+    audit_prefix: str
+    admin_secret_id: str
+    app_secret_id: str
+    database_host: str
+    database_port: int
+    database_name: str
+    ca_bundle: str
+    ungated_environments: frozenset[str]
+    digest_environments: frozenset[str]
+    notify_topic_arn: str
+    max_workers: int
+
+
+# --- what is declared -----------------------------------------------------------------------------------------------
+
+
+class AccessLevel(StrEnum):
+    """What a role may do in a database."""
+
+    OWNER = "owner"
+    EDITOR = "editor"
+    READER = "reader"
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One entry of `application_databases`; `application` is its key."""
+
+    application: str
+    database: str
+    username: str
+    access_level: AccessLevel = AccessLevel.OWNER
+    secret_name: str = ""
+    createdb: bool = False
+    connection_limit: int | None = None
+    extensions: tuple[str, ...] = ()
+
+
+class Layout(StrEnum):
+    """Where the block stood: at the top level, or under `rds_config`."""
+
+    STANDALONE = "standalone"
+    COUPLED = "coupled"
+
+
+@dataclass(frozen=True, slots=True)
+class Declaration:
+    """What a snapshot declares, entries ordered by application; `environment` is empty where the file names none."""
+
+    layout: Layout
+    active: bool
+    environment: str
+    entries: tuple[Entry, ...]
+
+
+# --- what came of it ------------------------------------------------------------------------------------------------
+
+
+class Status(StrEnum):
+    """The status of an audit row."""
+
+    SUCCESS = "success"
+    NO_CHANGE = "no_change"
+    WARNING = "warning"
+    ERROR = "error"
+    DRY_RUN = "dry_run"
+    SKIPPED = "skipped"
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of one change, or of one thing that needed none; the source of an audit row.
+
+    `timestamp_utc` is ISO 8601 with milliseconds and `Z`, the moment this outcome was known; `duration_ms` is the
+    time of the statement or transaction that it belongs to.
+    """
+
+    action: str
+    database: str
+    username: str
+    status: Status
+    timestamp_utc: str
+    duration_ms: int = 0
+    message: str = ""

@@ -1,0 +1,432 @@
+"""The difference of two states as a value: observed and desired in, an ordered, printable, hashable plan out.
+
+Changes are one closed set of types. A change names what it does and to whom; how it is said in SQL is `core.ddl`'s
+business. No change holds a secret.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import defaultdict
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from provisioner.core.state import Database, DatabaseFacts, Grant, Kind, Membership, Role, State, Target, grants_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from provisioner.core.errors import Finding
+
+
+@dataclass(frozen=True)
+class Change:
+    """What every change can say of itself; `symbol` is the sign that the plan text shows.
+
+    `database` and `username` are empty where the change is about a role in no database, or a database and nobody.
+    """
+
+    action: ClassVar[str]
+    symbol: ClassVar[str] = "~"
+    destructive: ClassVar[bool] = False
+    # The order across kinds, written once: borrowed rights go back first, roles stand before their databases, rights
+    # are given before any is taken, so that nobody who keeps access loses it in between.
+    rank: ClassVar[int]
+
+    @property
+    def database(self) -> str:
+        """The database that the change is in or about."""
+        return ""
+
+    @property
+    def username(self) -> str:
+        """The role that the change is about."""
+        return ""
+
+    @property
+    def detail(self) -> str:
+        """The change in a person's words."""
+        return ""
+
+    def to_json(self) -> dict[str, Any]:
+        """The change as the answer and the stored plan show it."""
+        return {
+            "action": self.action,
+            "database": self.database,
+            "username": self.username,
+            "detail": self.detail,
+            "destructive": self.destructive,
+        }
+
+    def identity(self) -> tuple[str, ...]:
+        """What the digest counts: who gets or loses what, but not how many objects that is at the moment."""
+        return (self.action, self.database, self.username, self.detail)
+
+
+@dataclass(frozen=True)
+class Finish(Change):
+    """End what a run that was cut off had begun: give back the role it had borrowed to create databases."""
+
+    action: ClassVar[str] = "finish"
+    rank: ClassVar[int] = 0
+    role: str
+
+    username = property(lambda self: self.role)
+    detail = property(lambda self: "an earlier run was cut off while it created databases for this role; what it had borrowed is given back")
+
+
+@dataclass(frozen=True)
+class AdoptRole(Change):
+    """Put our mark on a role that stood before."""
+
+    action: ClassVar[str] = "adopt_role"
+    rank: ClassVar[int] = 1
+    role: str
+
+    username = property(lambda self: self.role)
+    detail = property(lambda self: "managed from now on")
+
+
+@dataclass(frozen=True)
+class CreateRole(Change):
+    """Create a login role with the password of its secret."""
+
+    action: ClassVar[str] = "create_role"
+    symbol: ClassVar[str] = "+"
+    rank: ClassVar[int] = 2
+    role: Role
+
+    username = property(lambda self: self.role.name)
+
+    @property
+    def detail(self) -> str:
+        """The attributes that differ from a plain login role."""
+        extra = ", may create databases" if self.role.createdb else ""
+        limit = f", connection limit {self.role.connection_limit}" if self.role.connection_limit != -1 else ""
+        return f"login role, password from its secret{extra}{limit}"
+
+
+@dataclass(frozen=True)
+class AlterRole(Change):
+    """Change the attributes of a role that are given; None leaves one as it is."""
+
+    action: ClassVar[str] = "alter_role"
+    rank: ClassVar[int] = 3
+    role: str
+    createdb: bool | None = None
+    createrole: bool | None = None
+    connection_limit: int | None = None
+
+    username = property(lambda self: self.role)
+
+    @property
+    def destructive(self) -> bool:  # type: ignore[override]
+        """Taking a right is; a connection limit is not."""
+        return self.createdb is False or self.createrole is False
+
+    @property
+    def detail(self) -> str:
+        """The attributes, each as it will be."""
+        words = {True: "may", False: "may no longer"}
+        parts = [
+            f"{words[self.createdb]} create databases" if self.createdb is not None else "",
+            f"{words[self.createrole]} create roles" if self.createrole is not None else "",
+            f"connection limit {self.connection_limit}" if self.connection_limit is not None else "",
+        ]
+        return ", ".join(part for part in parts if part)
+
+
+@dataclass(frozen=True)
+class SetPassword(Change):
+    """Set a role's password to that of its secret."""
+
+    action: ClassVar[str] = "set_password"
+    rank: ClassVar[int] = 4
+    role: str
+
+    username = property(lambda self: self.role)
+    detail = property(lambda self: "the server has another password than the secret")
+
+
+@dataclass(frozen=True)
+class RevokeMembership(Change):
+    """Take a declared role out of a managed role."""
+
+    action: ClassVar[str] = "revoke_membership"
+    symbol: ClassVar[str] = "-"
+    destructive: ClassVar[bool] = True
+    rank: ClassVar[int] = 5
+    membership: Membership
+
+    username = property(lambda self: self.membership.member)
+    detail = property(lambda self: f'no longer a member of "{self.membership.role}"')
+
+
+@dataclass(frozen=True)
+class CreateDatabase(Change):
+    """Create a database for its owner."""
+
+    action: ClassVar[str] = "create_database"
+    symbol: ClassVar[str] = "+"
+    rank: ClassVar[int] = 6
+    name: str
+    owner: str
+
+    database = property(lambda self: self.name)
+    username = property(lambda self: self.owner)
+    detail = property(lambda self: f'owned by "{self.owner}"')
+
+
+@dataclass(frozen=True)
+class AdoptDatabase(Change):
+    """Put our mark on a database that stood before."""
+
+    action: ClassVar[str] = "adopt_database"
+    rank: ClassVar[int] = 7
+    name: str
+    owner: str
+
+    database = property(lambda self: self.name)
+    username = property(lambda self: self.owner)
+    detail = property(lambda self: "managed from now on")
+
+
+@dataclass(frozen=True)
+class ChangeGrants(Change):
+    """Grant or revoke privileges of one grantee on targets of one kind in one schema.
+
+    `whole` says that the targets are all that there is of the kind in the schema; `count` how many objects they are.
+    """
+
+    name: str
+    owner: str
+    grantee: str
+    grantor: str
+    privileges: tuple[str, ...]
+    targets: tuple[Target, ...]
+    option: bool = False
+    count: int = 1
+    whole: bool = False
+
+    database = property(lambda self: self.name)
+    username = property(lambda self: self.grantee)
+
+    @property
+    def target(self) -> Target:
+        """The first target; kind, schema and creator are the same in all."""
+        return self.targets[0]
+
+    @property
+    def detail(self) -> str:
+        """The privileges and what they are on."""
+        return f"{self._privileges()} on {self._place(with_count=True)}"
+
+    def identity(self) -> tuple[str, ...]:
+        """The grant without the number of objects, which an application changes all day."""
+        return (self.action, self.name, self.grantee, self.grantor, self._privileges(), self._place(with_count=False))
+
+    def _privileges(self) -> str:
+        return ("the right to pass on " if self.option else "") + ", ".join(self.privileges)
+
+    def _place(self, *, with_count: bool) -> str:
+        kind = self.target.kind
+        if self.target.creator:
+            where = f' in schema "{self.target.schema}"' if self.target.schema else ""
+            return f'future {kind}s of "{self.target.creator}"{where}'
+        if kind is Kind.DATABASE:
+            return "the database"
+        if kind is Kind.SCHEMA:
+            return f'schema "{self.target.schema}"'
+        if not with_count:
+            return f'{kind}s in schema "{self.target.schema}"'
+        return f'{self.count} {kind}{"" if self.count == 1 else "s"} in schema "{self.target.schema}"'
+
+
+@dataclass(frozen=True)
+class GrantPrivileges(ChangeGrants):
+    """Grant privileges on what stands."""
+
+    action: ClassVar[str] = "grant"
+    symbol: ClassVar[str] = "+"
+    rank: ClassVar[int] = 8
+
+
+@dataclass(frozen=True)
+class GrantDefaultPrivileges(ChangeGrants):
+    """Grant privileges on what a role creates from now on."""
+
+    action: ClassVar[str] = "grant_default"
+    symbol: ClassVar[str] = "+"
+    rank: ClassVar[int] = 9
+
+
+@dataclass(frozen=True)
+class RevokePrivileges(ChangeGrants):
+    """Revoke privileges on what stands."""
+
+    action: ClassVar[str] = "revoke"
+    symbol: ClassVar[str] = "-"
+    destructive: ClassVar[bool] = True
+    rank: ClassVar[int] = 10
+
+
+@dataclass(frozen=True)
+class RevokeDefaultPrivileges(ChangeGrants):
+    """Revoke privileges on what a role creates from now on."""
+
+    action: ClassVar[str] = "revoke_default"
+    symbol: ClassVar[str] = "-"
+    destructive: ClassVar[bool] = True
+    rank: ClassVar[int] = 11
+
+
+@dataclass(frozen=True)
+class CreateExtension(Change):
+    """Install a trusted extension as the owner of the database."""
+
+    action: ClassVar[str] = "create_extension"
+    symbol: ClassVar[str] = "+"
+    rank: ClassVar[int] = 12
+    name: str
+    owner: str
+    extension: str
+
+    database = property(lambda self: self.name)
+    username = property(lambda self: self.owner)
+    detail = property(lambda self: f'extension "{self.extension}"')
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Unchanged:
+    """One thing of one entry that is as declared; `action` names the thing: role, password, database, ..."""
+
+    action: str
+    database: str
+    username: str
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a run would do, what keeps it from doing so, and what it noticed."""
+
+    environment: str
+    changes: tuple[Change, ...] = ()
+    blockers: tuple[Finding, ...] = ()
+    warnings: tuple[Finding, ...] = ()
+    unchanged: tuple[Unchanged, ...] = ()
+
+    @cached_property
+    def digest(self) -> str:
+        """`sha256:` and the hash of what the plan does: the same for the same changes, whatever the order or time."""
+        content = {
+            "environment": self.environment,
+            "changes": sorted(change.identity() for change in self.changes),
+            "blockers": sorted((item.code, item.database, item.username, item.message) for item in self.blockers),
+        }
+        return "sha256:" + hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def diff(observed: State, desired: State, inventory: Mapping[str, DatabaseFacts]) -> tuple[Change, ...]:
+    """All changes that lead from one state to the other, in the order in which they are to be made.
+
+    `inventory` holds the objects of each desired database, as `Desired.inventory` gives them. Total over any two
+    states; equal states give no change. What is only in `observed` is nobody's business and gives none.
+    """
+    changes: list[Change] = []
+    for role in desired.roles.values():
+        changes += _diff_role(observed.roles.get(role.name), role)
+    for database in desired.databases.values():
+        changes += diff_database(observed.databases.get(database.name), database, inventory[database.name])
+    return tuple(sorted(changes, key=_order))
+
+
+def _order(change: Change) -> tuple[int, str, bool, tuple[str, ...]]:
+    """By kind, then database; changes that can be said in one statement stand together."""
+    if not isinstance(change, ChangeGrants):
+        return (change.rank, change.database, False, change.identity())
+    # A grant that a grantee passed on is revoked before the grantee loses the right to.
+    is_owners = change.grantor == change.target.owner
+    action, name, grantee, *what = change.identity()
+    return (change.rank, change.database, is_owners, (*reversed(what), grantee))
+
+
+def _diff_role(observed: Role | None, desired: Role) -> list[Change]:
+    if observed is None:
+        return [CreateRole(replace(desired, memberships=frozenset()))]
+    name = desired.name
+    changes: list[Change] = []
+    if observed.unfinished and not desired.unfinished:
+        changes.append(Finish(name))
+    if desired.managed and not observed.managed:
+        changes.append(AdoptRole(name))
+    attributes = AlterRole(
+        name,
+        createdb=desired.createdb if desired.createdb != observed.createdb else None,
+        createrole=desired.createrole if desired.createrole != observed.createrole else None,
+        connection_limit=desired.connection_limit if desired.connection_limit != observed.connection_limit else None,
+    )
+    if attributes != AlterRole(name):
+        changes.append(attributes)
+    if desired.password_current and not observed.password_current:
+        changes.append(SetPassword(name))
+    changes += [RevokeMembership(item) for item in sorted(observed.memberships - desired.memberships)]
+    return changes
+
+
+def diff_database(observed: Database | None, desired: Database, facts: DatabaseFacts) -> list[Change]:
+    """The changes of one database, in no order; `facts` is its inventory, also where it is yet to be created."""
+    changes: list[Change] = []
+    if observed is None:
+        changes.append(CreateDatabase(desired.name, desired.owner))
+        observed = replace(desired, managed=True, extensions=frozenset(), grants=grants_of(facts.groups))
+    elif desired.managed and not observed.managed:
+        changes.append(AdoptDatabase(desired.name, desired.owner))
+    changes += _diff_grants(observed.grants, desired, facts)
+    changes += [
+        CreateExtension(desired.name, desired.owner, extension)
+        for extension in sorted(desired.extensions - observed.extensions)
+    ]
+    return changes
+
+
+def _diff_grants(observed: frozenset[Grant], desired: Database, facts: DatabaseFacts) -> Iterable[Change]:
+    missing, extra = desired.grants - observed, observed - desired.grants
+    # Revoking a privilege takes its grant option with it.
+    extra -= {grant for grant in extra if grant.option and replace(grant, option=False) in extra}
+    yield from _merge(missing, desired, facts, GrantPrivileges, GrantDefaultPrivileges)
+    yield from _merge(extra, desired, facts, RevokePrivileges, RevokeDefaultPrivileges)
+
+
+def _merge(
+    grants: Iterable[Grant],
+    database: Database,
+    facts: DatabaseFacts,
+    now: type[ChangeGrants],
+    in_future: type[ChangeGrants],
+) -> Iterable[ChangeGrants]:
+    """One change for each grantee and set of privileges in a schema: first by target, then the targets together."""
+    privileges: dict[tuple[Target, str, str, bool], set[str]] = defaultdict(set)
+    for grant in grants:
+        privileges[grant.target, grant.grantee, grant.grantor, grant.option].add(grant.privilege)
+    targets: dict[tuple[Kind, str, str, str, str, bool, tuple[str, ...]], set[Target]] = defaultdict(set)
+    for (target, grantee, grantor, option), names in privileges.items():
+        key = (target.kind, target.schema, target.creator, grantee, grantor, option, tuple(sorted(names)))
+        targets[key].add(target)
+    counts = {group.target: group.count for group in facts.groups}
+    for (kind, schema, creator, grantee, grantor, option, words), members in targets.items():
+        peers = {group.target for group in facts.groups if (group.target.kind, group.target.schema) == (kind, schema)}
+        yield (in_future if creator else now)(
+            name=database.name,
+            owner=database.owner,
+            grantee=grantee,
+            grantor=grantor,
+            privileges=words,
+            targets=tuple(sorted(members)),
+            option=option,
+            count=sum(counts.get(target, 1) for target in members),
+            whole=not creator and members >= {peer for peer in peers if not peer.creator},
+        )
+
+

@@ -1,0 +1,220 @@
+"""The statements of a plan, in the order and the transactions in which they are sent: plan and scope in, script out.
+
+A dry run stores the script and an apply sends it, so what was shown is what is done. Acting in the place of another
+role takes a membership in it. Inside one database's transaction that is borrowed and given back unseen; only CREATE
+DATABASE cannot run in a transaction, so for its time the membership stands, and the role's mark says so: a run that is
+cut off in between leaves a note that the next one can read.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from itertools import groupby
+from typing import TYPE_CHECKING
+
+from provisioner.core import ddl
+from provisioner.core.plan import (
+    AdoptDatabase,
+    AdoptRole,
+    AlterRole,
+    Change,
+    ChangeGrants,
+    CreateDatabase,
+    CreateExtension,
+    CreateRole,
+    Finish,
+    RevokeMembership,
+    SetPassword,
+)
+from provisioner.core.state import DATABASE_OWNER, DatabaseFacts, Kind, Marker, Target
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from provisioner.core.ddl import PasswordStatement, Statement
+    from provisioner.core.desired import Scope
+
+
+@dataclass(frozen=True, slots=True)
+class DatabaseScript:
+    """What is done to one database: `create` alone, then `statements` in one transaction in it.
+
+    `afterwards` ends, in the same transaction, what was borrowed to create the databases of its owner; it is there
+    only on the last of them.
+    """
+
+    name: str
+    owner: str
+    changes: tuple[Change, ...]
+    create: Statement | None
+    statements: tuple[Statement, ...]
+    afterwards: tuple[Statement, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Script:
+    """First `role_statements` in one transaction, then each database; those of one owner one after the other."""
+
+    role_changes: tuple[Change, ...]
+    role_statements: tuple[Statement | PasswordStatement, ...]
+    databases: tuple[DatabaseScript, ...]
+
+
+def write_script(changes: Sequence[Change], scope: Scope, inventory: Mapping[str, DatabaseFacts]) -> Script:
+    """Write the statements of ordered changes; `inventory` holds the names of objects where single ones change."""
+    role_changes = tuple(change for change in changes if not change.database)
+    by_database: dict[str, list[Change]] = {}
+    for change in changes:
+        if change.database:
+            by_database.setdefault(change.database, []).append(change)
+    creating: dict[str, list[str]] = {}
+    for change in changes:
+        if isinstance(change, CreateDatabase):
+            creating.setdefault(change.owner, []).append(change.name)
+    marks = _Marks(scope, creating)
+    return Script(
+        role_changes,
+        tuple(_role_statements(role_changes, marks)),
+        tuple(_one_database(name, inventory[name], members, marks) for name, members in by_database.items()),
+    )
+
+
+def targets_to_name(changes: Iterable[Change]) -> tuple[Target, ...]:
+    """The groups of which some objects are to be changed and others not, so that they have to be named."""
+    named = {
+        target
+        for change in changes
+        if isinstance(change, ChangeGrants) and _needs_names(change)
+        for target in change.targets
+    }
+    return tuple(sorted(named))
+
+
+def database_statements(
+    changes: Sequence[Change], facts: DatabaseFacts, scope: Scope, *, lent: frozenset[str] = frozenset()
+) -> tuple[Statement, ...]:
+    """The statements of one database's transaction; `lent` are roles that are borrowed already."""
+    borrowed = sorted(_roles_to_borrow(changes, facts.owner, scope) - lent)
+    body: list[Statement] = []
+    for change in changes:
+        if isinstance(change, CreateExtension):
+            body += ddl.create_extension(change)
+        elif isinstance(change, CreateDatabase | AdoptDatabase):
+            body.append(ddl.mark_database(change.name, Marker(scope.environment, comment=_own_comment(facts))))
+    grants = (change for change in changes if isinstance(change, ChangeGrants))
+    statements = [item for _, group in groupby(grants, _alike) for item in _grant_statements(list(group), facts)]
+    return (
+        *(ddl.borrow(role, scope.server.version) for role in borrowed),
+        *statements,
+        *body,
+        *(ddl.give_back(role) for role in borrowed),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Marks:
+    """The marks of the roles before and while databases are created for them."""
+
+    scope: Scope
+    creating: Mapping[str, list[str]]
+
+    def lasting(self, role: str) -> Marker:
+        """The mark that a role has when nothing is under way."""
+        facts = self.scope.server.roles.get(role)
+        fingerprint = self.scope.fingerprints.get(role, "")
+        if facts is None or facts.marker is None:
+            return Marker(self.scope.environment, verifier=fingerprint, comment=facts.comment if facts else "")
+        return replace(
+            facts.marker, environment=self.scope.environment, creating=(), borrowed=False, verifier=fingerprint
+        )
+
+    def under_way(self, role: str) -> Marker:
+        """The mark of a role while its databases are created."""
+        creating = tuple(sorted(self.creating.get(role, ())))
+        return replace(self.lasting(role), creating=creating, borrowed=bool(creating) and self.is_borrowed(role))
+
+    def is_borrowed(self, role: str) -> bool:
+        """Whether creating a database for a role takes a membership that the administrator does not have."""
+        facts = self.scope.server.roles.get(role)
+        return facts is None or not facts.inherited or bool(facts.marker and facts.marker.borrowed)
+
+
+def _role_statements(changes: Sequence[Change], marks: _Marks) -> Iterable[Statement | PasswordStatement]:
+    marked = []
+    for change in changes:
+        if isinstance(change, Finish):
+            marker = marks.scope.server.roles[change.role].marker
+            if marker and marker.borrowed:
+                yield ddl.give_back(change.role)
+        elif isinstance(change, CreateRole):
+            yield ddl.create_role(change)
+        elif isinstance(change, AlterRole):
+            yield ddl.alter_role(change)
+        elif isinstance(change, SetPassword):
+            yield ddl.set_password(change.role)
+        elif isinstance(change, RevokeMembership):
+            yield ddl.revoke_membership(change)
+        if isinstance(change, Finish | AdoptRole | CreateRole | SetPassword):
+            marked.append(change.username)
+    for role in sorted({*marked, *marks.creating}):
+        facts = marks.scope.server.roles.get(role)
+        if facts is None or facts.marker != marks.under_way(role):
+            yield ddl.mark_role(role, marks.under_way(role))
+    yield from (ddl.borrow(role, marks.scope.server.version) for role in sorted(marks.creating) if marks.is_borrowed(role))
+
+
+def _one_database(name: str, facts: DatabaseFacts, changes: list[Change], marks: _Marks) -> DatabaseScript:
+    create = next((change for change in changes if isinstance(change, CreateDatabase)), None)
+    owner = facts.owner
+    lent = frozenset({owner}) if create else frozenset()
+    afterwards: list[Statement] = []
+    if create and name == marks.creating[owner][-1]:
+        if marks.is_borrowed(owner):
+            afterwards.append(ddl.give_back(owner))
+        afterwards.append(ddl.mark_role(owner, marks.lasting(owner)))
+    return DatabaseScript(
+        name=name,
+        owner=owner,
+        changes=tuple(changes),
+        create=ddl.create_database(create) if create else None,
+        statements=database_statements(changes, facts, marks.scope, lent=lent),
+        afterwards=tuple(afterwards),
+    )
+
+
+def _roles_to_borrow(changes: Iterable[Change], owner: str, scope: Scope) -> set[str]:
+    """In whose place the statements are run, less those whose privileges the administrator has anyway."""
+    roles = {owner}
+    for change in changes:
+        if isinstance(change, ChangeGrants):
+            roles |= {target.owner for target in change.targets} | {change.grantor}
+    roles = {owner if role == DATABASE_OWNER else role for role in roles}
+    known = scope.server.roles
+    return {
+        role
+        for role in roles
+        if role != scope.server.administrator and not (role in known and known[role].inherited)
+    }
+
+
+def _alike(change: ChangeGrants) -> tuple[object, ...]:
+    """Changes alike in this differ in the grantee only, and are said in one statement; PUBLIC is said alone."""
+    return (type(change), change.targets, change.privileges, change.grantor, change.option, change.grantee == "public")
+
+
+def _grant_statements(changes: Sequence[ChangeGrants], facts: DatabaseFacts) -> list[Statement]:
+    objects: list[tuple[str, ...]] = []
+    if _needs_names(changes[0]):
+        objects = sorted(name for target in changes[0].targets for name in facts.names.get(target, ()))
+    return ddl.change_grants(changes, objects)
+
+
+def _needs_names(change: ChangeGrants) -> bool:
+    target = change.target
+    if target.creator or target.kind in {Kind.DATABASE, Kind.SCHEMA}:
+        return False
+    return target.kind is Kind.COLUMN or not change.whole
+
+
+def _own_comment(facts: DatabaseFacts) -> str:
+    return facts.marker.comment if facts.marker else facts.comment

@@ -1,0 +1,244 @@
+"""What stands on a server, or should: roles, databases, grants. Desired and observed are this one type.
+
+`State` is the part that is compared, and a plan is the difference of two of them. `Server` is what else an observation
+knows: facts that decide what may be done and what is worth a warning, but that nobody declares.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
+from types import MappingProxyType
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+# The grantee that stands for everybody (`aclitem` grantee 0). No role can bear the name: "public" is reserved.
+PUBLIC = "public"
+# The role that since PostgreSQL 14 stands for whoever owns the current database; it owns `public` since 15.
+DATABASE_OWNER = "pg_database_owner"
+
+
+class Kind(StrEnum):
+    """The kinds of object that a grant can be on; the values are the words of the plan."""
+
+    DATABASE = "database"
+    SCHEMA = "schema"
+    TABLE = "table"  # and view, materialized view, foreign and partitioned table: GRANT ... ON TABLE covers them all
+    SEQUENCE = "sequence"
+    COLUMN = "column"
+    ROUTINE = "routine"  # this and the next two only as default privileges: no access level speaks of them
+    TYPE = "type"
+    LARGE_OBJECT = "large object"
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Target:
+    """What a grant is on.
+
+    Tables, sequences and columns are not named one by one: a target is a group, all objects of one kind in one schema
+    with one owner and one access control list (`acl`, as PostgreSQL prints it, empty where it is NULL), so that a
+    database of ten thousand tables is as small in memory as one of ten. `extension` sets apart the objects that
+    belong to an extension. Where `creator` is set, the target is the default privilege for what that role creates
+    from now on, in `schema` or, where that is empty, in the whole database.
+    """
+
+    kind: Kind
+    schema: str = ""
+    owner: str = ""
+    acl: str = ""
+    extension: bool = False
+    creator: str = ""
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Grant:
+    """One privilege of one grantee; `option` is the right to pass it on, held beside the privilege itself."""
+
+    target: Target
+    grantee: str
+    privilege: str
+    grantor: str
+    option: bool = False
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Membership:
+    """That `member` is a member of `role`, as recorded by `grantor` (always the bootstrap superuser up to 15)."""
+
+    role: str
+    member: str
+    grantor: str
+    admin_option: bool = False
+    inherit_option: bool = True
+    set_option: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Role:
+    """The compared part of a role.
+
+    `connection_limit` is -1 for none; `password_current` is what a login said; `memberships` are those in which the
+    role is the member; `unfinished` says that a run was cut off while it created databases for the role.
+    """
+
+    name: str
+    createdb: bool = False
+    createrole: bool = False
+    connection_limit: int = -1
+    managed: bool = True
+    password_current: bool = True
+    memberships: frozenset[Membership] = frozenset()
+    unfinished: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Database:
+    """The compared part of a database."""
+
+    name: str
+    owner: str
+    managed: bool = True
+    extensions: frozenset[str] = frozenset()
+    grants: frozenset[Grant] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """Roles and databases by name."""
+
+    roles: Mapping[str, Role] = field(default_factory=lambda: MappingProxyType({}))
+    databases: Mapping[str, Database] = field(default_factory=lambda: MappingProxyType({}))
+
+
+# --- facts that are not compared ------------------------------------------------------------------------------------
+
+
+class PasswordCheck(StrEnum):
+    """What a login probe said of the secret's password."""
+
+    CURRENT = "current"
+    DIFFERS = "differs"
+    ROTATING = "rotating"  # it differs, and a rotation is under way that will settle it
+    UNKNOWN = "unknown"
+    NOT_ASKED = "not asked"  # the role does not exist yet, or logs in by IAM
+
+
+@dataclass(frozen=True, slots=True)
+class Marker:
+    """Our mark on a role or a database: a comment holding JSON (see `core.marker`).
+
+    `creating` names the databases that a run is creating for this role, and `borrowed` says that the administrator
+    has made itself a member of the role for that time. `verifier` is the fingerprint of a password that came as a SCRAM verifier, which no login can
+    check. `comment` is what stood there before the object was adopted.
+    """
+
+    environment: str
+    creating: tuple[str, ...] = ()
+    borrowed: bool = False
+    verifier: str = ""
+    comment: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class RoleFacts:
+    """One role as `pg_roles` has it; `marker` is None where the comment is not ours, `valid_until` empty for never.
+
+    `administrable`: the administrator may alter the role and grant it. `inherited`: the administrator has the role's
+    privileges already, without borrowing them.
+    """
+
+    name: str
+    can_login: bool = True
+    superuser: bool = False
+    createdb: bool = False
+    createrole: bool = False
+    replication: bool = False
+    bypass_rls: bool = False
+    connection_limit: int = -1
+    valid_until: str = ""
+    expired: bool = False
+    comment: str = ""
+    marker: Marker | None = None
+    administrable: bool = True
+    inherited: bool = False
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class AclItem:
+    """One item of an access control list, one privilege."""
+
+    grantor: str
+    grantee: str
+    privilege: str
+    grantable: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectGroup:
+    """A target as observed: its access control list item by item and how many objects share it."""
+
+    target: Target
+    items: tuple[AclItem, ...]
+    count: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class DatabaseFacts:
+    """One database as `pg_database` has it and, once looked into, what stands in it.
+
+    `groups` holds the database itself, its schemas, the groups of objects and the default privileges. `extensions` are
+    installed. `refusal` says why the database could not be looked into.
+    """
+
+    name: str
+    owner: str
+    allows_connections: bool = True
+    is_template: bool = False
+    comment: str = ""
+    marker: Marker | None = None
+    groups: tuple[ObjectGroup, ...] = ()
+    extensions: frozenset[str] = frozenset()
+    refusal: str = ""
+    names: Mapping[Target, tuple[tuple[str, ...], ...]] = field(default_factory=lambda: MappingProxyType({}))
+
+
+@dataclass(frozen=True, slots=True)
+class OtherPrivilege:
+    """How many objects of a kind that no access level speaks of (routines, types, ...) name a role in their ACL."""
+
+    database: str
+    role: str
+    catalog: str
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """Everything that was observed of one server.
+
+    `roles`, `memberships` and `databases` (by name) hold what the run needs to know: the declared, the marked, and
+    whoever they are entangled with. `bootstrap` is the role with oid 10, which owns what initdb made.
+    `available_extensions` maps what the server could install to whether a database owner may do it (trusted).
+    """
+
+    version: int
+    administrator: str
+    bootstrap: str
+    roles: Mapping[str, RoleFacts]
+    databases: Mapping[str, DatabaseFacts]
+    memberships: tuple[Membership, ...] = ()
+    other_privileges: tuple[OtherPrivilege, ...] = ()
+    available_extensions: Mapping[str, bool] = field(default_factory=lambda: MappingProxyType({}))
+    passwords: Mapping[str, PasswordCheck] = field(default_factory=lambda: MappingProxyType({}))
+
+
+def grants_of(groups: Iterable[ObjectGroup]) -> frozenset[Grant]:
+    """The flat grants of groups of objects; a grant option is a grant of its own beside the privilege."""
+    return frozenset(grant for group in groups for item in group.items for grant in _grants(group.target, item))
+
+
+def _grants(target: Target, item: AclItem) -> Iterable[Grant]:
+    grant = Grant(target, item.grantee, item.privilege, item.grantor)
+    return (grant, replace(grant, option=True)) if item.grantable else (grant,)

@@ -1,0 +1,1 @@
+"""The input and output: AWS and PostgreSQL, with no decisions of their own."""

@@ -1,0 +1,291 @@
+"""Changes a server: a script in, an outcome for each change out; each transaction is proved before it is committed.
+
+Roles come first, in one transaction; then each database, alone or beside others of other owners. A database's
+transaction ends with the observation of that database, and is committed only if nothing is left to change.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from queue import SimpleQueue
+from threading import Event
+from typing import TYPE_CHECKING
+
+from provisioner.core.ddl import PasswordStatement, Statement
+from provisioner.core.desired import desired_database, observed_database
+from provisioner.core.errors import DatabaseUnavailable, Finding
+from provisioner.core.model import Outcome, Status
+from provisioner.core.plan import AdoptDatabase, Change, diff_database
+from provisioner.core.script import DatabaseScript, Script, database_statements, targets_to_name
+from provisioner.edges.observe import INSIDE_QUESTION, Login, add_contents, add_names
+from provisioner.edges.postgres import SqlError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+    from provisioner.core.desired import Scope
+    from provisioner.core.state import DatabaseFacts
+    from provisioner.edges.postgres import Connection
+
+# A GRANT that grants nothing and a REVOKE that revokes nothing are warnings to the server. To us they are failures.
+NOTHING_GRANTED = frozenset({"01006", "01007"})
+TRIES = 4
+# How many databases are created at once: more than two gain nothing, the server copies files.
+CREATORS = 2
+# One message to the server; longer scripts of roles are sent in several, in the one transaction.
+STATEMENTS_PER_MESSAGE = 200
+
+
+@dataclass(frozen=True)
+class Workshop:
+    """What an apply works with.
+
+    `verifiers` are the SCRAM verifiers of the passwords by role. `seconds_left` says how long the function may still
+    run; below `reserve` seconds no further database is begun.
+    """
+
+    login: Login
+    scope: Scope
+    verifiers: Mapping[str, str] = field(repr=False)
+    workers: int
+    fail_fast: bool
+    seconds_left: Callable[[], float]
+    reserve: float
+
+
+@dataclass(frozen=True, slots=True)
+class Applied:
+    """What became of the changes, and every failure; `out_of_time` says that databases were left for the next run."""
+
+    outcomes: tuple[Outcome, ...]
+    failures: tuple[Finding, ...]
+    out_of_time: bool
+
+
+def apply_script(script: Script, inventory: Mapping[str, DatabaseFacts], workshop: Workshop) -> Applied:
+    """Send a script; a failure of the roles ends it, one of a database ends it or not as `fail_fast` says."""
+    with workshop.login.connect() as connection:
+        results = [_apply_roles(connection, script, workshop)]
+        if results[0].failure:
+            results += [_skipped(item.changes, results[0].failure) for item in script.databases]
+        else:
+            results += _apply_databases(connection, script, inventory, workshop)
+            _return_what_is_lent(connection, script, results)
+    return Applied(
+        outcomes=tuple(outcome for result in results for outcome in result.outcomes),
+        failures=tuple(dict.fromkeys(result.failure for result in results if result.failure and not result.skipped)),
+        out_of_time=any(result.out_of_time for result in results),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Result:
+    outcomes: tuple[Outcome, ...]
+    failure: Finding | None = None
+    skipped: bool = False
+    out_of_time: bool = False
+
+
+# --- roles ----------------------------------------------------------------------------------------------------------
+
+
+def _apply_roles(connection: Connection, script: Script, workshop: Workshop) -> _Result:
+    if not script.role_statements:
+        return _Result(())
+    begun = time.monotonic()
+    statements = [
+        Statement("BEGIN"),
+        *(item.complete(workshop.verifiers[item.role]) if isinstance(item, PasswordStatement) else item
+        for item in script.role_statements),
+    ]
+
+    def send() -> None:
+        with _transaction(connection):
+            for start in range(0, len(statements), STATEMENTS_PER_MESSAGE):
+                connection.run(*statements[start : start + STATEMENTS_PER_MESSAGE], secret=True)
+                _refuse_empty_grants(connection)
+
+    try:
+        _retry(send)
+    except SqlError as error:
+        failure = _failure(error, "the roles")
+        return _Result(_outcomes(script.role_changes, Status.ERROR, begun, str(failure)), failure)
+    return _Result(_outcomes(script.role_changes, Status.SUCCESS, begun))
+
+
+def _return_what_is_lent(connection: Connection, script: Script, results: Iterable[_Result]) -> None:
+    """Give back the owners whose last database was not reached, as far as the connection still allows."""
+    if not any(result.failure for result in results):
+        return
+    for item in script.databases:
+        if item.afterwards:
+            try:
+                connection.run("BEGIN", *item.afterwards, "COMMIT")
+            except SqlError:
+                # The mark on the role still says so, and the next run gives it back.
+                continue
+
+
+# --- databases ------------------------------------------------------------------------------------------------------
+
+
+def _apply_databases(
+    connection: Connection, script: Script, inventory: Mapping[str, DatabaseFacts], workshop: Workshop
+) -> list[_Result]:
+    by_owner: dict[str, list[DatabaseScript]] = {}
+    for item in script.databases:
+        by_owner.setdefault(item.owner, []).append(item)
+    failed = Event()
+    with ExitStack() as stack:
+        creators = _open_creators(connection, script, workshop, stack)
+
+        def work(items: Sequence[DatabaseScript]) -> list[_Result]:
+            return [_apply_database(item, inventory[item.name], workshop, creators, failed) for item in items]
+
+        with ThreadPoolExecutor(workshop.workers) as pool:
+            return [result for results in pool.map(work, by_owner.values()) for result in results]
+
+
+def _open_creators(
+    connection: Connection, script: Script, workshop: Workshop, stack: ExitStack
+) -> SimpleQueue[Connection]:
+    """The connections that create databases; taking one out of the queue keeps others from using it."""
+    creators: SimpleQueue[Connection] = SimpleQueue()
+    creators.put(connection)
+    wanted = min(CREATORS, workshop.workers, sum(1 for item in script.databases if item.create))
+    for _ in range(wanted - 1):
+        creators.put(stack.enter_context(workshop.login.connect()))
+    return creators
+
+
+def _apply_database(
+    item: DatabaseScript,
+    facts: DatabaseFacts,
+    workshop: Workshop,
+    creators: SimpleQueue[Connection],
+    failed: Event,
+) -> _Result:
+    if failed.is_set() and workshop.fail_fast:
+        return _skipped(item.changes, Finding("skipped", "an earlier change failed and fail_fast is set"))
+    if workshop.seconds_left() < workshop.reserve:
+        reason = Finding("out_of_time", "the function's time is nearly up", "run again: the next run continues")
+        return _Result(_outcomes(item.changes, Status.SKIPPED, time.monotonic(), str(reason)), None, True, True)
+    begun = time.monotonic()
+    try:
+        if item.create:
+            _create(item, creators)
+        with workshop.login.connect(item.name) as connection:
+            _retry(lambda: _send_and_prove(connection, item, facts, workshop))
+    except (SqlError, DatabaseUnavailable) as error:
+        failed.set()
+        failure = _failure(error, f'database "{item.name}"', item.name)
+        return _Result(_outcomes(item.changes, Status.ERROR, begun, str(failure)), failure)
+    return _Result(_outcomes(item.changes, Status.SUCCESS, begun))
+
+
+def _create(item: DatabaseScript, creators: SimpleQueue[Connection]) -> None:
+    connection = creators.get()
+    try:
+        _retry(lambda: connection.run(item.create or ""))
+    finally:
+        creators.put(connection)
+
+
+def _send_and_prove(connection: Connection, item: DatabaseScript, facts: DatabaseFacts, workshop: Workshop) -> None:
+    """One transaction: the statements, what is still missing after them, and the proof that nothing is.
+
+    A new database may differ from what its version makes us expect (who owns `public`), and an application may create
+    a table in between; what follows from that is done too, unless it takes something away that no plan showed.
+    """
+    with _transaction(connection):
+        found = _send(connection, ("BEGIN", *item.statements), facts)
+        rest = _rest(found, workshop.scope)
+        if rest and (item.create or not any(change.destructive for change in rest)):
+            found = add_names(connection, found, targets_to_name(rest))
+            lent = frozenset({item.owner}) if item.create else frozenset()
+            found = _send(connection, database_statements(rest, found, workshop.scope, lent=lent), found)
+            rest = _rest(found, workshop.scope)
+        if rest:
+            missing = "; ".join(f"{change.action} {change.username}: {change.detail}" for change in rest[:5])
+            raise SqlError("", f"after the changes the database is still not as declared: {missing}")
+        if item.afterwards:
+            connection.run(*item.afterwards)
+
+
+def _send(connection: Connection, statements: Sequence[str], facts: DatabaseFacts) -> DatabaseFacts:
+    rows = connection.run(*statements, INSIDE_QUESTION)
+    _refuse_empty_grants(connection)
+    return add_contents(facts, json.loads(rows[-1][0]))
+
+
+def _rest(facts: DatabaseFacts, scope: Scope) -> list[Change]:
+    changes = diff_database(observed_database(facts, scope), desired_database(facts, scope, []), facts)
+    # The mark counts together with the owner's, which is shared and observed at the end of the run.
+    return [change for change in changes if not isinstance(change, AdoptDatabase)]
+
+
+# --- both -----------------------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def _transaction(connection: Connection) -> Iterator[None]:
+    """Ends the transaction that the first message in it begins: BEGIN by itself would be a round trip more."""
+    try:
+        yield
+    except SqlError:
+        try:
+            connection.run("ROLLBACK")
+        except SqlError:
+            # The connection is gone and the transaction with it; the first error is the one to tell.
+            pass
+        raise
+    connection.run("COMMIT")
+
+
+def _retry(attempt: Callable[[], object]) -> None:
+    """Try again what failed for a passing reason, a few times, a little later each time."""
+    for number in range(1, TRIES + 1):
+        try:
+            attempt()
+            return
+        except SqlError as error:
+            if not error.is_passing or number == TRIES:
+                raise
+        time.sleep(0.1 * 2**number)
+
+
+def _refuse_empty_grants(connection: Connection) -> None:
+    empty = NOTHING_GRANTED.intersection(connection.warnings())
+    if empty:
+        code = min(empty)
+        raise SqlError(code, "the server said that a GRANT or REVOKE changed nothing: the administrator may not")
+
+
+def _outcomes(changes: Sequence[Change], status: Status, begun: float, message: str = "") -> tuple[Outcome, ...]:
+    now = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    duration = round((time.monotonic() - begun) * 1000)
+    return tuple(
+        Outcome(change.action, change.database, change.username, status, now, duration, message or change.detail)
+        for change in changes
+    )
+
+
+def _skipped(changes: Sequence[Change], reason: Finding) -> _Result:
+    return _Result(_outcomes(changes, Status.SKIPPED, time.monotonic(), str(reason)), reason, skipped=True)
+
+
+def _failure(error: SqlError | DatabaseUnavailable, subject: str, database: str = "") -> Finding:
+    if isinstance(error, DatabaseUnavailable):
+        return error.findings[0]
+    next_step = "run again: it continues from here" if error.is_passing or error.is_connection_lost else (
+        "see the runbook; the next run tries it again"
+    )
+    return Finding("apply_failed", f"{subject} could not be changed: {error}", next_step, database=database)
+
+

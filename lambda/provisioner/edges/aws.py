@@ -1,0 +1,106 @@
+"""The clients of AWS, each made when first asked for, and the one shape that every failed call takes; all of boto3.
+
+The stores beside this file say what a failure means: they turn an `AwsError` into a named error with a next step.
+"""
+
+from __future__ import annotations
+
+import functools
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import boto3
+from botocore.config import Config
+from botocore.exceptions import BotoCoreError, ClientError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from mypy_boto3_s3 import S3Client
+    from mypy_boto3_secretsmanager import SecretsManagerClient
+    from mypy_boto3_sns import SNSClient
+
+_MISSING_CREDENTIALS = ("NoCredentialsError", "PartialCredentialsError", "NoRegionError", "CredentialRetrievalError")
+
+
+class AwsError(Exception):
+    """A call that AWS refused, or that never got an answer.
+
+    `code` is the service's error code ("AccessDenied") or the name of botocore's exception ("ConnectTimeoutError");
+    `status` is the HTTP status, 0 without an answer. The service's own message is left out: it may quote anything.
+    """
+
+    def __init__(self, code: str, status: int = 0) -> None:
+        """Keep what a finding may show."""
+        super().__init__(code)
+        self.code = code
+        self.status = status
+
+    @property
+    def is_conflict(self) -> bool:
+        """Whether the condition of a conditional write did not hold, or two of them met."""
+        return self.status in {409, 412}
+
+    @property
+    def is_missing(self) -> bool:
+        """Whether what was asked for does not exist."""
+        return self.status == 404
+
+    def next_step(self, permission: str) -> str:
+        """What a person does about it; `permission` is the IAM action that the call needs."""
+        # Secrets Manager denies with status 400, SNS with a code of its own.
+        if self.status in {401, 403} or "AccessDenied" in self.code:
+            return f"allow {permission} for the function's role, in the resource's own policy and for its key as well"
+        if self.code in _MISSING_CREDENTIALS:
+            return "run it with a role and a region: in Lambda both are there, elsewhere set AWS_PROFILE and AWS_REGION"
+        if not self.status:
+            return "check the way to the service: the VPC endpoint, its policy, and the function's security group"
+        return "try again; if it stays, look the code up in the service's documentation"
+
+
+class AwsClients:
+    """The clients of one process. Make one before threads share it; from then on it is safe to use from many."""
+
+    def __init__(self, max_connections: int) -> None:
+        """Configure the clients; `max_connections` is how many calls of one client may be under way at once."""
+        self.max_connections = max_connections
+        self._session = boto3.session.Session()
+        self._config = Config(
+            connect_timeout=3,
+            read_timeout=10,
+            retries={"mode": "standard", "total_max_attempts": 5},
+            max_pool_connections=max_connections,
+        )
+
+    @functools.cached_property
+    def s3(self) -> S3Client:
+        """The client of S3."""
+        return self._session.client("s3", config=self._config)
+
+    @functools.cached_property
+    def secrets(self) -> SecretsManagerClient:
+        """The client of Secrets Manager."""
+        return self._session.client("secretsmanager", config=self._config)
+
+    @functools.cached_property
+    def sns(self) -> SNSClient:
+        """The client of SNS."""
+        return self._session.client("sns", config=self._config)
+
+
+@functools.cache
+def aws_clients(max_connections: int) -> AwsClients:
+    """The clients of this process: a warm function finds them with their connections open."""
+    return AwsClients(max_connections)
+
+
+@contextmanager
+def failures_named() -> Iterator[None]:
+    """Run calls of AWS so that whatever botocore raises comes out as `AwsError`."""
+    try:
+        yield
+    except ClientError as error:
+        status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
+        raise AwsError(error.response.get("Error", {}).get("Code", "Unknown"), status) from None
+    except BotoCoreError as error:
+        raise AwsError(type(error).__name__) from None

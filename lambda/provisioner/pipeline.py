@@ -1,0 +1,443 @@
+"""One run from the request to the answer: snapshot, desired, observed, plan, gate, apply, proof. One path for all modes.
+
+A dry run and a drift check walk the path of an apply and stop at the gate, before the first write.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import traceback
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+from provisioner.core.credentials import (
+    Administrator,
+    Credentials,
+    is_verifier,
+    parse_administrator_secret,
+    parse_application_secret,
+    scram_verifier,
+)
+from provisioner.core.desired import Scope, desired_database, desired_state, observed_database
+from provisioner.core.errors import (
+    ApplyFailed,
+    AuditUnavailable,
+    DatabaseUnavailable,
+    Finding,
+    InvalidRequest,
+    InvalidSnapshot,
+    OutOfTime,
+    PlanBlocked,
+    ProvisioningError,
+    SecretUnavailable,
+    StaleSnapshot,
+)
+from provisioner.core.gate import Door, decide, how_to_approve
+from provisioner.core.guard import build_plan, left_over_outside
+from provisioner.core.model import Declaration, Mode, Outcome, Request, Settings, Status, Trigger
+from provisioner.core.request import parse_request
+from provisioner.core.plan import Change, Plan, diff_database
+from provisioner.core.report import render_text
+from provisioner.core.script import Script, targets_to_name, write_script
+from provisioner.core.snapshot import MAX_BYTES, parse_snapshot
+from provisioner.core.declaration import check_against_administrator
+from provisioner.core.state import DatabaseFacts, PasswordCheck, Server, Target
+from provisioner.edges.apply import Applied, Workshop, apply_script
+from provisioner.edges.lock import take_run_lock
+from provisioner.edges.notify import notify
+from provisioner.edges.observe import Login, observe_databases, observe_passwords, observe_server
+from provisioner.edges.postgres import Address, Connection, SqlError, trust
+from provisioner.edges.secret_store import Secret, has_pending_rotation, read_secrets
+from provisioner.edges.snapshot_store import read_snapshot
+from provisioner.journal import Journal, now_utc
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+
+    from provisioner.edges.aws import AwsClients
+
+SALT_BYTES = 16
+# The share of the function's time that is kept for ending a run: the proof, the audit, the answer.
+RESERVED_SHARE = 0.15
+MOST_RESERVED_SECONDS = 90.0
+
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """How a run ended: the answer's status, the plan, and each change with what became of it."""
+
+    status: str
+    plan: Plan
+    changes: Sequence[tuple[Change, Status]] = ()
+
+
+def run(event: object, journal: Journal, seconds_left: Callable[[], float]) -> Result:
+    """Do what an event asks; the audit is stored before this returns or raises.
+
+    Args:
+        event: whatever the function was called with.
+        journal: the empty record of this run.
+        seconds_left: how long the function may still run.
+
+    Raises:
+        ProvisioningError: one of the named errors, all of whose findings are in the audit.
+    """
+    try:
+        journal.request = parse_request(event, journal.settings)
+        result = _provision(journal.request, journal, seconds_left)
+    except ProvisioningError as error:
+        journal.record_findings(error.findings, action="refuse", status=Status.ERROR)
+        _store_beside(error, journal)
+        raise
+    except Exception as error:
+        # A mistake of ours. Its text may hold anything, so only its kind is told; the log has the place.
+        finding = Finding("unexpected", f"the run stopped at a mistake of its own ({type(error).__name__})",
+                          "report it with the log of this run; what was committed stands, and the next run continues")
+        journal.log.error("unexpected", extra={"place": traceback.format_tb(error.__traceback__)})
+        journal.record_findings([finding], action="refuse", status=Status.ERROR)
+        _store_beside(ApplyFailed(finding), journal)
+        raise ApplyFailed(finding) from None
+    journal.store()
+    return result
+
+
+def _store_beside(error: ProvisioningError, journal: Journal) -> None:
+    """Store the audit of a run that failed; where that fails as well, both are said."""
+    try:
+        journal.store()
+    except AuditUnavailable as failure:
+        raise AuditUnavailable((*failure.findings, *error.findings)) from None
+
+
+def _provision(request: Request, journal: Journal, seconds_left: Callable[[], float]) -> Result:
+    """The path that all modes walk; everything that happened is in the journal, not yet stored."""
+    reserve = min(seconds_left() * RESERVED_SHARE, MOST_RESERVED_SECONDS)
+    try:
+        declaration, warnings = _take_snapshot(request, journal)
+    except StaleSnapshot as error:
+        if request.trigger is not Trigger.SNAPSHOT_EVENT:
+            raise
+        journal.record_findings(error.findings, action="snapshot", status=Status.SKIPPED)
+        return Result("superseded", Plan(request.environment, warnings=error.findings))
+    _refuse_unknown_adoptions(request, declaration)
+    vault = _open_vault(declaration, journal)
+    with _session(vault.login) as session:
+        scope = _observe(request, declaration, vault, session, journal)
+        plan = build_plan(scope)
+        plan = replace(plan, warnings=tuple(sorted({*plan.warnings, *warnings, *vault.warnings})))
+        journal.plan_digest = plan.digest
+        journal.log.info("plan", extra={"plan_digest": plan.digest, "plan": render_text(plan)[:200_000]})
+        desired = desired_state(scope)
+        script = write_script(plan.changes, scope, desired.inventory)
+        door = _gate(request, plan, script, journal)
+        if door is not Door.PROCEED:
+            return _stop_at(door, request, plan, journal)
+        workshop = Workshop(
+            login=vault.login,
+            scope=scope,
+            verifiers=vault.verifiers(),
+            workers=journal.settings.max_workers,
+            fail_fast=request.fail_fast,
+            seconds_left=seconds_left,
+            reserve=reserve,
+        )
+        applied = apply_script(script, desired.inventory, workshop)
+        _record(plan, applied.outcomes, journal)
+        _prove(scope, plan, applied, vault, session, workshop.workers)
+    return Result("applied", plan, _with_statuses(plan.changes, applied.outcomes))
+
+
+# --- snapshot and secrets -------------------------------------------------------------------------------------------
+
+
+def _take_snapshot(request: Request, journal: Journal) -> tuple[Declaration, tuple[Finding, ...]]:
+    snapshot = read_snapshot(journal.clients, request.snapshot, max_bytes=MAX_BYTES)
+    journal.snapshot_version = snapshot.version_id
+    journal.log.info("snapshot", extra={"version_id": snapshot.version_id, "sha256": snapshot.sha256})
+    file_name = request.snapshot.key.rpartition("/")[2]
+    return parse_snapshot(snapshot.content, file_name, environment=request.environment)
+
+
+def _refuse_unknown_adoptions(request: Request, declaration: Declaration) -> None:
+    unknown = sorted(set(request.adopt) - {entry.application for entry in declaration.entries})
+    if unknown:
+        raise InvalidRequest(
+            Finding(
+                "adopt",
+                f"adopt names what the snapshot does not declare: {', '.join(unknown)}",
+                "name keys of application_databases",
+                where="adopt",
+            )
+        )
+
+
+@dataclass(frozen=True)
+class _Vault:
+    """The secrets of a run, read before anything is touched; none of them ever leaves this module's reach."""
+
+    login: Login
+    credentials: Mapping[str, Credentials] = field(repr=False)
+    secrets: Mapping[str, Secret] = field(repr=False)
+    warnings: tuple[Finding, ...] = ()
+
+    def fingerprints(self) -> dict[str, str]:
+        """What is kept of passwords that came as SCRAM verifiers, which no login can check."""
+        return {
+            role: hashlib.sha256(item.password.encode()).hexdigest()
+            for role, item in self.credentials.items()
+            if is_verifier(item.password)
+        }
+
+    def verifiers(self) -> Mapping[str, str]:
+        """The SCRAM verifier of each password, made when it is first asked for."""
+        return _Verifiers(self.credentials)
+
+
+class _Verifiers(dict[str, str]):
+    """Verifiers by role; making one costs a millisecond, and most runs need none."""
+
+    def __init__(self, credentials: Mapping[str, Credentials]) -> None:
+        super().__init__()
+        self._credentials = credentials
+
+    def __missing__(self, role: str) -> str:
+        password = self._credentials[role].password
+        self[role] = password if is_verifier(password) else scram_verifier(password, os.urandom(SALT_BYTES))
+        return self[role]
+
+
+def _open_vault(declaration: Declaration, journal: Journal) -> _Vault:
+    """Read every secret at once: the administrator's and one for each role.
+
+    Raises:
+        SecretUnavailable: with everything that is wrong with any of them.
+        InvalidSnapshot: an entry names the administrator's own login.
+    """
+    settings = journal.settings
+    names = {
+        entry.application: entry.secret_name or settings.app_secret_id.replace("{app}", entry.application)
+        for entry in declaration.entries
+    }
+    found = read_secrets(journal.clients, [settings.admin_secret_id, *names.values()])
+    problems: list[Finding] = []
+    administrator = _administrator(found[settings.admin_secret_id], settings, problems)
+    credentials: dict[str, Credentials] = {}
+    secrets: dict[str, Secret] = {}
+    for role, entries in Scope(declaration, _NOTHING, settings.environment).by_role.items():
+        secret = found[names[entries[0].application]]
+        if isinstance(secret, Finding):
+            problems += [replace(secret, database=entry.database, username=role) for entry in entries]
+            continue
+        host = administrator.host if administrator else ""
+        parsed = [parse_application_secret(secret.text, entry, secret.secret_id, host) for entry in entries]
+        # A role with several databases has one secret, which can name only one of them.
+        usable = next((item for item in parsed if isinstance(item, Credentials)), None)
+        if usable is None:
+            problems += [finding for item in parsed if not isinstance(item, Credentials) for finding in item]
+        else:
+            credentials[role], secrets[role] = usable, secret
+    if problems or administrator is None:
+        raise SecretUnavailable(problems)
+    refused = check_against_administrator(declaration, administrator.username)
+    if refused:
+        raise InvalidSnapshot(refused)
+    address = Address(administrator.host, administrator.port, trust(settings.ca_bundle))
+    login = Login(address, administrator.username, administrator.password, administrator.database)
+    warnings = tuple(finding for item in credentials.values() for finding in item.warnings)
+    return _Vault(login, credentials, secrets, warnings)
+
+
+def _administrator(secret: Secret | Finding, settings: Settings, problems: list[Finding]) -> Administrator | None:
+    if isinstance(secret, Finding):
+        problems.append(secret)
+        return None
+    parsed = parse_administrator_secret(secret.text, secret.secret_id, settings)
+    if isinstance(parsed, Administrator):
+        return parsed
+    problems += parsed
+    return None
+
+
+# --- observation ----------------------------------------------------------------------------------------------------
+
+
+def _session(login: Login) -> Connection:
+    """The connection that holds the run lock and asks the shared catalogs.
+
+    Raises:
+        DatabaseUnavailable: the administrator cannot log in.
+        RunInProgress: another run holds the lock.
+    """
+    try:
+        connection = login.connect()
+    except SqlError as error:
+        raise DatabaseUnavailable(_refused(login, error)) from None
+    try:
+        take_run_lock(connection)
+    except SqlError as error:
+        raise DatabaseUnavailable(_refused(login, error)) from None
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def _observe(
+    request: Request, declaration: Declaration, vault: _Vault, session: Connection, journal: Journal
+) -> Scope:
+    """Observe everything that the declaration speaks of, as one scope."""
+    workers = journal.settings.max_workers
+    databases = {entry.database for entry in declaration.entries}
+    with_extensions = any(entry.extensions for entry in declaration.entries)
+    try:
+        server = observe_server(session, databases, with_extensions=with_extensions)
+    except SqlError as error:
+        raise DatabaseUnavailable(_refused(vault.login, error)) from None
+    scope = Scope(
+        declaration, server, request.environment, adopt=frozenset(request.adopt), fingerprints=vault.fingerprints()
+    )
+    server = observe_databases(vault.login, server, sorted(databases), workers, _targets_of(scope))
+    clear = {role: item for role, item in vault.credentials.items() if role not in scope.fingerprints}
+    server = observe_passwords(vault.login.address, server, clear, workers)
+    return replace(scope, server=replace(server, passwords=_settle(server, scope, vault, journal)))
+
+
+def _targets_of(scope: Scope) -> Callable[[DatabaseFacts], Sequence[Target]]:
+    def targets(facts: DatabaseFacts) -> Sequence[Target]:
+        changes = diff_database(observed_database(facts, scope), desired_database(facts, scope, []), facts)
+        return targets_to_name(changes)
+
+    return targets
+
+
+def _settle(server: Server, scope: Scope, vault: _Vault, journal: Journal) -> dict[str, PasswordCheck]:
+    """What is known of each password: what the login said, the fingerprint of a verifier, a rotation under way."""
+    checks = dict(server.passwords)
+    for role, fingerprint in scope.fingerprints.items():
+        facts = server.roles.get(role)
+        if facts is not None:
+            is_same = facts.marker is not None and facts.marker.verifier == fingerprint
+            checks[role] = PasswordCheck.CURRENT if is_same else PasswordCheck.DIFFERS
+    differing = [role for role, check in checks.items() if check is PasswordCheck.DIFFERS]
+
+    def is_rotating(role: str) -> bool:
+        secret = vault.secrets[role]
+        return has_pending_rotation(journal.clients, secret.secret_id, secret.version_id)
+
+    with ThreadPoolExecutor(journal.settings.max_workers) as pool:
+        for role, rotating in zip(differing, pool.map(is_rotating, differing), strict=True):
+            if rotating:
+                checks[role] = PasswordCheck.ROTATING
+    return checks
+
+
+# --- gate -----------------------------------------------------------------------------------------------------------
+
+
+def _gate(request: Request, plan: Plan, script: Script, journal: Journal) -> Door:
+    """Decide how far the run goes; whatever the decision, a plan that does something is stored first.
+
+    Raises:
+        PlanBlocked, ApprovalRequired, PlanChanged: nothing may be changed.
+        AuditUnavailable: the plan could not be stored.
+    """
+    if plan.changes or plan.blockers:
+        journal.store_plan(plan, script)
+    if plan.blockers and request.mode is Mode.APPLY:
+        _record_plan(plan, Status.SKIPPED, journal)
+        raise PlanBlocked(plan.blockers)
+    differs = bool(plan.changes or plan.blockers)
+    try:
+        return decide(request, journal.settings, plan.digest, has_changes=differs)
+    except ProvisioningError:
+        _record_plan(plan, Status.SKIPPED, journal)
+        raise
+
+
+def _stop_at(door: Door, request: Request, plan: Plan, journal: Journal) -> Result:
+    """End without having changed anything."""
+    status = Status.SKIPPED if door is Door.APPROVAL_REQUIRED else Status.DRY_RUN
+    _record_plan(plan, status, journal)
+    journal.record_findings(plan.blockers, action="blocked", status=Status.ERROR)
+    if door in {Door.APPROVAL_REQUIRED, Door.DRIFTED}:
+        lines = [render_text(plan), "", f"plan: {journal.locations.plan}", f"digest: {plan.digest}"]
+        if door is Door.APPROVAL_REQUIRED:
+            lines.append(f"to approve, call the function with {how_to_approve(plan.digest)}")
+        subject = f"rds-provisioner {request.environment}: {door.value.replace('_', ' ')}"
+        warning = notify(journal.clients, journal.settings.notify_topic_arn, subject, "\n".join(lines))
+        if warning:
+            journal.record_findings([warning], action="notify", status=Status.WARNING)
+    return Result(door.value, plan, [(change, status) for change in plan.changes])
+
+
+# --- apply ----------------------------------------------------------------------------------------------------------
+
+
+def _prove(
+    scope: Scope, plan: Plan, applied: Applied, vault: _Vault, session: Connection, workers: int
+) -> None:
+    """Raise unless every change was made and the server, asked again, says so too.
+
+    Raises:
+        ApplyFailed: a change failed, or a role is not as declared after all.
+        OutOfTime: databases were left for the next run.
+    """
+    if applied.failures:
+        raise ApplyFailed(applied.failures)
+    if applied.out_of_time:
+        left = sum(outcome.status is Status.SKIPPED for outcome in applied.outcomes)
+        message = f"the function's time was nearly up: {left} changes were not begun, all others are done"
+        raise OutOfTime(Finding("out_of_time", message, "call again: the next run continues where this one ended"))
+    try:
+        server = observe_server(session, scope.by_database.keys())
+    except SqlError as error:
+        raise ApplyFailed(_refused(vault.login, error)) from None
+    touched = {change.username for change in plan.changes if change.action in {"create_role", "set_password"}}
+    clear = {role: vault.credentials[role] for role in touched - scope.fingerprints.keys()}
+    server = observe_passwords(vault.login.address, server, clear, workers)
+    left_over = left_over_outside(replace(scope, server=server), plan.changes)
+    if left_over:
+        raise ApplyFailed(left_over)
+
+
+def _record(plan: Plan, outcomes: Iterable[Outcome], journal: Journal) -> None:
+    journal.record(outcomes)
+    _record_unchanged(plan, journal)
+
+
+def _record_plan(plan: Plan, status: Status, journal: Journal) -> None:
+    """Record changes that are not made."""
+    now = now_utc()
+    journal.record(
+        Outcome(change.action, change.database, change.username, status, now, message=change.detail)
+        for change in plan.changes
+    )
+    _record_unchanged(plan, journal)
+
+
+def _record_unchanged(plan: Plan, journal: Journal) -> None:
+    now = now_utc()
+    journal.record(
+        Outcome(item.action, item.database, item.username, Status.NO_CHANGE, now) for item in plan.unchanged
+    )
+    journal.record_findings(plan.warnings, action="warning", status=Status.WARNING)
+
+
+def _with_statuses(changes: Sequence[Change], outcomes: Iterable[Outcome]) -> list[tuple[Change, Status]]:
+    """Each change of a plan with what became of it."""
+    known = {(item.action, item.database, item.username): item.status for item in outcomes}
+    return [(change, known[change.action, change.database, change.username]) for change in changes]
+
+
+def _refused(login: Login, error: SqlError) -> Finding:
+    return Finding(
+        "administrator_refused",
+        f'the server {login.address.host}:{login.address.port} refused "{login.username}": {error}',
+        "check the administrator's secret, its rights, and the database that it names",
+    )
+
+
+_NOTHING = Server(version=0, administrator="", bootstrap="", roles={}, databases={})

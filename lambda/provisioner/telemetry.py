@@ -1,0 +1,31 @@
+"""Logs and metrics as CloudWatch reads them: the logger made once for the process, and the numbers of one run.
+
+The metrics are in the embedded metric format: a JSON line on stdout that CloudWatch turns into metrics by itself.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from aws_lambda_powertools import Logger, Metrics
+from aws_lambda_powertools.metrics import MetricUnit
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+SERVICE = "rds-provisioner"
+NAMESPACE = "RdsProvisioner"
+
+logger = Logger(service=SERVICE)
+
+
+def emit_metrics(environment: str, numbers: Mapping[str, float]) -> None:
+    """Write one line with these metrics; a name that ends in Ms is a time in milliseconds, others are counts."""
+    # Metrics of its own for each run: the class keeps what was added in the process otherwise.
+    metrics = Metrics(namespace=NAMESPACE, service=SERVICE)
+    metrics.clear_metrics()
+    metrics.add_dimension(name="environment", value=environment)
+    for name, value in numbers.items():
+        unit = MetricUnit.Milliseconds if name.endswith("Ms") else MetricUnit.Count
+        metrics.add_metric(name=name, unit=unit, value=value)
+    metrics.flush_metrics()
