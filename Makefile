@@ -71,14 +71,19 @@ clean: ## remove everything that was installed or built
 
 # --- what is installed ------------------------------------------------------------------------------------------------
 
-# $(call environment,python,folder,groups): a virtual environment with the pinned groups of pyproject.toml.
+# $(call environment,python,folder,groups): a virtual environment with the pinned groups of pyproject.toml. Made anew only
+# when the pins themselves have changed.
 define environment
 	@"$(1)" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "Python 3.11 or later is needed: make PYTHON=/path/to/python3"; exit 1; }
-	@echo "Installing into $(2): $(3) ..."
-	@"$(1)" -m venv --clear $(2)
-	@$(2)/bin/python tests/stack/requirements.py $(3) > $(2)/requirements.txt
-	@$(2)/bin/python -m pip install --quiet --quiet --prefer-binary -r $(2)/requirements.txt
+	@wanted="$$("$(1)" tests/stack/requirements.py $(3))"; \
+	if [ ! -f $(2)/requirements.txt ] || [ "$$wanted" != "$$(cat $(2)/requirements.txt)" ]; then \
+		echo "Installing into $(2): $(3) ..."; \
+		"$(1)" -m venv --clear $(2) && \
+		echo "$$wanted" > $(2)/wanted.txt && \
+		$(2)/bin/python -m pip install --quiet --quiet --prefer-binary -r $(2)/wanted.txt && \
+		mv $(2)/wanted.txt $(2)/requirements.txt; \
+	fi
 endef
 
 $(VENV)/.installed: pyproject.toml
