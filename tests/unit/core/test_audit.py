@@ -2,6 +2,7 @@
 
 import csv
 import io
+import re
 
 import pytest
 from hypothesis import given
@@ -165,14 +166,14 @@ def test_the_keys_of_a_run_lie_under_the_environment_and_sort_by_time() -> None:
     assert markdown_key(plan) == "governance/dev/plans/20261122T120000.123Z-0123456789ab-0f.md"
 
 
-def test_the_archive_of_a_trail_keeps_its_name_while_the_trail_grows() -> None:
-    first = "header\n2026-11-22T12:00:00.123Z,dev\n"
-    key = archive_key("governance/dev/rds_provision_audit.csv", first)
-    assert key.startswith("governance/dev/archive/rds_provision_audit-20261122T120000.123Z-")
-    assert archive_key("governance/dev/rds_provision_audit.csv", first + "more\nand more\n") == key
+def test_the_archive_of_a_trail_is_named_by_its_first_row_and_its_content() -> None:
+    # The hash is that of `printf 'header\n2026-11-22T12:00:00.123Z,dev\n' | sha256sum`.
+    assert archive_key("governance/dev/rds_provision_audit.csv", b"header\n2026-11-22T12:00:00.123Z,dev\n") == (
+        "governance/dev/archive/rds_provision_audit-20261122T120000.123Z-d3571f96e09e.csv"
+    )
 
 
-def test_two_trails_that_begin_differently_have_two_archives() -> None:
-    one = archive_key("g/dev/rds_provision_audit.csv", "header\n2026-11-22T12:00:00.123Z,dev,1\n")
-    two = archive_key("g/dev/rds_provision_audit.csv", "header\n2026-11-22T12:00:00.123Z,dev,2\n")
-    assert one != two
+@pytest.mark.parametrize("content", [b"", b"header only", b"a\n\xff\xfe,\n", b"a\n" + b"/" * 500])
+def test_whatever_a_trail_holds_its_archive_has_a_plain_name(content: bytes) -> None:
+    name = archive_key("g/dev/rds_provision_audit.csv", content).removeprefix("g/dev/archive/")
+    assert re.fullmatch(r"rds_provision_audit-[A-Za-z0-9._-]{0,128}-[0-9a-f]{12}\.csv", name)

@@ -1,0 +1,188 @@
+"""The audit bucket: immutable objects of each run, and a trail that loses no row and does not grow without end."""
+
+import csv
+import io
+import os
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from provisioner.core.audit import COLUMNS, AuditRow, Provenance, build_rows, render_csv
+from provisioner.core.errors import AuditUnavailable
+from provisioner.core.model import Outcome, Status
+from provisioner.edges.audit_store import append_trail, store_plan, store_run
+from provisioner.edges.aws import AwsClients
+from stack.aws import ALWAYS, Aws
+
+BUCKET = "acme-audit"
+TRAIL = "governance/dev/rds_provision_audit.csv"
+HEADER = ",".join(COLUMNS)
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def rows(*run_ids: str) -> tuple[AuditRow, ...]:
+    made: tuple[AuditRow, ...] = ()
+    for run_id in run_ids:
+        outcome = Outcome("grant", "keycloak", "keycloak_user", Status.SUCCESS, "2026-11-22T12:00:00.000Z")
+        made += build_rows(Provenance("dev", run_id=run_id), [outcome])
+    return made
+
+
+def run_ids(content: bytes) -> list[str]:
+    lines = list(csv.DictReader(io.StringIO(content.decode())))
+    return [line["run_id"] for line in lines]
+
+
+def archives(aws: Aws) -> list[bytes]:
+    return [aws.read_object(BUCKET, key) for key in aws.list_keys(BUCKET, "governance/dev/archive/")]
+
+
+@pytest.fixture
+def clients(aws: Aws, monkeypatch: pytest.MonkeyPatch) -> AwsClients:
+    for name, value in aws.environment().items():
+        monkeypatch.setenv(name, value)
+    aws.create_bucket(BUCKET)
+    return AwsClients(4)
+
+
+def test_the_first_run_begins_the_trail_with_the_column_names(aws: Aws, clients: AwsClients) -> None:
+    assert append_trail(clients, BUCKET, TRAIL, rows("1", "2")) == f"s3://{BUCKET}/{TRAIL}"
+    content = aws.read_object(BUCKET, TRAIL).decode()
+    assert content.split("\n")[0] == HEADER
+    assert run_ids(content.encode()) == ["1", "2"]
+
+
+def test_later_runs_append_without_repeating_the_column_names(aws: Aws, clients: AwsClients) -> None:
+    append_trail(clients, BUCKET, TRAIL, rows("1"))
+    append_trail(clients, BUCKET, TRAIL, rows("2"))
+    content = aws.read_object(BUCKET, TRAIL)
+    assert run_ids(content) == ["1", "2"]
+    assert content.count(HEADER.encode()) == 1
+
+
+def test_no_rows_write_nothing(aws: Aws, clients: AwsClients) -> None:
+    append_trail(clients, BUCKET, TRAIL, ())
+    assert aws.list_keys(BUCKET) == []
+
+
+def test_a_full_trail_is_put_away_whole_and_a_new_one_begun(aws: Aws, clients: AwsClients) -> None:
+    append_trail(clients, BUCKET, TRAIL, rows(*(str(number) for number in range(20))))
+    full = aws.read_object(BUCKET, TRAIL)
+    append_trail(clients, BUCKET, TRAIL, rows("next"), full_bytes=1000)
+    assert archives(aws) == [full]
+    assert run_ids(aws.read_object(BUCKET, TRAIL)) == ["next"]
+
+
+def test_the_cost_of_a_run_does_not_grow_with_the_age_of_the_trail(aws: Aws, clients: AwsClients) -> None:
+    sizes = []
+    for number in range(60):
+        append_trail(clients, BUCKET, TRAIL, rows(str(number)), full_bytes=1000)
+        sizes.append(len(aws.read_object(BUCKET, TRAIL)))
+    assert max(sizes) < 1000 + len(render_csv(rows("59"), header=False))
+    every = [run_id for content in [*archives(aws), aws.read_object(BUCKET, TRAIL)] for run_id in run_ids(content)]
+    assert sorted(every, key=int) == [str(number) for number in range(60)]
+
+
+@pytest.mark.parametrize(
+    "found",
+    [
+        "timestamp_utc,environment,build_id,run_id,database,username,action,status,duration_ms,message\n2026,dev\n",
+        HEADER + "\n2026-11-22T12:00:00.000Z,dev,without a line end",
+        "\ufeff" + HEADER + "\r\n",
+        "",
+    ],
+    ids=["first generation", "cut", "saved by a spreadsheet", "empty"],
+)
+def test_a_trail_that_is_not_ours_is_kept_beside_and_not_mixed_with(aws: Aws, clients: AwsClients, found: str) -> None:
+    aws.put_snapshot(BUCKET, TRAIL, found)
+    append_trail(clients, BUCKET, TRAIL, rows("1"))
+    assert archives(aws) == [found.encode()]
+    assert aws.read_object(BUCKET, TRAIL).decode() == render_csv(rows("1"), header=True)
+
+
+@pytest.mark.parametrize("full_bytes", [1024 * 1024, 2000], ids=["one trail", "many archives"])
+def test_writers_in_several_processes_lose_no_row_and_repeat_none(
+    aws: Aws, clients: AwsClients, full_bytes: int
+) -> None:
+    del clients
+    environment = {"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT / "lambda"), **aws.environment()}
+    writers = [
+        subprocess.Popen(
+            [sys.executable, ROOT / "tests/integration/aws_writers.py", BUCKET, TRAIL, name, "15", str(full_bytes)],
+            env=environment,
+        )
+        for name in ("one", "two", "three")
+    ]
+    assert [writer.wait(120) for writer in writers] == [0, 0, 0]
+    contents = [*archives(aws), aws.read_object(BUCKET, TRAIL)]
+    lines = [line for content in contents for line in csv.DictReader(io.StringIO(content.decode()))]
+    expected = {(name, str(number)) for name in ("one", "two", "three") for number in range(15)}
+    assert Counter((line["build_id"], line["run_id"]) for line in lines) == dict.fromkeys(expected, 1)
+    # That they did meet; otherwise this proves nothing.
+    assert sum(call.operation == "PutObject" for call in aws.calls()) > 45
+
+
+def test_a_write_whose_answer_was_lost_is_not_done_twice(aws: Aws, clients: AwsClients) -> None:
+    append_trail(clients, BUCKET, TRAIL, rows("1"))
+    aws.fail("s3:PutObject", kind="lost_answer")
+    append_trail(clients, BUCKET, TRAIL, rows("2"))
+    assert run_ids(aws.read_object(BUCKET, TRAIL)) == ["1", "2"]
+
+
+def test_a_hiccup_of_s3_is_waited_for(aws: Aws, clients: AwsClients) -> None:
+    aws.fail("s3:PutObject", times=2, kind="server_error")
+    append_trail(clients, BUCKET, TRAIL, rows("1"))
+    assert run_ids(aws.read_object(BUCKET, TRAIL)) == ["1"]
+
+
+def test_a_run_and_a_plan_are_stored_as_they_are(aws: Aws, clients: AwsClients) -> None:
+    address = store_run(clients, BUCKET, "governance/dev/runs/a.csv", rows("1"))
+    assert address == "s3://acme-audit/governance/dev/runs/a.csv"
+    assert aws.read_object(BUCKET, "governance/dev/runs/a.csv").decode() == render_csv(rows("1"), header=True)
+    address = store_plan(clients, BUCKET, "governance/dev/plans/a.json", plan_json='{"a": 1}', markdown="# a")
+    assert address == "s3://acme-audit/governance/dev/plans/a.json"
+    assert aws.read_object(BUCKET, "governance/dev/plans/a.json") == b'{"a": 1}'
+    assert aws.read_object(BUCKET, "governance/dev/plans/a.md") == b"# a"
+
+
+def test_what_a_run_stored_is_never_overwritten(aws: Aws, clients: AwsClients) -> None:
+    store_run(clients, BUCKET, "governance/dev/runs/a.csv", rows("1"))
+    with pytest.raises(AuditUnavailable) as error:
+        store_run(clients, BUCKET, "governance/dev/runs/a.csv", rows("2"))
+    assert error.value.findings[0].code == "audit_taken"
+    assert run_ids(aws.read_object(BUCKET, "governance/dev/runs/a.csv")) == ["1"]
+
+
+def test_a_stored_run_whose_answer_was_lost_counts_as_stored(aws: Aws, clients: AwsClients) -> None:
+    aws.fail("s3:PutObject", kind="lost_answer")
+    store_run(clients, BUCKET, "governance/dev/runs/a.csv", rows("1"))
+    assert run_ids(aws.read_object(BUCKET, "governance/dev/runs/a.csv")) == ["1"]
+
+
+@pytest.mark.parametrize("operation", ["s3:PutObject", "s3:GetObject"])
+def test_a_trail_that_cannot_be_written_says_which_and_what_to_allow(
+    aws: Aws, clients: AwsClients, operation: str
+) -> None:
+    append_trail(clients, BUCKET, TRAIL, rows("1"))
+    aws.fail(operation, times=ALWAYS, kind="access_denied")
+    with pytest.raises(AuditUnavailable) as error:
+        append_trail(clients, BUCKET, TRAIL, rows("2"))
+    (finding,) = error.value.findings
+    assert finding.code == "audit_not_stored"
+    assert finding.where == f"s3://{BUCKET}/{TRAIL}"
+    assert "AccessDenied" in finding.message
+    assert "s3:PutObject" in finding.next_step
+
+
+def test_a_bucket_that_does_not_exist_is_named(clients: AwsClients) -> None:
+    for write in (
+        lambda: append_trail(clients, "acme-nowhere", TRAIL, rows("1")),
+        lambda: store_run(clients, "acme-nowhere", "a.csv", rows("1")),
+    ):
+        with pytest.raises(AuditUnavailable) as error:
+            write()
+        assert "s3://acme-nowhere/" in str(error.value)
+        assert "AUDIT_BUCKET" in str(error.value)

@@ -1,0 +1,99 @@
+"""Notifications through SNS, read where a subscriber reads them; and what is said when there is no way to AWS."""
+
+import json
+import socket
+
+import pytest
+
+from provisioner.core.errors import AuditUnavailable, Finding, InvalidSnapshot
+from provisioner.core.model import SnapshotReference
+from provisioner.edges.audit_store import store_plan
+from provisioner.edges.aws import AwsClients, aws_clients
+from provisioner.edges.notify import notify
+from provisioner.edges.secret_store import read_secrets
+from provisioner.edges.snapshot_store import read_snapshot
+from stack.aws import Aws
+
+
+@pytest.fixture
+def clients(aws: Aws, monkeypatch: pytest.MonkeyPatch) -> AwsClients:
+    for name, value in aws.environment().items():
+        monkeypatch.setenv(name, value)
+    return AwsClients(4)
+
+
+@pytest.fixture
+def topic(aws: Aws) -> str:
+    return str(aws.client("sns").create_topic(Name="provisioner")["TopicArn"])
+
+
+@pytest.fixture
+def subscriber(aws: Aws, topic: str) -> str:
+    sqs = aws.client("sqs")
+    queue = str(sqs.create_queue(QueueName="subscriber")["QueueUrl"])
+    arn = sqs.get_queue_attributes(QueueUrl=queue, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
+    aws.client("sns").subscribe(TopicArn=topic, Protocol="sqs", Endpoint=arn)
+    return queue
+
+
+def received(aws: Aws, queue: str) -> tuple[str, str]:
+    (message,) = aws.client("sqs").receive_message(QueueUrl=queue)["Messages"]
+    body = json.loads(message["Body"])
+    return body["Subject"], body["Message"]
+
+
+def test_a_notification_arrives(aws: Aws, clients: AwsClients, topic: str, subscriber: str) -> None:
+    assert notify(clients, topic, "rds-provisioner dev: approval required", "3 to create") is None
+    assert received(aws, subscriber) == ("rds-provisioner dev: approval required", "3 to create")
+
+
+def test_a_subject_is_made_to_fit(aws: Aws, clients: AwsClients, topic: str, subscriber: str) -> None:
+    assert notify(clients, topic, "d\u00e9v:\r\n" + "x" * 200, "") is None
+    assert received(aws, subscriber) == ("d v: " + "x" * 95, "-")
+
+
+def test_a_message_is_cut_to_what_sns_takes_between_characters(
+    aws: Aws, clients: AwsClients, topic: str, subscriber: str
+) -> None:
+    assert notify(clients, topic, "\n", "a" + "\u00e9" * 200_000) is None
+    assert received(aws, subscriber) == ("rds-provisioner", "a" + "\u00e9" * 124_999)
+
+
+def test_without_a_topic_nothing_is_sent(aws: Aws, clients: AwsClients) -> None:
+    assert notify(clients, "", "subject", "message") is None
+    assert aws.calls() == []
+
+
+def test_a_notification_that_fails_is_a_warning(clients: AwsClients) -> None:
+    warning = notify(clients, "arn:aws:sns:us-east-1:123456789012:none", "subject", "message")
+    assert isinstance(warning, Finding)
+    assert (warning.code, "NotFound" in warning.message) == ("not_notified", True)
+
+
+@pytest.mark.slow
+def test_without_a_way_to_aws_each_edge_says_what_to_check(monkeypatch: pytest.MonkeyPatch, aws: Aws) -> None:
+    with socket.socket() as nobody:
+        nobody.bind(("127.0.0.1", 0))
+        for name, value in aws.environment(f"http://127.0.0.1:{nobody.getsockname()[1]}").items():
+            monkeypatch.setenv(name, value)
+        clients = AwsClients(4)
+        with pytest.raises(InvalidSnapshot, match=r"EndpointConnectionError; check the way to the service"):
+            read_snapshot(clients, SnapshotReference("acme-tfvars", "dev/terraform.tfvars"), max_bytes=1)
+        with pytest.raises(AuditUnavailable, match=r"EndpointConnectionError; check the way to the service"):
+            store_plan(clients, "acme-audit", "plan.json", plan_json="{}", markdown="")
+        assert "EndpointConnectionError; check" in str(read_secrets(clients, ["app"])["app"])
+
+
+def test_without_credentials_the_finding_says_so(monkeypatch: pytest.MonkeyPatch, aws: Aws) -> None:
+    for name, value in aws.environment().items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.delenv("AWS_ACCESS_KEY_ID")
+    monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
+    with pytest.raises(InvalidSnapshot, match=r"NoCredentialsError; run it with a role"):
+        read_snapshot(AwsClients(4), SnapshotReference("acme-tfvars", "dev/terraform.tfvars"), max_bytes=1)
+
+
+def test_a_warm_function_finds_its_clients_again(clients: AwsClients) -> None:
+    del clients
+    assert aws_clients(4) is aws_clients(4)
+    assert aws_clients(4).s3 is aws_clients(4).s3
