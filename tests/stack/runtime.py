@@ -19,7 +19,7 @@ from queue import Queue
 from typing import Any, Self
 
 from stack import invoke_api, processes
-from stack.aws import ACCOUNT, REGION
+from stack.aws import ACCOUNT, REGION, Aws
 from stack.binaries import ROOT
 from stack.ports import free_port, wait_for_port
 
@@ -262,6 +262,18 @@ def bare_python() -> Path:
     version = f"python{sys.version_info[0]}.{sys.version_info[1]}"
     same = [python for python in found if (python.parent.parent / "lib" / version).exists()]
     return (same or found)[0]
+
+
+def send_to_queue(aws: Aws, queue_url: str) -> Callable[[dict[str, Any]], None]:
+    """An `on_failure` that puts the record into an SQS queue."""
+    sqs = aws.client("sqs")
+    return lambda record: sqs.send_message(QueueUrl=queue_url, MessageBody=json.dumps(record))
+
+
+def send_to_topic(aws: Aws, topic_arn: str) -> Callable[[dict[str, Any]], None]:
+    """An `on_failure` that publishes the record on an SNS topic."""
+    sns = aws.client("sns")
+    return lambda record: sns.publish(TopicArn=topic_arn, Message=json.dumps(record))
 
 
 def _read_answer(status: int, answer: bytes, timeout_seconds: int) -> tuple[Any, str | None]:

@@ -14,7 +14,7 @@ import pytest
 from botocore.config import Config
 
 from stack.aws import Aws
-from stack.runtime import LambdaRuntime
+from stack.runtime import LambdaRuntime, send_to_queue
 
 FUNCTION = """
 import json, os, sys, time
@@ -159,6 +159,17 @@ def test_an_event_is_accepted_at_once_and_a_failing_one_tried_three_times(
     assert failures[-1]["requestContext"]["condition"] == "RetriesExhausted"
     assert failures[-1]["requestPayload"] == {"raise": "always"}
     assert failures[-1]["responsePayload"]["errorMessage"] == "always"
+
+
+def test_a_failed_event_can_go_to_a_queue(tmp_path: Path, aws: Aws) -> None:
+    (tmp_path / "app.py").write_text("def handle(event, context): raise ValueError('no')")
+    sqs = aws.client("sqs")
+    url = sqs.create_queue(QueueName="failed")["QueueUrl"]
+    with LambdaRuntime(tmp_path, {}, handler="app.handle", on_failure=send_to_queue(aws, url)) as runtime:
+        runtime.invoke_asynchronously({"a": 1})
+        runtime.wait_until_idle()
+    [message] = sqs.receive_message(QueueUrl=url)["Messages"]
+    assert json.loads(message["Body"])["requestPayload"] == {"a": 1}
 
 
 def test_calls_at_the_same_time_wait_for_each_other(runtime: LambdaRuntime) -> None:
