@@ -171,6 +171,7 @@ class _Resolver:
             "Or": lambda: any(values),
             "Join": lambda: values[0].join(values[1]),
             "Select": lambda: values[1][int(values[0])],
+            "Split": lambda: values[1].split(values[0]),
         }
         return simple[function]()
 

@@ -175,12 +175,12 @@ def test_the_schedule_sends_the_event_of_the_drift_check(plain: Stack) -> None:
     assert json.loads(schedule["Target"]["Input"]) == expected
 
 
-def test_the_rule_takes_the_snapshots_of_its_own_environment_only(plain: Stack) -> None:
+def test_the_rule_takes_the_snapshot_of_its_own_environment_only(plain: Stack) -> None:
     [rule] = plain.of_type("AWS::Events::Rule").values()
     assert rule["EventPattern"] == {
         "source": ["aws.s3"],
         "detail-type": ["Object Created"],
-        "detail": {"bucket": {"name": ["acme-tfvars"]}, "object": {"key": [{"wildcard": "dev/*.tfvars*"}]}},
+        "detail": {"bucket": {"name": ["acme-tfvars"]}, "object": {"key": ["dev/terraform.tfvars"]}},
     }
 
 
