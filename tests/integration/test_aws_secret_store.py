@@ -92,12 +92,7 @@ def test_a_missing_right_is_named_for_each_secret(aws: Aws, clients: AwsClients)
 
 
 @pytest.mark.parametrize(
-    ("kind", "code"),
-    [
-        ("server_error", "InternalServiceError"),
-        ("throttling", "ThrottlingException"),
-        ("drop", "ConnectionClosedError"),
-    ],
+    ("kind", "code"), [("server_error", "InternalServiceError"), ("drop", "ConnectionClosedError")]
 )
 def test_a_service_that_stays_away_is_named(aws: Aws, clients: AwsClients, kind: str, code: str) -> None:
     aws.fail("secretsmanager:BatchGetSecretValue", times=ALWAYS, kind=kind)  # type: ignore[arg-type]
