@@ -25,12 +25,27 @@ from provisioner.core.report import AuditLocations, render_markdown, render_text
 from provisioner.edges.audit_store import append_trail, store_plan, store_run
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
     from provisioner.core.errors import Finding
     from provisioner.core.plan import Plan
     from provisioner.core.script import Script
     from provisioner.edges.aws import AwsClients
+
+
+def now_utc() -> str:
+    """The present moment as the audit writes it: ISO 8601, milliseconds, Z."""
+    return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+class Log(Protocol):
+    """Where log lines go: an event's name and its fields."""
+
+    def info(self, msg: object, /, *, extra: Mapping[str, object] | None = None) -> None:
+        """Write a line about something that went as it should."""
+
+    def error(self, msg: object, /, *, extra: Mapping[str, object] | None = None) -> None:
+        """Write a line about something that failed."""
 
 
 @dataclass
@@ -39,14 +54,14 @@ class Journal:
 
     settings: Settings
     clients: AwsClients
-    log: logging.Logger | Logger
+    log: Log
     run_token: str
     request: Request | None = None
     snapshot_version: str = ""
     plan_digest: str = ""
     outcomes: list[Outcome] = field(default_factory=list)
     locations: AuditLocations = field(default_factory=AuditLocations)
-    begun: str = field(default_factory=lambda: now_utc())
+    begun: str = field(default_factory=now_utc)
 
     def understood(self) -> Request:
         """The request of a run that got as far as understanding it."""
@@ -74,9 +89,7 @@ class Journal:
         Raises:
             AuditUnavailable: S3 did not take it.
         """
-        key = plan_key(
-            self.settings.audit_prefix, self.settings.environment, self.begun, plan.digest, self.run_token
-        )
+        key = plan_key(self.settings.audit_prefix, self.settings.environment, self.begun, plan.digest, self.run_token)
         content = json.dumps(_plan_document(plan, script, self._provenance()), indent=1, ensure_ascii=False)
         address = store_plan(
             self.clients, self.settings.audit_bucket, key, plan_json=content, markdown=render_markdown(plan)
@@ -105,11 +118,6 @@ class Journal:
         return build_provenance(
             self.settings, self.request, snapshot_version=self.snapshot_version, plan_digest=self.plan_digest
         )
-
-
-def now_utc() -> str:
-    """The present moment as the audit writes it: ISO 8601, milliseconds, Z."""
-    return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def _plan_document(plan: Plan, script: Script, provenance: Provenance) -> dict[str, object]:

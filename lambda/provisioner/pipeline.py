@@ -1,4 +1,4 @@
-"""One run from the request to the answer: snapshot, desired, observed, plan, gate, apply, proof. One path for all modes.
+"""One run, from the event to the plan, the gate, the apply and its proof: one path for all modes.
 
 A dry run and a drift check walk the path of an apply and stop at the gate, before the first write.
 """
@@ -20,6 +20,7 @@ from provisioner.core.credentials import (
     parse_application_secret,
     scram_verifier,
 )
+from provisioner.core.declaration import check_against_administrator
 from provisioner.core.desired import Scope, desired_database, desired_state, observed_database
 from provisioner.core.errors import (
     ApplyFailed,
@@ -37,12 +38,11 @@ from provisioner.core.errors import (
 from provisioner.core.gate import Door, decide, how_to_approve
 from provisioner.core.guard import build_plan, left_over_outside
 from provisioner.core.model import Declaration, Mode, Outcome, Request, Settings, Status, Trigger
-from provisioner.core.request import parse_request
 from provisioner.core.plan import Change, Plan, diff_database
 from provisioner.core.report import render_text
+from provisioner.core.request import parse_request
 from provisioner.core.script import Script, targets_to_name, write_script
 from provisioner.core.snapshot import MAX_BYTES, parse_snapshot
-from provisioner.core.declaration import check_against_administrator
 from provisioner.core.state import DatabaseFacts, PasswordCheck, Server, Target
 from provisioner.edges.apply import Applied, Workshop, apply_script
 from provisioner.edges.lock import take_run_lock
@@ -56,13 +56,11 @@ from provisioner.journal import Journal, now_utc
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
-    from provisioner.edges.aws import AwsClients
 
 SALT_BYTES = 16
 # The share of the function's time that is kept for ending a run: the proof, the audit, the answer.
 RESERVED_SHARE = 0.15
 MOST_RESERVED_SECONDS = 90.0
-
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,10 +90,11 @@ def run(event: object, journal: Journal, seconds_left: Callable[[], float]) -> R
         journal.record_findings(error.findings, action="refuse", status=Status.ERROR)
         _store_beside(error, journal)
         raise
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001 - whatever it is, it has to be in the audit and have a name
         # A mistake of ours. Its text may hold anything, so only its kind is told; the log has the place.
-        finding = Finding("unexpected", f"the run stopped at a mistake of its own ({type(error).__name__})",
-                          "report it with the log of this run; what was committed stands, and the next run continues")
+        message = f"the run stopped at a mistake of its own ({type(error).__name__})"
+        next_step = "report it with the log of this run; what was committed stands, and the next run continues"
+        finding = Finding("unexpected", message, next_step)
         journal.log.error("unexpected", extra={"place": traceback.format_tb(error.__traceback__)})
         journal.record_findings([finding], action="refuse", status=Status.ERROR)
         _store_beside(ApplyFailed(finding), journal)
@@ -131,7 +130,9 @@ def _provision(request: Request, journal: Journal, seconds_left: Callable[[], fl
         journal.plan_digest = plan.digest
         journal.log.info("plan", extra={"plan_digest": plan.digest, "plan": render_text(plan)[:200_000]})
         desired = desired_state(scope)
-        script = write_script(plan.changes, scope, desired.inventory)
+        # Without fail_fast, what one tenant blocks does not keep the others waiting.
+        changes = plan.changes if request.fail_fast else plan.open_changes
+        script = write_script(changes, scope, desired.inventory)
         door = _gate(request, plan, script, journal)
         if door is not Door.PROCEED:
             return _stop_at(door, request, plan, journal)
@@ -145,8 +146,10 @@ def _provision(request: Request, journal: Journal, seconds_left: Callable[[], fl
             reserve=reserve,
         )
         applied = apply_script(script, desired.inventory, workshop)
-        _record(plan, applied.outcomes, journal)
-        _prove(scope, plan, applied, vault, session, workshop.workers)
+        _record(plan, changes, applied.outcomes, journal)
+        _prove(scope, plan, changes, applied, vault, session, workshop.workers)
+    if plan.blockers:
+        raise PlanBlocked(plan.blockers)
     return Result("applied", plan, _with_statuses(plan.changes, applied.outcomes))
 
 
@@ -285,9 +288,7 @@ def _session(login: Login) -> Connection:
     return connection
 
 
-def _observe(
-    request: Request, declaration: Declaration, vault: _Vault, session: Connection, journal: Journal
-) -> Scope:
+def _observe(request: Request, declaration: Declaration, vault: _Vault, session: Connection, journal: Journal) -> Scope:
     """Observe everything that the declaration speaks of, as one scope."""
     workers = journal.settings.max_workers
     databases = {entry.database for entry in declaration.entries}
@@ -346,7 +347,8 @@ def _gate(request: Request, plan: Plan, script: Script, journal: Journal) -> Doo
     """
     if plan.changes or plan.blockers:
         journal.store_plan(plan, script)
-    if plan.blockers and request.mode is Mode.APPLY:
+    may_go_on = not request.fail_fast and plan.open_changes
+    if plan.blockers and request.mode is Mode.APPLY and not may_go_on:
         _record_plan(plan, Status.SKIPPED, journal)
         raise PlanBlocked(plan.blockers)
     differs = bool(plan.changes or plan.blockers)
@@ -377,7 +379,13 @@ def _stop_at(door: Door, request: Request, plan: Plan, journal: Journal) -> Resu
 
 
 def _prove(
-    scope: Scope, plan: Plan, applied: Applied, vault: _Vault, session: Connection, workers: int
+    scope: Scope,
+    plan: Plan,
+    made: Sequence[Change],
+    applied: Applied,
+    vault: _Vault,
+    session: Connection,
+    workers: int,
 ) -> None:
     """Raise unless every change was made and the server, asked again, says so too.
 
@@ -395,34 +403,38 @@ def _prove(
         server = observe_server(session, scope.by_database.keys())
     except SqlError as error:
         raise ApplyFailed(_refused(vault.login, error)) from None
-    touched = {change.username for change in plan.changes if change.action in {"create_role", "set_password"}}
+    touched = {change.username for change in made if change.action in {"create_role", "set_password"}}
     clear = {role: vault.credentials[role] for role in touched - scope.fingerprints.keys()}
     server = observe_passwords(vault.login.address, server, clear, workers)
-    left_over = left_over_outside(replace(scope, server=server), plan.changes)
+    untouched = {change.username for change in plan.changes if change not in made}
+    left_over = left_over_outside(replace(scope, server=server), made, untouched)
     if left_over:
         raise ApplyFailed(left_over)
 
 
-def _record(plan: Plan, outcomes: Iterable[Outcome], journal: Journal) -> None:
+def _record(plan: Plan, made: Sequence[Change], outcomes: Iterable[Outcome], journal: Journal) -> None:
     journal.record(outcomes)
+    _record_changes([change for change in plan.changes if change not in made], Status.SKIPPED, journal)
     _record_unchanged(plan, journal)
 
 
 def _record_plan(plan: Plan, status: Status, journal: Journal) -> None:
-    """Record changes that are not made."""
+    """Record a plan of which nothing is done."""
+    _record_changes(plan.changes, status, journal)
+    _record_unchanged(plan, journal)
+
+
+def _record_changes(changes: Iterable[Change], status: Status, journal: Journal) -> None:
     now = now_utc()
     journal.record(
         Outcome(change.action, change.database, change.username, status, now, message=change.detail)
-        for change in plan.changes
+        for change in changes
     )
-    _record_unchanged(plan, journal)
 
 
 def _record_unchanged(plan: Plan, journal: Journal) -> None:
     now = now_utc()
-    journal.record(
-        Outcome(item.action, item.database, item.username, Status.NO_CHANGE, now) for item in plan.unchanged
-    )
+    journal.record(Outcome(item.action, item.database, item.username, Status.NO_CHANGE, now) for item in plan.unchanged)
     journal.record_findings(plan.warnings, action="warning", status=Status.WARNING)
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 from provisioner.core.marker import render_marker
 from provisioner.core.plan import (
@@ -72,7 +72,7 @@ class Words(str):
 
     __slots__ = ()
 
-    def __new__(cls, text: str) -> Words:
+    def __new__(cls, text: str) -> Self:
         """Check the text."""
         if not re.fullmatch(r"[A-Z, ]+", text):
             raise ValueError(f"not words of SQL: {text!r}")
@@ -125,13 +125,12 @@ def statement(template: str, *arguments: _Argument) -> Statement:
 
 def create_role(change: CreateRole) -> PasswordStatement:
     """The role with the SCRAM verifier of its password."""
-    role = change.role
     text = "CREATE ROLE {} LOGIN"
-    if role.createdb:
+    if change.createdb:
         text += " CREATEDB"
-    if role.connection_limit != -1:
-        text += f" CONNECTION LIMIT {role.connection_limit:d}"
-    return PasswordStatement(statement(text, Identifier(role.name)), role.name)
+    if change.connection_limit != -1:
+        text += f" CONNECTION LIMIT {change.connection_limit:d}"
+    return PasswordStatement(statement(text, Identifier(change.username)), change.username)
 
 
 def alter_role(change: AlterRole) -> Statement:
@@ -143,7 +142,7 @@ def alter_role(change: AlterRole) -> Statement:
         text += " CREATEROLE" if change.createrole else " NOCREATEROLE"
     if change.connection_limit is not None:
         text += f" CONNECTION LIMIT {change.connection_limit:d}"
-    return statement(text, Identifier(change.role))
+    return statement(text, Identifier(change.username))
 
 
 def set_password(role: str) -> PasswordStatement:
@@ -158,7 +157,7 @@ def mark_role(role: str, marker: Marker) -> Statement:
 
 def revoke_membership(change: RevokeMembership) -> Statement:
     """Take a member out of a role."""
-    return statement("REVOKE {} FROM {}", Identifier(change.membership.role), Identifier(change.membership.member))
+    return statement("REVOKE {} FROM {}", Identifier(change.role), Identifier(change.username))
 
 
 def borrow(role: str, version: int) -> Statement:
@@ -178,7 +177,7 @@ def give_back(role: str) -> Statement:
 def create_database(change: CreateDatabase) -> Statement:
     """From template0: copying template1 fails while anybody is connected to it."""
     return statement(
-        "CREATE DATABASE {} OWNER {} TEMPLATE template0", Identifier(change.name), Identifier(change.owner)
+        "CREATE DATABASE {} OWNER {} TEMPLATE template0", Identifier(change.database), Identifier(change.username)
     )
 
 
@@ -190,7 +189,7 @@ def mark_database(name: str, marker: Marker) -> Statement:
 def create_extension(change: CreateExtension) -> list[Statement]:
     """As the owner of the database, whom a trusted extension is to belong to."""
     return [
-        statement("SET LOCAL ROLE {}", Identifier(change.owner)),
+        statement("SET LOCAL ROLE {}", Identifier(change.username)),
         statement("CREATE EXTENSION IF NOT EXISTS {} SCHEMA public", Identifier(change.extension)),
         statement("RESET ROLE"),
     ]
@@ -206,7 +205,7 @@ def change_grants(changes: Sequence[ChangeGrants], objects: Sequence[tuple[str, 
     (table, column) of a column; without any there is nothing to say.
     """
     change = changes[0]
-    grantees = Words("PUBLIC") if change.grantee == PUBLIC else _names(item.grantee for item in changes)
+    grantees = Words("PUBLIC") if change.username == PUBLIC else _names(item.username for item in changes)
     texts = [_one_grant(change, place, grantees) for place in _places(change, objects)]
     if isinstance(change, RevokePrivileges) and change.grantor != change.target.owner and texts:
         # PostgreSQL revokes what the current role granted; only in the grantor's place is another's grant found.
@@ -242,7 +241,7 @@ def _places(change: ChangeGrants, objects: Sequence[tuple[str, ...]]) -> Iterabl
     if change.target.creator:
         yield statement("{}", Words(_PLURAL_WORDS[kind]))
     elif kind is Kind.DATABASE:
-        yield statement("DATABASE {}", Identifier(change.name))
+        yield statement("DATABASE {}", Identifier(change.database))
     elif kind is Kind.SCHEMA:
         yield statement("SCHEMA {}", Identifier(schema))
     elif kind is Kind.COLUMN:

@@ -38,6 +38,8 @@ if TYPE_CHECKING:
 
 # The PostgreSQL version (`server_version_num` / 10000) from which `public` belongs to the owner of its database.
 PUBLIC_SCHEMA_FOLLOWS_OWNER = 15
+# What is granted on these is the owner's business: it is reported and never revoked.
+NO_LEVEL_SPEAKS_OF = frozenset({Kind.ROUTINE, Kind.TYPE, Kind.LARGE_OBJECT})
 
 
 @dataclass(frozen=True)
@@ -314,7 +316,9 @@ class _Room:
             grant
             for grant in present - wanted - kept
             for other in kept
-            if other.grantor == grant.grantee and other.privilege == grant.privilege and grant.grantee != group.target.owner
+            if other.grantor == grant.grantee
+            and other.privilege == grant.privilege
+            and grant.grantee != group.target.owner
         )
         findings.extend(self._dependent(grant) for grant in sorted(held) if grant.option)
         return wanted | kept | held
@@ -368,13 +372,9 @@ class _Room:
         target = grant.target
         if grant.grantee == PUBLIC:
             return self._public_stays(grant, findings)
-        if grant.grantee in {target.owner, self.scope.server.administrator} or target.extension:
+        if grant.grantee not in self.scope.by_role or grant.grantee == target.owner:
             return True
-        if grant.grantee not in self.scope.by_role:
-            return True
-        if target.kind in {Kind.ROUTINE, Kind.TYPE, Kind.LARGE_OBJECT}:
-            return True
-        if self._is_within_level(grant):
+        if target.extension or target.kind in NO_LEVEL_SPEAKS_OF or self._is_within_level(grant):
             return True
         if self.scope.may_act_as(grant.grantor, self.owner):
             return False
@@ -478,5 +478,3 @@ def _name(target: Target, count: int = 1, *, bare: bool = False) -> str:
     if target.kind is Kind.SCHEMA:
         return f'schema "{target.schema}"'
     return f'{count} {target.kind.value}{"" if count == 1 else "s"} in schema "{target.schema}"'
-
-

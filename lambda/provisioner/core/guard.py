@@ -32,10 +32,10 @@ from provisioner.core.plan import (
     Unchanged,
     diff,
 )
-from provisioner.core.state import DATABASE_OWNER, PUBLIC, DatabaseFacts, Kind, PasswordCheck, RoleFacts, State
+from provisioner.core.state import DATABASE_OWNER, PUBLIC, DatabaseFacts, Kind, PasswordCheck, RoleFacts, State, Target
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Collection, Iterable
 
 # Which change belongs to which of the things that are checked for each entry.
 ASPECTS = {
@@ -62,19 +62,24 @@ def build_plan(scope: Scope) -> Plan:
     )
 
 
-def left_over_outside(scope: Scope, changes: Iterable[Change]) -> tuple[Finding, ...]:
+def left_over_outside(scope: Scope, changes: Iterable[Change], untouched: Collection[str] = ()) -> tuple[Finding, ...]:
     """What an observation from outside the databases, made after the changes, does not show of them: roles, marks.
 
-    What is inside a database has been proved in its own transaction.
+    What is inside a database has been proved in its own transaction; roles that a blocker kept from being changed are
+    in `untouched`.
     """
-    roles = diff(State(observed_roles(scope)), State(desired_roles(scope, [])), {})
+    roles = [
+        change
+        for change in diff(State(observed_roles(scope)), State(desired_roles(scope, [])), {})
+        if change.username not in untouched
+    ]
     unmarked = [
         change
         for change in changes
         if isinstance(change, CreateDatabase | AdoptDatabase)
         and not (
-            (facts := scope.server.databases.get(change.name))
-            and facts.owner == change.owner
+            (facts := scope.server.databases.get(change.database))
+            and facts.owner == change.username
             and is_marked(facts, scope.environment)
         )
     ]
@@ -190,9 +195,13 @@ def _database_blockers(database: DatabaseFacts, scope: Scope) -> Iterable[Findin
             database=name,
         )
     if database.refusal:
-        yield Finding("database_unreadable", f'database "{name}" could not be looked into: {database.refusal}',
-                      f'as its owner: GRANT CONNECT ON DATABASE "{name}" TO "{scope.server.administrator}"; or find '
-                      "what keeps the administrator out", database=name)
+        yield Finding(
+            "database_unreadable",
+            f'database "{name}" could not be looked into: {database.refusal}',
+            f'as its owner: GRANT CONNECT ON DATABASE "{name}" TO "{scope.server.administrator}"; or find '
+            "what keeps the administrator out",
+            database=name,
+        )
 
 
 def _other_owner(database: DatabaseFacts, owner: str, scope: Scope) -> Finding:
@@ -233,11 +242,12 @@ def _extension_blockers(scope: Scope) -> Iterable[Finding]:
         if database is None or not database.refusal:
             installed = database.extensions if database else frozenset()
             for extension in sorted(set(entry.extensions) - installed):
-                yield from _one_extension(extension, entry, scope.server.available_extensions.get(extension))
+                yield from _one_extension(extension, entry, scope)
 
 
-def _one_extension(extension: str, entry: Entry, trusted: bool | None) -> Iterable[Finding]:
+def _one_extension(extension: str, entry: Entry, scope: Scope) -> Iterable[Finding]:
     place = {"database": entry.database, "username": entry.username}
+    trusted = scope.server.available_extensions.get(extension)
     if trusted is None:
         message = f'extension "{extension}" is not available on this server'
         yield Finding("extension_unavailable", message, "correct the name, or leave it out", **place)
@@ -251,10 +261,11 @@ def _missing_rights(scope: Scope, changes: tuple[Change, ...]) -> Iterable[Findi
     """What the administrator would need for these changes and does not have, before any of them is tried."""
     me = scope.server.roles[scope.server.administrator]
     lacks = []
-    if not me.createrole and any(isinstance(item, CreateRole | AlterRole | SetPassword | AdoptRole) for item in changes):
+    of_roles = CreateRole | AlterRole | SetPassword | AdoptRole
+    if not me.createrole and any(isinstance(item, of_roles) for item in changes):
         lacks.append("CREATEROLE")
     creates_databases = any(isinstance(item, CreateDatabase) for item in changes)
-    grants_createdb = any(isinstance(item, CreateRole) and item.role.createdb for item in changes) or any(
+    grants_createdb = any(isinstance(item, CreateRole) and item.createdb for item in changes) or any(
         isinstance(item, AlterRole) and item.createdb is not None for item in changes
     )
     if not me.createdb and (creates_databases or (grants_createdb and scope.server.version >= 16)):
@@ -279,7 +290,7 @@ def _missing_rights(scope: Scope, changes: tuple[Change, ...]) -> Iterable[Findi
 def _roles_to_act_on(scope: Scope, changes: Iterable[Change]) -> set[str]:
     """The declared roles that are changed, and the owners in whose place databases are changed."""
     names = {change.username for change in changes if not change.database}
-    names |= {str(getattr(change, "owner", "")) for change in changes if change.database}
+    names |= {str(getattr(change, "owner", change.username)) for change in changes if change.database}
     return names & scope.server.roles.keys() - {
         name for name, facts in scope.server.roles.items() if facts.inherited and name not in scope.by_role
     }
@@ -330,32 +341,44 @@ def _role_warnings(role: RoleFacts, scope: Scope) -> Iterable[Finding]:
 
 def _strangers(facts: DatabaseFacts, scope: Scope) -> Iterable[Finding]:
     """Whoever else owns or holds something in a managed database."""
-    known = scope.by_role.keys() | {facts.owner, scope.server.administrator, scope.server.bootstrap, DATABASE_OWNER, PUBLIC}
+    known = scope.by_role.keys() | {
+        facts.owner, scope.server.administrator, scope.server.bootstrap, DATABASE_OWNER, PUBLIC
+    }  # fmt: skip
+    groups = [group for group in facts.groups if not group.target.extension]
     owned: Counter[tuple[str, str]] = Counter()
-    held: set[str] = set()
-    open_to_all: set[str] = set()
-    for group in facts.groups:
-        target = group.target
-        if target.extension:
-            continue
-        if not target.creator and target.kind is not Kind.COLUMN and target.owner not in {facts.owner, DATABASE_OWNER}:
-            is_public = target.kind is Kind.SCHEMA and target.schema == "public"
-            if target.kind is not Kind.DATABASE and not is_public:
-                owned[target.owner, target.kind.value] += group.count
-        held |= {item.grantee for item in group.items} - known - {target.owner}
-        if target.kind in {Kind.TABLE, Kind.SEQUENCE, Kind.COLUMN} or (target.creator and target.kind is Kind.SCHEMA):
-            open_to_all |= {item.privilege for item in group.items if item.grantee == PUBLIC}
+    for group in groups:
+        if _is_strangers(group.target, facts.owner):
+            owned[group.target.owner, group.target.kind.value] += group.count
     for (owner, kind), count in sorted(owned.items()):
         yield _foreign_objects(owner, kind, count, facts, scope)
-    for role in sorted(held):
-        message = f'role "{role}" is not declared and holds privileges in database "{facts.name}"'
-        yield Finding("foreign_grants", message, "declare it, or revoke them by hand", database=facts.name, username=role)
+    for role in sorted(
+        {item.grantee for group in groups for item in group.items if item.grantee != group.target.owner}
+    ):
+        if role not in known:
+            message = f'role "{role}" is not declared and holds privileges in database "{facts.name}"'
+            next_step = "declare it, or revoke them by hand"
+            yield Finding("foreign_grants", message, next_step, database=facts.name, username=role)
+    open_to_all = {
+        item.privilege
+        for group in groups
+        if group.target.kind in {Kind.TABLE, Kind.SEQUENCE, Kind.COLUMN}
+        for item in group.items
+        if item.grantee == PUBLIC
+    }
     if open_to_all:
         message = f'everybody holds {", ".join(sorted(open_to_all))} on objects in database "{facts.name}"'
         yield Finding("public_grants", message, "revoke it from PUBLIC if that is not meant", database=facts.name)
     for membership in scope.server.memberships:
         if membership.role == facts.owner and membership.member not in known:
             yield _member_of_owner(membership.member, facts)
+
+
+def _is_strangers(target: Target, owner: str) -> bool:
+    """Whether a schema, or objects, belong to somebody else; `public` may, and columns are part of their table."""
+    if target.creator or target.kind in {Kind.DATABASE, Kind.COLUMN}:
+        return False
+    is_public = target.kind is Kind.SCHEMA and target.schema == "public"
+    return not is_public and target.owner not in {owner, DATABASE_OWNER}
 
 
 def _foreign_objects(owner: str, kind: str, count: int, facts: DatabaseFacts, scope: Scope) -> Finding:
@@ -365,8 +388,8 @@ def _foreign_objects(owner: str, kind: str, count: int, facts: DatabaseFacts, sc
         "foreign_objects",
         f'{count} {kind}{"" if count == 1 else "s"} in database "{facts.name}" belong to "{owner}" and not to its '
         f"owner; {effect}",
-        f'in that database: REASSIGN OWNED BY "{owner}" TO "{facts.owner}" moves them; ALTER ROLE "{owner}" IN DATABASE '
-        f'"{facts.name}" SET role = "{facts.owner}" keeps new ones from it',
+        f'in that database: REASSIGN OWNED BY "{owner}" TO "{facts.owner}" moves them; ALTER ROLE "{owner}" IN '
+        f'DATABASE "{facts.name}" SET role = "{facts.owner}" keeps new ones from it',
         database=facts.name,
         username=owner,
     )

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from provisioner.core.state import Database, DatabaseFacts, Grant, Kind, Membership, Role, State, Target, grants_of
+from provisioner.core.state import Database, DatabaseFacts, Grant, Kind, Role, State, Target, grants_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -21,34 +21,31 @@ if TYPE_CHECKING:
     from provisioner.core.errors import Finding
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Change:
-    """What every change can say of itself; `symbol` is the sign that the plan text shows.
+    """What every change says of itself; `symbol` is the sign that the plan text shows.
 
-    `database` and `username` are empty where the change is about a role in no database, or a database and nobody.
+    `database` is empty for a change of a role, which is in no database; `username` is the role that the change is
+    about: for a database its owner, for a grant the grantee.
     """
 
     action: ClassVar[str]
     symbol: ClassVar[str] = "~"
-    destructive: ClassVar[bool] = False
-    # The order across kinds, written once: borrowed rights go back first, roles stand before their databases, rights
-    # are given before any is taken, so that nobody who keeps access loses it in between.
+    # The order across kinds, written once: what was left unfinished comes first, roles stand before their databases,
+    # rights are given before any is taken, so that nobody who keeps access loses it in between.
     rank: ClassVar[int]
-
-    @property
-    def database(self) -> str:
-        """The database that the change is in or about."""
-        return ""
-
-    @property
-    def username(self) -> str:
-        """The role that the change is about."""
-        return ""
+    database: str = ""
+    username: str = ""
 
     @property
     def detail(self) -> str:
         """The change in a person's words."""
         return ""
+
+    @property
+    def destructive(self) -> bool:
+        """Whether somebody loses something."""
+        return self.symbol == "-"
 
     def to_json(self) -> dict[str, Any]:
         """The change as the answer and the stored plan show it."""
@@ -65,64 +62,67 @@ class Change:
         return (self.action, self.database, self.username, self.detail)
 
 
-@dataclass(frozen=True)
-class Finish(Change):
+class _Described(Change):
+    """A change whose `description` says all there is to say."""
+
+    description: ClassVar[str]
+
+    @property
+    def detail(self) -> str:
+        """The description."""
+        return self.description
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finish(_Described):
     """End what a run that was cut off had begun: give back the role it had borrowed to create databases."""
 
     action: ClassVar[str] = "finish"
     rank: ClassVar[int] = 0
-    role: str
+    description: ClassVar[str] = (
+        "a run was cut off while it created databases for this role; what it borrowed goes back"
+    )
 
-    username = property(lambda self: self.role)
-    detail = property(lambda self: "an earlier run was cut off while it created databases for this role; what it had borrowed is given back")
 
-
-@dataclass(frozen=True)
-class AdoptRole(Change):
+@dataclass(frozen=True, kw_only=True)
+class AdoptRole(_Described):
     """Put our mark on a role that stood before."""
 
     action: ClassVar[str] = "adopt_role"
     rank: ClassVar[int] = 1
-    role: str
-
-    username = property(lambda self: self.role)
-    detail = property(lambda self: "managed from now on")
+    description: ClassVar[str] = "managed from now on"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class CreateRole(Change):
     """Create a login role with the password of its secret."""
 
     action: ClassVar[str] = "create_role"
     symbol: ClassVar[str] = "+"
     rank: ClassVar[int] = 2
-    role: Role
-
-    username = property(lambda self: self.role.name)
+    createdb: bool = False
+    connection_limit: int = -1
 
     @property
     def detail(self) -> str:
         """The attributes that differ from a plain login role."""
-        extra = ", may create databases" if self.role.createdb else ""
-        limit = f", connection limit {self.role.connection_limit}" if self.role.connection_limit != -1 else ""
+        extra = ", may create databases" if self.createdb else ""
+        limit = f", connection limit {self.connection_limit}" if self.connection_limit != -1 else ""
         return f"login role, password from its secret{extra}{limit}"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class AlterRole(Change):
     """Change the attributes of a role that are given; None leaves one as it is."""
 
     action: ClassVar[str] = "alter_role"
     rank: ClassVar[int] = 3
-    role: str
     createdb: bool | None = None
     createrole: bool | None = None
     connection_limit: int | None = None
 
-    username = property(lambda self: self.role)
-
     @property
-    def destructive(self) -> bool:  # type: ignore[override]
+    def destructive(self) -> bool:
         """Taking a right is; a connection limit is not."""
         return self.createdb is False or self.createrole is False
 
@@ -138,80 +138,68 @@ class AlterRole(Change):
         return ", ".join(part for part in parts if part)
 
 
-@dataclass(frozen=True)
-class SetPassword(Change):
+@dataclass(frozen=True, kw_only=True)
+class SetPassword(_Described):
     """Set a role's password to that of its secret."""
 
     action: ClassVar[str] = "set_password"
     rank: ClassVar[int] = 4
-    role: str
-
-    username = property(lambda self: self.role)
-    detail = property(lambda self: "the server has another password than the secret")
+    description: ClassVar[str] = "the server has another password than the secret"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class RevokeMembership(Change):
     """Take a declared role out of a managed role."""
 
     action: ClassVar[str] = "revoke_membership"
     symbol: ClassVar[str] = "-"
-    destructive: ClassVar[bool] = True
     rank: ClassVar[int] = 5
-    membership: Membership
+    role: str
 
-    username = property(lambda self: self.membership.member)
-    detail = property(lambda self: f'no longer a member of "{self.membership.role}"')
+    @property
+    def detail(self) -> str:
+        """The role that is left."""
+        return f'no longer a member of "{self.role}"'
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class CreateDatabase(Change):
     """Create a database for its owner."""
 
     action: ClassVar[str] = "create_database"
     symbol: ClassVar[str] = "+"
     rank: ClassVar[int] = 6
-    name: str
-    owner: str
 
-    database = property(lambda self: self.name)
-    username = property(lambda self: self.owner)
-    detail = property(lambda self: f'owned by "{self.owner}"')
+    @property
+    def detail(self) -> str:
+        """The owner."""
+        return f'owned by "{self.username}"'
 
 
-@dataclass(frozen=True)
-class AdoptDatabase(Change):
+@dataclass(frozen=True, kw_only=True)
+class AdoptDatabase(_Described):
     """Put our mark on a database that stood before."""
 
     action: ClassVar[str] = "adopt_database"
     rank: ClassVar[int] = 7
-    name: str
-    owner: str
-
-    database = property(lambda self: self.name)
-    username = property(lambda self: self.owner)
-    detail = property(lambda self: "managed from now on")
+    description: ClassVar[str] = "managed from now on"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class ChangeGrants(Change):
     """Grant or revoke privileges of one grantee on targets of one kind in one schema.
 
-    `whole` says that the targets are all that there is of the kind in the schema; `count` how many objects they are.
+    `owner` owns the database. `whole` says that the targets are all that there is of the kind in the schema; `count`
+    how many objects they are.
     """
 
-    name: str
     owner: str
-    grantee: str
     grantor: str
     privileges: tuple[str, ...]
     targets: tuple[Target, ...]
     option: bool = False
     count: int = 1
     whole: bool = False
-
-    database = property(lambda self: self.name)
-    username = property(lambda self: self.grantee)
 
     @property
     def target(self) -> Target:
@@ -225,7 +213,8 @@ class ChangeGrants(Change):
 
     def identity(self) -> tuple[str, ...]:
         """The grant without the number of objects, which an application changes all day."""
-        return (self.action, self.name, self.grantee, self.grantor, self._privileges(), self._place(with_count=False))
+        what = (self.grantor, self._privileges(), self._place(with_count=False))
+        return (self.action, self.database, self.username, *what)
 
     def _privileges(self) -> str:
         return ("the right to pass on " if self.option else "") + ", ".join(self.privileges)
@@ -244,7 +233,7 @@ class ChangeGrants(Change):
         return f'{self.count} {kind}{"" if self.count == 1 else "s"} in schema "{self.target.schema}"'
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class GrantPrivileges(ChangeGrants):
     """Grant privileges on what stands."""
 
@@ -253,7 +242,7 @@ class GrantPrivileges(ChangeGrants):
     rank: ClassVar[int] = 8
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class GrantDefaultPrivileges(ChangeGrants):
     """Grant privileges on what a role creates from now on."""
 
@@ -262,40 +251,37 @@ class GrantDefaultPrivileges(ChangeGrants):
     rank: ClassVar[int] = 9
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class RevokePrivileges(ChangeGrants):
     """Revoke privileges on what stands."""
 
     action: ClassVar[str] = "revoke"
     symbol: ClassVar[str] = "-"
-    destructive: ClassVar[bool] = True
     rank: ClassVar[int] = 10
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class RevokeDefaultPrivileges(ChangeGrants):
     """Revoke privileges on what a role creates from now on."""
 
     action: ClassVar[str] = "revoke_default"
     symbol: ClassVar[str] = "-"
-    destructive: ClassVar[bool] = True
     rank: ClassVar[int] = 11
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class CreateExtension(Change):
     """Install a trusted extension as the owner of the database."""
 
     action: ClassVar[str] = "create_extension"
     symbol: ClassVar[str] = "+"
     rank: ClassVar[int] = 12
-    name: str
-    owner: str
     extension: str
 
-    database = property(lambda self: self.name)
-    username = property(lambda self: self.owner)
-    detail = property(lambda self: f'extension "{self.extension}"')
+    @property
+    def detail(self) -> str:
+        """The extension."""
+        return f'extension "{self.extension}"'
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -316,6 +302,25 @@ class Plan:
     blockers: tuple[Finding, ...] = ()
     warnings: tuple[Finding, ...] = ()
     unchanged: tuple[Unchanged, ...] = ()
+
+    @cached_property
+    def open_changes(self) -> tuple[Change, ...]:
+        """The changes that no blocker stands against, in their order.
+
+        A blocker stands against its database, against its role, and against every database in which that role would
+        be changed or is the owner; one that names neither stands against everything.
+        """
+        if any(not (blocker.database or blocker.username) for blocker in self.blockers):
+            return ()
+        roles = {blocker.username for blocker in self.blockers} - {""}
+        databases = {blocker.database for blocker in self.blockers} | {
+            change.database for change in self.changes if roles & {change.username, getattr(change, "owner", "")}
+        }
+        return tuple(
+            change
+            for change in self.changes
+            if (change.database not in databases if change.database else change.username not in roles)
+        )
 
     @cached_property
     def digest(self) -> str:
@@ -348,30 +353,32 @@ def _order(change: Change) -> tuple[int, str, bool, tuple[str, ...]]:
         return (change.rank, change.database, False, change.identity())
     # A grant that a grantee passed on is revoked before the grantee loses the right to.
     is_owners = change.grantor == change.target.owner
-    action, name, grantee, *what = change.identity()
+    _, _, grantee, *what = change.identity()
     return (change.rank, change.database, is_owners, (*reversed(what), grantee))
 
 
 def _diff_role(observed: Role | None, desired: Role) -> list[Change]:
     if observed is None:
-        return [CreateRole(replace(desired, memberships=frozenset()))]
+        return [CreateRole(username=desired.name, createdb=desired.createdb, connection_limit=desired.connection_limit)]
     name = desired.name
     changes: list[Change] = []
     if observed.unfinished and not desired.unfinished:
-        changes.append(Finish(name))
+        changes.append(Finish(username=name))
     if desired.managed and not observed.managed:
-        changes.append(AdoptRole(name))
+        changes.append(AdoptRole(username=name))
     attributes = AlterRole(
-        name,
+        username=name,
         createdb=desired.createdb if desired.createdb != observed.createdb else None,
         createrole=desired.createrole if desired.createrole != observed.createrole else None,
         connection_limit=desired.connection_limit if desired.connection_limit != observed.connection_limit else None,
     )
-    if attributes != AlterRole(name):
+    if attributes != AlterRole(username=name):
         changes.append(attributes)
     if desired.password_current and not observed.password_current:
-        changes.append(SetPassword(name))
-    changes += [RevokeMembership(item) for item in sorted(observed.memberships - desired.memberships)]
+        changes.append(SetPassword(username=name))
+    changes += [
+        RevokeMembership(username=name, role=item.role) for item in sorted(observed.memberships - desired.memberships)
+    ]
     return changes
 
 
@@ -379,13 +386,13 @@ def diff_database(observed: Database | None, desired: Database, facts: DatabaseF
     """The changes of one database, in no order; `facts` is its inventory, also where it is yet to be created."""
     changes: list[Change] = []
     if observed is None:
-        changes.append(CreateDatabase(desired.name, desired.owner))
+        changes.append(CreateDatabase(database=desired.name, username=desired.owner))
         observed = replace(desired, managed=True, extensions=frozenset(), grants=grants_of(facts.groups))
     elif desired.managed and not observed.managed:
-        changes.append(AdoptDatabase(desired.name, desired.owner))
+        changes.append(AdoptDatabase(database=desired.name, username=desired.owner))
     changes += _diff_grants(observed.grants, desired, facts)
     changes += [
-        CreateExtension(desired.name, desired.owner, extension)
+        CreateExtension(database=desired.name, username=desired.owner, extension=extension)
         for extension in sorted(desired.extensions - observed.extensions)
     ]
     return changes
@@ -418,9 +425,9 @@ def _merge(
     for (kind, schema, creator, grantee, grantor, option, words), members in targets.items():
         peers = {group.target for group in facts.groups if (group.target.kind, group.target.schema) == (kind, schema)}
         yield (in_future if creator else now)(
-            name=database.name,
+            database=database.name,
+            username=grantee,
             owner=database.owner,
-            grantee=grantee,
             grantor=grantor,
             privileges=words,
             targets=tuple(sorted(members)),
@@ -428,5 +435,3 @@ def _merge(
             count=sum(counts.get(target, 1) for target in members),
             whole=not creator and members >= {peer for peer in peers if not peer.creator},
         )
-
-

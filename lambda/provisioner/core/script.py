@@ -26,7 +26,7 @@ from provisioner.core.plan import (
     RevokeMembership,
     SetPassword,
 )
-from provisioner.core.state import DATABASE_OWNER, DatabaseFacts, Kind, Marker, Target
+from provisioner.core.state import DATABASE_OWNER, PUBLIC, DatabaseFacts, Kind, Marker, Target
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -70,7 +70,7 @@ def write_script(changes: Sequence[Change], scope: Scope, inventory: Mapping[str
     creating: dict[str, list[str]] = {}
     for change in changes:
         if isinstance(change, CreateDatabase):
-            creating.setdefault(change.owner, []).append(change.name)
+            creating.setdefault(change.username, []).append(change.database)
     marks = _Marks(scope, creating)
     return Script(
         role_changes,
@@ -100,7 +100,7 @@ def database_statements(
         if isinstance(change, CreateExtension):
             body += ddl.create_extension(change)
         elif isinstance(change, CreateDatabase | AdoptDatabase):
-            body.append(ddl.mark_database(change.name, Marker(scope.environment, comment=_own_comment(facts))))
+            body.append(ddl.mark_database(change.database, Marker(scope.environment, comment=_own_comment(facts))))
     grants = (change for change in changes if isinstance(change, ChangeGrants))
     statements = [item for _, group in groupby(grants, _alike) for item in _grant_statements(list(group), facts)]
     return (
@@ -140,27 +140,33 @@ class _Marks:
 
 
 def _role_statements(changes: Sequence[Change], marks: _Marks) -> Iterable[Statement | PasswordStatement]:
-    marked = []
-    for change in changes:
-        if isinstance(change, Finish):
-            marker = marks.scope.server.roles[change.role].marker
-            if marker and marker.borrowed:
-                yield ddl.give_back(change.role)
-        elif isinstance(change, CreateRole):
-            yield ddl.create_role(change)
-        elif isinstance(change, AlterRole):
-            yield ddl.alter_role(change)
-        elif isinstance(change, SetPassword):
-            yield ddl.set_password(change.role)
-        elif isinstance(change, RevokeMembership):
-            yield ddl.revoke_membership(change)
-        if isinstance(change, Finish | AdoptRole | CreateRole | SetPassword):
-            marked.append(change.username)
-    for role in sorted({*marked, *marks.creating}):
+    yield from (item for change in changes for item in _role_statement(change, marks.scope))
+    marked = {
+        change.username for change in changes if isinstance(change, Finish | AdoptRole | CreateRole | SetPassword)
+    }
+    for role in sorted(marked | marks.creating.keys()):
         facts = marks.scope.server.roles.get(role)
         if facts is None or facts.marker != marks.under_way(role):
             yield ddl.mark_role(role, marks.under_way(role))
-    yield from (ddl.borrow(role, marks.scope.server.version) for role in sorted(marks.creating) if marks.is_borrowed(role))
+    for role in sorted(marks.creating):
+        if marks.is_borrowed(role):
+            yield ddl.borrow(role, marks.scope.server.version)
+
+
+def _role_statement(change: Change, scope: Scope) -> Iterable[Statement | PasswordStatement]:
+    """The statement of one change; adopting a role is its mark and nothing more."""
+    if isinstance(change, Finish):
+        marker = scope.server.roles[change.username].marker
+        if marker and marker.borrowed:
+            yield ddl.give_back(change.username)
+    elif isinstance(change, CreateRole):
+        yield ddl.create_role(change)
+    elif isinstance(change, AlterRole):
+        yield ddl.alter_role(change)
+    elif isinstance(change, SetPassword):
+        yield ddl.set_password(change.username)
+    elif isinstance(change, RevokeMembership):
+        yield ddl.revoke_membership(change)
 
 
 def _one_database(name: str, facts: DatabaseFacts, changes: list[Change], marks: _Marks) -> DatabaseScript:
@@ -191,15 +197,13 @@ def _roles_to_borrow(changes: Iterable[Change], owner: str, scope: Scope) -> set
     roles = {owner if role == DATABASE_OWNER else role for role in roles}
     known = scope.server.roles
     return {
-        role
-        for role in roles
-        if role != scope.server.administrator and not (role in known and known[role].inherited)
+        role for role in roles if role != scope.server.administrator and not (role in known and known[role].inherited)
     }
 
 
 def _alike(change: ChangeGrants) -> tuple[object, ...]:
     """Changes alike in this differ in the grantee only, and are said in one statement; PUBLIC is said alone."""
-    return (type(change), change.targets, change.privileges, change.grantor, change.option, change.grantee == "public")
+    return (type(change), change.targets, change.privileges, change.grantor, change.option, change.username == PUBLIC)
 
 
 def _grant_statements(changes: Sequence[ChangeGrants], facts: DatabaseFacts) -> list[Statement]:

@@ -130,8 +130,8 @@ class Marker:
     """Our mark on a role or a database: a comment holding JSON (see `core.marker`).
 
     `creating` names the databases that a run is creating for this role, and `borrowed` says that the administrator
-    has made itself a member of the role for that time. `verifier` is the fingerprint of a password that came as a SCRAM verifier, which no login can
-    check. `comment` is what stood there before the object was adopted.
+    has made itself a member of the role for that time. `verifier` is the fingerprint of a password that came as a
+    SCRAM verifier, which no login can check. `comment` is what stood there before the object was adopted.
     """
 
     environment: str

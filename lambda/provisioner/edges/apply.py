@@ -10,7 +10,7 @@ import json
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from queue import SimpleQueue
@@ -101,8 +101,10 @@ def _apply_roles(connection: Connection, script: Script, workshop: Workshop) -> 
     begun = time.monotonic()
     statements = [
         Statement("BEGIN"),
-        *(item.complete(workshop.verifiers[item.role]) if isinstance(item, PasswordStatement) else item
-        for item in script.role_statements),
+        *(
+            item.complete(workshop.verifiers[item.role]) if isinstance(item, PasswordStatement) else item
+            for item in script.role_statements
+        ),
     ]
 
     def send() -> None:
@@ -175,7 +177,8 @@ def _apply_database(
         return _skipped(item.changes, Finding("skipped", "an earlier change failed and fail_fast is set"))
     if workshop.seconds_left() < workshop.reserve:
         reason = Finding("out_of_time", "the function's time is nearly up", "run again: the next run continues")
-        return _Result(_outcomes(item.changes, Status.SKIPPED, time.monotonic(), str(reason)), None, True, True)
+        outcomes = _outcomes(item.changes, Status.SKIPPED, time.monotonic(), str(reason))
+        return _Result(outcomes, skipped=True, out_of_time=True)
     begun = time.monotonic()
     try:
         if item.create:
@@ -239,11 +242,9 @@ def _transaction(connection: Connection) -> Iterator[None]:
     try:
         yield
     except SqlError:
-        try:
+        # Where the connection is gone the transaction is too; the first error is the one to tell.
+        with suppress(SqlError):
             connection.run("ROLLBACK")
-        except SqlError:
-            # The connection is gone and the transaction with it; the first error is the one to tell.
-            pass
         raise
     connection.run("COMMIT")
 
@@ -253,10 +254,11 @@ def _retry(attempt: Callable[[], object]) -> None:
     for number in range(1, TRIES + 1):
         try:
             attempt()
-            return
         except SqlError as error:
             if not error.is_passing or number == TRIES:
                 raise
+        else:
+            return
         time.sleep(0.1 * 2**number)
 
 
@@ -283,9 +285,9 @@ def _skipped(changes: Sequence[Change], reason: Finding) -> _Result:
 def _failure(error: SqlError | DatabaseUnavailable, subject: str, database: str = "") -> Finding:
     if isinstance(error, DatabaseUnavailable):
         return error.findings[0]
-    next_step = "run again: it continues from here" if error.is_passing or error.is_connection_lost else (
-        "see the runbook; the next run tries it again"
+    next_step = (
+        "run again: it continues from here"
+        if error.is_passing or error.is_connection_lost
+        else ("see the runbook; the next run tries it again")
     )
     return Finding("apply_failed", f"{subject} could not be changed: {error}", next_step, database=database)
-
-

@@ -302,7 +302,8 @@ SELECT json_build_object(
             CASE WHEN isfinite(r.rolvaliduntil) THEN r.rolvaliduntil::text ELSE '' END,
             coalesce(r.rolvaliduntil < now(), false), coalesce(c.description, ''),
             me.rolsuper OR (NOT r.rolsuper AND CASE
-                WHEN current_setting('server_version_num')::int >= 160000 THEN me.rolcreaterole AND given.roleid IS NOT NULL
+                WHEN current_setting('server_version_num')::int >= 160000
+                THEN me.rolcreaterole AND given.roleid IS NOT NULL
                 ELSE me.rolcreaterole OR given.roleid IS NOT NULL END),
             pg_has_role(r.oid, 'USAGE')))
         FROM me, pg_roles AS r
@@ -339,7 +340,9 @@ SELECT json_build_object(
 
 # Objects of the system's schemas belong to no application. An object of an extension follows its extension.
 _NOT_SYSTEM = "n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'"
-_IN_EXTENSION = "EXISTS (SELECT FROM pg_depend AS e WHERE e.classid = {}::regclass AND e.objid = {}.oid AND e.deptype = 'e')"
+_IN_EXTENSION = (
+    "EXISTS (SELECT FROM pg_depend AS e WHERE e.classid = {}::regclass AND e.objid = {}.oid AND e.deptype = 'e')"
+)
 _CLASS_IN_EXTENSION = _IN_EXTENSION.format("'pg_class'", "c")
 _TABLE_KINDS = "('r', 'p', 'v', 'm', 'f')"
 _DEFAULT_ACL = "acldefault(CASE c.relkind WHEN 'S' THEN 's' ELSE 'r' END::\"char\", c.relowner)"
@@ -347,7 +350,8 @@ _DEFAULT_ACL = "acldefault(CASE c.relkind WHEN 'S' THEN 's' ELSE 'r' END::\"char
 INSIDE_QUESTION = f"""
 WITH relation_groups AS (
     SELECT c.relnamespace, CASE c.relkind WHEN 'S' THEN 'sequence' ELSE 'table' END AS kind, c.relowner,
-           {_CLASS_IN_EXTENSION} AS extension, coalesce(c.relacl::text, '') AS acl, count(*) AS count, min(c.oid) AS sample
+           {_CLASS_IN_EXTENSION} AS extension, coalesce(c.relacl::text, '') AS acl,
+           count(*) AS count, min(c.oid) AS sample
     FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace
     WHERE (c.relkind IN {_TABLE_KINDS} OR c.relkind = 'S') AND {_NOT_SYSTEM}
     GROUP BY 1, 2, 3, 4, 5 LIMIT {MOST_GROUPS + 1}
@@ -373,7 +377,8 @@ SELECT json_build_object(
         SELECT coalesce(json_agg(o.document ORDER BY o.document::text), '[]') FROM (
             SELECT json_build_array(n.nspname, g.kind, pg_get_userbyid(g.relowner), g.extension, g.acl, g.count,
                 {_acl(f"coalesce(c.relacl, {_DEFAULT_ACL})")}) AS document
-            FROM relation_groups AS g JOIN pg_namespace AS n ON n.oid = g.relnamespace JOIN pg_class AS c ON c.oid = g.sample
+            FROM relation_groups AS g JOIN pg_namespace AS n ON n.oid = g.relnamespace
+            JOIN pg_class AS c ON c.oid = g.sample
             UNION ALL
             SELECT json_build_array(n.nspname, 'column', pg_get_userbyid(g.relowner), g.extension, g.acl, g.count,
                 {_acl("a.attacl")})

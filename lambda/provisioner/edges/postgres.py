@@ -8,6 +8,7 @@ from __future__ import annotations
 import socket
 import ssl
 from collections import deque
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -135,10 +136,8 @@ class Connection:
 
     def close(self) -> None:
         """Close, whatever state it is in."""
-        try:
+        with suppress(pg8000.native.InterfaceError, OSError):
             self._inner.close()
-        except (pg8000.native.InterfaceError, OSError):
-            pass
 
     def run(self, *statements: Statement | str, secret: bool = False) -> list[list[Any]]:
         """Send statements as one message and give the rows of all of them.
