@@ -13,6 +13,9 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+# A failed invocation carries its message in 256 KiB; the audit has every finding.
+MOST_SHOWN = 200
+
 
 @dataclass(frozen=True, slots=True, order=True)
 class Finding:
@@ -96,5 +99,7 @@ class AuditUnavailable(ProvisioningError):
 def _message(findings: tuple[Finding, ...]) -> str:
     if len(findings) == 1:
         return str(findings[0])
-    lines = [f"{number}. {finding}" for number, finding in enumerate(findings, start=1)]
+    lines = [f"{number}. {finding}" for number, finding in enumerate(findings[:MOST_SHOWN], start=1)]
+    if len(findings) > MOST_SHOWN:
+        lines.append(f"... and {len(findings) - MOST_SHOWN} more, each a row of the audit")
     return "\n".join([f"{len(findings)} problems:", *lines])
