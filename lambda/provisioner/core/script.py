@@ -26,7 +26,7 @@ from provisioner.core.plan import (
     RevokeMembership,
     SetPassword,
 )
-from provisioner.core.state import DATABASE_OWNER, PUBLIC, DatabaseFacts, Kind, Marker, Target
+from provisioner.core.state import DATABASE_OWNER, PUBLIC, DatabaseFacts, Kind, Marker, RoleFacts, Target
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -39,8 +39,8 @@ if TYPE_CHECKING:
 class DatabaseScript:
     """What is done to one database: `create` alone, then `statements` in one transaction in it.
 
-    `afterwards` ends, in the same transaction, what was borrowed to create the databases of its owner; it is there
-    only on the last of them.
+    `is_lent` says that the membership in its owner stands while that is done. `afterwards` ends, in the same
+    transaction, what was borrowed to create the databases of its owner; it is there only on the last of them.
     """
 
     name: str
@@ -48,6 +48,7 @@ class DatabaseScript:
     changes: tuple[Change, ...]
     create: Statement | None
     statements: tuple[Statement, ...]
+    is_lent: bool = False
     afterwards: tuple[Statement, ...] = ()
 
 
@@ -69,7 +70,7 @@ def write_script(changes: Sequence[Change], scope: Scope, inventory: Mapping[str
             by_database.setdefault(change.database, []).append(change)
     creating: dict[str, list[str]] = {}
     for change in changes:
-        if isinstance(change, CreateDatabase):
+        if isinstance(change, CreateDatabase) or _is_unfinished(change, scope):
             creating.setdefault(change.username, []).append(change.database)
     marks = _Marks(scope, creating)
     return Script(
@@ -136,7 +137,7 @@ class _Marks:
     def is_borrowed(self, role: str) -> bool:
         """Whether creating a database for a role takes a membership that the administrator does not have."""
         facts = self.scope.server.roles.get(role)
-        return facts is None or not facts.inherited or bool(facts.marker and facts.marker.borrowed)
+        return facts is None or not _is_inherited(facts)
 
 
 def _role_statements(changes: Sequence[Change], marks: _Marks) -> Iterable[Statement | PasswordStatement]:
@@ -172,9 +173,10 @@ def _role_statement(change: Change, scope: Scope) -> Iterable[Statement | Passwo
 def _one_database(name: str, facts: DatabaseFacts, changes: list[Change], marks: _Marks) -> DatabaseScript:
     create = next((change for change in changes if isinstance(change, CreateDatabase)), None)
     owner = facts.owner
-    lent = frozenset({owner}) if create else frozenset()
+    creating = marks.creating.get(owner, [])
+    lent = frozenset({owner}) if name in creating else frozenset()
     afterwards: list[Statement] = []
-    if create and name == marks.creating[owner][-1]:
+    if creating and name == creating[-1]:
         if marks.is_borrowed(owner):
             afterwards.append(ddl.give_back(owner))
         afterwards.append(ddl.mark_role(owner, marks.lasting(owner)))
@@ -184,8 +186,19 @@ def _one_database(name: str, facts: DatabaseFacts, changes: list[Change], marks:
         changes=tuple(changes),
         create=ddl.create_database(create) if create else None,
         statements=database_statements(changes, facts, marks.scope, lent=lent),
+        is_lent=name in creating,
         afterwards=tuple(afterwards),
     )
+
+
+def _is_unfinished(change: Change, scope: Scope) -> bool:
+    """Whether a database was created by a run that was cut off before it could mark it: only its owner's mark tells.
+
+    So that mark has to stay until the database has its own.
+    """
+    owner = scope.server.roles.get(change.username)
+    marker = owner.marker if owner else None
+    return isinstance(change, AdoptDatabase) and marker is not None and change.database in marker.creating
 
 
 def _roles_to_borrow(changes: Iterable[Change], owner: str, scope: Scope) -> set[str]:
@@ -197,8 +210,15 @@ def _roles_to_borrow(changes: Iterable[Change], owner: str, scope: Scope) -> set
     roles = {owner if role == DATABASE_OWNER else role for role in roles}
     known = scope.server.roles
     return {
-        role for role in roles if role != scope.server.administrator and not (role in known and known[role].inherited)
+        role
+        for role in roles
+        if role != scope.server.administrator and not (role in known and _is_inherited(known[role]))
     }
+
+
+def _is_inherited(role: RoleFacts) -> bool:
+    """Whether the administrator has a role's privileges for good, and not only because a killed run borrowed it."""
+    return role.inherited and not (role.marker is not None and role.marker.borrowed)
 
 
 def _alike(change: ChangeGrants) -> tuple[object, ...]:

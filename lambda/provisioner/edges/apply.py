@@ -211,7 +211,7 @@ def _send_and_prove(connection: Connection, item: DatabaseScript, facts: Databas
         rest = _rest(found, workshop.scope)
         if rest and (item.create or not any(change.destructive for change in rest)):
             found = add_names(connection, found, targets_to_name(rest))
-            lent = frozenset({item.owner}) if item.create else frozenset()
+            lent = frozenset({item.owner}) if item.is_lent else frozenset()
             found = _send(connection, database_statements(rest, found, workshop.scope, lent=lent), found)
             rest = _rest(found, workshop.scope)
         if rest:
