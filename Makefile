@@ -27,7 +27,7 @@ TEST_NEEDS :=
 .PHONY: help install test test-3.13 check format demo bench clean
 
 help: ## this list
-	@grep -hE '^[a-zA-Z0-9_.-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([^:]+):.*## /  make \1\t/' | expand -t 28
+	@grep -hE '^[a-zA-Z0-9_.-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([^:]+):.*## /  make \1\t/' | expand -t 30
 
 install: $(VENV)/.installed .postgresql/.installed ## everything that the demo needs
 
