@@ -13,8 +13,10 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
+from stack.aws import ACCOUNT, REGION
+
 REPOSITORY = Path(__file__).resolve().parents[3]
-ACCOUNT, REGION = "123456789012", "eu-west-2"
+
 
 PARAMETERS: dict[str, Any] = {
     "Environment": "dev",

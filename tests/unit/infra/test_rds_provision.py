@@ -1,4 +1,4 @@
-"""What the command decides by itself: where things are, when it asks, what it sends. Its calls are tested end to end."""
+"""What the command decides by itself: where things are, when it asks, what it sends. Its calls: tested end to end."""
 
 import argparse
 import io

@@ -1,0 +1,69 @@
+"""The artifact, built once, and environments deployed from it."""
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from e2e.deploy.deployment import Deployment
+from stack.aws import Aws
+from stack.binaries import ROOT
+from stack.certificates import session_authority
+from stack.postgres import Server
+
+# The programs of the build and the command line stand outside the packages.
+sys.path.insert(0, str(ROOT / "infra"))
+
+Deploy = Callable[..., Deployment]
+
+
+@pytest.fixture(scope="session")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What `sam build` makes of the template, certificates of the test's authority included."""
+    folder = tmp_path_factory.mktemp("build")
+    variables = {"RDS_CA_BUNDLE": str(session_authority().ca_file), "BUILD_PYTHON": sys.executable}
+    answer = subprocess.run(
+        [str(ROOT / ".venv-sam/bin/sam"), "build", "--build-dir", str(folder)],
+        cwd=ROOT,
+        env={**os.environ, **variables, "SAM_CLI_TELEMETRY": "0"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert answer.returncode == 0, answer.stdout + answer.stderr
+    (folder / "log").write_text(answer.stdout + answer.stderr)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def artifact(built: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The function's folder; a copy, because in other places than Lambda's a run writes into it."""
+    return shutil.copytree(built / "ProvisionerFunction", tmp_path_factory.mktemp("task") / "artifact")
+
+
+@pytest.fixture
+def deploy_environment(latest_server: Server, aws: Aws, artifact: Path) -> Iterator[Deploy]:
+    """Deploys an environment with the given parameters of the template; it is taken down after the test."""
+    with ExitStack() as stack:
+
+        def deploy(environment: str = "dev", **parameters: str) -> Deployment:
+            return stack.enter_context(Deployment(latest_server, aws, artifact, Environment=environment, **parameters))
+
+        yield deploy
+
+
+@pytest.fixture
+def dev(deploy_environment: Deploy) -> Deployment:
+    """The environment without a gate."""
+    return deploy_environment("dev")
+
+
+@pytest.fixture
+def staging(deploy_environment: Deploy) -> Deployment:
+    """An environment whose gate asks for an approver and for the digest of the plan."""
+    return deploy_environment("staging", RequirePlanDigest="staging,prod")

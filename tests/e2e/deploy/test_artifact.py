@@ -1,0 +1,57 @@
+"""What `sam build` makes: pure Python, the same each time, with the certificates."""
+
+import hashlib
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from build_artifact import BUNDLE, find_runtime_python
+
+from stack.binaries import ROOT
+from stack.certificates import session_authority
+
+
+def hash_tree(folder: Path) -> dict[str, str]:
+    files = [path for path in folder.rglob("*") if path.is_file()]
+    return {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+
+
+def test_the_artifact_holds_no_machine_code(built: Path) -> None:
+    suffixes = {path.suffix for path in (built / "ProvisionerFunction").rglob("*")}
+    assert ".py" in suffixes
+    assert not suffixes & {".so", ".pyd", ".dylib", ".a"}
+
+
+def test_the_certificates_are_those_that_were_given(built: Path) -> None:
+    given = session_authority().ca_file.read_text()
+    assert (built / "ProvisionerFunction" / BUNDLE).read_text().split() == given.split()
+
+
+def test_the_build_says_where_the_certificates_came_from_and_what_it_weighs(built: Path) -> None:
+    log = (built / "log").read_text()
+    assert f"certificates: 1 from the file {session_authority().ca_file} (RDS_CA_BUNDLE)" in log
+    assert "KiB unpacked, made of" in log
+
+
+def test_another_build_of_the_same_source_is_the_same_to_the_byte(built: Path, tmp_path: Path) -> None:
+    command = [sys.executable, str(ROOT / "infra/build_artifact.py"), "--source", str(ROOT / "lambda")]
+    environment = {**os.environ, "RDS_CA_BUNDLE": str(session_authority().ca_file), "PYTHONHASHSEED": "random"}
+    subprocess.run([*command, "--artifact", str(tmp_path / "again")], env=environment, check=True)
+    assert hash_tree(tmp_path / "again") == hash_tree(built / "ProvisionerFunction")
+
+
+def test_every_module_is_compiled_ahead_where_the_runtimes_python_stands(built: Path) -> None:
+    artifact = built / "ProvisionerFunction"
+    modules = {path.relative_to(artifact) for path in artifact.rglob("*.py")}
+    compiled = {
+        path.parent.parent.relative_to(artifact) / f"{path.name.split('.')[0]}.py"
+        for path in artifact.rglob("__pycache__/*.cpython-313.pyc")
+    }
+    assert compiled == (modules if find_runtime_python() else set())
+
+
+def test_the_tables_of_the_grammar_are_made_for_the_place_where_they_are_read(built: Path) -> None:
+    artifact = built / "ProvisionerFunction"
+    tables = artifact / "hcl2/.lark_cache.bin"
+    assert tables.exists() == bool(find_runtime_python())

@@ -1,0 +1,84 @@
+"""What the function really calls, against what its role permits: nothing is missing, nothing is there for nothing."""
+
+from collections.abc import Iterator
+
+from e2e.deploy.deployment import AUDIT, BACKSTAGE, KEYCLOAK, READER, SNAPSHOTS, Deployment
+from stack.aws import ACCOUNT, REGION, Call
+from unit.infra.deployed_template import as_list, is_allowed
+
+# What the role permits and no call of the function shows: the Lambda service does it in the function's name, or it
+# only decides which error S3 answers with.
+NOT_CALLED = {"WriteItsOwnLog", "AttachToTheVpc", "KeepWhatFailed", "TellMissingFromForbidden"}
+
+
+def permissions(call: Call) -> Iterator[tuple[str, str]]:
+    """What IAM asks for when a call is made, as action and resource."""
+    parameters = call.parameters
+    if call.service == "s3":
+        yield from object_permissions(call)
+    elif call.operation == "BatchGetSecretValue":
+        yield "secretsmanager:BatchGetSecretValue", "*"
+        for secret in parameters["SecretIdList"]:
+            yield "secretsmanager:GetSecretValue", secret_arn(secret)
+    elif call.service == "secretsmanager":
+        yield f"secretsmanager:{call.operation}", secret_arn(parameters["SecretId"])
+    else:
+        yield f"{call.service}:{call.operation}", parameters["TopicArn"]
+
+
+def object_permissions(call: Call) -> Iterator[tuple[str, str]]:
+    resource = f"arn:aws:s3:::{call.parameters['Bucket']}/{call.parameters['Key']}"
+    if call.operation == "CopyObject":
+        # Source and target lie in the same folder here.
+        yield "s3:GetObject", resource
+        yield "s3:PutObject", resource
+        return
+    # To look at an object is to read it, and a version has a permission of its own.
+    action = "GetObject" if call.operation in ("GetObject", "HeadObject") else call.operation
+    yield f"s3:{action}Version" if "versionId" in call.parameters else f"s3:{action}", resource
+
+
+def secret_arn(name: str) -> str:
+    return f"arn:aws:secretsmanager:{REGION}:{ACCOUNT}:secret:{name}-AbCdEf"
+
+
+def do_everything(deployment: Deployment) -> list[Call]:
+    """An event that plans and notifies, an approved apply, a rotation under way, a snapshot that is gone."""
+    with deployment.rule() as bridge:
+        version = deployment.put_snapshot(deployment.declare(keycloak=KEYCLOAK, reader=READER, backstage=BACKSTAGE))
+        bridge.wait_for(1)
+    digest = deployment.runtime.asynchronous[0].payload["plan_digest"]
+    approval = {"allow_db_provision": True, "approved_by": "alice", "plan_digest": digest}
+    deployment.invoke("apply", approval=approval)
+    deployment.passwords.clear()
+    deployment.put_secret("keycloak", "keycloak_user", "keycloak")
+    deployment.invoke("drift")
+    deployment.aws.client("s3").delete_object(Bucket=SNAPSHOTS, Key=deployment.snapshot_key)
+    deployment.runtime.invoke({"environment": deployment.environment, "tfvars": {"version_id": version}})
+    # A secret that is missing is asked for once more, alone.
+    deployment.put_snapshot(deployment.declare(keycloak=KEYCLOAK))
+    deployment.aws.client("secretsmanager").delete_secret(SecretId=f"goldenpath/{deployment.environment}/rds/master")
+    deployment.runtime.invoke({"environment": deployment.environment})
+    return deployment.aws.calls()
+
+
+def test_every_call_of_the_function_is_permitted_and_every_permission_is_used(staging: Deployment) -> None:
+    statements = staging.template.statements()
+    needed = {permission for call in do_everything(staging) for permission in permissions(call)}
+    refused = {permission for permission in needed if not is_allowed(statements, *permission)}
+    assert refused == set()
+
+    used = {action for action, _ in needed}
+    unused = {
+        (statement["Sid"], action)
+        for statement in statements
+        if statement["Effect"] == "Allow" and statement["Sid"] not in NOT_CALLED
+        for action in as_list(statement["Action"])
+        if action not in used
+    }
+    assert unused == set()
+
+
+def test_the_function_touches_no_bucket_but_its_two(staging: Deployment) -> None:
+    buckets = {call.parameters["Bucket"] for call in do_everything(staging) if call.service == "s3"}
+    assert buckets == {SNAPSHOTS, AUDIT}
