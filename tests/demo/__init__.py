@@ -1,0 +1,1 @@
+"""The story of the product, told on the embedded stack: `python -m demo`."""
