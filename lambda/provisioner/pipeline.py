@@ -45,10 +45,10 @@ from provisioner.core.script import Script, targets_to_name, write_script
 from provisioner.core.snapshot import MAX_BYTES, parse_snapshot
 from provisioner.core.state import DatabaseFacts, PasswordCheck, Server, Target
 from provisioner.edges.apply import Applied, Workshop, apply_script
-from provisioner.edges.lock import take_run_lock
+from provisioner.edges.lock import fence, session_name, take_run_lock
 from provisioner.edges.notify import notify
 from provisioner.edges.observe import Login, observe_databases, observe_passwords, observe_server
-from provisioner.edges.postgres import Address, Connection, SqlError, trust
+from provisioner.edges.postgres import Address, Connection, Remedy, SqlError, trust
 from provisioner.edges.secret_store import Secret, has_pending_rotation, read_secrets
 from provisioner.edges.snapshot_store import read_snapshot
 from provisioner.journal import Journal, now_utc
@@ -61,6 +61,8 @@ SALT_BYTES = 16
 # The share of the function's time that is kept for ending a run: the proof, the audit, the answer.
 RESERVED_SHARE = 0.15
 MOST_RESERVED_SECONDS = 90.0
+# The part of the reserve in which no answer of the server is waited for any more: the audit needs it.
+SHARE_OF_THE_AUDIT = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +125,11 @@ def _provision(request: Request, journal: Journal, seconds_left: Callable[[], fl
         return Result("superseded", Plan(request.environment, warnings=error.findings))
     _refuse_unknown_adoptions(request, declaration)
     vault = _open_vault(declaration, journal)
-    with _session(vault.login) as session:
+    address = replace(vault.login.address, patience=lambda: seconds_left() - reserve * SHARE_OF_THE_AUDIT)
+    vault = replace(vault, login=replace(vault.login, address=address))
+    session, holder = _session(vault.login)
+    with session:
+        vault = replace(vault, login=replace(vault.login, session=session_name(holder)))
         scope = _observe(request, declaration, vault, session, journal)
         plan = build_plan(scope)
         plan = replace(plan, warnings=tuple(sorted({*plan.warnings, *warnings, *vault.warnings})))
@@ -144,6 +150,7 @@ def _provision(request: Request, journal: Journal, seconds_left: Callable[[], fl
             fail_fast=request.fail_fast,
             seconds_left=seconds_left,
             reserve=reserve,
+            fence=fence(holder),
         )
         applied = apply_script(script, desired.inventory, workshop)
         _record(plan, changes, applied.outcomes, journal)
@@ -267,8 +274,8 @@ def _administrator(secret: Secret | Finding, settings: Settings, problems: list[
 # --- observation ----------------------------------------------------------------------------------------------------
 
 
-def _session(login: Login) -> Connection:
-    """The connection that holds the run lock and asks the shared catalogs.
+def _session(login: Login) -> tuple[Connection, int]:
+    """The connection that holds the run lock and asks the shared catalogs, and its server process.
 
     Raises:
         DatabaseUnavailable: the administrator cannot log in.
@@ -279,13 +286,13 @@ def _session(login: Login) -> Connection:
     except SqlError as error:
         raise DatabaseUnavailable(_refused(login, error)) from None
     try:
-        take_run_lock(connection)
+        return connection, take_run_lock(connection)
     except SqlError as error:
+        connection.close()
         raise DatabaseUnavailable(_refused(login, error)) from None
     except BaseException:
         connection.close()
         raise
-    return connection
 
 
 def _observe(request: Request, declaration: Declaration, vault: _Vault, session: Connection, journal: Journal) -> Scope:
@@ -445,9 +452,12 @@ def _with_statuses(changes: Sequence[Change], outcomes: Iterable[Outcome]) -> li
 
 
 def _refused(login: Login, error: SqlError) -> Finding:
+    server = f"the server {login.address.host}:{login.address.port}"
+    if error.remedy is not Remedy.PERSON:
+        return Finding("server_unavailable", f"{server} broke off: {error}", error.next_step)
     return Finding(
         "administrator_refused",
-        f'the server {login.address.host}:{login.address.port} refused "{login.username}": {error}',
+        f'{server} refused "{login.username}": {error}',
         "check the administrator's secret, its rights, and the database that it names",
     )
 

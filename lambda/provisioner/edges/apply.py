@@ -14,12 +14,13 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from queue import SimpleQueue
+from random import SystemRandom
 from threading import Event
 from typing import TYPE_CHECKING
 
 from provisioner.core.ddl import PasswordStatement, Statement
 from provisioner.core.desired import desired_database, observed_database
-from provisioner.core.errors import DatabaseUnavailable, Finding
+from provisioner.core.errors import ApplyFailed, DatabaseUnavailable, Finding
 from provisioner.core.model import Outcome, Status
 from provisioner.core.plan import AdoptDatabase, Change, diff_database
 from provisioner.core.script import DatabaseScript, Script, database_statements, targets_to_name
@@ -35,11 +36,12 @@ if TYPE_CHECKING:
 
 # A GRANT that grants nothing and a REVOKE that revokes nothing are warnings to the server. To us they are failures.
 NOTHING_GRANTED = frozenset({"01006", "01007"})
-TRIES = 4
+TRIES = 6
 # How many databases are created at once: more than two gain nothing, the server copies files.
 CREATORS = 2
 # One message to the server; longer scripts of roles are sent in several, in the one transaction.
 STATEMENTS_PER_MESSAGE = 200
+_RANDOM = SystemRandom()
 
 
 @dataclass(frozen=True)
@@ -47,7 +49,8 @@ class Workshop:
     """What an apply works with.
 
     `verifiers` are the SCRAM verifiers of the passwords by role. `seconds_left` says how long the function may still
-    run; below `reserve` seconds no further database is begun.
+    run; below `reserve` seconds no further database is begun. `fence` is the statement that fails unless this run still
+    holds its lock: every connection that changes something sends it first.
     """
 
     login: Login
@@ -57,6 +60,7 @@ class Workshop:
     fail_fast: bool
     seconds_left: Callable[[], float]
     reserve: float
+    fence: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +74,11 @@ class Applied:
 
 def apply_script(script: Script, inventory: Mapping[str, DatabaseFacts], workshop: Workshop) -> Applied:
     """Send a script; a failure of the roles ends it, one of a database ends it or not as `fail_fast` says."""
-    with workshop.login.connect() as connection:
+    try:
+        connection = workshop.login.connect()
+    except SqlError as error:
+        raise ApplyFailed(_failure(error, "nothing")) from None
+    with connection:
         results = [_apply_roles(connection, script, workshop)]
         if results[0].failure:
             results += [_skipped(item.changes, results[0].failure) for item in script.databases]
@@ -101,6 +109,7 @@ def _apply_roles(connection: Connection, script: Script, workshop: Workshop) -> 
     begun = time.monotonic()
     statements = [
         Statement("BEGIN"),
+        Statement(workshop.fence),
         *(
             item.complete(workshop.verifiers[item.role]) if isinstance(item, PasswordStatement) else item
             for item in script.role_statements
@@ -114,7 +123,7 @@ def _apply_roles(connection: Connection, script: Script, workshop: Workshop) -> 
                 _refuse_empty_grants(connection)
 
     try:
-        _retry(send)
+        _retry(send, workshop)
     except SqlError as error:
         failure = _failure(error, "the roles")
         return _Result(_outcomes(script.role_changes, Status.ERROR, begun, str(failure)), failure)
@@ -162,7 +171,11 @@ def _open_creators(
     creators.put(connection)
     wanted = min(CREATORS, workshop.workers, sum(1 for item in script.databases if item.create))
     for _ in range(wanted - 1):
-        creators.put(stack.enter_context(workshop.login.connect()))
+        # One is enough; where another is not to be had, that is no reason to stop.
+        with suppress(SqlError, DatabaseUnavailable):
+            another = stack.enter_context(workshop.login.connect())
+            another.run(workshop.fence)
+            creators.put(another)
     return creators
 
 
@@ -182,9 +195,9 @@ def _apply_database(
     begun = time.monotonic()
     try:
         if item.create:
-            _create(item, creators)
+            _create(item, creators, workshop)
         with workshop.login.connect(item.name) as connection:
-            _retry(lambda: _send_and_prove(connection, item, facts, workshop))
+            _retry(lambda: _send_and_prove(connection, item, facts, workshop), workshop)
     except (SqlError, DatabaseUnavailable) as error:
         failed.set()
         failure = _failure(error, f'database "{item.name}"', item.name)
@@ -192,10 +205,10 @@ def _apply_database(
     return _Result(_outcomes(item.changes, Status.SUCCESS, begun))
 
 
-def _create(item: DatabaseScript, creators: SimpleQueue[Connection]) -> None:
+def _create(item: DatabaseScript, creators: SimpleQueue[Connection], workshop: Workshop) -> None:
     connection = creators.get()
     try:
-        _retry(lambda: connection.run(item.create or ""))
+        _retry(lambda: connection.run(item.create or ""), workshop)
     finally:
         creators.put(connection)
 
@@ -207,7 +220,7 @@ def _send_and_prove(connection: Connection, item: DatabaseScript, facts: Databas
     a table in between; what follows from that is done too, unless it takes something away that no plan showed.
     """
     with _transaction(connection):
-        found = _send(connection, ("BEGIN", *item.statements), facts)
+        found = _send(connection, ("BEGIN", workshop.fence, *item.statements), facts)
         rest = _rest(found, workshop.scope)
         if rest and (item.create or not any(change.destructive for change in rest)):
             found = add_names(connection, found, targets_to_name(rest))
@@ -249,17 +262,18 @@ def _transaction(connection: Connection) -> Iterator[None]:
     connection.run("COMMIT")
 
 
-def _retry(attempt: Callable[[], object]) -> None:
-    """Try again what failed for a passing reason, a few times, a little later each time."""
+def _retry(attempt: Callable[[], object], workshop: Workshop) -> None:
+    """Try again what failed for a passing reason, a few times, a little later each time, while there is time."""
     for number in range(1, TRIES + 1):
         try:
             attempt()
         except SqlError as error:
-            if not error.is_passing or number == TRIES:
+            if not error.is_passing or number == TRIES or workshop.seconds_left() < workshop.reserve:
                 raise
         else:
             return
-        time.sleep(0.1 * 2**number)
+        # With jitter, so that two who got in each other's way do not meet again.
+        time.sleep(_RANDOM.uniform(0.05, 0.1) * 2**number)
 
 
 def _refuse_empty_grants(connection: Connection) -> None:
@@ -285,9 +299,4 @@ def _skipped(changes: Sequence[Change], reason: Finding) -> _Result:
 def _failure(error: SqlError | DatabaseUnavailable, subject: str, database: str = "") -> Finding:
     if isinstance(error, DatabaseUnavailable):
         return error.findings[0]
-    next_step = (
-        "run again: it continues from here"
-        if error.is_passing or error.is_connection_lost
-        else ("see the runbook; the next run tries it again")
-    )
-    return Finding("apply_failed", f"{subject} could not be changed: {error}", next_step, database=database)
+    return Finding("apply_failed", f"{subject} could not be changed: {error}", error.next_step, database=database)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -45,16 +45,17 @@ Row = list[Any]
 
 @dataclass(frozen=True, slots=True)
 class Login:
-    """The administrator's way in."""
+    """The administrator's way in; `session` is the application_name of its sessions."""
 
     address: Address
     username: str
-    password: str
+    password: str = field(repr=False)
     database: str
+    session: str = "rds-provisioner"
 
     def connect(self, database: str = "") -> Connection:
         """A new connection; to the administrator's own database unless another is named."""
-        return Connection(self.address, self.username, self.password, database or self.database)
+        return Connection(self.address, self.username, self.password, database or self.database, name=self.session)
 
 
 def observe_server(connection: Connection, databases: Collection[str], *, with_extensions: bool = False) -> Server:

@@ -10,6 +10,7 @@ import ssl
 from collections import deque
 from contextlib import suppress
 from dataclasses import dataclass
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -18,16 +19,18 @@ import pg8000.native
 from provisioner.core.errors import DatabaseUnavailable, Finding
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from types import TracebackType
 
     from provisioner.core.ddl import Statement
 
-CONNECT_TIMEOUT_SECONDS = 10
+CONNECT_TIMEOUT_SECONDS = 10.0
+LOGIN_TIMEOUT_SECONDS = 20.0
 # The server gives up before the socket does: a statement that outlives its socket runs on unseen.
 STATEMENT_TIMEOUT_MS = 60_000
 LOCK_TIMEOUT_MS = 5_000
 IDLE_TIMEOUT_MS = 60_000
-READ_TIMEOUT_SECONDS = 75
+READ_TIMEOUT_SECONDS = 75.0
 
 # Settings that a database's owner could have set for it (ALTER DATABASE ... SET) and that would change what our
 # statements mean, or end them. The start-up packet outranks what is stored for a database or a role.
@@ -43,19 +46,70 @@ _SESSION = {
     "lock_timeout": str(LOCK_TIMEOUT_MS),
     "idle_in_transaction_session_timeout": str(IDLE_TIMEOUT_MS),
     "quote_all_identifiers": "off",
+    "client_encoding": "UTF8",
+    "local_preload_libraries": "",
     "DateStyle": "ISO",
     "TimeZone": "UTC",
     "jit": "off",
+    # A function whose host vanished says no goodbye: the server notices in half a minute and lets go of the run lock.
+    "tcp_keepalives_idle": "10",
+    "tcp_keepalives_interval": "5",
+    "tcp_keepalives_count": "4",
 }
 
-# SQLSTATEs under which the same transaction may succeed a moment later.
-_PASSING = frozenset({"40001", "40P01", "55P03", "55006", "XX000", "23505", "42710"})
-# SQLSTATEs of a server that is starting, stopping or full, and of connections that died.
-_UNAVAILABLE = frozenset({"57P01", "57P02", "57P03", "53300", "53100", "53200", "08000", "08003", "08006", "58030"})
+
+class Remedy(StrEnum):
+    """What a failure of PostgreSQL asks for."""
+
+    RETRY = "retry"  # the same transaction again, now: it may go through a moment later
+    LATER = "later"  # another run: nothing is broken that time does not mend
+    PERSON = "person"  # somebody has to change something first
+
+
+# A connection that died under us says no SQLSTATE; it gets PostgreSQL's own code for that.
+CONNECTION_LOST = "08006"
+# What `edges.lock.fence` fails with: a division by zero, of which no statement of ours has another.
+LOCK_LOST = "22012"
+
+_AGAIN_LATER = "call again in a few minutes: the next run continues where this one ended"
+# The one place that says what is to be done about which SQLSTATE; any other asks for a person.
+_REMEDIES: dict[str, tuple[Remedy, str]] = {
+    # Somebody else was at the same rows: PostgreSQL says XX000 for "tuple concurrently updated".
+    "40001": (Remedy.RETRY, _AGAIN_LATER),
+    "40P01": (Remedy.RETRY, _AGAIN_LATER),
+    "XX000": (Remedy.RETRY, _AGAIN_LATER),
+    "23505": (Remedy.RETRY, _AGAIN_LATER),
+    "42710": (Remedy.RETRY, _AGAIN_LATER),
+    "42P04": (Remedy.RETRY, _AGAIN_LATER),
+    "55006": (Remedy.RETRY, _AGAIN_LATER),
+    "55P03": (Remedy.RETRY, "somebody holds a lock there (an open ALTER TABLE?): wait for it and call again"),
+    # The server starts, stops, fails over or is full; the statement took too long.
+    "57P01": (Remedy.LATER, _AGAIN_LATER),
+    "57P02": (Remedy.LATER, _AGAIN_LATER),
+    "57P03": (Remedy.LATER, _AGAIN_LATER),
+    "57014": (Remedy.LATER, "the server was slow: " + _AGAIN_LATER),
+    "25006": (Remedy.LATER, "the server has become a standby (a failover?): " + _AGAIN_LATER),
+    "53300": (Remedy.LATER, "the server has no connection left: end some, or raise max_connections, and call again"),
+    "53200": (Remedy.LATER, _AGAIN_LATER),
+    "08000": (Remedy.LATER, _AGAIN_LATER),
+    "08003": (Remedy.LATER, _AGAIN_LATER),
+    CONNECTION_LOST: (Remedy.LATER, _AGAIN_LATER),
+    LOCK_LOST: (Remedy.LATER, "the run has lost its lock, so that another may be at work: " + _AGAIN_LATER),
+    # No refusal of the server but a judgement of ours about what it shows.
+    "": (Remedy.LATER, "somebody changes the same things: call again when it is quieter"),
+    "53100": (Remedy.PERSON, "the server's storage is full: add storage, then call again"),
+    "58030": (Remedy.PERSON, "the server cannot read or write its storage: see its own log, then call again"),
+    "42501": (Remedy.PERSON, "the administrator lacks the right: see the runbook, then call again"),
+}
+_UNKNOWN = (Remedy.PERSON, "see the runbook for this SQLSTATE; the next run tries it again")
+# Codes of a whole server that is not there, and not of one database that refuses.
+_UNAVAILABLE = frozenset(
+    {"57P01", "57P02", "57P03", "53300", "53100", "53200", "08000", "08003", CONNECTION_LOST, "58030", "25006"}
+)
 
 
 class SqlError(Exception):
-    """A statement was refused; `sqlstate` is empty where the connection died instead.
+    """A statement was refused, or the connection died (`CONNECTION_LOST`).
 
     `message` is the server's, with no statement text in it; it is empty for statements that carry a password.
     """
@@ -68,23 +122,39 @@ class SqlError(Exception):
         super().__init__(f"{message} (SQLSTATE {sqlstate})" if sqlstate else message)
 
     @property
+    def remedy(self) -> Remedy:
+        """What is to be done about it."""
+        return _REMEDIES.get(self.sqlstate, _UNKNOWN)[0]
+
+    @property
+    def next_step(self) -> str:
+        """The remedy in a person's words."""
+        return _REMEDIES.get(self.sqlstate, _UNKNOWN)[1]
+
+    @property
     def is_passing(self) -> bool:
         """Whether another try, soon, may go through: a lock, a deadlock, a row that somebody else was writing."""
-        return self.sqlstate in _PASSING
+        return self.remedy is Remedy.RETRY
 
     @property
     def is_connection_lost(self) -> bool:
-        """Whether the connection can no longer be used."""
-        return not self.sqlstate or self.sqlstate in _UNAVAILABLE
+        """Whether the server as a whole is not to be had, so that asking about another database is idle.
+
+        A connection limit of one database or role (CheckMyDatabase, InitializeSessionUserId) is set by its owner and
+        says nothing about the server.
+        """
+        own_limit = self.sqlstate == "53300" and self.routine in {"CheckMyDatabase", "InitializeSessionUserId"}
+        return self.sqlstate in _UNAVAILABLE and not own_limit
 
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """Where the server is, and how it is to be trusted."""
+    """Where the server is, how it is to be trusted, and how many seconds may be waited for it at the moment."""
 
     host: str
     port: int
     tls: ssl.SSLContext
+    patience: Callable[[], float] = lambda: READ_TIMEOUT_SECONDS
 
 
 def trust(ca_bundle: str) -> ssl.SSLContext:
@@ -118,9 +188,12 @@ class Connection:
         DatabaseUnavailable: of `__init__`, the server could not be reached or trusted.
     """
 
-    def __init__(self, address: Address, username: str, password: str, database: str) -> None:
-        """Connect over verified TLS."""
-        self._inner = _connect(address, username, password, database)
+    def __init__(
+        self, address: Address, username: str, password: str, database: str, *, name: str = "rds-provisioner"
+    ) -> None:
+        """Connect over verified TLS; `name` is the session's application_name."""
+        self._patience = address.patience
+        self._inner = _connect(address, username, password, database, name)
         # pg8000 keeps the last hundred notices; a run that grants to more objects must not lose a warning.
         self._inner.notices = deque(maxlen=10_000)
 
@@ -153,29 +226,57 @@ class Connection:
         """
         self._inner.notices.clear()
         try:
+            self._inner.wait_at_most(self._patience())
             return self._inner.run(";\n".join(statements)) or []
         except pg8000.native.DatabaseError as error:
             raise _sql_error(error, secret=secret) from None
+        except UnicodeError:
+            # A database in SQL_ASCII may hold names that are no text in any encoding.
+            self.close()
+            raise SqlError("22021", "the answer is no text: names in the database are not UTF-8") from None
         except (pg8000.native.InterfaceError, OSError, ssl.SSLError) as error:
             self.close()
-            raise SqlError("", f"the connection was lost ({type(error).__name__})") from None
+            reason = "no answer in time" if isinstance(error, TimeoutError) else type(error).__name__
+            raise SqlError(CONNECTION_LOST, f"the connection was lost ({reason})") from None
 
     def warnings(self) -> tuple[str, ...]:
         """The SQLSTATEs of the warnings that the last `run` caused."""
         return tuple(notice.get(b"C", b"").decode() for notice in self._inner.notices)
 
 
-def _connect(address: Address, username: str, password: str, database: str) -> pg8000.native.Connection:
+class _Wire(pg8000.native.Connection):  # type: ignore[misc]
+    """pg8000's connection, which waits as long as it is told and never sends a password as it is."""
+
+    def wait_at_most(self, seconds: float) -> None:
+        """Bound the next answers of the server; without time left the connection counts as lost."""
+        if self._usock is None:
+            raise pg8000.native.InterfaceError("the connection is closed")
+        if seconds <= 0:
+            raise TimeoutError
+        self._usock.settimeout(min(seconds, READ_TIMEOUT_SECONDS))
+
+    def handle_AUTHENTICATION_REQUEST(self, data: bytes, context: object) -> None:  # noqa: N802 - pg8000's name
+        """Refuse AuthenticationCleartextPassword (code 3): a server that asks for it is not configured for SCRAM."""
+        if data[:4] == b"\x00\x00\x00\x03":
+            raise pg8000.native.InterfaceError("it asks for the password in clear text")
+        super().handle_AUTHENTICATION_REQUEST(data, context)
+
+
+def _connect(address: Address, username: str, password: str, database: str, name: str) -> _Wire:
+    patience = address.patience()
     try:
-        sock = socket.create_connection((address.host, address.port), CONNECT_TIMEOUT_SECONDS)
+        if patience <= 0:
+            raise TimeoutError
+        sock = socket.create_connection((address.host, address.port), min(patience, CONNECT_TIMEOUT_SECONDS))
     except OSError as error:
         raise _unreachable(address, _reason(error)) from None
     # Without this the start-up packet waits 40 ms for a delayed acknowledgement.
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-    sock.settimeout(READ_TIMEOUT_SECONDS)
+    # Logging in asks nothing that takes long.
+    sock.settimeout(min(patience, LOGIN_TIMEOUT_SECONDS))
     try:
-        return pg8000.native.Connection(
+        return _Wire(
             username,
             host=address.host,
             port=address.port,
@@ -183,7 +284,7 @@ def _connect(address: Address, username: str, password: str, database: str) -> p
             password=password,
             ssl_context=address.tls,
             sock=sock,
-            application_name="rds-provisioner",
+            application_name=name,
             startup_params=_SESSION,
         )
     except pg8000.native.DatabaseError as error:
@@ -212,6 +313,8 @@ def _reason(error: Exception) -> str:
     if isinstance(error, socket.gaierror):
         return "the name does not resolve"
     text = str(error.args[0]) if error.args else ""
+    if "clear text" in text:
+        return text
     return "it offers no TLS" if "refuses SSL" in text else type(error).__name__
 
 
