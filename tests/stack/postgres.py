@@ -101,15 +101,19 @@ class Server:
     def connect(self, username: str, password: str, database: str = "postgres") -> pg8000.native.Connection:
         """A connection over TLS with the server verified, or in clear where the server has no TLS."""
         # False is "in clear"; None would be "TLS if offered, and believe anybody".
-        context = ssl.create_default_context(cafile=str(self.ca_file)) if self.tls else False
+        context = _trust(self.ca_file) if self.tls else False
         return pg8000.native.Connection(
             username, password=password, host=self.host, port=self.port, database=database, ssl_context=context
         )
 
     def superuser(self, database: str = "postgres") -> pg8000.native.Connection:
         """A connection as the superuser that RDS gives to nobody, over the unix socket; not in `log_statements`."""
+        # Without the False, pg8000 would read the machine's certificates first, for a socket that has no TLS.
         connection = pg8000.native.Connection(
-            SUPERUSER, unix_sock=str(self._folder / f".s.PGSQL.{self.port}"), database=database
+            SUPERUSER,
+            unix_sock=str(self._folder / f".s.PGSQL.{self.port}"),
+            database=database,
+            ssl_context=False,
         )
         connection.run("SET log_statement = none")
         return connection
@@ -293,6 +297,11 @@ class Server:
             f" PASSWORD '{make_verifier(self.master.password)}';"
             f"GRANT rds_superuser TO {MASTER}{with_admin}"
         )
+
+
+@functools.cache
+def _trust(ca_file: Path) -> ssl.SSLContext:
+    return ssl.create_default_context(cafile=str(ca_file))
 
 
 class _Standby(Server):

@@ -10,7 +10,7 @@ import uuid
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 from stack.aws import Aws
 from stack.postgres import Login, Server
@@ -40,6 +40,7 @@ class World:
     environment: str = "dev"
     settings: dict[str, str] = field(default_factory=dict)
     passwords: dict[str, str] = field(default_factory=dict)
+    _clients_made_for: ClassVar[dict[str, str]] = {}
 
     def __enter__(self) -> Self:
         """Make the buckets, the administrator's secret and the settings."""
@@ -123,8 +124,12 @@ class World:
 
         before = dict(os.environ)
         metrics = {"POWERTOOLS_SERVICE_NAME": "rds-provisioner", "POWERTOOLS_METRICS_NAMESPACE": "RdsProvisioner"}
-        os.environ.update(self.aws.environment() | metrics | self.settings)
-        aws_clients.cache_clear()
+        environment = self.aws.environment()
+        os.environ.update(environment | metrics | self.settings)
+        # Clients know where AWS is from when they were made; making them anew is a good part of a call.
+        if environment != World._clients_made_for:
+            aws_clients.cache_clear()
+            World._clients_made_for = environment
         try:
             yield
         finally:
