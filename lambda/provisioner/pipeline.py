@@ -135,6 +135,7 @@ def _provision(request: Request, journal: Journal, seconds_left: Callable[[], fl
         plan = replace(plan, warnings=tuple(sorted({*plan.warnings, *warnings, *vault.warnings})))
         journal.plan_digest = plan.digest
         journal.log.info("plan", extra={"plan_digest": plan.digest, "plan": render_text(plan)[:200_000]})
+        journal.settle_cut_off_run(plan)
         desired = desired_state(scope)
         # Without fail_fast, what one tenant blocks does not keep the others waiting.
         changes = plan.changes if request.fail_fast else plan.open_changes
@@ -152,6 +153,7 @@ def _provision(request: Request, journal: Journal, seconds_left: Callable[[], fl
             reserve=reserve,
             fence=fence(holder),
         )
+        journal.open_run()
         applied = apply_script(script, desired.inventory, workshop)
         _record(plan, changes, applied.outcomes, journal)
         _prove(scope, plan, changes, applied, vault, session, workshop.workers)
@@ -419,8 +421,10 @@ def _prove(
         raise ApplyFailed(left_over)
 
 
-def _record(plan: Plan, made: Sequence[Change], outcomes: Iterable[Outcome], journal: Journal) -> None:
+def _record(plan: Plan, made: Sequence[Change], outcomes: Sequence[Outcome], journal: Journal) -> None:
     journal.record(outcomes)
+    # An error may hide a COMMIT whose answer was lost.
+    journal.is_all_told = not any(outcome.status is Status.ERROR for outcome in outcomes)
     _record_changes([change for change in plan.changes if change not in made], Status.SKIPPED, journal)
     _record_unchanged(plan, journal)
 

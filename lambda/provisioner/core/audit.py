@@ -7,7 +7,7 @@ import hashlib
 import io
 import re
 from dataclasses import astuple, dataclass, fields
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from provisioner.core.characters import make_plain
 from provisioner.core.model import Outcome, Status
@@ -111,6 +111,14 @@ def render_csv(rows: Iterable[AuditRow], *, header: bool) -> str:
     return text.getvalue()
 
 
+def parse_csv(content: bytes) -> tuple[AuditRow, ...]:
+    """The rows of a CSV that `render_csv` made with a header; none where it is empty or somebody else's."""
+    lines = list(csv.reader(io.StringIO(content.decode("utf-8", "replace"), newline="")))
+    if not lines or tuple(lines[0]) != COLUMNS:
+        return ()
+    return tuple(_parse_row(dict(zip(COLUMNS, line, strict=True))) for line in lines[1:] if len(line) == len(COLUMNS))
+
+
 def trail_key(prefix: str, environment: str) -> str:
     """The CSV that every run of the environment appends to."""
     return f"{prefix}/{environment}/{_TRAIL}.csv"
@@ -127,6 +135,11 @@ def archive_key(trail: str, content: bytes) -> str:
 def run_key(prefix: str, environment: str, timestamp_utc: str, run_token: str) -> str:
     """The CSV of one run; the token makes it unique, the time in front makes a listing read in order."""
     return f"{prefix}/{environment}/runs/{_compact(timestamp_utc)}-{_as_name(run_token)}.csv"
+
+
+def open_run_key(prefix: str, environment: str) -> str:
+    """The note of the run that is changing the server; one for the environment, since one run does at a time."""
+    return f"{prefix}/{environment}/open_run.json"
 
 
 def plan_key(prefix: str, environment: str, timestamp_utc: str, plan_digest: str, run_token: str) -> str:
@@ -157,6 +170,15 @@ def _build_row(provenance: Provenance, outcome: Outcome) -> AuditRow:
         snapshot_version=_cell(provenance.snapshot_version),
         plan_digest=_cell(provenance.plan_digest),
     )
+
+
+def _parse_row(fields: dict[str, str]) -> AuditRow:
+    values: dict[str, Any] = {
+        **fields,
+        "status": Status(fields["status"]),
+        "duration_ms": int(fields["duration_ms"]),
+    }
+    return AuditRow(**values)
 
 
 def _cell(text: str, limit: int = _LONGEST_FIELD) -> str:

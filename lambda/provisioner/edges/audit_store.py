@@ -10,7 +10,7 @@ import time
 from contextlib import closing
 from dataclasses import dataclass
 from random import SystemRandom
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from provisioner.core.audit import archive_key, markdown_key, render_csv
 from provisioner.core.errors import AuditUnavailable, Finding
@@ -68,11 +68,58 @@ def append_trail(
     Raises `AuditUnavailable` when S3 fails or others keep getting in between.
     """
     added = render_csv(rows, header=False).encode("utf-8")
+    return _append(clients, bucket, key, added, full_bytes=full_bytes, is_first=True)
 
+
+def append_again(clients: AwsClients, bucket: str, key: str, run_csv: bytes) -> str:
+    """Append what the CSV of a run holds, unless an earlier attempt did; give back the trail's `s3://` address.
+
+    Raises `AuditUnavailable` as `append_trail` does.
+    """
+    added = run_csv.removeprefix(_HEADER)
+    return _append(clients, bucket, key, added, full_bytes=FULL_TRAIL_BYTES, is_first=False)
+
+
+def read_stored(clients: AwsClients, bucket: str, key: str) -> tuple[bytes, str]:
+    """An object of the audit and its ETag, both empty where there is none. Raises `AuditUnavailable`."""
+    try:
+        with failures_named():
+            answer = clients.s3.get_object(Bucket=bucket, Key=key)
+            with closing(answer["Body"]) as body:
+                return body.read(), answer["ETag"]
+    except AwsError as failure:
+        if failure.code == "NoSuchKey":
+            return b"", ""
+        raise AuditUnavailable(_not_stored(bucket, key, failure)) from None
+
+
+def replace_stored(clients: AwsClients, bucket: str, key: str, content: bytes, etag: str) -> str:
+    """Put an object in the place of the one with this ETag, or where none was; give back the new ETag.
+
+    Raises `AuditUnavailable` when S3 fails or somebody else has put another there since.
+    """
+    condition: Any = {"IfMatch": etag} if etag else {"IfNoneMatch": "*"}
+    try:
+        with failures_named():
+            return clients.s3.put_object(Bucket=bucket, Key=key, Body=content, ContentType=_JSON, **condition)["ETag"]
+    except AwsError as failure:
+        if not failure.is_conflict:
+            raise AuditUnavailable(_not_stored(bucket, key, failure)) from None
+    # A write whose answer was lost is tried again by botocore and then meets its own change.
+    present, present_etag = read_stored(clients, bucket, key)
+    if present == content:
+        return present_etag
+    message = "another run has written its note here since this one began"
+    raise AuditUnavailable(
+        Finding("audit_contended", message, "call again when it has ended", where=_address(bucket, key))
+    )
+
+
+def _append(clients: AwsClients, bucket: str, key: str, added: bytes, *, full_bytes: int, is_first: bool) -> str:
     def append(attempt: int) -> None:
         trail = _read_trail(clients, bucket, key, full_bytes)
         # A write whose answer was lost is tried again by botocore and then meets its own change.
-        if not (attempt and added in trail.content):
+        if not ((attempt or not is_first) and added in trail.content):
             _write_trail(clients, bucket, key, trail, added)
 
     return _until_written(bucket, key, append) if added else _address(bucket, key)
