@@ -1,0 +1,131 @@
+"""The SQL of docs/operations.md, run as it stands there, by the delegated administrator, on every version."""
+
+import contextlib
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from pg8000.native import DatabaseError, InterfaceError
+
+from provisioner.core.errors import PlanBlocked, RunInProgress
+from provisioner.edges.lock import RUN_LOCK
+from stack.aws import Aws
+from stack.binaries import ROOT
+from stack.postgres import Login, Server
+from stack.world import World
+
+ENTRIES = {
+    "keycloak": {"database_name": "keycloak", "username": "keycloak_user"},
+    "analytics": {"database_name": "keycloak", "username": "analytics_reader", "access_level": "reader"},
+}
+RUNBOOK = (ROOT / "docs/operations.md").read_text(encoding="utf-8")
+
+
+def read_sql(mark: str) -> list[str]:
+    """The statements of the block that a comment marks."""
+    [block] = re.findall(rf"<!-- {mark} -->\s*```sql\n(.*?)```", RUNBOOK, re.DOTALL)
+    return [statement.strip() for statement in block.split(";") if statement.strip()]
+
+
+@pytest.fixture
+def administrator(pg_server: Server) -> Login:
+    return pg_server.create_delegated_admin()
+
+
+@pytest.fixture
+def world(pg_server: Server, aws: Aws, administrator: Login) -> Iterator[World]:
+    with World(pg_server, aws, administrator) as world:
+        yield world
+
+
+def run(world: World, mark: str, database: str = "postgres") -> list[Any]:
+    """Run a block of the runbook as the administrator, and give back the rows of its last statement."""
+    rows: list[Any] = []
+    with contextlib.closing(world.server.connect(*world.admin, database)) as connection:
+        for statement in read_sql(mark):
+            rows = connection.run(statement) or []
+    return rows
+
+
+def roles(world: World) -> set[str]:
+    rows = world.server.run_as_superuser("SELECT rolname FROM pg_roles WHERE rolname ~ 'keycloak|analytics'")
+    return {name for (name,) in rows}
+
+
+def test_what_depends_on_a_role_is_named_with_its_databases(world: World) -> None:
+    world.declare_entries(ENTRIES)
+    world.apply()
+    with contextlib.closing(world.login("keycloak_user", "keycloak")) as application:
+        application.run("CREATE TABLE greetings (words text)")
+    places = {(place, relation, kind): count for place, relation, kind, count in run(world, "what-depends")}
+    assert ("the database keycloak", "owns", "pg_database") in places
+    assert any(place == "keycloak" and kind == "pg_class" for place, _, kind in places)
+
+
+def test_a_reader_is_removed_and_the_database_stays(world: World) -> None:
+    world.declare_entries(ENTRIES)
+    world.apply()
+    with contextlib.closing(world.login("keycloak_user", "keycloak")) as application:
+        application.run("CREATE TABLE greetings (words text)")
+    world.declare_entries({"keycloak": ENTRIES["keycloak"]})
+    run(world, "drop-a-reader", "keycloak")
+    assert roles(world) == {"keycloak_user"}
+    assert world.drift()["status"] == "in_sync"
+
+
+def test_an_owner_is_removed_with_its_database_although_somebody_is_in_it(world: World) -> None:
+    world.declare_entries({"keycloak": ENTRIES["keycloak"]})
+    world.apply()
+    application = world.login("keycloak_user", "keycloak")
+    application.run("CREATE TABLE greetings (words text)")
+    world.declare_entries({})
+    run(world, "close-the-door")
+    run(world, "drop-an-owner")
+    with pytest.raises((DatabaseError, InterfaceError)):
+        application.run("SELECT 1")
+    assert roles(world) == set()
+    assert world.drift()["status"] == "in_sync"
+
+
+def test_what_the_first_generation_made_is_handed_over_and_adopted(world: World) -> None:
+    first_generation = """
+        CREATE ROLE keycloak_user LOGIN PASSWORD 'of the first generation';
+        GRANT keycloak_user TO CURRENT_USER;
+        CREATE DATABASE keycloak OWNER keycloak_user"""
+    with contextlib.closing(world.server.connect(*world.server.master)) as master:
+        for statement in first_generation.split(";"):
+            master.run(statement)
+        world.declare_entries({"keycloak": ENTRIES["keycloak"]})
+        with pytest.raises(PlanBlocked, match="not managed here"):
+            world.apply()
+        for statement in read_sql("hand-over"):
+            master.run(statement)
+    assert world.apply(adopt=["keycloak"])["status"] == "applied"
+    assert world.apply()["status"] == "no_change"
+
+
+def test_what_was_made_by_hand_is_adopted_and_then_nothing_changes(world: World) -> None:
+    run(world, "by-hand")
+    world.declare_entries({"keycloak": ENTRIES["keycloak"]})
+    with pytest.raises(PlanBlocked):
+        world.apply()
+    assert world.apply(adopt=["keycloak"])["status"] == "applied"
+    assert world.apply()["status"] == "no_change"
+
+
+def test_the_holder_of_the_lock_is_found_and_ended(world: World) -> None:
+    world.declare_entries({"keycloak": ENTRIES["keycloak"]})
+    with contextlib.closing(world.server.connect(*world.admin)) as stuck:
+        [[pid]] = stuck.run(f"SELECT pg_backend_pid() FROM pg_advisory_lock({RUN_LOCK})")
+        with pytest.raises(RunInProgress):
+            world.apply()
+        assert [row[0] for row in run(world, "who-holds-the-lock")] == [pid]
+        assert run(world, "end-the-holder") == [[True]]
+        assert world.apply()["status"] == "applied"
+
+
+def test_nobody_holds_the_lock_when_no_run_is_at_work(world: World) -> None:
+    world.declare_entries({"keycloak": ENTRIES["keycloak"]})
+    world.apply()
+    assert run(world, "who-holds-the-lock") == []
