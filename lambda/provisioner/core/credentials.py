@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 ITERATIONS = 4096
 
 _MECHANISM = ScramMechanism("SCRAM-SHA-256")
-_VERIFIER = re.compile(r"SCRAM-SHA-256\$[0-9]+:[A-Za-z0-9+/=]+\$[A-Za-z0-9+/=]+:[A-Za-z0-9+/=]+")
+_VERIFIER = re.compile(r"SCRAM-SHA-256\$[0-9]+:([A-Za-z0-9+/=]+)\$([A-Za-z0-9+/=]+):([A-Za-z0-9+/=]+)")
+_KEY_BYTES = 32  # of SHA-256
 _LONGEST_NAME_BYTES = 63
 
 
@@ -58,6 +59,7 @@ def parse_application_secret(
     if isinstance(fields, Finding):
         return (fields,)
     problems = [*_password_problems(fields, subject)]
+    warnings = _host_warnings(fields, subject, administrator_host)
     for name, declared in (("username", entry.username), ("dbname", entry.database)):
         if name in fields and fields[name] != declared:
             problems.append(
@@ -69,7 +71,10 @@ def parse_application_secret(
             )
     if problems:
         return tuple(problems)
-    return Credentials(entry.username, str(fields["password"]), _host_warnings(fields, subject, administrator_host))
+    password = str(fields["password"])
+    if is_verifier(password):
+        warnings = (*warnings, _unproved(subject))
+    return Credentials(entry.username, password, warnings)
 
 
 def parse_administrator_secret(
@@ -90,6 +95,9 @@ def parse_administrator_secret(
         fields.get("dbname", settings.database_name),
     )
     problems = [*_password_problems(fields, subject)]
+    if is_verifier(str(fields.get("password"))):
+        what = "holds a SCRAM verifier and no password: nobody can log in with that"
+        problems.append(subject.problem("secret_password_verifier", what, "store the password itself"))
     if not _is_name(username):
         problems.append(subject.problem("secret_username", 'has no usable "username"', "add it to the secret"))
     if not (isinstance(host, str) and host and host.isprintable()):
@@ -116,8 +124,16 @@ def scram_verifier(password: str, salt: bytes) -> str:
 
 
 def is_verifier(password: str) -> bool:
-    """Whether the text already is a SCRAM-SHA-256 verifier and no password."""
-    return _VERIFIER.fullmatch(password) is not None
+    """Whether the text already is a SCRAM-SHA-256 verifier and no password, by the measure of the server.
+
+    What only looks like one is a password to the server (`parse_scram_secret`), so it is one here.
+    """
+    match = _VERIFIER.fullmatch(password)
+    try:
+        salt, *keys = (base64.b64decode(each, validate=True) for each in match.groups()) if match else (b"",)
+    except ValueError:
+        return False
+    return bool(salt) and [len(key) for key in keys] == [_KEY_BYTES, _KEY_BYTES]
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,13 +171,15 @@ def _password_problems(fields: dict[str, object], subject: _Subject) -> tuple[Fi
     if any(unicodedata.category(each) in {"Cc", "Cs"} for each in password):
         what = "has control characters in its password (a line break at its end?)"
         return (subject.problem("secret_password_controls", what, "store the password without them"),)
-    if is_verifier(password):
-        what = "holds a SCRAM verifier and no password: nobody can log in with that"
-        return (subject.problem("secret_password_verifier", what, "store the password itself"),)
     if not _survives_saslprep(password):
         what = "has characters in its password that SASLprep (RFC 4013) refuses"
         return (subject.problem("secret_password_characters", what, "generate a password of ASCII characters"),)
     return ()
+
+
+def _unproved(subject: _Subject) -> Finding:
+    what = "holds a SCRAM verifier, which is set as it is: no login can prove it"
+    return subject.problem("password_unproved", what, "nothing to do if the application has the password elsewhere")
 
 
 def _survives_saslprep(password: str) -> bool:

@@ -187,10 +187,15 @@ def mark_database(name: str, marker: Marker) -> Statement:
 
 
 def create_extension(change: CreateExtension) -> list[Statement]:
-    """As the owner of the database, whom a trusted extension is to belong to."""
+    """As the owner of the database, whom a trusted extension is to belong to, and in `public` where it has a choice.
+
+    By the search path, since SCHEMA is refused for an extension that has a schema of its own (plperl, for one).
+    """
     return [
         statement("SET LOCAL ROLE {}", Identifier(change.username)),
-        statement("CREATE EXTENSION IF NOT EXISTS {} SCHEMA public", Identifier(change.extension)),
+        statement("SET LOCAL search_path TO {}", Identifier("public")),
+        statement("CREATE EXTENSION IF NOT EXISTS {}", Identifier(change.extension)),
+        statement("RESET search_path"),
         statement("RESET ROLE"),
     ]
 

@@ -250,8 +250,7 @@ def _membership_stays(membership: Membership, scope: Scope, findings: list[Findi
             )
         )
         return True
-    # From 16 a REVOKE takes back only what the named grantor granted, and only somebody with its rights can name it.
-    if scope.server.version < 16 or membership.grantor == scope.server.administrator:
+    if _is_taken_back(membership, scope):
         return False
     findings.append(
         Finding(
@@ -263,6 +262,15 @@ def _membership_stays(membership: Membership, scope: Scope, findings: list[Findi
         )
     )
     return True
+
+
+def _is_taken_back(membership: Membership, scope: Scope) -> bool:
+    """Whether a membership is one of a declared role in a managed one, and ours to revoke.
+
+    From 16 a REVOKE takes back only what the named grantor granted, and only somebody with its rights can name it.
+    """
+    is_ours = scope.server.version < 16 or membership.grantor == scope.server.administrator
+    return is_ours and membership.member in scope.by_role and scope.manages(membership.role)
 
 
 # --- databases ------------------------------------------------------------------------------------------------------
@@ -291,9 +299,8 @@ class _Room:
         room = _Room(facts, owner, scope, levels_here)
         creators = room._creators()
         schemas = {group.target.schema: group.target.owner for group in facts.groups if _is_schema(group)}
-        covered = frozenset(
-            schema for schema, holder in schemas.items() if schema == "public" or holder in {owner, *creators}
-        )
+        holders = {owner, DATABASE_OWNER, *creators}
+        covered = frozenset(schema for schema, holder in schemas.items() if schema == "public" or holder in holders)
         return replace(room, covered=covered, creators=creators)
 
     def every_group(self) -> tuple[ObjectGroup, ...]:
@@ -311,16 +318,9 @@ class _Room:
         wanted = self._wanted(group)
         present = grants_of([group])
         kept = frozenset(grant for grant in present - wanted if self._stays(grant, group, findings))
-        # A grant option whose holder has passed the privilege on cannot be taken without taking that too.
-        held = frozenset(
-            grant
-            for grant in present - wanted - kept
-            for other in kept
-            if other.grantor == grant.grantee
-            and other.privilege == grant.privilege
-            and grant.grantee != group.target.owner
-        )
+        held = _held_by(kept, present - wanted - kept)
         findings.extend(self._dependent(grant) for grant in sorted(held) if grant.option)
+        findings.extend(self._out_of_reach(group))
         return wanted | kept | held
 
     def _wanted(self, group: ObjectGroup) -> frozenset[Grant]:
@@ -360,7 +360,7 @@ class _Room:
         return target.schema in self.covered and (target.kind is Kind.SCHEMA or target.owner in self._coverable())
 
     def _coverable(self) -> frozenset[str]:
-        return self.creators | {self.owner}
+        return self.creators | {self.owner, DATABASE_OWNER}
 
     def _owner_has_it_anyway(self, target: Target) -> bool:
         """Everything but the schema `public` where that belongs to somebody else than the owner."""
@@ -387,6 +387,9 @@ class _Room:
         kind = Kind.TABLE if grant.target.kind is Kind.COLUMN else grant.target.kind
         if level is None or level is AccessLevel.OWNER:
             return level is AccessLevel.OWNER
+        if self._is_covered(grant.target) and self.scope.may_act_as(grant.grantor, self.owner):
+            # The owner's own grant stands beside it, and a privilege passed on would keep its giver's option alive.
+            return False
         return not grant.option and grant.privilege in levels.PRIVILEGES[level].get(kind, frozenset())
 
     def _public_stays(self, grant: Grant, findings: list[Finding]) -> bool:
@@ -407,6 +410,25 @@ class _Room:
             )
         )
         return True
+
+    def _out_of_reach(self, group: ObjectGroup) -> Iterable[Finding]:
+        """What the levels lack on a schema `public` that belongs to somebody in whose place we cannot grant."""
+        target = group.target
+        is_public = target.kind is Kind.SCHEMA and target.schema == "public" and not target.creator
+        if not is_public or self.scope.may_act_as(target.owner, self.owner):
+            return
+        for role, level in sorted(self.members.items()):
+            held = {item.privilege for item in group.items if item.grantee in {role, PUBLIC}}
+            lacks = ", ".join(sorted(levels.PRIVILEGES[level][Kind.SCHEMA] - held))
+            if lacks and role != target.owner:
+                yield Finding(
+                    "level_out_of_reach",
+                    f'role "{role}" lacks {lacks} on schema "public" of database "{self.facts.name}", which belongs to '
+                    f'"{target.owner}" and is not ours to grant on',
+                    f'as "{target.owner}" in that database: GRANT {lacks} ON SCHEMA "public" TO "{role}"',
+                    database=self.facts.name,
+                    username=role,
+                )
 
     def _beyond_reach(self, grant: Grant, group: ObjectGroup) -> Finding:
         return Finding(
@@ -435,7 +457,11 @@ class _Room:
         one where it owns something. Objects of others are reported, not covered.
         """
         holders = {group.target.owner for group in self.facts.groups if _is_object(group) or _is_schema(group)}
-        members = {item.member for item in self.scope.server.memberships if item.role == self.owner}
+        members = {
+            item.member
+            for item in self.scope.server.memberships
+            if item.role == self.owner and not _is_taken_back(item, self.scope)
+        }
         others = frozenset(
             role
             for role in holders | members
@@ -454,6 +480,21 @@ def _grouped(entries: Iterable[Entry], key: Callable[[Entry], str]) -> Mapping[s
     for entry in sorted(entries, key=lambda entry: (key(entry), entry.application)):
         groups.setdefault(key(entry), []).append(entry)
     return {name: tuple(members) for name, members in groups.items()}
+
+
+def _held_by(kept: frozenset[Grant], others: frozenset[Grant]) -> frozenset[Grant]:
+    """Of the other grants, those that something kept hangs on: a privilege passed on falls with its giver's option."""
+    held: frozenset[Grant] = frozenset()
+    while True:
+        givers = {(grant.grantor, grant.privilege) for grant in kept | held}
+        more = frozenset(
+            grant
+            for grant in others - held
+            if (grant.grantee, grant.privilege) in givers and grant.grantee != grant.target.owner
+        )
+        if not more:
+            return held
+        held |= more
 
 
 def _is_schema(group: ObjectGroup) -> bool:

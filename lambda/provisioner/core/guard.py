@@ -32,7 +32,18 @@ from provisioner.core.plan import (
     Unchanged,
     diff,
 )
-from provisioner.core.state import DATABASE_OWNER, PUBLIC, DatabaseFacts, Kind, PasswordCheck, RoleFacts, State, Target
+from provisioner.core.state import (
+    DATABASE_OWNER,
+    IAM_ROLE,
+    PUBLIC,
+    DatabaseFacts,
+    Kind,
+    PasswordCheck,
+    RoleFacts,
+    State,
+    Target,
+    members_of,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
@@ -172,6 +183,9 @@ def _database_blockers(database: DatabaseFacts, scope: Scope) -> Iterable[Findin
     if owner and database.owner != owner:
         yield _other_owner(database, owner, scope)
         return
+    if not owner and any(entry.username == database.owner for entry in scope.by_database[name]):
+        yield _lesser_owner(database, scope)
+        return
     if database.is_template or not database.allows_connections:
         what = "is a template" if database.is_template else "does not allow connections"
         remedy = f'ALTER DATABASE "{name}" WITH IS_TEMPLATE false ALLOW_CONNECTIONS true'
@@ -206,16 +220,36 @@ def _database_blockers(database: DatabaseFacts, scope: Scope) -> Iterable[Findin
 
 def _other_owner(database: DatabaseFacts, owner: str, scope: Scope) -> Finding:
     was_ours = scope.manages(database.owner)
-    code = "owner_change" if was_ours else "foreign_owner"
+    # A run that is blocked creates no role, so a new owner has to come by another declaration first.
+    first = "" if owner in scope.server.roles else f'declare "{owner}" as an editor first, so that it is created; then '
     return Finding(
-        code,
+        "owner_change" if was_ours else "foreign_owner",
         f'database "{database.name}" belongs to "{database.owner}", and "{owner}" is declared as its owner; an owner '
         "is never changed here, since every object would have to move too",
-        f'declare "{database.owner}" as the owner, or move it by hand: in each database REASSIGN OWNED BY '
-        f'"{database.owner}" TO "{owner}", which also moves the other databases of "{database.owner}"',
+        f'declare "{database.owner}" as the owner, or move everything by hand: {first}'
+        f'in each database of "{database.owner}": {_reassign(database.owner, owner)}',
         database=database.name,
         username=owner,
     )
+
+
+def _lesser_owner(database: DatabaseFacts, scope: Scope) -> Finding:
+    entries = scope.by_database[database.name]
+    level = next(entry.access_level.value for entry in entries if entry.username == database.owner)
+    return Finding(
+        "owner_change",
+        f'database "{database.name}" belongs to "{database.owner}", which is declared as its {level}: an owner can do '
+        "everything in it, and an owner is never changed here",
+        f'declare "{database.owner}" as the owner',
+        database=database.name,
+        username=database.owner,
+    )
+
+
+def _reassign(old: str, new: str) -> str:
+    """The statements that move what one role owns in a database; who runs them may administer both roles."""
+    both = f'"{old}", "{new}"'
+    return f'GRANT {both} TO CURRENT_USER; REASSIGN OWNED BY "{old}" TO "{new}"; REVOKE {both} FROM CURRENT_USER'
 
 
 def _is_ours(database: DatabaseFacts, scope: Scope) -> bool:
@@ -334,6 +368,9 @@ def _role_warnings(role: RoleFacts, scope: Scope) -> Iterable[Finding]:
     if check is PasswordCheck.ROTATING:
         message = f'the secret of role "{name}" is being rotated; its password is left alone'
         yield Finding("rotation", message, "run again when the rotation is done", username=name)
+    if name in members_of(IAM_ROLE, scope.server.memberships):
+        message = f'role "{name}" is a member of "{IAM_ROLE}" and logs in by IAM; its password is left alone'
+        yield Finding("iam_login", message, "nothing to do if that is meant", username=name)
     if check is PasswordCheck.UNKNOWN:
         message = f'whether the password of role "{name}" is that of its secret could not be found out'
         yield Finding("password_unknown", message, "try to log in as the application; then run again", username=name)
@@ -388,8 +425,7 @@ def _foreign_objects(owner: str, kind: str, count: int, facts: DatabaseFacts, sc
         "foreign_objects",
         f'{count} {kind}{"" if count == 1 else "s"} in database "{facts.name}" belong to "{owner}" and not to its '
         f"owner; {effect}",
-        f'in that database: REASSIGN OWNED BY "{owner}" TO "{facts.owner}" moves them; ALTER ROLE "{owner}" IN '
-        f'DATABASE "{facts.name}" SET role = "{facts.owner}" keeps new ones from it',
+        f"to move them, in that database: {_reassign(owner, facts.owner)}",
         database=facts.name,
         username=owner,
     )
@@ -400,7 +436,7 @@ def _member_of_owner(member: str, facts: DatabaseFacts) -> Finding:
         "member_of_owner",
         f'role "{member}" is a member of "{facts.owner}" and is not declared: it may do in database "{facts.name}" '
         "what the owner may, and what it creates there belongs to it",
-        f'ALTER ROLE "{member}" IN DATABASE "{facts.name}" SET role = "{facts.owner}" makes it belong to the owner',
+        f'to give that to the owner: ALTER ROLE "{member}" IN DATABASE "{facts.name}" SET role = "{facts.owner}"',
         database=facts.name,
         username=member,
     )

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import defaultdict
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -16,7 +17,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from provisioner.core.state import Database, DatabaseFacts, Grant, Kind, Role, State, Target, grants_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable
 
     from provisioner.core.errors import Finding
 
@@ -200,6 +201,7 @@ class ChangeGrants(Change):
     option: bool = False
     count: int = 1
     whole: bool = False
+    distance: int = 0
 
     @property
     def target(self) -> Target:
@@ -347,14 +349,13 @@ def diff(observed: State, desired: State, inventory: Mapping[str, DatabaseFacts]
     return tuple(sorted(changes, key=_order))
 
 
-def _order(change: Change) -> tuple[int, str, bool, tuple[str, ...]]:
+def _order(change: Change) -> tuple[int, str, int, tuple[str, ...]]:
     """By kind, then database; changes that can be said in one statement stand together."""
     if not isinstance(change, ChangeGrants):
-        return (change.rank, change.database, False, change.identity())
-    # A grant that a grantee passed on is revoked before the grantee loses the right to.
-    is_owners = change.grantor == change.target.owner
+        return (change.rank, change.database, 0, change.identity())
+    # A privilege that a grantee passed on is revoked before the grantee loses the right to.
     _, _, grantee, *what = change.identity()
-    return (change.rank, change.database, is_owners, (*reversed(what), grantee))
+    return (change.rank, change.database, -change.distance, (*reversed(what), grantee))
 
 
 def _diff_role(observed: Role | None, desired: Role) -> list[Change]:
@@ -414,15 +415,17 @@ def _merge(
     in_future: type[ChangeGrants],
 ) -> Iterable[ChangeGrants]:
     """One change for each grantee and set of privileges in a schema: first by target, then the targets together."""
-    privileges: dict[tuple[Target, str, str, bool], set[str]] = defaultdict(set)
+    privileges: dict[tuple[Target, str, str, bool, int], set[str]] = defaultdict(set)
+    givers = _givers(facts)
     for grant in grants:
-        privileges[grant.target, grant.grantee, grant.grantor, grant.option].add(grant.privilege)
-    targets: dict[tuple[Kind, str, str, str, str, bool, tuple[str, ...]], set[Target]] = defaultdict(set)
-    for (target, grantee, grantor, option), names in privileges.items():
-        key = (target.kind, target.schema, target.creator, grantee, grantor, option, tuple(sorted(names)))
+        distance = _distance(grant, givers)
+        privileges[grant.target, grant.grantee, grant.grantor, grant.option, distance].add(grant.privilege)
+    targets: dict[tuple[Kind, str, str, str, str, bool, int, tuple[str, ...]], set[Target]] = defaultdict(set)
+    for (target, grantee, grantor, option, distance), names in privileges.items():
+        key = (target.kind, target.schema, target.creator, grantee, grantor, option, distance, tuple(sorted(names)))
         targets[key].add(target)
     counts = {group.target: group.count for group in facts.groups}
-    for (kind, schema, creator, grantee, grantor, option, words), members in targets.items():
+    for (kind, schema, creator, grantee, grantor, option, distance, words), members in targets.items():
         peers = {group.target for group in facts.groups if (group.target.kind, group.target.schema) == (kind, schema)}
         yield (in_future if creator else now)(
             database=database.name,
@@ -434,4 +437,27 @@ def _merge(
             option=option,
             count=sum(counts.get(target, 1) for target in members),
             whole=not creator and members >= {peer for peer in peers if not peer.creator},
+            distance=distance,
         )
+
+
+_Givers = Mapping[tuple[Target, str, str], frozenset[str]]
+
+
+def _givers(facts: DatabaseFacts) -> _Givers:
+    """From whom each role has the right to pass on a privilege."""
+    givers: dict[tuple[Target, str, str], frozenset[str]] = {}
+    for group in facts.groups:
+        for item in group.items:
+            if item.grantable:
+                key = (group.target, item.grantee, item.privilege)
+                givers[key] = givers.get(key, frozenset()) | {item.grantor}
+    return givers
+
+
+def _distance(grant: Grant, givers: _Givers) -> int:
+    """How many hands a grant went through; PostgreSQL lets no grants go round in a circle."""
+    if grant.grantor == grant.target.owner:
+        return 0
+    before = givers.get((grant.target, grant.grantor, grant.privilege), frozenset()) - {grant.grantor}
+    return 1 + max((_distance(replace(grant, grantor=giver), givers) for giver in before), default=0)

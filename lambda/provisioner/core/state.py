@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 PUBLIC = "public"
 # The role that since PostgreSQL 14 stands for whoever owns the current database; it owns `public` since 15.
 DATABASE_OWNER = "pg_database_owner"
+# The role of RDS whose members log in with tokens of IAM; the server does not look at their passwords.
+IAM_ROLE = "rds_iam"
 
 
 class Kind(StrEnum):
@@ -232,6 +234,15 @@ class Server:
     other_privileges: tuple[OtherPrivilege, ...] = ()
     available_extensions: Mapping[str, bool] = field(default_factory=lambda: MappingProxyType({}))
     passwords: Mapping[str, PasswordCheck] = field(default_factory=lambda: MappingProxyType({}))
+
+
+def members_of(role: str, memberships: Iterable[Membership]) -> frozenset[str]:
+    """The members of a role, and theirs, whatever their memberships are good for."""
+    known = tuple(memberships)
+    members: frozenset[str] = frozenset()
+    while more := {item.member for item in known if item.role == role or item.role in members} - members:
+        members |= more
+    return members
 
 
 def grants_of(groups: Iterable[ObjectGroup]) -> frozenset[Grant]:

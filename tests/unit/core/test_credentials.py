@@ -88,10 +88,33 @@ def test_an_unusable_secret_is_refused_with_all_that_is_wrong(fields: object, ex
     assert codes(application(fields)) == expected
 
 
-def test_a_verifier_in_place_of_a_password_is_refused() -> None:
+def test_a_verifier_in_place_of_a_password_is_taken_as_it_is_and_warned_of() -> None:
     verifier = scram_verifier("hunter2", b"0123456789abcdef")
     assert is_verifier(verifier)
-    assert codes(application({"password": verifier})) == ["secret_password_verifier"]
+    parsed = application({"password": verifier})
+    assert isinstance(parsed, Credentials)
+    assert parsed.password == verifier
+    assert [each.code for each in parsed.warnings] == ["password_unproved"]
+    assert verifier not in str(parsed.warnings)
+
+
+def test_the_administrator_cannot_log_in_with_a_verifier() -> None:
+    verifier = scram_verifier("hunter2", b"0123456789abcdef")
+    secret = json.dumps({"username": "admin", "password": verifier, "host": HOST, "port": 5432, "dbname": "postgres"})
+    assert codes(parse_administrator_secret(secret, "master", SETTINGS)) == ["secret_password_verifier"]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "SCRAM-SHA-256$4096:c2FsdA==$c2hvcnQ=:c2hvcnQ=",
+        "SCRAM-SHA-256$4096:c2FsdA$" + "A" * 43 + "=:" + "A" * 43 + "=",
+        "SCRAM-SHA-256$4096:$" + "A" * 43 + "=:" + "A" * 43 + "=",
+    ],
+    ids=["short keys", "salt that is no base64", "no salt"],
+)
+def test_what_only_looks_like_a_verifier_is_a_password(text: str) -> None:
+    assert not is_verifier(text)
 
 
 @pytest.mark.parametrize("password", ["hunter2", "SCRAM-SHA-256", "SCRAM-SHA-256$4096:x", "md5" + "0" * 32])
