@@ -21,7 +21,7 @@ from provisioner.core.credentials import (
     scram_verifier,
 )
 from provisioner.core.declaration import check_against_administrator
-from provisioner.core.desired import Scope, desired_database, desired_state, observed_database
+from provisioner.core.desired import Scope, desired_database, observed_database, take_inventory
 from provisioner.core.errors import (
     ApplyFailed,
     AuditUnavailable,
@@ -43,7 +43,7 @@ from provisioner.core.report import render_text
 from provisioner.core.request import parse_request
 from provisioner.core.script import Script, targets_to_name, write_script
 from provisioner.core.snapshot import MAX_BYTES, parse_snapshot
-from provisioner.core.state import DatabaseFacts, PasswordCheck, Server, Target
+from provisioner.core.state import IAM_ROLE, DatabaseFacts, PasswordCheck, Server, Target, members_of
 from provisioner.edges.apply import Applied, Workshop, apply_script
 from provisioner.edges.lock import fence, session_name, take_run_lock
 from provisioner.edges.notify import notify
@@ -136,10 +136,10 @@ def _provision(request: Request, journal: Journal, seconds_left: Callable[[], fl
         journal.plan_digest = plan.digest
         journal.log.info("plan", extra={"plan_digest": plan.digest, "plan": render_text(plan)[:200_000]})
         journal.settle_cut_off_run(plan)
-        desired = desired_state(scope)
+        inventory = take_inventory(scope)
         # Without fail_fast, what one tenant blocks does not keep the others waiting.
         changes = plan.changes if request.fail_fast else plan.open_changes
-        script = write_script(changes, scope, desired.inventory)
+        script = write_script(changes, scope, inventory)
         door = _gate(request, plan, script, journal)
         if door is not Door.PROCEED:
             return _stop_at(door, request, plan, journal)
@@ -154,7 +154,7 @@ def _provision(request: Request, journal: Journal, seconds_left: Callable[[], fl
             fence=fence(holder),
         )
         journal.open_run()
-        applied = apply_script(script, desired.inventory, workshop)
+        applied = apply_script(script, inventory, workshop)
         _record(plan, changes, applied.outcomes, journal)
         _prove(scope, plan, changes, applied, vault, session, workshop.workers)
     if plan.blockers:
@@ -326,9 +326,10 @@ def _targets_of(scope: Scope) -> Callable[[DatabaseFacts], Sequence[Target]]:
 def _settle(server: Server, scope: Scope, vault: _Vault, journal: Journal) -> dict[str, PasswordCheck]:
     """What is known of each password: what the login said, the fingerprint of a verifier, a rotation under way."""
     checks = dict(server.passwords)
+    by_iam = members_of(IAM_ROLE, server.memberships)
     for role, fingerprint in scope.fingerprints.items():
         facts = server.roles.get(role)
-        if facts is not None:
+        if facts is not None and role not in by_iam:
             is_same = facts.marker is not None and facts.marker.verifier == fingerprint
             checks[role] = PasswordCheck.CURRENT if is_same else PasswordCheck.DIFFERS
     differing = [role for role, check in checks.items() if check is PasswordCheck.DIFFERS]
