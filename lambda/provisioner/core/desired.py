@@ -161,14 +161,15 @@ class Desired:
 def desired_state(scope: Scope) -> Desired:
     """Build the state that a declaration asks for over what stands; see the module's first sentence."""
     findings: list[Finding] = []
-    databases: dict[str, Database] = {}
-    inventory: dict[str, DatabaseFacts] = {}
-    for name in scope.by_database:
-        facts = scope.server.databases.get(name) or _to_be_created(name, scope)
-        if facts is not None:
-            inventory[name] = facts
-            databases[name] = desired_database(facts, scope, findings)
+    inventory = take_inventory(scope)
+    databases = {name: desired_database(facts, scope, findings) for name, facts in inventory.items()}
     return Desired(State(desired_roles(scope, findings), databases), inventory, tuple(findings))
+
+
+def take_inventory(scope: Scope) -> dict[str, DatabaseFacts]:
+    """What stands in each declared database, or will where it is yet to be created."""
+    found = {name: scope.server.databases.get(name) or _to_be_created(name, scope) for name in scope.by_database}
+    return {name: facts for name, facts in found.items() if facts is not None}
 
 
 def desired_roles(scope: Scope, findings: list[Finding]) -> dict[str, Role]:
