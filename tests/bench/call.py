@@ -28,7 +28,7 @@ PHASES = {
     "secrets": ["pipeline._open_vault"],
     "observe": ["pipeline._session", "pipeline.observe_server", "pipeline.observe_databases"],
     "probe": ["pipeline.observe_passwords"],
-    "plan": ["pipeline.build_plan", "pipeline.desired_state", "pipeline.write_script", "pipeline.render_text"],
+    "plan": ["pipeline.build_plan", "pipeline.take_inventory", "pipeline.write_script", "pipeline.render_text"],
     "apply": ["pipeline.apply_script"],
     "verify": ["pipeline._prove"],
     "audit": ["pipeline._gate", "pipeline._record", "pipeline._record_plan", "journal.Journal.store"],

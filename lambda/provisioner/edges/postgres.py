@@ -11,10 +11,12 @@ from collections import deque
 from contextlib import suppress
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 import pg8000.native
+import scramp.core
 
 from provisioner.core.errors import DatabaseUnavailable, Finding
 
@@ -56,6 +58,22 @@ _SESSION = {
     "tcp_keepalives_interval": "5",
     "tcp_keepalives_count": "4",
 }
+
+
+def _tune_scramp() -> None:
+    """Spare what every login would do anew: of 2.6 ms of processor time 1.0 and 0.25 (tests/bench measures it).
+
+    A password is hashed 4096 times with the salt of its role; the administrator has one salt, so its many connections
+    share one hash. The last few are enough: a phase of a run logs in either as the administrator or as everybody once.
+    And SASLprep (RFC 4013) leaves printable ASCII as it is, after looking each character up in a dozen tables.
+    """
+    hash_password, prepare = scramp.core.hi, scramp.core.saslprep
+    remembered = lru_cache(maxsize=8)(hash_password)
+    scramp.core.hi = lambda function, password, salt, count: remembered(function, password, salt, int(count))
+    scramp.core.saslprep = lambda text: text if text.isascii() and text.isprintable() else prepare(text)
+
+
+_tune_scramp()
 
 
 class Remedy(StrEnum):
