@@ -153,3 +153,8 @@ class Outcome:
     timestamp_utc: str
     duration_ms: int = 0
     message: str = ""
+
+    @property
+    def is_success(self) -> bool:
+        """Whether it is a change that was made."""
+        return self.status is Status.SUCCESS

@@ -40,7 +40,8 @@ class DatabaseScript:
     """What is done to one database: `create` alone, then `statements` in one transaction in it.
 
     `is_lent` says that the membership in its owner stands while that is done. `afterwards` ends, in the same
-    transaction, what was borrowed to create the databases of its owner; it is there only on the last of them.
+    transaction, what was borrowed to create the databases of its owner; it is there only on the last of them, and
+    where that one is not reached, `cut_short` gives back what was borrowed but leaves the note of what was begun.
     """
 
     name: str
@@ -50,6 +51,7 @@ class DatabaseScript:
     statements: tuple[Statement, ...]
     is_lent: bool = False
     afterwards: tuple[Statement, ...] = ()
+    cut_short: tuple[Statement, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,11 +177,8 @@ def _one_database(name: str, facts: DatabaseFacts, changes: list[Change], marks:
     owner = facts.owner
     creating = marks.creating.get(owner, [])
     lent = frozenset({owner}) if name in creating else frozenset()
-    afterwards: list[Statement] = []
-    if creating and name == creating[-1]:
-        if marks.is_borrowed(owner):
-            afterwards.append(ddl.give_back(owner))
-        afterwards.append(ddl.mark_role(owner, marks.lasting(owner)))
+    back = [ddl.give_back(owner)] if marks.is_borrowed(owner) else []
+    is_last = bool(creating) and name == creating[-1]
     return DatabaseScript(
         name=name,
         owner=owner,
@@ -187,7 +186,8 @@ def _one_database(name: str, facts: DatabaseFacts, changes: list[Change], marks:
         create=ddl.create_database(create) if create else None,
         statements=database_statements(changes, facts, marks.scope, lent=lent),
         is_lent=name in creating,
-        afterwards=tuple(afterwards),
+        afterwards=(*back, ddl.mark_role(owner, marks.lasting(owner))) if is_last else (),
+        cut_short=(*back, ddl.mark_role(owner, replace(marks.under_way(owner), borrowed=False))) if is_last else (),
     )
 
 

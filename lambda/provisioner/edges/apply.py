@@ -84,7 +84,8 @@ def apply_script(script: Script, inventory: Mapping[str, DatabaseFacts], worksho
             results += [_skipped(item.changes, results[0].failure) for item in script.databases]
         else:
             results += _apply_databases(connection, script, inventory, workshop)
-            _return_what_is_lent(connection, script, results)
+            done = {outcome.database for result in results for outcome in result.outcomes if outcome.is_success}
+            _return_what_is_lent(connection, [item for item in script.databases if item.name not in done])
     return Applied(
         outcomes=tuple(outcome for result in results for outcome in result.outcomes),
         failures=tuple(dict.fromkeys(result.failure for result in results if result.failure and not result.skipped)),
@@ -130,17 +131,15 @@ def _apply_roles(connection: Connection, script: Script, workshop: Workshop) -> 
     return _Result(_outcomes(script.role_changes, Status.SUCCESS, begun))
 
 
-def _return_what_is_lent(connection: Connection, script: Script, results: Iterable[_Result]) -> None:
-    """Give back the owners whose last database was not reached, as far as the connection still allows."""
-    if not any(result.failure for result in results):
-        return
-    for item in script.databases:
-        if item.afterwards:
-            try:
-                connection.run("BEGIN", *item.afterwards, "COMMIT")
-            except SqlError:
-                # The mark on the role still says so, and the next run gives it back.
-                continue
+def _return_what_is_lent(connection: Connection, not_done: Iterable[DatabaseScript]) -> None:
+    """Give back the owners whose last database was not reached, as far as the connection still allows.
+
+    Where it does not, the mark on the role says so, and the next run gives it back.
+    """
+    for item in not_done:
+        if item.cut_short:
+            with suppress(SqlError):
+                connection.run(*item.cut_short)
 
 
 # --- databases ------------------------------------------------------------------------------------------------------
