@@ -39,7 +39,7 @@ def test_a_failure_after_create_database_leaves_nothing_borrowed_and_the_next_ru
 
 
 def memberships_to_act_with(server: Server) -> list[list[str]]:
-    """The roles that the administrator could act as; from 16 its implicit row, which lets it only administer, is none."""
+    """The roles that the administrator could act as; from 16 its implicit row only administers, and is none."""
     return server.run_as_superuser(
         "SELECT m.roleid::regrole::text FROM pg_auth_members AS m "
         "WHERE m.member = 'rds_provisioner'::regrole AND m.roleid = 'app_user'::regrole "

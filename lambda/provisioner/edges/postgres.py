@@ -97,10 +97,11 @@ _REMEDIES: dict[str, tuple[Remedy, str]] = {
     "40P01": (Remedy.RETRY, _AGAIN_LATER),
     "XX000": (Remedy.RETRY, _AGAIN_LATER),
     "23505": (Remedy.RETRY, _AGAIN_LATER),
-    "42710": (Remedy.RETRY, _AGAIN_LATER),
-    "42P04": (Remedy.RETRY, _AGAIN_LATER),
     "55006": (Remedy.RETRY, _AGAIN_LATER),
     "55P03": (Remedy.RETRY, "somebody holds a lock there (an open ALTER TABLE?): wait for it and call again"),
+    # It exists already, so somebody made it since it was looked for: only another look helps.
+    "42710": (Remedy.LATER, _AGAIN_LATER),
+    "42P04": (Remedy.LATER, _AGAIN_LATER),
     # The server starts, stops, fails over or is full; the statement took too long.
     "57P01": (Remedy.LATER, _AGAIN_LATER),
     "57P02": (Remedy.LATER, _AGAIN_LATER),
