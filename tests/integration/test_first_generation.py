@@ -111,8 +111,12 @@ def test_it_took_over_any_existing_role_even_the_master(world: World, username: 
 
 
 def test_clear_text_passwords_stood_in_the_servers_log_and_in_errors_and_in_the_csv(
-    world: World, capsys: pytest.CaptureFixture[str]
+    world: World, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    from provisioner.telemetry import logger
+
+    log = io.StringIO()
+    monkeypatch.setattr(logger.registered_handler, "stream", log)
     world.apply()
     world.put_secret("wiki", "wiki_app", "wiki", password="rotated-pass-word")
     world.apply()
@@ -122,14 +126,15 @@ def test_clear_text_passwords_stood_in_the_servers_log_and_in_errors_and_in_the_
         world.apply()
     places = {
         "the server's log": world.server.log_text(),
-        "the function's log": capsys.readouterr().out,
+        "the function's log": log.getvalue() + capsys.readouterr().out,
         "the error": str(caught.value),
         **{key: world.aws.read_object(AUDIT, key).decode() for key in world.aws.list_keys(AUDIT)},
     }
     secret = [*world.passwords.values(), "rotated-pass-word", world.admin.password]
     assert [(name, each) for name, text in places.items() for each in secret if each in text] == []
-    # The server's log has every statement, so what was looked for would be there.
+    # Both logs have what they should, so a password would be there.
     assert 'ALTER ROLE "wiki_app" PASSWORD' in places["the server's log"]
+    assert '"set_password"' in places["the function's log"]
 
 
 def test_default_privileges_without_for_role_covered_nothing_that_the_application_created(world: World) -> None:
