@@ -10,12 +10,21 @@ from aws_lambda_powertools.shared import constants
 from build_artifact import BUNDLE
 
 from provisioner.settings import read_settings
-from unit.infra.deployed_template import REGION, REPOSITORY, Stack, as_list, deploy, is_allowed, translated_template
+from unit.infra.deployed_template import (
+    ACCOUNT,
+    REGION,
+    REPOSITORY,
+    Stack,
+    as_list,
+    deploy,
+    is_allowed,
+    translated_template,
+)
 
-KEY = f"arn:aws:kms:{REGION}:123456789012:key/11111111-2222-3333-4444-555555555555"
+KEY = f"arn:aws:kms:{REGION}:{ACCOUNT}:key/11111111-2222-3333-4444-555555555555"
 EVERYTHING = {
-    "AdminSecretArn": f"arn:aws:secretsmanager:{REGION}:123456789012:secret:rds!db-1a2b3c",
-    "AdditionalSecretArns": f"arn:aws:secretsmanager:{REGION}:123456789012:secret:shared/reporting-AbCdEf",
+    "AdminSecretArn": f"arn:aws:secretsmanager:{REGION}:{ACCOUNT}:secret:rds!db-1a2b3c",
+    "AdditionalSecretArns": f"arn:aws:secretsmanager:{REGION}:{ACCOUNT}:secret:shared/reporting-AbCdEf",
     "DbHost": "db.example.internal",
     "DbPort": "5433",
     "DbName": "platform",
@@ -25,6 +34,7 @@ EVERYTHING = {
     "TopicKmsKeyArn": KEY,
     "Tracing": "Active",
     "NotificationEmail": "platform@example.com",
+    "CreateFleet": "true",
     "CreateSnapshotBucket": "true",
     "CreateAuditBucket": "true",
     "CreateS3Endpoint": "true",
@@ -32,7 +42,7 @@ EVERYTHING = {
     "CreateSnsEndpoint": "true",
     "RouteTableIds": "rtb-00000000000000000",
     "EndpointClientCidr": "10.0.0.0/16",
-    "PermissionsBoundaryArn": "arn:aws:iam::123456789012:policy/boundary",
+    "PermissionsBoundaryArn": f"arn:aws:iam::{ACCOUNT}:policy/boundary",
 }
 
 
@@ -65,7 +75,7 @@ def full() -> Stack:
 
 
 def secret(name: str) -> str:
-    return f"arn:aws:secretsmanager:{REGION}:123456789012:secret:{name}"
+    return f"arn:aws:secretsmanager:{REGION}:{ACCOUNT}:secret:{name}"
 
 
 def test_every_setting_of_the_template_is_read_by_the_code_and_the_other_way_round(full: Stack) -> None:
@@ -102,7 +112,7 @@ def test_the_code_accepts_the_settings_that_every_parameter_makes(full: Stack) -
         5433,
         "platform",
     )
-    assert settings.notify_topic_arn == f"arn:aws:sns:{REGION}:123456789012:rds-provisioner-dev"
+    assert settings.notify_topic_arn == f"arn:aws:sns:{REGION}:{ACCOUNT}:rds-provisioner-dev"
 
 
 def test_the_bundle_is_looked_for_where_the_build_puts_it(plain: Stack) -> None:
@@ -125,12 +135,31 @@ def test_no_statement_allows_an_action_by_a_wildcard(full: Stack) -> None:
     assert not [action for each in allowed for action in as_list(each["Action"]) if "*" in action]
 
 
+def test_the_fleet_may_call_the_functions_and_look_after_its_own_runs_only(full: Stack) -> None:
+    statements = full.statements("FleetRole")
+    assert not [each["Sid"] for each in statements if "*" in as_list(each["Resource"])]
+    ours = f"arn:aws:lambda:{REGION}:{ACCOUNT}:function:rds-provisioner-prod"
+    assert is_allowed(statements, "lambda:InvokeFunction", ours)
+    assert not is_allowed(statements, "lambda:InvokeFunction", f"arn:aws:lambda:{REGION}:{ACCOUNT}:function:another")
+    own = f"arn:aws:states:{REGION}:{ACCOUNT}:execution:rds-provisioner-dev-fleet/Fleet:1"
+    assert is_allowed(statements, "states:StopExecution", own)
+    assert not is_allowed(statements, "s3:GetObject", "arn:aws:s3:::acme-tfvars/dev/terraform.tfvars")
+    assert not is_allowed(statements, "s3:PutObject", "arn:aws:s3:::acme-governance/governance/dev/runs/1.csv")
+
+
+def test_the_fleet_takes_for_a_snapshot_what_the_functions_take(full: Stack) -> None:
+    [machine] = full.of_type("AWS::StepFunctions::StateMachine").values()
+    assert machine["DefinitionSubstitutions"]["SnapshotPattern"] == "*/terraform.tfvars"
+    keys = set(re.findall(r"\$\{(\w+)\}", (REPOSITORY / "infra/fleet.asl.json").read_text(encoding="utf-8")))
+    assert keys == set(machine["DefinitionSubstitutions"])
+
+
 def test_the_code_of_the_function_may_not_do_what_attaching_it_to_the_vpc_takes(plain: Stack) -> None:
     by_sid = {each["Sid"]: each for each in plain.statements()}
     denied = by_sid["ButNotFromTheCode"]
     assert denied["Effect"] == "Deny"
     assert denied["Action"] == by_sid["AttachToTheVpc"]["Action"]
-    function = f"arn:aws:lambda:{REGION}:123456789012:function:rds-provisioner-dev"
+    function = f"arn:aws:lambda:{REGION}:{ACCOUNT}:function:rds-provisioner-dev"
     assert denied["Condition"] == {"ArnEquals": {"lambda:SourceFunctionArn": function}}
 
 
@@ -150,9 +179,9 @@ def test_the_code_of_the_function_may_not_do_what_attaching_it_to_the_vpc_takes(
         ("s3:DeleteObject", "arn:aws:s3:::acme-governance/governance/dev/rds_provision_audit.csv"),
         ("s3:DeleteObjectVersion", "arn:aws:s3:::acme-governance/governance/dev/rds_provision_audit.csv"),
         ("s3:BypassGovernanceRetention", "arn:aws:s3:::acme-governance/governance/dev/rds_provision_audit.csv"),
-        ("kms:Decrypt", f"arn:aws:kms:{REGION}:123456789012:key/another"),
-        ("lambda:InvokeFunction", f"arn:aws:lambda:{REGION}:123456789012:function:rds-provisioner-prod"),
-        ("sns:Publish", f"arn:aws:sns:{REGION}:123456789012:rds-provisioner-prod"),
+        ("kms:Decrypt", f"arn:aws:kms:{REGION}:{ACCOUNT}:key/another"),
+        ("lambda:InvokeFunction", f"arn:aws:lambda:{REGION}:{ACCOUNT}:function:rds-provisioner-prod"),
+        ("sns:Publish", f"arn:aws:sns:{REGION}:{ACCOUNT}:rds-provisioner-prod"),
     ],
 )
 def test_the_function_may_not_reach_beyond_its_environment(full: Stack, action: str, resource: str) -> None:
@@ -185,7 +214,7 @@ def test_the_rule_takes_the_snapshot_of_its_own_environment_only(plain: Stack) -
 
 
 def test_what_fails_for_good_is_kept_in_the_failure_queue(plain: Stack) -> None:
-    queue = f"arn:aws:sqs:{REGION}:123456789012:rds-provisioner-dev-failures"
+    queue = f"arn:aws:sqs:{REGION}:{ACCOUNT}:rds-provisioner-dev-failures"
     [invoked] = plain.of_type("AWS::Lambda::EventInvokeConfig").values()
     [rule] = plain.of_type("AWS::Events::Rule").values()
     [schedule] = plain.of_type("AWS::Scheduler::Schedule").values()
@@ -208,7 +237,7 @@ def test_every_alarm_reaches_the_topic_and_names_a_chapter_of_the_runbook(plain:
         "SilenceAlarm",
     }
     for alarm in alarms.values():
-        assert alarm["AlarmActions"] == [f"arn:aws:sns:{REGION}:123456789012:rds-provisioner-dev"]
+        assert alarm["AlarmActions"] == [f"arn:aws:sns:{REGION}:{ACCOUNT}:rds-provisioner-dev"]
         [chapter] = re.findall(r'docs/operations\.md, "(.*)"', alarm["AlarmDescription"])
         assert chapter in headings
 
@@ -236,6 +265,10 @@ def test_nothing_that_can_be_left_out_is_there_unless_it_is_asked_for(plain: Sta
         "SnsEndpoint",
         "EndpointSecurityGroup",
         "NotificationSubscription",
+        "FleetRole",
+        "FleetStateMachine",
+        "FleetStateMachineSweep",
+        "FleetStateMachineSweepRole",
     }
 
 
