@@ -60,6 +60,10 @@ class Layer:
     def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
         """Record the call, then fail it or hand it to moto."""
         body = _read_body(environ)
+        if len(body) < int(environ["CONTENT_LENGTH"]):
+            # The caller died in mid-sentence. moto would store the half of it; no service does.
+            environ["werkzeug.socket"].shutdown(socket.SHUT_RDWR)
+            return []
         if environ["PATH_INFO"].startswith("/_stack/"):
             return self._control(environ, body, start_response)
         request = _request(environ, body)
@@ -113,10 +117,11 @@ def _read_body(environ: Environ) -> bytes:
     # The dechunking is the server's; what is left is to give moto a body that can be read a second time.
     if environ.get("wsgi.input_terminated"):
         body = environ["wsgi.input"].read()
+        environ["CONTENT_LENGTH"] = str(len(body))
     else:
-        body = environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
+        environ["CONTENT_LENGTH"] = environ.get("CONTENT_LENGTH") or "0"
+        body = environ["wsgi.input"].read(int(environ["CONTENT_LENGTH"]))
     environ["wsgi.input"] = io.BytesIO(body)
-    environ["CONTENT_LENGTH"] = str(len(body))
     environ.pop("HTTP_TRANSFER_ENCODING", None)
     environ.pop("wsgi.input_terminated", None)
     return body

@@ -1,0 +1,249 @@
+"""A run is ended before and after every message that it sends, to PostgreSQL and to AWS; the next one must converge.
+
+Every gap between two messages is a point: for a killed process there is nothing else by which the outside could tell
+two moments apart. A point at which neither the server nor the bucket was changed yet is the beginning of an undisturbed
+run, and is shown to be that; from every other one the next run goes on, and server and audit are compared with those of
+an undisturbed run. The points are enumerated until the run gets through unharmed, not sampled.
+"""
+
+import contextlib
+import shutil
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from stack import binaries
+from stack.aws import Aws
+from stack.dump import dump, has_password
+from stack.fuse import Fuse, FusedProxy, Moment
+from stack.mortal import Call, Mortal, kill
+from stack.postgres import Server, _give_away
+from stack.world import AUDIT, World
+
+SHARED_SECRET = "goldenpath/dev/keycloak/postgres"
+BEFORE = {
+    "shop": {"database_name": "shop", "username": "shop_user"},
+    "report": {"database_name": "shop", "username": "reporter", "access_level": "editor"},
+}
+# Changes a password and an attribute, turns an editor into a reader, creates two roles and two databases of one owner.
+AFTER = {
+    "shop": {"database_name": "shop", "username": "shop_user", "createdb": True},
+    "report": {"database_name": "shop", "username": "reporter", "access_level": "reader"},
+    "keycloak": {"database_name": "keycloak", "username": "keycloak_user", "secret_name": SHARED_SECRET},
+    "sessions": {"database_name": "sessions", "username": "keycloak_user", "secret_name": SHARED_SECRET},
+    "viewer": {"database_name": "keycloak", "username": "viewer", "access_level": "reader"},
+}
+EVENT = {"environment": "dev", "build_id": "build-1", "run_id": "killed"}
+NEXT = {"environment": "dev", "build_id": "build-2", "run_id": "next"}
+# Until a client of PostgreSQL may ask something: the request for TLS, two messages of TLS, the start, its proof.
+GREETING = 4
+
+
+@dataclass
+class Ground:
+    """A server whose beginning can be restored, an AWS, and between them and the function the proxies."""
+
+    world: World
+    mortal: Mortal
+    fuse: Fuse
+    proxy: FusedProxy
+    aws_proxy: FusedProxy
+    saved: Path
+    prefix: str = ""
+    begun: Any = None
+    undisturbed: Any = None
+    rows: Counter[tuple[str, ...]] = field(default_factory=Counter)
+    runs: int = 0
+    has_ended: bool = False
+
+    @property
+    def server(self) -> Server:
+        return self.world.server
+
+    def restore(self) -> None:
+        """The server as it was before the run, and an empty audit."""
+        self.server.stop("immediate")
+        _copy_what_differs(self.saved, self.server._data)
+        _give_away(self.server._folder)
+        self.server.start()
+        self.new_audit()
+
+    def new_audit(self) -> None:
+        self.runs += 1
+        self.prefix = f"governance-{self.runs}"
+
+    def call(self, event: dict[str, Any]) -> Call:
+        return self.mortal.call(event, AUDIT_PREFIX=self.prefix)
+
+    def end_at(self, point: int, moment: Moment, *, by_kill: bool) -> Call:
+        """Run until a point and end it there: the process, or all its connections."""
+        pid = self.mortal.begin(EVENT, AUDIT_PREFIX=self.prefix)
+        self.fuse.light(point, moment, (lambda: kill(pid)) if by_kill else self.break_connections)
+        call = self.mortal.go()
+        self.has_ended = self.fuse.is_burnt
+        self.fuse.put_out()
+        return call
+
+    def break_connections(self) -> None:
+        self.proxy.drop()
+        self.aws_proxy.drop()
+
+    def wait_until_noticed(self) -> None:
+        """Until the server has ended the sessions of a client that is gone."""
+        deadline = time.monotonic() + 20
+        question = f"SELECT count(*) FROM pg_stat_activity WHERE usename = '{self.world.admin.username}'"
+        while self.server.run_as_superuser(question)[0][0]:
+            assert time.monotonic() < deadline, "the server kept a session of a killed run"
+            time.sleep(0.005)
+
+    def is_untouched(self) -> bool:
+        """Whether neither the server nor the audit bucket shows anything of a run."""
+        return not self.world.aws.list_keys(AUDIT, self.prefix) and dump(self.server) == self.begun
+
+    def successes(self) -> Counter[tuple[str, ...]]:
+        """The changes that the trail tells of; what comes after the plan's own words is left away."""
+        from provisioner.core.audit import parse_csv
+
+        trail = self.world.aws.read_object(AUDIT, f"{self.prefix}/dev/rds_provision_audit.csv")
+        rows = parse_csv(trail)
+        return Counter(
+            (row.action, row.database, row.username, row.message.split("; planned by run")[0])
+            for row in rows
+            if row.status.value == "success"
+        )
+
+    def refuse_to_differ(self, point: str) -> None:
+        assert dump(self.server) == self.undisturbed, f"{point}: the server differs from an undisturbed run"
+        for role, password in self.world.passwords.items():
+            assert has_password(self.server, role, password), f"{point}: {role} has another password than its secret"
+        missing = set(self.rows) - set(self.successes())
+        assert not missing, f"{point}: the trail says nothing of {missing}"
+
+
+@pytest.fixture(scope="module")
+def ground() -> Iterator[Ground]:
+    """One server and one AWS for all points; the server is set back by its files."""
+    with contextlib.ExitStack() as stack:
+        server = stack.enter_context(Server(max(binaries.available())))
+        aws = stack.enter_context(Aws())
+        world = stack.enter_context(World(server, aws, server.create_delegated_admin()))
+        fuse = Fuse()
+        proxy = stack.enter_context(FusedProxy(server.port, fuse, greeting=GREETING))
+        aws_proxy = stack.enter_context(FusedProxy(int(aws.endpoint_url.rpartition(":")[2]), fuse))
+        environment = aws.environment(f"http://localhost:{aws_proxy.port}") | world.settings
+        # One worker, so that the order of messages is the same each time.
+        environment |= {"MAX_WORKERS": "1", "POWERTOOLS_METRICS_NAMESPACE": "RdsProvisioner"}
+        mortal = stack.enter_context(Mortal(environment))
+        aws.put_secret("goldenpath/dev/rds/master", server.admin_secret(world.admin) | {"port": proxy.port})
+        saved = Path(tempfile.mkdtemp(prefix="pg-saved-"))
+        stack.callback(shutil.rmtree, saved)
+        ground = Ground(world, mortal, fuse, proxy, aws_proxy, saved / "data")
+        _prepare(ground)
+        yield ground
+
+
+def _prepare(ground: Ground) -> None:
+    world = ground.world
+    world.declare_entries(BEFORE)
+    assert ground.call({"environment": "dev"}).answer["status"] == "applied"  # type: ignore[index]
+    with contextlib.closing(world.login("shop_user", "shop")) as shop:
+        shop.run("CREATE TABLE customer (id int); CREATE SEQUENCE number")
+    world.put_secret("shop", "shop_user", "shop")
+    for application in ("keycloak", "viewer"):
+        world.put_secret(application, AFTER[application]["username"], "keycloak")  # type: ignore[arg-type]
+    aws_secret = {"username": "keycloak_user", "password": world.passwords["keycloak_user"]}
+    world.aws.put_secret(SHARED_SECRET, aws_secret)
+    world.declare_entries(AFTER)
+    ground.server.stop()
+    shutil.copytree(ground.server._data, ground.saved, symlinks=True)
+    ground.server.start()
+    ground.begun = dump(ground.server)
+    ground.new_audit()
+    call = ground.call(EVENT)
+    assert call.answer, f"the undisturbed run failed: {call.message}"
+    assert call.answer["status"] == "applied"
+    ground.undisturbed, ground.rows = dump(ground.server), ground.successes()
+    assert {row[0] for row in ground.rows} >= {
+        "create_role", "set_password", "alter_role", "create_database", "grant", "grant_default", "revoke"
+    }  # fmt: skip
+    again = ground.call(NEXT).answer
+    assert again, "the run after the undisturbed one failed"
+    assert again["status"] == "no_change"
+    assert dump(ground.server) == ground.undisturbed
+
+
+def _copy_what_differs(source: Path, target: Path) -> None:
+    """Make one folder like another; files of one size and time are taken to be the same."""
+    wanted = {path.relative_to(source): path for path in source.rglob("*")}
+    for path in sorted(target.rglob("*"), reverse=True):
+        if path.relative_to(target) not in wanted:
+            path.rmdir() if path.is_dir() else path.unlink()
+    for name, path in sorted(wanted.items()):
+        there = target / name
+        if path.is_dir():
+            there.mkdir(exist_ok=True)
+        elif not there.exists() or _looks(path) != _looks(there):
+            shutil.copy2(path, there)
+
+
+def _looks(path: Path) -> tuple[int, int]:
+    facts = path.stat()
+    return facts.st_size, facts.st_mtime_ns
+
+
+def _enumerate(ground: Ground, moment: Moment, *, by_kill: bool, at_once: bool = False) -> tuple[int, int]:
+    """End a run at every point; give back how many there are, and at how many something had been changed."""
+    ground.restore()
+    point, changed = 0, 0
+    while True:
+        point += 1
+        call = ground.end_at(point, moment, by_kill=by_kill)
+        if not ground.has_ended:
+            assert call.answer, f"a run that nothing disturbed failed: {call.error}: {call.message}"
+            return point - 1, changed
+        if not at_once:
+            ground.wait_until_noticed()
+            if ground.is_untouched():
+                continue
+        changed += 1
+        following = ground.call(NEXT)
+        assert following.answer, f"{moment} message {point}: {following.error}: {following.message}"
+        ground.wait_until_noticed()
+        ground.refuse_to_differ(f"{moment} message {point}")
+        ground.restore()
+
+
+def test_killed_after_any_message_is_answered_the_next_run_converges(
+    ground: Ground, capsys: pytest.CaptureFixture[str]
+) -> None:
+    points, changed = _enumerate(ground, "answered", by_kill=True)
+    assert changed > 20
+    _tell(capsys, f"killed at {points} points, {changed} of them after the first write")
+
+
+def test_killed_while_the_server_works_a_run_that_begins_at_once_converges(
+    ground: Ground, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The server does not know yet that its client is gone, and may still be creating a database for it."""
+    points, _ = _enumerate(ground, "delivered", by_kill=True, at_once=True)
+    _tell(capsys, f"killed and followed at once at {points} points")
+
+
+def test_a_connection_lost_with_any_answer_is_made_good_by_the_next_run(
+    ground: Ground, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The process lives on and has to judge what it cannot know: whether the last message was carried out."""
+    points, changed = _enumerate(ground, "answered", by_kill=False)
+    assert changed > 20
+    _tell(capsys, f"cut off at {points} points, {changed} of them after the first write")
+
+
+def _tell(capsys: pytest.CaptureFixture[str], text: str) -> None:
+    with capsys.disabled():
+        print(f" [{text}]", end="")
