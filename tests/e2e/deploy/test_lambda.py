@@ -56,23 +56,3 @@ def test_every_line_of_the_log_is_json_and_the_last_one_is_the_answer(dev: Deplo
         "revoke",
     ]
     assert not any(password in invocation.logs for password in dev.passwords.values())
-
-
-def test_the_metrics_are_one_line_in_the_embedded_metric_format(dev: Deployment) -> None:
-    dev.put_snapshot(dev.declare(keycloak=KEYCLOAK))
-    [metrics] = [line for line in read_log(dev.runtime.invoke({"environment": "dev"}).logs) if "_aws" in line]
-    [directive] = metrics["_aws"]["CloudWatchMetrics"]
-    assert directive["Namespace"] == "RdsProvisioner"
-    names = {metric["Name"] for metric in directive["Metrics"]}
-    assert {name: metrics[name] for name in names} | {"DurationMs": []} == {
-        "Runs": [1.0],
-        "Changes": [4.0],
-        "Drift": [0.0],
-        "Blocked": [0.0],
-        "Warnings": [0.0],
-        "Errors": [0.0],
-        "Locked": [0.0],
-        "Databases": [0.0],
-        "DurationMs": [],
-    }
-    assert metrics["environment"] == "dev"
