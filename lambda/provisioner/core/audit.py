@@ -6,7 +6,8 @@ import csv
 import hashlib
 import io
 import re
-from dataclasses import astuple, dataclass, fields
+from dataclasses import dataclass, fields
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
 from provisioner.core.characters import make_plain
@@ -107,7 +108,7 @@ def render_csv(rows: Iterable[AuditRow], *, header: bool) -> str:
     writer = csv.writer(text, lineterminator="\n")
     if header:
         writer.writerow(COLUMNS)
-    writer.writerows(astuple(row) for row in rows)
+    writer.writerows(map(attrgetter(*COLUMNS), rows))
     return text.getvalue()
 
 

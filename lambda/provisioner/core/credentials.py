@@ -184,6 +184,9 @@ def _unproved(subject: _Subject) -> Finding:
 
 def _survives_saslprep(password: str) -> bool:
     """Whether scramp, which also logs in with it, takes the password, and something of it is left."""
+    # What is ASCII is left as it is, after looking each character up in a dozen tables: 0.1 ms for every secret.
+    if password.isascii():
+        return True
     try:
         return bool(saslprep(password))
     except ScramException:

@@ -218,7 +218,7 @@ def _send_and_prove(connection: Connection, item: DatabaseScript, facts: Databas
     A new database may differ from what its version makes us expect (who owns `public`), and an application may create
     a table in between; what follows from that is done too, unless it takes something away that no plan showed.
     """
-    with _transaction(connection):
+    with _transaction(connection) as last:
         found = _send(connection, ("BEGIN", workshop.fence, *item.statements), facts)
         rest = _rest(found, workshop.scope)
         if rest and (item.create or not any(change.destructive for change in rest)):
@@ -229,8 +229,7 @@ def _send_and_prove(connection: Connection, item: DatabaseScript, facts: Databas
         if rest:
             missing = "; ".join(f"{change.action} {change.username}: {change.detail}" for change in rest[:5])
             raise SqlError("", f"after the changes the database is still not as declared: {missing}")
-        if item.afterwards:
-            connection.run(*item.afterwards)
+        last.extend(item.afterwards)
 
 
 def _send(connection: Connection, statements: Sequence[str], facts: DatabaseFacts) -> DatabaseFacts:
@@ -249,16 +248,20 @@ def _rest(facts: DatabaseFacts, scope: Scope) -> list[Change]:
 
 
 @contextmanager
-def _transaction(connection: Connection) -> Iterator[None]:
-    """Ends the transaction that the first message in it begins: BEGIN by itself would be a round trip more."""
+def _transaction(connection: Connection) -> Iterator[list[Statement]]:
+    """Ends the transaction that the first message in it begins: BEGIN by itself would be a round trip more.
+
+    What is put into the list that it gives is sent in one message with COMMIT.
+    """
+    last: list[Statement] = []
     try:
-        yield
+        yield last
+        connection.run(*last, "COMMIT")
     except SqlError:
         # Where the connection is gone the transaction is too; the first error is the one to tell.
         with suppress(SqlError):
             connection.run("ROLLBACK")
         raise
-    connection.run("COMMIT")
 
 
 def _retry(attempt: Callable[[], object], workshop: Workshop) -> None:
