@@ -98,7 +98,8 @@ _REMEDIES: dict[str, tuple[Remedy, str]] = {
     "XX000": (Remedy.RETRY, _AGAIN_LATER),
     "23505": (Remedy.RETRY, _AGAIN_LATER),
     "55006": (Remedy.RETRY, _AGAIN_LATER),
-    "55P03": (Remedy.RETRY, "somebody holds a lock there (an open ALTER TABLE?): wait for it and call again"),
+    # It has waited for `lock_timeout` already.
+    "55P03": (Remedy.LATER, "somebody holds a lock there (an open ALTER TABLE?): wait for it and call again"),
     # It exists already, so somebody made it since it was looked for: only another look helps.
     "42710": (Remedy.LATER, _AGAIN_LATER),
     "42P04": (Remedy.LATER, _AGAIN_LATER),
