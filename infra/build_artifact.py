@@ -143,7 +143,10 @@ def compile_ahead(artifact: Path) -> str:
 def find_runtime_python() -> str | None:
     """A Python of the runtime's version: this one, one on PATH, one of pyenv's. A shim that leads nowhere is none."""
     pyenv = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv")) / "versions"
-    candidates = [sys.executable, f"python{RUNTIME}", *sorted(map(str, pyenv.glob(f"{RUNTIME}*/bin/python{RUNTIME}")))]
+    candidates = [sys.executable, f"python{RUNTIME}"]
+    # Another user's pyenv may be named and not be ours to look into.
+    if os.access(pyenv, os.R_OK | os.X_OK):
+        candidates += sorted(map(str, pyenv.glob(f"{RUNTIME}*/bin/python{RUNTIME}")))
     question = "import sys; print('%d.%d' % sys.version_info[:2])"
     for candidate in candidates:
         try:

@@ -18,7 +18,9 @@ def _candidates(version: str) -> Iterator[Path]:
         if found := shutil.which(name):
             yield Path(found)
     for root in _pyenv_roots():
-        yield from sorted(root.glob(f"versions/{version}*/bin/python{version}"), reverse=True)
+        # Another user's pyenv may be named and not be ours to look into.
+        if os.access(root / "versions", os.R_OK | os.X_OK):
+            yield from sorted(root.glob(f"versions/{version}*/bin/python{version}"), reverse=True)
 
 
 def _pyenv_roots() -> Iterator[Path]:

@@ -85,6 +85,14 @@ def test_a_shim_that_leads_nowhere_is_no_python(tmp_path: Path, monkeypatch: pyt
     assert build_artifact.find_runtime_python() is None
 
 
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may look into every folder")
+def test_a_pyenv_that_may_not_be_looked_into_has_no_python(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYENV_ROOT", str(tmp_path))
+    monkeypatch.setattr(build_artifact, "RUNTIME", "9.99")
+    (tmp_path / "versions").mkdir(mode=0o000)
+    assert build_artifact.find_runtime_python() is None
+
+
 def test_without_the_runtimes_python_the_build_says_what_that_costs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
