@@ -201,6 +201,7 @@ def test_a_file_that_cannot_be_used_is_refused(world: World, content: bytes, sai
     [
         ({"username": "var.user"}, "username: a reference stands here; write the value itself"),
         ({"username": '"${var.user}"'}, "username: a reference stands here; write the value itself"),
+        ({"username": '"a${1}"'}, "username must be a string, not a template in a string"),
         ({"username": 'lower("U")'}, "username: a function call stands here; write the value itself"),
         ({"connection_limit": "1 + 1"}, "connection_limit must be a number, not a computed value"),
         ({"access_levle": '"reader"'}, 'did you mean "access_level"?'),
@@ -426,7 +427,20 @@ def test_databases_and_roles_that_are_not_ours_are_named_at_once(world: World) -
     )
 
 
-def test_the_versions_of_a_snapshot_are_kept_apart_from_other_objects_of_the_bucket(world: World) -> None:
+def test_a_database_that_is_not_ours_is_named_beside_its_owner(world: World) -> None:
+    world.declare_entries({"wiki": WIKI})
+    world.server.run_as_superuser("CREATE ROLE wiki_app LOGIN")
+    world.server.run_as_superuser("GRANT wiki_app TO rds_provisioner WITH ADMIN OPTION")
+    world.server.run_as_superuser("CREATE DATABASE wiki OWNER wiki_app")
+    refused(
+        world,
+        PlanBlocked,
+        'role "wiki_app" exists but is not managed here; adopt it (adopt: ["wiki"])',
+        'database "wiki" exists but is not managed here; adopt it (adopt: ["wiki"])',
+    )
+
+
+def test_an_object_that_is_no_tfvars_file_is_refused(world: World) -> None:
     world.aws.put_snapshot(SNAPSHOTS, "dev/notes.txt", "not a snapshot")
     tfvars = {"key": "dev/notes.txt"}
     refused(world, InvalidRequest, 'the key "dev/notes.txt" is not a snapshot of dev', tfvars=tfvars)
