@@ -147,7 +147,7 @@ def _provision(request: Request, journal: Journal, seconds_left: Callable[[], fl
             login=vault.login,
             scope=scope,
             verifiers=vault.verifiers(),
-            workers=journal.settings.max_workers,
+            workers=_workers(scope.server, journal.settings),
             fail_fast=request.fail_fast,
             seconds_left=seconds_left,
             reserve=reserve,
@@ -299,7 +299,6 @@ def _session(login: Login) -> tuple[Connection, int]:
 
 def _observe(request: Request, declaration: Declaration, vault: _Vault, session: Connection, journal: Journal) -> Scope:
     """Observe everything that the declaration speaks of, as one scope."""
-    workers = journal.settings.max_workers
     databases = {entry.database for entry in declaration.entries}
     with_extensions = any(entry.extensions for entry in declaration.entries)
     try:
@@ -309,10 +308,16 @@ def _observe(request: Request, declaration: Declaration, vault: _Vault, session:
     scope = Scope(
         declaration, server, request.environment, adopt=frozenset(request.adopt), fingerprints=vault.fingerprints()
     )
+    workers = _workers(server, journal.settings)
     server = observe_databases(vault.login, server, sorted(databases), workers, _targets_of(scope))
     clear = {role: item for role, item in vault.credentials.items() if role not in scope.fingerprints}
     server = observe_passwords(vault.login.address, server, clear, workers)
     return replace(scope, server=replace(server, passwords=_settle(server, scope, vault, journal)))
+
+
+def _workers(server: Server, settings: Settings) -> int:
+    """How much is done at once: with the two connections beside it, at most half of what the server has left."""
+    return max(1, min(settings.max_workers, server.connections_left // 2 - 1))
 
 
 def _targets_of(scope: Scope) -> Callable[[DatabaseFacts], Sequence[Target]]:

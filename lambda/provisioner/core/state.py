@@ -223,6 +223,7 @@ class Server:
     `roles`, `memberships` and `databases` (by name) hold what the run needs to know: the declared, the marked, and
     whoever they are entangled with. `bootstrap` is the role with oid 10, which owns what initdb made.
     `available_extensions` maps what the server could install to whether a database owner may do it (trusted).
+    `connections_left` is how many more sessions it takes at the moment from somebody who is not a superuser.
     """
 
     version: int
@@ -234,6 +235,7 @@ class Server:
     other_privileges: tuple[OtherPrivilege, ...] = ()
     available_extensions: Mapping[str, bool] = field(default_factory=lambda: MappingProxyType({}))
     passwords: Mapping[str, PasswordCheck] = field(default_factory=lambda: MappingProxyType({}))
+    connections_left: int = 100
 
 
 def members_of(role: str, memberships: Iterable[Membership]) -> frozenset[str]:

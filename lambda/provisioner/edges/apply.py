@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 
 from provisioner.core.ddl import PasswordStatement, Statement
 from provisioner.core.desired import desired_database, observed_database
-from provisioner.core.errors import ApplyFailed, DatabaseUnavailable, Finding
+from provisioner.core.errors import DatabaseUnavailable, Finding
 from provisioner.core.model import Outcome, Status
 from provisioner.core.plan import AdoptDatabase, Change, diff_database
 from provisioner.core.script import DatabaseScript, Script, database_statements, targets_to_name
@@ -76,8 +76,9 @@ def apply_script(script: Script, inventory: Mapping[str, DatabaseFacts], worksho
     """Send a script; a failure of the roles ends it, one of a database ends it or not as `fail_fast` says."""
     try:
         connection = workshop.login.connect()
-    except SqlError as error:
-        raise ApplyFailed(_failure(error, "nothing")) from None
+    except (SqlError, DatabaseUnavailable) as error:
+        failure = _failure(error, "the server")
+        return _sum_up([_Result((), failure), *_skip_all(script, failure)])
     with connection:
         results = [_apply_roles(connection, script, workshop)]
         if results[0].failure:
@@ -86,11 +87,7 @@ def apply_script(script: Script, inventory: Mapping[str, DatabaseFacts], worksho
             results += _apply_databases(connection, script, inventory, workshop)
             done = {outcome.database for result in results for outcome in result.outcomes if outcome.is_success}
             _return_what_is_lent(connection, [item for item in script.databases if item.name not in done])
-    return Applied(
-        outcomes=tuple(outcome for result in results for outcome in result.outcomes),
-        failures=tuple(dict.fromkeys(result.failure for result in results if result.failure and not result.skipped)),
-        out_of_time=any(result.out_of_time for result in results),
-    )
+    return _sum_up(results)
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +96,18 @@ class _Result:
     failure: Finding | None = None
     skipped: bool = False
     out_of_time: bool = False
+
+
+def _sum_up(results: Sequence[_Result]) -> Applied:
+    return Applied(
+        outcomes=tuple(outcome for result in results for outcome in result.outcomes),
+        failures=tuple(dict.fromkeys(result.failure for result in results if result.failure and not result.skipped)),
+        out_of_time=any(result.out_of_time for result in results),
+    )
+
+
+def _skip_all(script: Script, reason: Finding) -> list[_Result]:
+    return [_skipped(changes, reason) for changes in (script.role_changes, *(item.changes for item in script.databases))]
 
 
 # --- roles ----------------------------------------------------------------------------------------------------------
@@ -158,7 +167,8 @@ def _apply_databases(
         def work(items: Sequence[DatabaseScript]) -> list[_Result]:
             return [_apply_database(item, inventory[item.name], workshop, creators, failed) for item in items]
 
-        with ThreadPoolExecutor(workshop.workers) as pool:
+        # With the session of the lock never more than two connections beside the workers': a second creator is one.
+        with ThreadPoolExecutor(workshop.workers + 1 - creators.qsize()) as pool:
             return [result for results in pool.map(work, by_owner.values()) for result in results]
 
 

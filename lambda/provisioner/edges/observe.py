@@ -88,6 +88,7 @@ def observe_server(connection: Connection, databases: Collection[str], *, with_e
         memberships=tuple(sorted(Membership(*row) for row in found["memberships"])),
         other_privileges=tuple(OtherPrivilege(*row) for row in found["other"]),
         available_extensions=dict(found["extensions"]),
+        connections_left=found["connections_left"],
     )
 
 
@@ -302,6 +303,11 @@ SELECT json_build_object(
     'standby', pg_is_in_recovery(),
     'administrator', current_user,
     'bootstrap', (SELECT rolname FROM pg_roles WHERE oid = 10),
+    'connections_left', (
+        SELECT current_setting('max_connections')::int - current_setting('superuser_reserved_connections')::int
+               - coalesce(current_setting('reserved_connections', true)::int, 0)
+               - count(*) FILTER (WHERE datid IS NOT NULL) FROM pg_stat_get_activity(NULL)
+    ),
     'roles', (
         SELECT json_agg(json_build_array(
             r.rolname, r.rolcanlogin, r.rolsuper, r.rolcreatedb, r.rolcreaterole, r.rolreplication, r.rolbypassrls,
