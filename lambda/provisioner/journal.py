@@ -22,7 +22,7 @@ from provisioner.core.audit import (
     run_key,
     trail_key,
 )
-from provisioner.core.errors import AuditUnavailable, Finding
+from provisioner.core.errors import AuditUnavailable, Finding, RunInProgress
 from provisioner.core.model import Outcome, Request, Settings, Status
 from provisioner.core.open_run import OpenRun, StoredPlan, parse_note, parse_plan, render_note, settle
 from provisioner.core.report import AuditLocations, render_markdown, render_text, summarize
@@ -158,14 +158,19 @@ class Journal:
 
         Raises:
             AuditUnavailable: S3 did not take it.
+            RunInProgress: another run has left one since this one took the lock, so it has lost it.
         """
         prefix, environment = self.settings.audit_prefix, self.settings.environment
         plan = self.locations.plan.removeprefix(f"s3://{self.settings.audit_bucket}/")
         run = OpenRun(self.run_token, plan, run_key(prefix, environment, self.begun, self.run_token))
         content = render_note(run).encode()
-        self.note_etag = replace_stored(
-            self.clients, self.settings.audit_bucket, self._note_key(), content, self.note_etag
-        )
+        bucket = self.settings.audit_bucket
+        try:
+            self.note_etag = replace_stored(self.clients, bucket, self._note_key(), content, self.note_etag)
+        except AuditUnavailable as error:
+            if error.findings[0].code == "audit_contended":
+                raise RunInProgress(error.findings) from None
+            raise
         self.is_open = True
 
     def store(self) -> AuditLocations:

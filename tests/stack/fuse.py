@@ -84,12 +84,13 @@ class FusedProxy(Proxy):
     def __init__(self, port: int, fuse: Fuse, *, greeting: int = 0) -> None:
         super().__init__(port)
         self._fuse = fuse
+        self.is_counted = True
         self._greeting = greeting
         self._spoken: dict[_Connection, int] = {}
 
     def _note_sent(self, connection: _Connection, data: bytes) -> bool:
         self._spoken[connection] = self._spoken.get(connection, 0) + 1
-        if self._spoken[connection] <= self._greeting:
+        if self._spoken[connection] <= self._greeting or not self.is_counted:
             return super()._note_sent(connection, data)
         return self._fuse.note_sent(connection, data) and super()._note_sent(connection, data)
 

@@ -95,9 +95,12 @@ class _Context:
 
 
 def _serve(file_number: int) -> None:
+    from provisioner.core.snapshot import parse_snapshot
     from provisioner.edges.aws import aws_clients
     from provisioner.handler import lambda_handler
 
+    # Its first use builds what it keeps for the life of a process.
+    parse_snapshot(b"application_databases = {}", "terraform.tfvars", environment="dev")
     clients = aws_clients(int(os.environ.get("MAX_WORKERS", "8")))
     # Made here, once; no connection of theirs is open yet.
     _ = clients.s3, clients.secrets, clients.sns

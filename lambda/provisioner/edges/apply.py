@@ -107,7 +107,8 @@ def _sum_up(results: Sequence[_Result]) -> Applied:
 
 
 def _skip_all(script: Script, reason: Finding) -> list[_Result]:
-    return [_skipped(changes, reason) for changes in (script.role_changes, *(item.changes for item in script.databases))]
+    groups = (script.role_changes, *(item.changes for item in script.databases))
+    return [_skipped(changes, reason) for changes in groups]
 
 
 # --- roles ----------------------------------------------------------------------------------------------------------

@@ -78,5 +78,3 @@ def session_name(holder: int) -> str:
 def fence(holder: int) -> str:
     """A statement that fails with `LOCK_LOST` unless the session with this process id holds the run lock."""
     return f"SELECT 1 / count(*) FROM ({_HELD} AND l.pid = {holder}) AS held"
-
-
