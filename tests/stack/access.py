@@ -75,8 +75,8 @@ def try_all(server: Server, login: Login, database: str, attempts: Iterable[Atte
     try:
         connection = server.connect(*login, database)
     except pg8000.native.DatabaseError as error:
-        # No CONNECT, or NOLOGIN. A wrong password is a mistake of the test.
-        if error.args[0]["C"] in {"42501", "28000"}:
+        # No CONNECT, NOLOGIN, or an expired password.
+        if error.args[0]["C"] in {"42501", "28000", "28P01"}:
             return set()
         raise
     with contextlib.closing(connection):
@@ -105,7 +105,8 @@ def written_rows(server: Server) -> dict[str, Any]:
 
 def _versions(server: Server, database: str, catalogs: Iterable[str]) -> Iterator[tuple[str, Any]]:
     question = " UNION ALL ".join(
-        f"SELECT '{name}', md5(string_agg(xmin::text || ctid::text, ' ' ORDER BY ctid)) FROM {name}" for name in catalogs
+        f"SELECT '{name}', md5(string_agg(xmin::text || ctid::text, ' ' ORDER BY ctid)) FROM {name}"
+        for name in catalogs
     )
     for name, value in server.run_as_superuser(question, database):
         yield name, value
@@ -124,7 +125,7 @@ def _block(attempts: list[Attempt]) -> str:
                     RAISE SQLSTATE 'UNDO1';
                 EXCEPTION
                     WHEN insufficient_privilege THEN NULL;
-                    WHEN SQLSTATE 'UNDO1' THEN RAISE NOTICE 'may %', attempt[1];
+                    WHEN SQLSTATE 'UNDO1' OR integrity_constraint_violation THEN RAISE NOTICE 'may %', attempt[1];
                 END;
             END LOOP;
         END $probe$"""

@@ -203,18 +203,20 @@ def create_extension(change: CreateExtension) -> list[Statement]:
 # --- grants ---------------------------------------------------------------------------------------------------------
 
 
-def change_grants(changes: Sequence[ChangeGrants], objects: Sequence[tuple[str, ...]] = ()) -> list[Statement]:
+def change_grants(
+    changes: Sequence[ChangeGrants], objects: Sequence[tuple[str, ...]] = (), *, act_as: str = ""
+) -> list[Statement]:
     """Grants that differ in nothing but the grantee, as few statements.
 
     `objects` names the objects of the targets where the changes are not `whole`: (name,) of a table or sequence,
-    (table, column) of a column; without any there is nothing to say.
+    (table, column) of a column; without any there is nothing to say. `act_as` names the role to say it as, where that
+    has to be settled: of several roles that may, the server picks one, and a REVOKE finds only what that one granted.
     """
     change = changes[0]
     grantees = Words("PUBLIC") if change.username == PUBLIC else _names(item.username for item in changes)
     texts = [_one_grant(change, place, grantees) for place in _places(change, objects)]
-    if isinstance(change, RevokePrivileges) and change.grantor != change.target.owner and texts:
-        # PostgreSQL revokes what the current role granted; only in the grantor's place is another's grant found.
-        return [statement("SET LOCAL ROLE {}", Identifier(change.grantor)), *texts, statement("RESET ROLE")]
+    if act_as and texts:
+        return [statement("SET LOCAL ROLE {}", Identifier(act_as)), *texts, statement("RESET ROLE")]
     return texts
 
 

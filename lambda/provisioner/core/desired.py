@@ -16,6 +16,7 @@ from provisioner.core.errors import Finding
 from provisioner.core.model import AccessLevel, Declaration, Entry
 from provisioner.core.state import (
     DATABASE_OWNER,
+    IAM_ROLE,
     PUBLIC,
     AclItem,
     Database,
@@ -87,8 +88,37 @@ class Scope:
             return role in self.by_role
         return role in self.adopted_roles or is_marked(facts, self.environment)
 
+    def manages_database(self, facts: DatabaseFacts) -> bool:
+        """Whether a database is new, adopted now, marked as its owner is, or left by a run that was cut off.
+
+        The owner of a database can write its comment, so a mark alone would let a tenant offer us a database.
+        """
+        if facts.name not in self.server.databases or facts.name in self.adopted_databases:
+            return True
+        if is_marked(facts, self.environment):
+            return self.manages(facts.owner)
+        owner = self.server.roles.get(facts.owner)
+        return bool(
+            owner
+            and owner.marker
+            and owner.marker.environment == self.environment
+            and facts.name in owner.marker.creating
+        )
+
+    def may_change(self, facts: DatabaseFacts) -> bool:
+        """Whether a database is ours to change: managed, and owned by whom it is declared to be."""
+        declared = self.declared_owner(facts.name)
+        entries = self.by_database[facts.name]
+        is_owned_as_declared = (
+            facts.owner == declared if declared else all(entry.username != facts.owner for entry in entries)
+        )
+        return is_owned_as_declared and self.manages_database(facts)
+
     def may_act_as(self, role: str, database_owner: str) -> bool:
-        """Whether statements may be run with a role's privileges: ours, inherited, or borrowed from a managed role."""
+        """Whether statements may be run with a role's privileges: ours, inherited, or borrowed from a managed role.
+
+        To borrow takes ADMIN (from 16); where the administrator lacks that, the plan is made all the same, and blocked.
+        """
         if role == DATABASE_OWNER:
             return self.may_act_as(database_owner, "")
         if role == self.server.administrator:
@@ -96,7 +126,7 @@ class Scope:
         facts = self.server.roles.get(role)
         if facts is None:
             return role in self.by_role
-        return facts.inherited or (facts.administrable and not facts.superuser and self.manages(role))
+        return facts.inherited or (not facts.superuser and self.manages(role))
 
 
 def is_marked(facts: RoleFacts | DatabaseFacts, environment: str) -> bool:
@@ -179,7 +209,12 @@ def desired_roles(scope: Scope, findings: list[Finding]) -> dict[str, Role]:
 
 
 def desired_database(facts: DatabaseFacts, scope: Scope, findings: list[Finding]) -> Database:
-    """The state that one declared database should have, over what stands in it; findings are added to the list."""
+    """The state that one declared database should have, over what stands in it; findings are added to the list.
+
+    One that is not ours to change is desired as it is.
+    """
+    if not scope.may_change(facts):
+        return observed_database(facts, scope)
     room = _Room.of(facts, scope)
     entries = scope.by_database[facts.name]
     return Database(
@@ -203,7 +238,8 @@ def observed_database(facts: DatabaseFacts, scope: Scope) -> Database:
 
 def _to_be_created(name: str, scope: Scope) -> DatabaseFacts | None:
     owner = scope.declared_owner(name)
-    return new_database(name, owner, scope.server) if owner else None
+    # Not for a role that is not ours: a blocker says so.
+    return new_database(name, owner, scope.server) if owner and scope.manages(owner) else None
 
 
 # --- roles ----------------------------------------------------------------------------------------------------------
@@ -224,6 +260,9 @@ def _observed_role(facts: RoleFacts, scope: Scope) -> Role:
 
 
 def _desired_role(name: str, scope: Scope, present: Role | None, findings: list[Finding]) -> Role:
+    if present is not None and not scope.manages(name):
+        # Not ours to change, and a blocker says so.
+        return present
     entries = scope.by_role[name]
     declared_limit = next((entry.connection_limit for entry in entries if entry.connection_limit is not None), None)
     role = Role(name=name, createdb=any(entry.createdb for entry in entries))
@@ -241,6 +280,8 @@ def _desired_role(name: str, scope: Scope, present: Role | None, findings: list[
 def _membership_stays(membership: Membership, scope: Scope, findings: list[Finding]) -> bool:
     """Whether a declared role keeps a membership: in a managed role it is access that nobody declared."""
     role, member = membership.role, membership.member
+    if role == IAM_ROLE:
+        return True
     if not scope.manages(role):
         findings.append(
             Finding(
@@ -296,7 +337,11 @@ class _Room:
     def of(facts: DatabaseFacts, scope: Scope) -> _Room:
         """The room of a declared database."""
         owner = scope.declared_owner(facts.name) or facts.owner
-        levels_here = {entry.username: entry.access_level for entry in scope.by_database[facts.name]}
+        levels_here = {
+            entry.username: entry.access_level
+            for entry in scope.by_database[facts.name]
+            if scope.manages(entry.username)
+        }
         room = _Room(facts, owner, scope, levels_here)
         creators = room._creators()
         schemas = {group.target.schema: group.target.owner for group in facts.groups if _is_schema(group)}
@@ -373,7 +418,9 @@ class _Room:
         target = grant.target
         if grant.grantee == PUBLIC:
             return self._public_stays(grant, findings)
-        if grant.grantee not in self.scope.by_role or grant.grantee == target.owner:
+        if grant.grantee not in self.scope.by_role or not self.scope.manages(grant.grantee):
+            return True
+        if grant.grantee == target.owner:
             return True
         if target.extension or target.kind in NO_LEVEL_SPEAKS_OF or self._is_within_level(grant):
             return True
@@ -406,7 +453,7 @@ class _Room:
                 f'in database "{self.facts.name}" everybody has {grant.privilege} on {_name(target)}, which belongs '
                 f'to "{target.owner}" and is not ours to change',
                 f'as "{target.owner}" in that database: REVOKE {grant.privilege} ON {target.kind.value.upper()} '
-                f"{_name(target, bare=True) or self.facts.name} FROM PUBLIC",
+                f'"{target.schema or self.facts.name}" FROM PUBLIC',
                 database=self.facts.name,
             )
         )
@@ -421,7 +468,7 @@ class _Room:
         for role, level in sorted(self.members.items()):
             held = {item.privilege for item in group.items if item.grantee in {role, PUBLIC}}
             lacks = ", ".join(sorted(levels.PRIVILEGES[level][Kind.SCHEMA] - held))
-            if lacks and role != target.owner:
+            if lacks and role != target.owner and not (role == self.owner and target.owner == DATABASE_OWNER):
                 yield Finding(
                     "level_out_of_reach",
                     f'role "{role}" lacks {lacks} on schema "public" of database "{self.facts.name}", which belongs to '
@@ -510,9 +557,7 @@ def _items(grantor: str, grantee: str, privileges: Iterable[str]) -> tuple[AclIt
     return tuple(AclItem(grantor, grantee, privilege) for privilege in privileges)
 
 
-def _name(target: Target, count: int = 1, *, bare: bool = False) -> str:
-    if bare:
-        return f'"{target.schema}"' if target.kind is Kind.SCHEMA else ""
+def _name(target: Target, count: int = 1) -> str:
     if target.creator:
         return f'future {target.kind.value}s of "{target.creator}"'
     if target.kind is Kind.DATABASE:

@@ -32,6 +32,7 @@ from provisioner.core.plan import (
     Unchanged,
     diff,
 )
+from provisioner.core.script import roles_behind
 from provisioner.core.state import (
     DATABASE_OWNER,
     IAM_ROLE,
@@ -114,9 +115,18 @@ def _unchanged(scope: Scope, changes: Iterable[Change]) -> tuple[Unchanged, ...]
         aspects.append("database" if entry.access_level is AccessLevel.OWNER else "default_privileges")
         for aspect in aspects:
             place = "" if aspect in {"role", "password"} else entry.database
-            if not any((action, place, entry.username) in touched for action in ASPECTS[aspect]):
+            is_changed = any((action, place, entry.username) in touched for action in ASPECTS[aspect])
+            if not is_changed and _is_ours(aspect, entry, scope):
                 result.append(Unchanged(aspect, entry.database, entry.username))
     return tuple(sorted(result))
+
+
+def _is_ours(aspect: str, entry: Entry, scope: Scope) -> bool:
+    """Whether something is as declared where nothing is changed; of what is blocked, nobody knows."""
+    if aspect in {"role", "password"}:
+        return scope.manages(entry.username)
+    facts = scope.server.databases.get(entry.database)
+    return facts is not None and not facts.refusal and scope.may_change(facts) and scope.manages(entry.username)
 
 
 # --- blockers -------------------------------------------------------------------------------------------------------
@@ -190,7 +200,7 @@ def _database_blockers(database: DatabaseFacts, scope: Scope) -> Iterable[Findin
         what = "is a template" if database.is_template else "does not allow connections"
         remedy = f'ALTER DATABASE "{name}" WITH IS_TEMPLATE false ALLOW_CONNECTIONS true'
         yield Finding("database_closed", f'database "{name}" {what}', f"as its owner: {remedy}", database=name)
-    if not _is_ours(database, scope):
+    if not scope.manages_database(database):
         application = scope.by_database[name][0].application
         elsewhere = f' (its mark names environment "{database.marker.environment}")' if database.marker else ""
         yield Finding(
@@ -227,7 +237,7 @@ def _other_owner(database: DatabaseFacts, owner: str, scope: Scope) -> Finding:
         f'database "{database.name}" belongs to "{database.owner}", and "{owner}" is declared as its owner; an owner '
         "is never changed here, since every object would have to move too",
         f'declare "{database.owner}" as the owner, or move everything by hand: {first}'
-        f'in each database of "{database.owner}": {_reassign(database.owner, owner)}',
+        f'in each database of "{database.owner}", as who administers both roles: {_reassign(database.owner, owner)}',
         database=database.name,
         username=owner,
     )
@@ -247,27 +257,9 @@ def _lesser_owner(database: DatabaseFacts, scope: Scope) -> Finding:
 
 
 def _reassign(old: str, new: str) -> str:
-    """The statements that move what one role owns in a database; who runs them may administer both roles."""
+    """The statements that move what one role owns in a database, and databases that it owns."""
     both = f'"{old}", "{new}"'
     return f'GRANT {both} TO CURRENT_USER; REASSIGN OWNED BY "{old}" TO "{new}"; REVOKE {both} FROM CURRENT_USER'
-
-
-def _is_ours(database: DatabaseFacts, scope: Scope) -> bool:
-    """Marked together with a managed owner, adopted, or being created when a run was cut off.
-
-    The owner of a database can write its comment, so a mark alone would let a tenant offer us a database.
-    """
-    if database.name in scope.adopted_databases:
-        return True
-    owner = scope.server.roles.get(database.owner)
-    if is_marked(database, scope.environment):
-        return scope.manages(database.owner)
-    return bool(
-        owner
-        and owner.marker
-        and owner.marker.environment == scope.environment
-        and database.name in owner.marker.creating
-    )
 
 
 def _extension_blockers(scope: Scope) -> Iterable[Finding]:
@@ -321,13 +313,15 @@ def _missing_rights(scope: Scope, changes: tuple[Change, ...]) -> Iterable[Findi
             )
 
 
-def _roles_to_act_on(scope: Scope, changes: Iterable[Change]) -> set[str]:
-    """The declared roles that are changed, and the owners in whose place databases are changed."""
-    names = {change.username for change in changes if not change.database}
-    names |= {str(getattr(change, "owner", change.username)) for change in changes if change.database}
-    return names & scope.server.roles.keys() - {
-        name for name, facts in scope.server.roles.items() if facts.inherited and name not in scope.by_role
-    }
+def _roles_to_act_on(scope: Scope, changes: tuple[Change, ...]) -> set[str]:
+    """The roles that are changed, and those in whose place databases are, where that takes a membership."""
+    altered = {change.username for change in changes if not change.database}
+    behind: set[str] = set()
+    for change in changes:
+        if change.database:
+            behind |= roles_behind(change, getattr(change, "owner", change.username))
+    inherited = {name for name, facts in scope.server.roles.items() if facts.inherited}
+    return altered | (behind - inherited - {scope.server.administrator})
 
 
 # --- warnings -------------------------------------------------------------------------------------------------------
@@ -337,7 +331,7 @@ def _warnings(scope: Scope, desired: Desired) -> Iterable[Finding]:
     for name in sorted(scope.by_role.keys() & scope.server.roles.keys()):
         yield from _role_warnings(scope.server.roles[name], scope)
     for name, facts in desired.inventory.items():
-        if name in scope.server.databases:
+        if name in scope.server.databases and scope.may_change(facts):
             yield from _strangers(facts, scope)
     for item in scope.server.other_privileges:
         if item.role in scope.by_role and item.database in scope.by_database:
@@ -421,11 +415,19 @@ def _is_strangers(target: Target, owner: str) -> bool:
 def _foreign_objects(owner: str, kind: str, count: int, facts: DatabaseFacts, scope: Scope) -> Finding:
     covered = scope.may_act_as(owner, facts.owner) and (scope.manages(owner) or owner == scope.server.administrator)
     effect = "the levels cover them" if covered else "no level covers them"
+    if owner == scope.server.administrator:
+        # REASSIGN would move the databases of the administrator too, its own among them.
+        next_step = f'as "{owner}", one by one: ALTER {kind.upper()} ... OWNER TO "{facts.owner}"'
+    else:
+        next_step = (
+            f'to move all that "{owner}" owns there, and databases that it owns, as who administers both roles: '
+            f"{_reassign(owner, facts.owner)}"
+        )
     return Finding(
         "foreign_objects",
-        f'{count} {kind}{"" if count == 1 else "s"} in database "{facts.name}" belong to "{owner}" and not to its '
-        f"owner; {effect}",
-        f"to move them, in that database: {_reassign(owner, facts.owner)}",
+        f'{count} {kind}{" belongs" if count == 1 else "s belong"} to "{owner}" in database "{facts.name}", and not to '
+        f"its owner; {effect}",
+        next_step,
         database=facts.name,
         username=owner,
     )

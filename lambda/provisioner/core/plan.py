@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from provisioner.core.state import Database, DatabaseFacts, Grant, Kind, Role, State, Target, grants_of
+from provisioner.core.state import DATABASE_OWNER, Database, DatabaseFacts, Grant, Kind, Role, State, Target, grants_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -222,7 +222,8 @@ class ChangeGrants(Change):
         return ("the right to pass on " if self.option else "") + ", ".join(self.privileges)
 
     def _place(self, *, with_count: bool) -> str:
-        kind = self.target.kind
+        kind, owners = self.target.kind, {target.owner for target in self.targets}
+        whose = f' of "{min(owners)}"' if len(owners) == 1 and owners.isdisjoint({self.owner, DATABASE_OWNER}) else ""
         if self.target.creator:
             where = f' in schema "{self.target.schema}"' if self.target.schema else ""
             return f'future {kind}s of "{self.target.creator}"{where}'
@@ -231,8 +232,8 @@ class ChangeGrants(Change):
         if kind is Kind.SCHEMA:
             return f'schema "{self.target.schema}"'
         if not with_count:
-            return f'{kind}s in schema "{self.target.schema}"'
-        return f'{self.count} {kind}{"" if self.count == 1 else "s"} in schema "{self.target.schema}"'
+            return f'{kind}s{whose} in schema "{self.target.schema}"'
+        return f'{self.count} {kind}{"" if self.count == 1 else "s"}{whose} in schema "{self.target.schema}"'
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -105,7 +105,7 @@ def database_statements(
         elif isinstance(change, CreateDatabase | AdoptDatabase):
             body.append(ddl.mark_database(change.database, Marker(scope.environment, comment=_own_comment(facts))))
     grants = (change for change in changes if isinstance(change, ChangeGrants))
-    statements = [item for _, group in groupby(grants, _alike) for item in _grant_statements(list(group), facts)]
+    statements = [item for _, group in groupby(grants, _alike) for item in _grant_statements(list(group), facts, scope)]
     return (
         *(ddl.borrow(role, scope.server.version) for role in borrowed),
         *statements,
@@ -203,17 +203,21 @@ def _is_unfinished(change: Change, scope: Scope) -> bool:
 
 def _roles_to_borrow(changes: Iterable[Change], owner: str, scope: Scope) -> set[str]:
     """In whose place the statements are run, less those whose privileges the administrator has anyway."""
-    roles = {owner}
-    for change in changes:
-        if isinstance(change, ChangeGrants):
-            roles |= {target.owner for target in change.targets} | {change.grantor}
-    roles = {owner if role == DATABASE_OWNER else role for role in roles}
+    roles = {owner}.union(*(roles_behind(change, owner) for change in changes))
     known = scope.server.roles
     return {
         role
         for role in roles
         if role != scope.server.administrator and not (role in known and _is_inherited(known[role]))
     }
+
+
+def roles_behind(change: Change, owner: str) -> frozenset[str]:
+    """In whose place a change in a database of that owner is made."""
+    roles = {owner}
+    if isinstance(change, ChangeGrants):
+        roles |= {target.owner for target in change.targets} | {change.grantor}
+    return frozenset(owner if role == DATABASE_OWNER else role for role in roles)
 
 
 def _is_inherited(role: RoleFacts) -> bool:
@@ -226,11 +230,28 @@ def _alike(change: ChangeGrants) -> tuple[object, ...]:
     return (type(change), change.targets, change.privileges, change.grantor, change.option, change.username == PUBLIC)
 
 
-def _grant_statements(changes: Sequence[ChangeGrants], facts: DatabaseFacts) -> list[Statement]:
+def _grant_statements(changes: Sequence[ChangeGrants], facts: DatabaseFacts, scope: Scope) -> list[Statement]:
     objects: list[tuple[str, ...]] = []
     if _needs_names(changes[0]):
         objects = sorted(name for target in changes[0].targets for name in facts.names.get(target, ()))
-    return ddl.change_grants(changes, objects)
+    grantor = facts.owner if changes[0].grantor == DATABASE_OWNER else changes[0].grantor
+    is_settled = grantor == scope.server.administrator or not _is_contested(changes[0], facts)
+    return ddl.change_grants(changes, objects, act_as="" if is_settled else grantor)
+
+
+def _is_contested(change: ChangeGrants, facts: DatabaseFacts) -> bool:
+    """Whether another role than the owner of the objects may pass on privileges on them too.
+
+    The administrator may have the privileges of both then, and the server would choose in whose name it grants.
+    """
+    if change.target.creator:
+        return False
+    return change.grantor != change.target.owner or any(
+        item.grantable and item.grantee != group.target.owner
+        for group in facts.groups
+        if group.target in change.targets
+        for item in group.items
+    )
 
 
 def _needs_names(change: ChangeGrants) -> bool:

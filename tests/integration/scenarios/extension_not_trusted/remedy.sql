@@ -1,0 +1,2 @@
+-- in database shop
+CREATE EXTENSION "pg_stat_statements"

@@ -1,0 +1,4 @@
+application_databases = {
+  shop = { database_name = "shop", username = "shop_owner" }
+  shop_report = { database_name = "shop", username = "report_role", access_level = "reader" }
+}

@@ -1,0 +1,2 @@
+-- in database shop as shop_owner
+COMMENT ON DATABASE shop IS NULL;

@@ -1,0 +1,2 @@
+-- in database postgres
+CREATE ROLE stranger LOGIN;

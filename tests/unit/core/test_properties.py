@@ -1,0 +1,369 @@
+"""Whatever stands on a server and whatever is declared: plans end, are repeatable, and stay within what is ours.
+
+A small simulator makes the changes as PostgreSQL would, and refuses what PostgreSQL would refuse.
+"""
+
+import random
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from provisioner.core.desired import Scope, desired_state, new_database
+from provisioner.core.guard import build_plan
+from provisioner.core.model import AccessLevel, Declaration, Entry, Layout
+from provisioner.core.plan import (
+    AdoptDatabase,
+    AdoptRole,
+    AlterRole,
+    Change,
+    ChangeGrants,
+    CreateDatabase,
+    CreateExtension,
+    CreateRole,
+    Finish,
+    GrantDefaultPrivileges,
+    GrantPrivileges,
+    RevokeMembership,
+    SetPassword,
+    diff,
+)
+from provisioner.core.report import render_text
+from provisioner.core.state import (
+    PUBLIC,
+    AclItem,
+    DatabaseFacts,
+    Kind,
+    Marker,
+    Membership,
+    ObjectGroup,
+    PasswordCheck,
+    RoleFacts,
+    Server,
+    Target,
+)
+
+ADMINISTRATOR, BOOTSTRAP = "admin", "rdsadmin"
+APPLICATIONS = ("app_a", "app_b", "app_c")
+STRANGERS = ("stranger_x", "stranger_y")
+DATABASES = ("one", "two")
+MARK = Marker("dev")
+PRIVILEGES = {
+    Kind.DATABASE: ("CONNECT", "TEMPORARY", "CREATE"),
+    Kind.SCHEMA: ("USAGE", "CREATE"),
+    Kind.TABLE: ("SELECT", "INSERT", "UPDATE", "DELETE", "TRUNCATE", "MAINTAIN"),
+    Kind.SEQUENCE: ("USAGE", "SELECT", "UPDATE"),
+    Kind.COLUMN: ("SELECT", "UPDATE"),
+    Kind.ROUTINE: ("EXECUTE",),
+}
+QUICK = settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+
+# --- what may stand, and what may be declared -------------------------------------------------------------------------
+
+
+@st.composite
+def acl(draw: st.DrawFn, owner: str, kind: Kind) -> tuple[AclItem, ...]:
+    """Grants as they come about: from the owner, and from whoever was given the right to pass them on."""
+    items: dict[tuple[str, str, str], AclItem] = {}
+    for privilege in draw(st.lists(st.sampled_from(PRIVILEGES[kind]), max_size=3, unique=True)):
+        holders = [owner]
+        for _ in range(draw(st.integers(1, 4))):
+            grantor = draw(st.sampled_from(holders))
+            grantee = draw(
+                st.sampled_from([name for name in (*APPLICATIONS, *STRANGERS, PUBLIC) if name not in holders])
+            )
+            grantable = grantee != PUBLIC and draw(st.booleans())
+            items[grantor, grantee, privilege] = AclItem(grantor, grantee, privilege, grantable)
+            holders += [grantee] if grantable else []
+            if len(holders) > len(APPLICATIONS):
+                break
+    return tuple(sorted(items.values()))
+
+
+@st.composite
+def group(draw: st.DrawFn, number: int, schema: str, kind: Kind) -> ObjectGroup:
+    owner = draw(st.sampled_from((*APPLICATIONS, *STRANGERS, ADMINISTRATOR)))
+    target = Target(kind, schema=schema, owner=owner, acl=f"{number}", extension=draw(st.integers(0, 9)) == 0)
+    return ObjectGroup(target, draw(acl(owner, kind)), draw(st.integers(1, 3)))
+
+
+@st.composite
+def default_privileges(draw: st.DrawFn) -> ObjectGroup:
+    creator = draw(st.sampled_from((*APPLICATIONS, *STRANGERS)))
+    kind = draw(st.sampled_from((Kind.TABLE, Kind.SEQUENCE, Kind.SCHEMA, Kind.ROUTINE)))
+    schema = "" if kind is Kind.SCHEMA else draw(st.sampled_from(("", "app")))
+    items = [item for item in draw(acl(creator, kind)) if item.grantor == creator]
+    return ObjectGroup(Target(kind, schema=schema, owner=creator, creator=creator), tuple(items))
+
+
+@st.composite
+def database(draw: st.DrawFn, name: str, version: int) -> DatabaseFacts:
+    owner = draw(st.sampled_from((*APPLICATIONS, STRANGERS[0])))
+    facts = new_database(name, owner, Server(version, ADMINISTRATOR, BOOTSTRAP, {}, {}))
+    itself, public = facts.groups
+    groups = [
+        replace(itself, items=tuple(sorted({*itself.items, *draw(acl(owner, Kind.DATABASE))}))),
+        replace(public, items=tuple(sorted({*public.items, *draw(acl(public.target.owner, Kind.SCHEMA))}))),
+    ]
+    app_owner = draw(st.sampled_from((owner, *STRANGERS)))
+    groups.append(ObjectGroup(Target(Kind.SCHEMA, schema="app", owner=app_owner), draw(acl(app_owner, Kind.SCHEMA))))
+    for number in range(draw(st.integers(0, 4))):
+        kind = draw(st.sampled_from((Kind.TABLE, Kind.SEQUENCE, Kind.COLUMN)))
+        groups.append(draw(group(number, draw(st.sampled_from(("public", "app"))), kind)))
+    defaults = {item.target: item for item in draw(st.lists(default_privileges(), max_size=3)) if item.items}
+    marker = draw(st.sampled_from((MARK, MARK, MARK, None, Marker("prod"))))
+    return replace(facts, groups=(*_merged(groups), *defaults.values()), marker=marker)
+
+
+def _merged(groups: list[ObjectGroup]) -> list[ObjectGroup]:
+    """One item for each grantor, grantee and privilege, as an access control list has it."""
+    return [
+        replace(each, items=tuple({(item.grantor, item.grantee, item.privilege): item for item in each.items}.values()))
+        for each in groups
+    ]
+
+
+@st.composite
+def role(draw: st.DrawFn, name: str) -> RoleFacts:
+    marker = draw(st.sampled_from((MARK, MARK, MARK, None))) if name in APPLICATIONS else None
+    return RoleFacts(
+        name,
+        createdb=draw(st.booleans()),
+        createrole=draw(st.booleans()),
+        connection_limit=draw(st.sampled_from((-1, 5))),
+        marker=marker,
+        administrable=name in APPLICATIONS,
+    )
+
+
+@st.composite
+def servers(draw: st.DrawFn) -> Server:
+    version = draw(st.sampled_from((13, 15, 16, 18)))
+    present = draw(st.lists(st.sampled_from(APPLICATIONS), unique=True))
+    roles = {name: draw(role(name)) for name in (*APPLICATIONS, *STRANGERS)}
+    databases = {
+        name: draw(database(name, version)) for name in draw(st.lists(st.sampled_from(DATABASES), unique=True))
+    }
+    used = {item.owner for item in databases.values()} | _names_in(databases.values())
+    roles = {name: facts for name, facts in roles.items() if name in used or name in STRANGERS or name in present}
+    administrator = RoleFacts(ADMINISTRATOR, createdb=True, createrole=True, inherited=True)
+    pairs = draw(st.lists(st.tuples(st.sampled_from(sorted(roles)), st.sampled_from(sorted(roles))), max_size=2))
+    return Server(
+        version=version,
+        administrator=ADMINISTRATOR,
+        bootstrap=BOOTSTRAP,
+        roles={
+            **roles,
+            ADMINISTRATOR: administrator,
+            BOOTSTRAP: RoleFacts(BOOTSTRAP, superuser=True, administrable=False),
+        },
+        databases=databases,
+        memberships=tuple(
+            Membership(one, other, draw(st.sampled_from((ADMINISTRATOR, BOOTSTRAP))))
+            for one, other in pairs
+            if one < other
+        ),
+        available_extensions={"citext": True},
+        passwords={name: draw(st.sampled_from(PasswordCheck)) for name in roles},
+    )
+
+
+def _names_in(databases: Any) -> set[str]:
+    groups = [each for facts in databases for each in facts.groups]
+    return {name for each in groups for item in each.items for name in (item.grantee, item.grantor)} | {
+        name for each in groups for name in (each.target.owner, each.target.creator)
+    }
+
+
+@st.composite
+def declarations(draw: st.DrawFn) -> Declaration:
+    entries = []
+    for database_name in draw(st.lists(st.sampled_from(DATABASES), unique=True, min_size=1)):
+        members = draw(st.lists(st.sampled_from(APPLICATIONS), unique=True, min_size=1))
+        owner = draw(st.sampled_from((*members, "")))
+        for member in members:
+            level = AccessLevel.OWNER
+            if member != owner:
+                level = draw(st.sampled_from((AccessLevel.EDITOR, AccessLevel.READER)))
+            is_owner = member == owner
+            entries.append(
+                Entry(
+                    f"{database_name}_{member}",
+                    database_name,
+                    member,
+                    level,
+                    createdb=is_owner and draw(st.booleans()),
+                    connection_limit=draw(st.sampled_from((None, 7))),
+                    extensions=("citext",) if is_owner and draw(st.booleans()) else (),
+                )
+            )
+    return Declaration(Layout.STANDALONE, active=True, environment="dev", entries=tuple(entries))
+
+
+@st.composite
+def scopes(draw: st.DrawFn) -> Scope:
+    declaration = draw(declarations())
+    adopt = draw(st.sampled_from((frozenset(), frozenset(entry.application for entry in declaration.entries))))
+    return Scope(declaration, draw(servers()), "dev", adopt=adopt)
+
+
+# --- the simulator ----------------------------------------------------------------------------------------------------
+
+
+def make(changes: tuple[Change, ...], scope: Scope) -> Server:
+    """The server after the changes, made one by one; an assertion fails where PostgreSQL would refuse one."""
+    server = scope.server
+    for change in changes:
+        server = _make_in_database(change, server) if change.database else _make_of_role(change, server)
+    return server
+
+
+def _make_of_role(change: Change, server: Server) -> Server:
+    name = change.username
+    if isinstance(change, CreateRole):
+        assert name not in server.roles
+        facts = RoleFacts(name, createdb=change.createdb, connection_limit=change.connection_limit, marker=MARK)
+        return replace(server, roles={**server.roles, name: facts})
+    if isinstance(change, RevokeMembership):
+        kept = tuple(
+            item
+            for item in server.memberships
+            if (item.role, item.member) != (change.role, name)
+            or (server.version >= 16 and item.grantor != ADMINISTRATOR)
+        )
+        assert len(kept) < len(server.memberships)
+        return replace(server, memberships=kept)
+    if isinstance(change, SetPassword):
+        return replace(server, passwords={**server.passwords, name: PasswordCheck.CURRENT})
+    facts = server.roles[name]
+    if isinstance(change, AdoptRole | Finish):
+        facts = replace(facts, marker=MARK)
+    if isinstance(change, AlterRole):
+        given_values = {
+            key: value
+            for key in ("createdb", "createrole", "connection_limit")
+            if (value := getattr(change, key)) is not None
+        }
+        facts = replace(facts, **given_values)
+    return replace(server, roles={**server.roles, name: facts})
+
+
+def _make_in_database(change: Change, server: Server) -> Server:
+    name = change.database
+    if isinstance(change, CreateDatabase):
+        assert name not in server.databases
+        facts = replace(new_database(name, change.username, server), marker=MARK)
+    else:
+        facts = server.databases[name]
+    if isinstance(change, AdoptDatabase):
+        facts = replace(facts, marker=MARK)
+    if isinstance(change, CreateExtension):
+        facts = replace(facts, extensions=facts.extensions | {change.extension})
+    if isinstance(change, ChangeGrants):
+        for target in change.targets:
+            facts = _change_acl(facts, target, change)
+    return replace(server, databases={**server.databases, name: facts})
+
+
+def _change_acl(facts: DatabaseFacts, target: Target, change: ChangeGrants) -> DatabaseFacts:
+    groups = {each.target: each for each in facts.groups}
+    before = groups.pop(target, None) or ObjectGroup(target, ())
+    items = {(item.grantor, item.grantee, item.privilege): item for item in before.items}
+    edit = _grant if isinstance(change, GrantPrivileges | GrantDefaultPrivileges) else _revoke
+    for privilege in change.privileges:
+        edit(items, change, target.owner, privilege)
+    if items or not target.creator:
+        groups[target] = replace(before, items=tuple(sorted(items.values())))
+    return replace(facts, groups=tuple(groups.values()))
+
+
+def _grant(items: dict[Any, AclItem], change: ChangeGrants, owner: str, privilege: str) -> None:
+    assert change.grantor == owner, "only owners' grants are ever made"
+    key = (change.grantor, change.username, privilege)
+    assert key not in items or (change.option and not items[key].grantable), "a grant that changes nothing is not free"
+    items[key] = AclItem(*key, grantable=change.option)
+
+
+def _revoke(items: dict[Any, AclItem], change: ChangeGrants, owner: str, privilege: str) -> None:
+    key = (change.grantor, change.username, privilege)
+    assert key in items, "a revoke that changes nothing is not free"
+    assert not change.option or items[key].grantable
+    rest = {other: item for other, item in items.items() if other != key}
+    options = {item.grantee for item in rest.values() if item.privilege == privilege and item.grantable}
+    passed_on = {item.grantor for item in rest.values() if item.privilege == privilege} - {owner}
+    assert passed_on <= options, "2BP01: dependent privileges exist"
+    if change.option:
+        items[key] = replace(items[key], grantable=False)
+    else:
+        del items[key]
+
+
+# --- what must hold ---------------------------------------------------------------------------------------------------
+
+
+@QUICK
+@given(scopes())
+def test_equal_states_have_no_difference(scope: Scope) -> None:
+    desired = desired_state(scope)
+    assert diff(desired.state, desired.state, desired.inventory) == ()
+
+
+@QUICK
+@given(scopes())
+def test_after_the_changes_of_a_plan_nothing_is_left_to_change(scope: Scope) -> None:
+    plan = build_plan(scope)
+    after = replace(scope, server=make(plan.changes, scope), adopt=frozenset())
+    assert build_plan(after).changes == ()
+
+
+@QUICK
+@given(scopes())
+def test_nothing_that_is_not_ours_is_named_in_a_change(scope: Scope) -> None:
+    for change in build_plan(scope).changes:
+        assert change.username == PUBLIC or change.username == ADMINISTRATOR or scope.manages(change.username)
+        if change.database:
+            facts = scope.server.databases.get(change.database)
+            assert facts is None or scope.may_change(facts)
+            assert change.database in scope.by_database
+
+
+@QUICK
+@given(scopes(), st.randoms(use_true_random=False))
+def test_a_plan_is_the_same_whatever_the_order_of_its_inputs(scope: Scope, order: random.Random) -> None:
+    plan, other = build_plan(scope), build_plan(_shuffled(scope, order.sample))
+    assert render_text(other) == render_text(plan)
+    assert other.digest == plan.digest
+
+
+@QUICK
+@given(scopes(), st.integers(4, 9))
+def test_a_digest_does_not_count_objects(scope: Scope, count: int) -> None:
+    databases = {
+        name: replace(facts, groups=tuple(replace(each, count=each.count + count) for each in facts.groups))
+        for name, facts in scope.server.databases.items()
+    }
+    grown = replace(scope, server=replace(scope.server, databases=databases))
+    assert build_plan(grown).digest == build_plan(scope).digest
+
+
+def _shuffled(scope: Scope, sample: Callable[..., list[Any]]) -> Scope:
+    def shuffle(items: Any) -> tuple[Any, ...]:
+        items = list(items)
+        return tuple(sample(items, len(items)))
+
+    server = scope.server
+    databases = {
+        name: replace(facts, groups=shuffle(replace(each, items=shuffle(each.items)) for each in facts.groups))
+        for name, facts in shuffle(server.databases.items())
+    }
+    shuffled = replace(
+        server,
+        roles=dict(shuffle(server.roles.items())),
+        databases=databases,
+        memberships=shuffle(server.memberships),
+        passwords=dict(shuffle(server.passwords.items())),
+    )
+    declaration = replace(scope.declaration, entries=shuffle(scope.declaration.entries))
+    return Scope(declaration, shuffled, scope.environment, adopt=frozenset(sorted(scope.adopt, reverse=True)))
