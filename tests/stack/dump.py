@@ -1,4 +1,4 @@
-"""A server in, everything that a run could have changed on it out: roles, memberships, databases, privileges, comments."""
+"""A server in, everything out that a run can change on it: roles, memberships, databases, privileges, comments."""
 
 import base64
 import contextlib
@@ -40,7 +40,9 @@ _INSIDE = f"""SELECT json_build_object(
 def dump(server: Server) -> dict[str, Any]:
     """The catalogs as names and texts, in an order of their own, so that two servers can be compared."""
     found: dict[str, Any] = json.loads(server.run_as_superuser(_SHARED)[0][0])
-    found["inside"] = {name: json.loads(server.run_as_superuser(_INSIDE, name)[0][0]) for name, *_ in found["databases"]}
+    found["inside"] = {
+        name: json.loads(server.run_as_superuser(_INSIDE, name)[0][0]) for name, *_ in found["databases"]
+    }
     return found
 
 

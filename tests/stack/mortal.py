@@ -128,7 +128,11 @@ def _serve(file_number: int) -> None:
             os.read(gate, 1)
             context = _Context(request["seconds"], f"run-{os.getpid()}-{number}")
             try:
-                found = {"answer": lambda_handler(request["event"], context), "error": "", "message": ""}  # type: ignore[arg-type]
+                found: dict[str, Any] = {
+                    "answer": lambda_handler(request["event"], context),
+                    "error": "",
+                    "message": "",
+                }  # type: ignore[arg-type]
             except Exception as error:  # noqa: BLE001 - told to the test
                 found = {"answer": None, "error": type(error).__name__, "message": str(error)}
             os.pwrite(result, json.dumps(found).encode(), 0)
@@ -140,8 +144,8 @@ def _serve(file_number: int) -> None:
         os.close(opener)
         _, status = os.waitpid(pid, 0)
         killed = os.WIFSIGNALED(status)
-        found = {"answer": None, "error": "", "message": ""} if killed else json.loads(_content(result))
-        say({"killed": killed, "output": _content(output).decode(errors="replace"), **found})
+        ended = {"answer": None, "error": "", "message": ""} if killed else json.loads(_content(result))
+        say({"killed": killed, "output": _content(output).decode(errors="replace"), **ended})
         for number_ in (output, result):
             os.close(number_)
 

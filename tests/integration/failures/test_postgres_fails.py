@@ -1,4 +1,4 @@
-"""PostgreSQL fails in the middle of a run: the run ends with a named error in bounded time, and the next one converges."""
+"""PostgreSQL fails in the middle of a run: it ends with a named error in bounded time, and the next one converges."""
 
 import contextlib
 from collections.abc import Iterator
@@ -17,6 +17,8 @@ from stack.world import AUDIT, World
 SHOP = {"shop": {"database_name": "shop", "username": "shop_user"}}
 REPORT = {"report": {"database_name": "shop", "username": "reporter", "access_level": "reader"}}
 BLOG = {"blog": {"database_name": "blog", "username": "blog_user"}}
+WAITING_FOR_A_LOCK = """SELECT FROM pg_stat_activity
+    WHERE application_name ~ '^rds-provisioner [0-9]' AND wait_event_type = 'Lock'"""
 LOCK_SESSION = "SELECT pid FROM pg_locks WHERE locktype = 'advisory'"
 
 
@@ -63,7 +65,7 @@ def test_sessions_of_a_run_that_lost_its_lock_are_ended_by_the_next(world: World
     world.declare_entries(SHOP)
     left_over = _session_of_a_dead_run(world)
     assert world.apply()["status"] == "applied"
-    with pytest.raises(Exception, match="terminating connection|network error|57P01"):
+    with pytest.raises(Exception, match=r"terminating connection|network error|57P01"):
         left_over.run("SELECT 1")
 
 
@@ -89,8 +91,7 @@ def test_tuple_concurrently_updated_is_tried_again(world: World) -> None:
         foreign.run("BEGIN")
         foreign.run("GRANT CONNECT ON DATABASE shop TO rds_iam")
         run.release()
-        waiting = "SELECT 1 FROM pg_stat_activity WHERE application_name ~ '^rds-provisioner [0-9]' AND wait_event_type = 'Lock'"
-        wait_until(lambda: world.server.run_as_superuser(waiting))
+        wait_until(lambda: world.server.run_as_superuser(WAITING_FOR_A_LOCK))
         foreign.run("COMMIT")
     assert run.answer, run.error
     assert run.answer["status"] == "applied"
