@@ -34,8 +34,9 @@ install: $(VENV)/.installed .postgresql/.installed ## everything that the demo n
 demo: install ## the whole story on the embedded stack; TFVARS=path/to/file for your own
 	@TFVARS="$(TFVARS)" $(PY) -m demo
 
-bench: install ## measure against a real server, direct and with 1 ms per round trip
+bench: install $(SAM) $(RUNTIME) .venv-plots/.installed ## measure speed and size; BENCH_ARGS="--quick" for a look
 	@$(PY) -m bench $(BENCH_ARGS)
+	@if [ -f .bench/results.json ]; then .venv-plots/bin/python tests/bench/plots.py; fi
 
 test: test-here test-3.13 ## unit, integration and end-to-end tests; on Python 3.13 too where it stands on the machine
 
@@ -65,7 +66,7 @@ format: $(VENV)/.installed ## let ruff put the code in shape
 	$(VENV)/bin/ruff format .
 
 clean: ## remove everything that was installed or built
-	rm -rf .venv .venv313 .venv-sam .venv-runtime .venv-runtime313 .postgresql .aws-sam
+	rm -rf .venv .venv313 .venv-sam .venv-runtime .venv-runtime313 .venv-plots .postgresql .aws-sam .bench
 	rm -rf .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
@@ -100,6 +101,10 @@ $(SAM): pyproject.toml
 
 $(RUNTIME): pyproject.toml
 	$(call environment,$(PYTHON),.venv-runtime,runtime)
+	@touch $@
+
+.venv-plots/.installed: pyproject.toml
+	$(call environment,$(PYTHON),.venv-plots,plots)
 	@touch $@
 
 .venv-runtime313/.installed: pyproject.toml

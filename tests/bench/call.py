@@ -12,8 +12,8 @@ import time
 _STARTED = time.perf_counter()
 
 import json  # noqa: E402 - the clock runs before anything is imported
-import resource  # noqa: E402
 import re  # noqa: E402
+import resource  # noqa: E402
 import sys  # noqa: E402
 import threading  # noqa: E402
 from collections import defaultdict  # noqa: E402

@@ -1,4 +1,4 @@
-"""Servers to measure on: a PostgreSQL, an AWS and the way between in, calls of product and floor with their costs out."""
+"""A PostgreSQL, an AWS and the way between in, calls of product and floor with what they cost out."""
 
 from __future__ import annotations
 

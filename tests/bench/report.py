@@ -1,0 +1,194 @@
+"""What was measured in, the Markdown tables of docs/performance.md out."""
+
+from __future__ import annotations
+
+import os
+import platform
+import re
+import statistics
+from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from bench.field import Figures
+
+STEPS = ("first apply", "second run", "second run, no probes", "one added")
+# A second run of the floor has no probes, so it is what both kinds of ours are held against.
+FLOOR_STEP = {"second run, no probes": "second run"}
+PHASES = ("snapshot", "secrets", "observe", "probe", "plan", "apply", "verify", "audit")
+
+
+def describe_machine(version: int) -> str:
+    """What the figures were measured on."""
+    cores = os.cpu_count()
+    python = platform.python_version()
+    return f"{cores} cores ({platform.machine()}), Python {python}, PostgreSQL {version} on loopback, TLS, fsync off"
+
+
+def tables(results: dict[str, Any]) -> dict[str, str]:
+    """Each table by its name; a part that was not measured has none."""
+    makers: dict[str, tuple[str, Callable[[Any], str]]] = {
+        "machine": ("machine", str),
+        "ratios": ("compare", _ratios),
+        "phases": ("compare", _phases),
+        "process": ("compare", _process),
+        "databases": ("databases", _databases),
+        "tables": ("tables", _tables),
+        "work": ("work", _work),
+        "cold": ("cold", _cold),
+    }
+    return {name: make(results[part]) for name, (part, make) in makers.items() if results.get(part)}
+
+
+def fill(page: str, found: dict[str, str]) -> str:
+    """Put tables between their marks in a page; what was not measured stays as it is."""
+    for name, table in found.items():
+        pattern = rf"(<!-- measured: {name} -->\n).*?(<!-- end -->)"
+        page = re.sub(pattern, lambda match, text=table: f"{match[1]}{text}\n{match[2]}", page, flags=re.DOTALL)
+    return page
+
+
+def _ratios(compared: Sequence[Figures]) -> str:
+    rows = []
+    for count in sorted({each["count"] for each in compared}):
+        for step in STEPS:
+            row = [str(count), step]
+            for delayed in (False, True):
+                pairs = _pairs(compared, count, step, delayed=delayed)
+                floor, ours = (statistics.median(pair[side] for pair in pairs) for side in (0, 1))
+                ratio = statistics.median(pair[1] / pair[0] for pair in pairs)
+                row += [f"{floor:.2f}", f"{ours:.2f}", f"**{ratio:.2f}**"]
+            rows.append(row)
+    heads = ("floor, s", "ours, s", "ratio")
+    return _table(["databases", "", *heads, *(f"1 ms: {head}" for head in heads)], rows)
+
+
+def _pairs(compared: Sequence[Figures], count: int, step: str, *, delayed: bool) -> list[tuple[float, float]]:
+    """The seconds of floor and product of each round."""
+    here = [each for each in compared if each["count"] == count and each["delayed"] == delayed]
+    floor = {
+        each["round"]: each for each in here if (each["who"], each["step"]) == ("floor", FLOOR_STEP.get(step, step))
+    }
+    ours = {each["round"]: each for each in here if (each["who"], each["step"]) == ("product", step)}
+    return [(floor[number]["database"], ours[number]["database"]) for number in sorted(floor.keys() & ours.keys())]
+
+
+def _phases(compared: Sequence[Figures]) -> str:
+    rows = []
+    for count, delayed, step, group in _groups(compared, "product"):
+        seconds = [_median(each["phases"].get(phase, 0.0) for each in group) for phase in PHASES]
+        rows.append([str(count), "1 ms" if delayed else "direct", step, *(f"{each:.2f}" for each in seconds)])
+    return _table(["databases", "way", "", *PHASES], rows)
+
+
+def _process(compared: Sequence[Figures]) -> str:
+    rows = []
+    for who in ("product", "floor"):
+        for count, delayed, step, group in _groups(compared, who):
+            if delayed:
+                values = {
+                    name: _median(each.get(name, 0) for each in group)
+                    for name in ("wall", "cpu", "server_cpu", "memory_mb", "connections", "round_trips", "statements")
+                }
+                rows.append(
+                    [
+                        str(count),
+                        who,
+                        step,
+                        f"{values['wall']:.2f}",
+                        f"{values['cpu']:.2f}",
+                        f"{values['server_cpu']:.2f}",
+                        f"{values['memory_mb']:.0f}" if values["memory_mb"] else "",
+                        f"{values['connections']:.0f}",
+                        f"{values['round_trips']:.0f}",
+                        f"{values['statements']:.0f}" if values["statements"] else "",
+                    ]
+                )
+    heads = ["wall, s", "our CPU, s", "server's CPU, s", "memory, MB", "connections", "round trips", "statements"]
+    return _table(["databases", "who", "", *heads], rows)
+
+
+def _databases(grown: Sequence[Figures]) -> str:
+    rows = []
+    for count in sorted({each["count"] for each in grown}):
+        apply, second, floor = (
+            next(each for each in grown if each["count"] == count and (each["who"], each["step"]) == key)
+            for key in (("product", "apply"), ("product", "second run"), ("floor", "second run"))
+        )
+        rows.append(
+            [
+                str(count),
+                f"{3 * count}",
+                f"+{apply['added']}: {apply['wall']:.0f}",
+                f"{second['wall']:.1f}",
+                f"{second['wall'] / count * 1000:.1f}",
+                f"{second['cpu']:.1f}",
+                f"{floor['wall']:.1f}",
+                f"{max(apply['memory_mb'], second['memory_mb']):.0f}",
+                f"{second['round_trips']}",
+            ]
+        )
+    heads = ["apply of what is new, s", "second run, s", "of each database, ms", "our CPU, s", "the floor's, s"]
+    return _table(["databases", "roles", *heads, "memory, MB", "round trips"], rows)
+
+
+def _tables(grown: Sequence[Figures]) -> str:
+    rows = [
+        [
+            str(each["tables"]),
+            f"{each['phases']['observe'] * 1000:.0f}",
+            f"{each['server_cpu'] * 1000:.0f}",
+            f"{each['memory_mb']:.0f}",
+            f"{each['wall']:.2f}",
+        ]
+        for each in grown
+    ]
+    return _table(["tables", "observe, ms", "server's CPU, ms", "memory, MB", "whole run, s"], rows)
+
+
+def _work(work: dict[str, Any]) -> str:
+    names = {"alone": "alone", "beside": f"while grants on its {work['tables']} tables are repaired"}
+    rows = [
+        [
+            words,
+            str(work[name]["transactions"]),
+            *(f"{work[name][each] * 1000:.1f}" for each in ("median", "percentile_99", "longest")),
+        ]
+        for name, words in names.items()
+    ]
+    return _table(["an application inserts", "transactions", "median, ms", "99th percentile, ms", "longest, ms"], rows)
+
+
+def _cold(cold: dict[str, float]) -> str:
+    alone = [name for name in cold if not name.startswith("product")]
+    total = sum(cold[name] for name in alone)
+    rows = [[name, f"{cold[name]:.0f}", ""] for name in alone]
+    rows.append(["the sum of these", f"{total:.0f}", "1.00"])
+    rows.append(
+        ["the function, ready for a JSON snapshot", f"{cold['product']:.0f}", f"**{cold['product'] / total:.2f}**"]
+    )
+    whole = cold["product_with_hcl"]
+    rows.append(["the function, to the end of its first HCL", f"{whole:.0f}", f"**{whole / total:.2f}**"])
+    return _table(["what is imported", "ms", "of the sum"], rows)
+
+
+def _groups(compared: Sequence[Figures], who: str) -> Iterable[tuple[int, bool, str, list[Figures]]]:
+    for count in sorted({each["count"] for each in compared}):
+        for delayed in (False, True):
+            for step in STEPS:
+                group = [
+                    each
+                    for each in compared
+                    if (each["count"], each["delayed"], each["who"], each["step"]) == (count, delayed, who, step)
+                ]
+                if group:
+                    yield count, delayed, step, group
+
+
+def _median(values: Iterable[float]) -> float:
+    return statistics.median(values)
+
+
+def _table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    lines = ["| " + " | ".join(heads) + " |", "|" + "---|" * len(heads)]
+    return "\n".join([*lines, *("| " + " | ".join(row) + " |" for row in rows)])
