@@ -9,6 +9,7 @@ what runs on another. Called by lambda/Makefile, which `sam build` calls; fails 
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import os
 import shutil
 import subprocess
@@ -72,15 +73,17 @@ def build(source: Path, artifact: Path) -> list[str]:
 
 
 def install_dependencies(source: Path, artifact: Path) -> None:
-    """Install the pinned dependencies for the Lambda runtime, with uv where there is one, else with pip."""
+    """Install the pinned dependencies for the Lambda runtime, with pip where this Python has it, else with uv.
+
+    In this order because pip's configuration is where a company says which index is its own.
+    """
     pins = ["--requirement", str(source / "requirements.txt"), "--constraint", str(source / "constraints.txt")]
-    uv = shutil.which("uv")
-    if uv:
-        command = [uv, "pip", "install", "--quiet", "--python-platform", "aarch64-manylinux2014"]
-        command += ["--python-version", RUNTIME, "--link-mode", "copy"]
+    if importlib.util.find_spec("pip"):
+        command = [sys.executable, "-m", "pip", "install", "--quiet", "--no-compile", "--python-version", RUNTIME]
+        command += ["--platform", "manylinux2014_aarch64", "--implementation", "cp"]
     else:
-        command = [sys.executable, "-m", "pip", "install", "--quiet", "--no-compile", "--root-user-action", "ignore"]
-        command += ["--platform", "manylinux2014_aarch64", "--implementation", "cp", "--python-version", RUNTIME]
+        command = ["uv", "pip", "install", "--quiet", "--link-mode", "copy", "--python-version", RUNTIME]
+        command += ["--python-platform", "aarch64-manylinux2014"]
     _run([*command, "--only-binary", ":all:", *pins, "--target", str(artifact)], "the dependencies cannot be installed")
 
 
@@ -180,9 +183,12 @@ def _size(part: Path) -> int:
 
 def _run(command: list[str], failure: str) -> None:
     """Run a command with a fixed seed, which the order of a pickled set depends on. Raises BuildError."""
-    environment = {**os.environ, "PYTHONHASHSEED": "0"}
+    environment = {**os.environ, "PYTHONHASHSEED": "0", "PIP_ROOT_USER_ACTION": "ignore"}
     environment.pop("PYTHONPATH", None)
-    answer = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+    try:
+        answer = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+    except FileNotFoundError as error:
+        raise BuildError(f"{failure}: there is no {command[0]} here (and this Python has no pip)") from error
     if answer.returncode != 0:
         raise BuildError(f"{failure}: {' '.join(command)}\n{answer.stdout}{answer.stderr}")
 

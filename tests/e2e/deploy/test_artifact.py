@@ -34,10 +34,13 @@ def test_the_build_says_where_the_certificates_came_from_and_what_it_weighs(buil
     assert "KiB unpacked, made of" in log
 
 
-def test_another_build_of_the_same_source_is_the_same_to_the_byte(built: Path, tmp_path: Path) -> None:
-    command = [sys.executable, str(ROOT / "infra/build_artifact.py"), "--source", str(ROOT / "lambda")]
-    environment = {**os.environ, "RDS_CA_BUNDLE": str(session_authority().ca_file), "PYTHONHASHSEED": "random"}
-    subprocess.run([*command, "--artifact", str(tmp_path / "again")], env=environment, check=True)
+def test_a_build_with_uv_by_a_python_without_pip_is_the_same_to_the_byte(built: Path, tmp_path: Path) -> None:
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(tmp_path / "bare")], check=True)
+    build = [str(tmp_path / "bare/bin/python"), str(ROOT / "infra/build_artifact.py")]
+    build += ["--source", str(ROOT / "lambda"), "--artifact", str(tmp_path / "again")]
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    environment = {**os.environ, "RDS_CA_BUNDLE": str(session_authority().ca_file), "PATH": path}
+    subprocess.run(build, env={**environment, "PYTHONHASHSEED": "random"}, check=True)
     assert hash_tree(tmp_path / "again") == hash_tree(built / "ProvisionerFunction")
 
 

@@ -185,7 +185,7 @@ def as_understood_here(value: Any, most_attempts: int) -> Any:
     return {"ErrorEquals": value["ErrorEquals"], "IntervalSeconds": 1, "BackoffRate": 1.0, "MaxAttempts": attempts}
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def front() -> Iterator[Front]:
     front = Front()
     threading.Thread(target=front.serve_forever, daemon=True).start()
@@ -194,16 +194,28 @@ def front() -> Iterator[Front]:
     front.server_close()
 
 
+@pytest.fixture(scope="module")
+def steps(front: Front) -> Iterator[Aws]:
+    """An AWS whose Step Functions run."""
+    with pytest.MonkeyPatch.context() as patch:
+        # The interpreter asks moto's settings for the one address of all services.
+        patch.setenv("MOTO_PORT", str(front.server_port))
+        with Aws() as aws:
+            front.moto = aws.endpoint_url
+            yield aws
+
+
 @pytest.fixture
-def fleet(front: Front, monkeypatch: pytest.MonkeyPatch) -> Iterator[Fleet]:
-    # The interpreter asks moto's settings for the one address of all services.
-    monkeypatch.setenv("MOTO_PORT", str(front.server_port))
-    with Aws() as aws:
-        front.moto = aws.endpoint_url
-        connection = http.client.HTTPConnection(urlsplit(aws.endpoint_url).netloc)
-        connection.request("POST", "/moto-api/config", json.dumps({"stepfunctions": {"execute_state_machine": True}}))
-        assert connection.getresponse().status == 201
-        yield Fleet(aws, front)
+def fleet(front: Front, steps: Aws) -> Fleet:
+    steps.reset()
+    front.functions.clear()
+    front.calls.clear()
+    front.most_running = 0
+    connection = http.client.HTTPConnection(urlsplit(steps.endpoint_url).netloc)
+    connection.request("POST", "/moto-api/config", json.dumps({"stepfunctions": {"execute_state_machine": True}}))
+    assert connection.getresponse().status == 201
+    connection.close()
+    return Fleet(steps, front)
 
 
 def test_the_definition_is_accepted_as_it_stands(fleet: Fleet) -> None:

@@ -114,7 +114,8 @@ def test_what_was_made_by_hand_is_adopted_and_then_nothing_changes(world: World)
     assert world.apply()["status"] == "no_change"
 
 
-def test_the_holder_of_the_lock_is_found_and_ended(world: World) -> None:
+def test_the_holder_of_the_lock_is_found_and_ended(latest_server: Server, aws: Aws) -> None:
+    world = World(latest_server, aws, latest_server.create_delegated_admin()).__enter__()
     world.declare_entries({"keycloak": ENTRIES["keycloak"]})
     with contextlib.closing(world.server.connect(*world.admin)) as stuck:
         [[pid]] = stuck.run(f"SELECT pg_backend_pid() FROM pg_advisory_lock({RUN_LOCK})")

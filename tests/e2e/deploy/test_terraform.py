@@ -1,7 +1,7 @@
 """`terraform apply` with the real Terraform calls the function, and fails when it fails.
 
-The tests of the module need the AWS provider from a mirror on this machine: a folder with registry.terraform.io in it,
-found in the usual places or named by TF_PLUGIN_DIR.
+The tests of the module need the AWS provider from a mirror on this machine, as `terraform providers mirror` makes it:
+found in the usual places, or named by TF_PLUGIN_DIR.
 """
 
 import json
@@ -20,7 +20,7 @@ from stack.aws import REGION, Aws
 from stack.binaries import ROOT
 
 TERRAFORM = shutil.which("terraform")
-PROVIDER = "registry.terraform.io/hashicorp/aws"
+PROVIDER = "*/hashicorp/aws"
 JSON_KEY = "{environment}/terraform.tfvars.json"
 
 
@@ -36,7 +36,7 @@ def find_mirror() -> Path | None:
             *sorted(Path("/opt").glob("*")),
         ]
     )
-    return next((place for place in places if (place / PROVIDER).is_dir()), None)
+    return next((place for place in places if list(place.glob(PROVIDER))), None)
 
 
 MIRROR = find_mirror()
