@@ -54,7 +54,7 @@ def attempts_in(server: Server, database: str) -> list[Attempt]:
     question = """
         WITH rooms AS (
             SELECT n.* FROM pg_namespace AS n, pg_database AS d WHERE d.datname = current_database()
-            AND (n.nspname = 'public' OR n.nspowner IN (d.datdba, (SELECT oid FROM pg_roles WHERE rolname = 'pg_database_owner')))
+            AND (n.nspname = 'public' OR n.nspowner = d.datdba OR pg_get_userbyid(n.nspowner) = 'pg_database_owner')
         )
         SELECT 'n', quote_ident(nspname) FROM rooms
         UNION ALL
@@ -109,7 +109,7 @@ def _versions(server: Server, database: str, catalogs: Iterable[str]) -> Iterato
         for name in catalogs
     )
     for name, value in server.run_as_superuser(question, database):
-        yield name, value
+        yield str(name), value
 
 
 def _block(attempts: list[Attempt]) -> str:

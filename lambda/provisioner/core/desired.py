@@ -447,12 +447,14 @@ class _Room:
             return True
         if self.scope.may_act_as(grant.grantor, self.owner):
             return False
+        # The owner creates by what everybody may; it must not lose that on the way.
+        keep = f'GRANT CREATE, USAGE ON SCHEMA "public" TO "{self.owner}"; ' if target.kind is Kind.SCHEMA else ""
         findings.append(
             Finding(
                 "public_can_create" if target.kind is Kind.SCHEMA else "public_can_connect",
                 f'in database "{self.facts.name}" everybody has {grant.privilege} on {_name(target)}, which belongs '
                 f'to "{target.owner}" and is not ours to change',
-                f'as "{target.owner}" in that database: REVOKE {grant.privilege} ON {target.kind.value.upper()} '
+                f'as "{target.owner}" in that database: {keep}REVOKE {grant.privilege} ON {target.kind.value.upper()} '
                 f'"{target.schema or self.facts.name}" FROM PUBLIC',
                 database=self.facts.name,
             )

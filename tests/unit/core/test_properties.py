@@ -322,7 +322,7 @@ def test_after_the_changes_of_a_plan_nothing_is_left_to_change(scope: Scope) -> 
 @given(scopes())
 def test_nothing_that_is_not_ours_is_named_in_a_change(scope: Scope) -> None:
     for change in build_plan(scope).changes:
-        assert change.username == PUBLIC or change.username == ADMINISTRATOR or scope.manages(change.username)
+        assert change.username in {PUBLIC, ADMINISTRATOR} or scope.manages(change.username)
         if change.database:
             facts = scope.server.databases.get(change.database)
             assert facts is None or scope.may_change(facts)

@@ -1,0 +1,163 @@
+"""Passwords are compared by logging in, healed where they differ, left alone where a person or a rotation is at work."""
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from provisioner.core.credentials import Credentials
+from provisioner.core.state import PasswordCheck, RoleFacts
+from provisioner.edges.observe import _judge as judge
+from provisioner.edges.observe import probe_login
+from provisioner.edges.postgres import Address, SqlError, trust
+from stack.aws import Aws
+from stack.postgres import Server, make_verifier
+from stack.world import World
+
+ENTRY = {"shop": {"database_name": "shop", "username": "shop_owner"}}
+SECRET = "goldenpath/dev/shop/postgres"
+
+
+@pytest.fixture
+def world(latest_server: Server, aws: Aws) -> Iterator[World]:
+    with World(latest_server, aws, latest_server.create_delegated_admin()) as world:
+        yield world
+
+
+@pytest.fixture
+def applied(world: World) -> World:
+    world.declare_entries(ENTRY)
+    assert world.apply()["status"] == "applied"
+    return world
+
+
+def actions(answer: dict[str, Any]) -> list[str]:
+    return [change["action"] for change in answer["changes"]]
+
+
+def codes(answer: dict[str, Any]) -> list[str]:
+    return [finding["code"] for finding in answer["warnings"]]
+
+
+def rotate(world: World, password: str, stages: list[str]) -> None:
+    value = json.dumps({"username": "shop_owner", "password": password})
+    world.aws.client("secretsmanager").put_secret_value(SecretId=SECRET, SecretString=value, VersionStages=stages)
+
+
+# --- the truth table of the login -------------------------------------------------------------------------------------
+
+PROBES = {
+    "the right password": ("", "right", PasswordCheck.CURRENT),
+    "a wrong password": ("", "wrong", PasswordCheck.DIFFERS),
+    "right, and NOLOGIN": ("ALTER ROLE probed NOLOGIN", "right", PasswordCheck.CURRENT),
+    "wrong, and NOLOGIN": ("ALTER ROLE probed NOLOGIN", "wrong", PasswordCheck.DIFFERS),
+    "right, and no connection allowed": ("ALTER ROLE probed CONNECTION LIMIT 0", "right", PasswordCheck.CURRENT),
+    "no password at all": ("ALTER ROLE probed PASSWORD NULL", "right", PasswordCheck.DIFFERS),
+    "right, not yet expired": ("ALTER ROLE probed VALID UNTIL '2099-01-01'", "right", PasswordCheck.CURRENT),
+    "right, but expired": ("ALTER ROLE probed VALID UNTIL '2001-01-01'", "right", PasswordCheck.UNKNOWN),
+    "wrong and expired": ("ALTER ROLE probed VALID UNTIL '2001-01-01'", "wrong", PasswordCheck.UNKNOWN),
+}
+
+
+def test_what_the_server_says_to_a_login_tells_whether_the_password_is_right(pg_server: Server) -> None:
+    address = Address(pg_server.host, pg_server.port, trust(str(pg_server.ca_file)))
+    found = {}
+    for name, (sql, password, _) in PROBES.items():
+        pg_server.run_as_superuser(
+            f"DROP ROLE IF EXISTS probed; CREATE ROLE probed LOGIN PASSWORD '{make_verifier('right')}'"
+        )
+        if sql:
+            pg_server.run_as_superuser(sql)
+        facts = RoleFacts("probed", expired="2001" in sql)
+        found[name] = probe_login(address, Credentials("probed", password), facts)
+    assert found == {name: expected for name, (_, _, expected) in PROBES.items()}
+
+
+@pytest.mark.parametrize("refusal", ["53300 InitPostgres", "28000 ClientAuthentication", "57P03 ProcessStartupPacket"])
+def test_a_refusal_that_is_not_about_the_role_tells_nothing(refusal: str) -> None:
+    # A full server, no line in pg_hba.conf, a server that starts: all before or beside the password.
+    sqlstate, routine = refusal.split()
+    assert judge(SqlError(sqlstate, "", routine), RoleFacts("probed")) is PasswordCheck.UNKNOWN
+
+
+# --- a role's life ----------------------------------------------------------------------------------------------------
+
+
+def test_a_password_changed_by_hand_is_found_and_healed(applied: World) -> None:
+    applied.server.run_as_superuser("ALTER ROLE shop_owner PASSWORD 'by hand'")
+    assert actions(applied.drift()) == ["set_password"]
+    assert actions(applied.apply()) == ["set_password"]
+    applied.login("shop_owner", "shop").close()
+    assert applied.apply()["status"] == "no_change"
+
+
+def test_a_new_password_in_the_secret_is_set(applied: World) -> None:
+    applied.put_secret("shop", "shop_owner", "shop")
+    assert actions(applied.apply()) == ["set_password"]
+    applied.login("shop_owner", "shop").close()
+
+
+def test_a_rotation_under_way_is_left_alone_and_said(applied: World) -> None:
+    before = applied.server.run_as_superuser("SELECT rolpassword FROM pg_authid WHERE rolname = 'shop_owner'")
+    rotate(applied, "of the rotation", ["AWSPENDING"])
+    assert applied.apply()["status"] == "no_change"
+    # As a rotation does it: first the server, then the stage.
+    applied.server.run_as_superuser(f"ALTER ROLE shop_owner PASSWORD '{make_verifier('of the rotation')}'")
+    answer = applied.apply()
+    assert (answer["status"], codes(answer)) == ("no_change", ["rotation"])
+    assert applied.server.run_as_superuser("SELECT rolpassword FROM pg_authid WHERE rolname = 'shop_owner'") != before
+    rotate(applied, "of the rotation", ["AWSCURRENT"])
+    answer = applied.apply()
+    assert (answer["status"], codes(answer)) == ("no_change", [])
+
+
+def test_a_secret_of_another_name_is_used(world: World) -> None:
+    world.aws.put_secret("elsewhere", {"username": "shop_owner", "password": "from elsewhere"})
+    world.declare_entries({"shop": {**ENTRY["shop"], "secret_name": "elsewhere"}}, with_secrets=False)
+    world.apply()
+    world.server.connect("shop_owner", "from elsewhere", "shop").close()
+
+
+def test_a_verifier_is_set_as_it_is_once_and_its_warning_stays(world: World) -> None:
+    verifier = make_verifier("known elsewhere")
+    world.declare_entries(ENTRY)
+    world.put_secret("shop", "shop_owner", "shop", password=verifier)
+    answer = world.apply()
+    assert (answer["status"], codes(answer)) == ("applied", ["password_unproved"])
+    assert world.server.run_as_superuser("SELECT rolpassword FROM pg_authid WHERE rolname = 'shop_owner'") == [
+        [verifier]
+    ]
+    world.server.connect("shop_owner", "known elsewhere", "shop").close()
+    answer = world.apply()
+    assert (answer["status"], codes(answer)) == ("no_change", ["password_unproved"])
+
+
+def test_another_verifier_in_the_secret_is_set(world: World) -> None:
+    world.declare_entries(ENTRY)
+    world.put_secret("shop", "shop_owner", "shop", password=make_verifier("one"))
+    world.apply()
+    world.put_secret("shop", "shop_owner", "shop", password=make_verifier("two"))
+    assert actions(world.apply()) == ["set_password"]
+    world.server.connect("shop_owner", "two", "shop").close()
+    assert world.apply()["status"] == "no_change"
+
+
+def test_a_password_after_a_verifier_is_compared_by_logging_in_again(world: World) -> None:
+    world.declare_entries(ENTRY)
+    world.put_secret("shop", "shop_owner", "shop", password=make_verifier("one"))
+    world.apply()
+    world.put_secret("shop", "shop_owner", "shop", password="two")
+    assert actions(world.apply()) == ["set_password"]
+    assert world.apply()["status"] == "no_change"
+    world.server.run_as_superuser("ALTER ROLE shop_owner PASSWORD 'by hand'")
+    assert actions(world.drift()) == ["set_password"]
+
+
+@pytest.mark.parametrize("group", ["rds_iam", "iam_users"])
+def test_a_role_that_logs_in_by_iam_keeps_whatever_password_it_has(applied: World, group: str) -> None:
+    applied.server.run_as_superuser("CREATE ROLE iam_users; GRANT rds_iam TO iam_users")
+    applied.server.run_as_superuser(f"GRANT {group} TO shop_owner; ALTER ROLE shop_owner PASSWORD 'of no use'")
+    answer = applied.apply()
+    assert answer["status"] == "no_change"
+    assert "iam_login" in codes(answer)
