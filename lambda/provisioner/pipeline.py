@@ -129,7 +129,7 @@ def _provision(request: Request, journal: Journal, seconds_left: Callable[[], fl
     vault = replace(vault, login=replace(vault.login, address=address))
     session, holder = _session(vault.login)
     with session:
-        vault = replace(vault, login=replace(vault.login, session=session_name(holder)))
+        vault = replace(vault, login=replace(vault.login, session=session_name(holder), version=session.version))
         scope = _observe(request, declaration, vault, session, journal)
         plan = build_plan(scope)
         plan = replace(plan, warnings=tuple(sorted({*plan.warnings, *warnings, *vault.warnings})))
@@ -421,7 +421,7 @@ def _prove(
     touched = {change.username for change in made if change.action in {"create_role", "set_password"}}
     clear = {role: vault.credentials[role] for role in touched - scope.fingerprints.keys()}
     server = observe_passwords(vault.login.address, server, clear, workers)
-    untouched = {change.username for change in plan.changes if change not in made}
+    untouched = {change.username for change in frozenset(plan.changes) - frozenset(made)}
     left_over = left_over_outside(replace(scope, server=server), made, untouched)
     if left_over:
         raise ApplyFailed(left_over)
@@ -431,7 +431,8 @@ def _record(plan: Plan, made: Sequence[Change], outcomes: Sequence[Outcome], jou
     journal.record(outcomes)
     # An error may hide a COMMIT whose answer was lost.
     journal.is_all_told = not any(outcome.status is Status.ERROR for outcome in outcomes)
-    _record_changes([change for change in plan.changes if change not in made], Status.SKIPPED, journal)
+    left = frozenset(plan.changes) - frozenset(made)
+    _record_changes([change for change in plan.changes if change in left], Status.SKIPPED, journal)
     _record_unchanged(plan, journal)
 
 
