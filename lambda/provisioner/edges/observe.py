@@ -47,17 +47,27 @@ Row = list[Any]
 
 @dataclass(frozen=True, slots=True)
 class Login:
-    """The administrator's way in; `session` is the application_name of its sessions."""
+    """The administrator's way in; `session` is the application_name of its sessions, `version` the server's."""
 
     address: Address
     username: str
     password: str = field(repr=False)
     database: str
     session: str = "rds-provisioner"
+    version: int = 0
 
     def connect(self, database: str = "") -> Connection:
         """A new connection; to the administrator's own database unless another is named."""
-        return Connection(self.address, self.username, self.password, database or self.database, name=self.session)
+        where = database or self.database
+        return Connection(self.address, self.username, self.password, where, name=self.session, version=self.version)
+
+    def is_possible(self) -> bool:
+        """Whether the administrator gets into its own database."""
+        try:
+            self.connect().close()
+        except (SqlError, DatabaseUnavailable):
+            return False
+        return True
 
 
 def observe_server(connection: Connection, databases: Collection[str], *, with_extensions: bool = False) -> Server:
@@ -187,8 +197,9 @@ def _look_into(
         with login.connect(facts.name) as connection:
             found = observe_database(connection, facts)
             return add_names(connection, found, to_name(found))
-    except SqlError as error:
-        if error.is_connection_lost:
+    except (SqlError, DatabaseUnavailable) as error:
+        # The owner of a database can have its sessions ended; that is no reason to leave the others alone.
+        if (isinstance(error, DatabaseUnavailable) or error.is_connection_lost) and not login.is_possible():
             message = f'the server broke off while database "{facts.name}" was looked into: {error}'
             next_step = "check that the instance is available and has connections left; then run again"
             raise DatabaseUnavailable(Finding("connection_lost", message, next_step, database=facts.name)) from None

@@ -5,6 +5,7 @@ The only module that knows pg8000. All that makes a connection safe or fast stan
 
 from __future__ import annotations
 
+import re
 import socket
 import ssl
 from collections import deque
@@ -74,6 +75,10 @@ def _tune_scramp() -> None:
 
 
 _tune_scramp()
+
+
+# Those that came later, by the version that knows them: an older server refuses a start-up packet that names them.
+_NEWER_SETTINGS = {14: {"idle_session_timeout": "0"}, 17: {"transaction_timeout": "0"}}
 
 
 class Remedy(StrEnum):
@@ -209,11 +214,21 @@ class Connection:
     """
 
     def __init__(
-        self, address: Address, username: str, password: str, database: str, *, name: str = "rds-provisioner"
+        self,
+        address: Address,
+        username: str,
+        password: str,
+        database: str,
+        *,
+        name: str = "rds-provisioner",
+        version: int = 0,
     ) -> None:
-        """Connect over verified TLS; `name` is the session's application_name."""
+        """Connect over verified TLS; `name` is the session's application_name, `version` the server's, where known."""
         self._patience = address.patience
-        self._inner = _connect(address, username, password, database, name)
+        newer = {
+            key: value for since, items in _NEWER_SETTINGS.items() if since <= version for key, value in items.items()
+        }
+        self._inner = _connect(address, (username, password, database), name, _SESSION | newer)
         # pg8000 keeps the last hundred notices; a run that grants to more objects must not lose a warning.
         self._inner.notices = deque(maxlen=10_000)
 
@@ -226,6 +241,12 @@ class Connection:
     ) -> None:
         """Close it."""
         self.close()
+
+    @property
+    def version(self) -> int:
+        """The server's major version, as it said on connecting."""
+        found = re.match(r"[0-9]+", self._inner.parameter_statuses.get("server_version", ""))
+        return int(found[0]) if found else 0
 
     def close(self) -> None:
         """Close, whatever state it is in."""
@@ -282,7 +303,8 @@ class _Wire(pg8000.native.Connection):  # type: ignore[misc]
         super().handle_AUTHENTICATION_REQUEST(data, context)
 
 
-def _connect(address: Address, username: str, password: str, database: str, name: str) -> _Wire:
+def _connect(address: Address, login: tuple[str, str, str], name: str, settings: dict[str, str]) -> _Wire:
+    username, password, database = login
     patience = address.patience()
     try:
         if patience <= 0:
@@ -305,7 +327,7 @@ def _connect(address: Address, username: str, password: str, database: str, name
             ssl_context=address.tls,
             sock=sock,
             application_name=name,
-            startup_params=_SESSION,
+            startup_params=settings,
         )
     except pg8000.native.DatabaseError as error:
         sock.close()
