@@ -1,5 +1,6 @@
 """What every test may ask for: real PostgreSQL servers of each version, started when first needed."""
 
+import signal
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 
@@ -10,6 +11,12 @@ from stack.aws import Aws
 from stack.postgres import Login, Server
 
 Servers = Callable[[int], Server]
+
+
+def pytest_configure() -> None:
+    """A run in the background ignores Ctrl-C and hands that on to its children; the tests send it to them."""
+    if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_report_header() -> str:
