@@ -1,4 +1,4 @@
-"""The three sentences: no change means nothing differed, applied means it is as declared, drifted names what differs."""
+"""No change means that nothing differed, applied that it is as declared, drifted names what differs."""
 
 import contextlib
 import random

@@ -69,7 +69,7 @@ def test_every_statement_that_is_told_helps(world: World) -> None:
     left = identities(findings(world.dry_run())) & identities(told)
     assert {code for code, _, _ in left} == {"member_of_owner"}
     assert server.run_as_superuser(
-        "SELECT setconfig FROM pg_db_role_setting AS s JOIN pg_roles AS r ON r.oid = s.setrole WHERE rolname = 'stranger'"
+        "SELECT setconfig FROM pg_db_role_setting WHERE setrole = 'stranger'::regrole"
     ) == [[["role=shop_owner"]]]
 
 

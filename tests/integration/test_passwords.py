@@ -1,4 +1,4 @@
-"""Passwords are compared by logging in, healed where they differ, left alone where a person or a rotation is at work."""
+"""Passwords are compared by logging in, healed where they differ, left alone where a rotation is at work."""
 
 import json
 from collections.abc import Iterator

@@ -1,0 +1,172 @@
+"""Every statement as it is sent, written by hand."""
+
+from dataclasses import fields as dataclass_fields
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from provisioner.core import ddl
+from provisioner.core.plan import (
+    AlterRole,
+    CreateDatabase,
+    CreateExtension,
+    CreateRole,
+    GrantDefaultPrivileges,
+    GrantPrivileges,
+    RevokeDefaultPrivileges,
+    RevokeMembership,
+    RevokePrivileges,
+)
+from provisioner.core.state import PUBLIC, Kind, Marker, Target
+
+TABLES = Target(Kind.TABLE, schema="app", owner="shop_owner")
+GRANT = GrantPrivileges(
+    database="shop",
+    username="reader",
+    owner="shop_owner",
+    grantor="shop_owner",
+    privileges=("INSERT", "SELECT"),
+    targets=(TABLES,),
+    whole=True,
+)
+
+
+def on(target: Target, **fields: Any) -> GrantPrivileges:
+    return replace(GRANT, targets=(target,), **fields)
+
+
+def as_revoke(change: GrantPrivileges, **fields: Any) -> RevokePrivileges:
+    return RevokePrivileges(
+        **{**{each.name: getattr(change, each.name) for each in dataclass_fields(change)}, **fields}
+    )
+
+
+def test_roles() -> None:
+    assert str(ddl.create_role(CreateRole(username="a"))) == "CREATE ROLE \"a\" LOGIN PASSWORD '********'"
+    assert str(ddl.create_role(CreateRole(username="a", createdb=True, connection_limit=0))) == (
+        "CREATE ROLE \"a\" LOGIN CREATEDB CONNECTION LIMIT 0 PASSWORD '********'"
+    )
+    assert ddl.alter_role(AlterRole(username="a", createdb=False, connection_limit=7)) == (
+        'ALTER ROLE "a" NOCREATEDB CONNECTION LIMIT 7'
+    )
+    assert ddl.alter_role(AlterRole(username="a", createrole=False)) == 'ALTER ROLE "a" NOCREATEROLE'
+    assert ddl.revoke_membership(RevokeMembership(username="a", role="b")) == 'REVOKE "b" FROM "a"'
+
+
+def test_a_password_statement_shows_no_verifier_until_it_is_sent() -> None:
+    statement = ddl.set_password("a")
+    assert str(statement) == "ALTER ROLE \"a\" PASSWORD '********'"
+    assert statement.complete("SCRAM-SHA-256$it's") == "ALTER ROLE \"a\" PASSWORD 'SCRAM-SHA-256$it''s'"
+
+
+def test_from_16_a_membership_says_what_it_is_good_for() -> None:
+    assert ddl.borrow("a", 15) == 'GRANT "a" TO CURRENT_USER'
+    assert ddl.borrow("a", 16) == 'GRANT "a" TO CURRENT_USER WITH INHERIT TRUE, SET TRUE'
+    assert ddl.give_back("a") == 'REVOKE "a" FROM CURRENT_USER'
+
+
+def test_databases() -> None:
+    assert ddl.create_database(CreateDatabase(database="shop", username="a")) == (
+        'CREATE DATABASE "shop" OWNER "a" TEMPLATE template0'
+    )
+    assert ddl.mark_database("shop", Marker("dev", comment="it's")) == (
+        'COMMENT ON DATABASE "shop" IS \'{"managed_by": "rds-provisioner", "environment": "dev", "comment": "it\'\'s"}\''
+    )
+
+
+def test_an_extension_is_created_as_the_owner_and_in_public_where_it_has_a_choice() -> None:
+    assert ddl.create_extension(CreateExtension(database="shop", username="a", extension="uuid-ossp")) == [
+        'SET LOCAL ROLE "a"',
+        'SET LOCAL search_path TO "public"',
+        'CREATE EXTENSION IF NOT EXISTS "uuid-ossp"',
+        "RESET search_path",
+        "RESET ROLE",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("change", "objects", "sql"),
+    [
+        (GRANT, [], ['GRANT INSERT, SELECT ON ALL TABLES IN SCHEMA "app" TO "reader"']),
+        (
+            replace(GRANT, whole=False),
+            [("one",), ("two words",)],
+            ['GRANT INSERT, SELECT ON TABLE "app"."one", "app"."two words" TO "reader"'],
+        ),
+        (replace(GRANT, whole=False), [], []),
+        (
+            on(Target(Kind.SEQUENCE, schema="app"), privileges=("USAGE",), whole=False),
+            [("ids",)],
+            ['GRANT USAGE ON SEQUENCE "app"."ids" TO "reader"'],
+        ),
+        (
+            on(Target(Kind.COLUMN, schema="app"), privileges=("SELECT", "UPDATE")),
+            [("one", 'a "b"')],
+            ['GRANT SELECT ("a ""b"""), UPDATE ("a ""b""") ON "app"."one" TO "reader"'],
+        ),
+        (on(Target(Kind.DATABASE), privileges=("CONNECT",)), [], ['GRANT CONNECT ON DATABASE "shop" TO "reader"']),
+        (on(Target(Kind.SCHEMA, schema="app"), privileges=("USAGE",)), [], ['GRANT USAGE ON SCHEMA "app" TO "reader"']),
+        (as_revoke(GRANT), [], ['REVOKE INSERT, SELECT ON ALL TABLES IN SCHEMA "app" FROM "reader"']),
+        (
+            as_revoke(GRANT, option=True),
+            [],
+            ['REVOKE GRANT OPTION FOR INSERT, SELECT ON ALL TABLES IN SCHEMA "app" FROM "reader"'],
+        ),
+        (
+            as_revoke(on(Target(Kind.DATABASE)), username=PUBLIC, privileges=("CONNECT", "TEMPORARY")),
+            [],
+            ['REVOKE CONNECT, TEMPORARY ON DATABASE "shop" FROM PUBLIC'],
+        ),
+    ],
+)
+def test_grants(change: Any, objects: list[tuple[str, ...]], sql: list[str]) -> None:
+    assert ddl.change_grants([change], objects) == sql
+
+
+def test_default_privileges_are_those_of_a_creator_and_of_a_schema_where_they_name_one() -> None:
+    everywhere = Target(Kind.TABLE, owner="a", creator="a")
+    fields = {"database": "shop", "username": "r", "owner": "a", "grantor": "a", "privileges": ("SELECT",)}
+    assert ddl.change_grants([GrantDefaultPrivileges(**fields, targets=(everywhere,))]) == [  # type: ignore[arg-type]
+        'ALTER DEFAULT PRIVILEGES FOR ROLE "a" GRANT SELECT ON TABLES TO "r"'
+    ]
+    here = replace(everywhere, schema="app")
+    assert ddl.change_grants([RevokeDefaultPrivileges(**fields, targets=(here,))]) == [  # type: ignore[arg-type]
+        'ALTER DEFAULT PRIVILEGES FOR ROLE "a" IN SCHEMA "app" REVOKE SELECT ON TABLES FROM "r"'
+    ]
+
+
+def test_grantees_of_the_same_are_named_together() -> None:
+    assert ddl.change_grants([GRANT, replace(GRANT, username="editor")]) == [
+        'GRANT INSERT, SELECT ON ALL TABLES IN SCHEMA "app" TO "reader", "editor"'
+    ]
+
+
+def test_where_several_may_grant_it_is_said_in_whose_name() -> None:
+    assert ddl.change_grants([as_revoke(GRANT)], act_as="shop_owner") == [
+        'SET LOCAL ROLE "shop_owner"',
+        'REVOKE INSERT, SELECT ON ALL TABLES IN SCHEMA "app" FROM "reader"',
+        "RESET ROLE",
+    ]
+
+
+def test_many_objects_are_named_in_several_statements() -> None:
+    names = [(f"t{number:04}",) for number in range(1001)]
+    statements = ddl.change_grants([replace(GRANT, whole=False)], names)
+    assert [statement.count('"app".') for statement in statements] == [500, 500, 1]
+
+
+@given(st.text(), st.text())
+def test_a_name_or_a_text_cannot_end_its_quotes(name: str, text: str) -> None:
+    sql = ddl.statement("{} {}", ddl.Identifier(name), ddl.Literal(text))
+    assert sql == '"' + name.replace('"', '""') + "\" '" + text.replace("'", "''") + "'"
+    inside = sql[1 : 1 + len(name.replace('"', '""'))]
+    assert '"' not in inside.replace('""', "")
+
+
+@pytest.mark.parametrize("text", ["", "select", "SELECT; DROP", 'SELECT "', "SELECT 'x'", "SELECT\n"])
+def test_words_hold_nothing_but_words(text: str) -> None:
+    with pytest.raises(ValueError, match="not words of SQL"):
+        ddl.Words(text)

@@ -1,0 +1,74 @@
+"""The statements of a plan in their order and transactions, written by hand."""
+
+from provisioner.core.desired import Scope, desired_state
+from provisioner.core.guard import build_plan
+from provisioner.core.model import AccessLevel, Declaration, Entry, Layout
+from provisioner.core.script import Script, write_script
+from provisioner.core.state import Marker, RoleFacts, Server
+
+ADMINISTRATOR = RoleFacts("admin", createdb=True, createrole=True, inherited=True)
+OWNER = Entry("shop", "shop", "owner")
+READER = Entry("report", "shop", "reader", AccessLevel.READER)
+
+
+def script_for(*entries: Entry, version: int = 16, roles: tuple[RoleFacts, ...] = ()) -> Script:
+    server = Server(version, "admin", "rdsadmin", {role.name: role for role in (ADMINISTRATOR, *roles)}, {})
+    scope = Scope(Declaration(Layout.STANDALONE, active=True, environment="dev", entries=entries), server, "dev")
+    return write_script(build_plan(scope).changes, scope, desired_state(scope).inventory)
+
+
+def test_a_new_database_from_16_on() -> None:
+    script = script_for(OWNER, READER)
+    assert [str(each) for each in script.role_statements] == [
+        "CREATE ROLE \"owner\" LOGIN PASSWORD '********'",
+        "CREATE ROLE \"reader\" LOGIN PASSWORD '********'",
+        'COMMENT ON ROLE "owner" IS \'{"managed_by": "rds-provisioner", "environment": "dev", "creating": ["shop"],'
+        ' "borrowed": true}\'',
+        'COMMENT ON ROLE "reader" IS \'{"managed_by": "rds-provisioner", "environment": "dev"}\'',
+        'GRANT "owner" TO CURRENT_USER WITH INHERIT TRUE, SET TRUE',
+    ]
+    (database,) = script.databases
+    assert database.create == 'CREATE DATABASE "shop" OWNER "owner" TEMPLATE template0'
+    assert list(database.statements) == [
+        'GRANT USAGE ON SCHEMA "public" TO "reader"',
+        'GRANT CONNECT ON DATABASE "shop" TO "admin", "reader"',
+        'ALTER DEFAULT PRIVILEGES FOR ROLE "owner" GRANT USAGE ON SCHEMAS TO "reader"',
+        'ALTER DEFAULT PRIVILEGES FOR ROLE "owner" GRANT SELECT ON SEQUENCES TO "reader"',
+        'ALTER DEFAULT PRIVILEGES FOR ROLE "owner" GRANT SELECT ON TABLES TO "reader"',
+        'REVOKE CONNECT, TEMPORARY ON DATABASE "shop" FROM PUBLIC',
+        'COMMENT ON DATABASE "shop" IS \'{"managed_by": "rds-provisioner", "environment": "dev"}\'',
+    ]
+    assert list(database.afterwards) == [
+        'REVOKE "owner" FROM CURRENT_USER',
+        'COMMENT ON ROLE "owner" IS \'{"managed_by": "rds-provisioner", "environment": "dev"}\'',
+    ]
+
+
+def test_up_to_14_nothing_is_said_of_a_public_that_belongs_to_another() -> None:
+    (database,) = script_for(OWNER, READER, version=14).databases
+    assert [each for each in database.statements if "SCHEMA " in each] == []
+
+
+def test_a_role_is_borrowed_once_for_all_its_databases_and_given_back_after_the_last() -> None:
+    script = script_for(OWNER, Entry("ledger", "ledger", "owner"))
+    assert [str(each) for each in script.role_statements if "GRANT" in str(each)] == [
+        'GRANT "owner" TO CURRENT_USER WITH INHERIT TRUE, SET TRUE'
+    ]
+    assert [(item.name, bool(item.afterwards)) for item in script.databases] == [("ledger", False), ("shop", True)]
+
+
+def test_a_role_that_the_administrator_has_already_is_neither_borrowed_nor_given_back() -> None:
+    owner = RoleFacts("owner", marker=Marker("dev"), inherited=True)
+    script = script_for(OWNER, roles=(owner,))
+    sent = [*map(str, script.role_statements), *script.databases[0].statements, *script.databases[0].afterwards]
+    assert [each for each in sent if "CURRENT_USER" in each] == []
+
+
+def test_what_a_cut_off_run_borrowed_is_given_back_first() -> None:
+    owner = RoleFacts("owner", marker=Marker("dev", creating=("shop",), borrowed=True), inherited=True)
+    first = str(script_for(OWNER, roles=(owner,)).role_statements[0])
+    assert first == 'REVOKE "owner" FROM CURRENT_USER'
+
+
+def test_equal_plans_give_equal_scripts() -> None:
+    assert script_for(OWNER, READER) == script_for(READER, OWNER)
