@@ -13,7 +13,6 @@ import argparse
 import json
 import sys
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench import cold, growth, report, work
@@ -25,6 +24,7 @@ if TYPE_CHECKING:
     from stack.postgres import Server
 
 RESULTS = binaries.ROOT / ".bench" / "results.json"
+PAGES = [binaries.ROOT / "docs" / name for name in ("performance.md", "scale.md")]
 # Databases, and how often each is measured: five and more where a median is to be believed.
 SIZES = {10: 5, 100: 5, 500: 3}
 
@@ -98,14 +98,14 @@ def _write(results: dict[str, Any], *, to_docs: bool) -> None:
     target = RESULTS if to_docs else RESULTS.with_name("quick.json")
     target.parent.mkdir(exist_ok=True)
     target.write_text(json.dumps(results, indent=1))
-    page = binaries.ROOT / "docs" / "performance.md"
     tables = report.tables(results)
-    if to_docs and page.exists():
+    if not to_docs:
+        target.with_suffix(".md").write_text("\n\n".join(tables.values()) + "\n")
+        print("\n\n".join(tables.values()))
+        return
+    for page in PAGES:
         page.write_text(report.fill(page.read_text(), tables))
         print(f"{page.relative_to(binaries.ROOT)} has the new figures.")
-    else:
-        Path(target.with_suffix(".md")).write_text("\n\n".join(tables.values()) + "\n")
-        print("\n\n".join(tables.values()))
 
 
 if __name__ == "__main__":

@@ -60,11 +60,11 @@ def product_with_hcl() -> None:
 
 ALONE = ("boto3", "pg8000", "hcl2", "powertools")
 
-_BEGUN = time.perf_counter()
+_BEGUN = time.process_time()
 globals()[os.environ.get("BENCH_PART", "nothing")]()
-MILLISECONDS = (time.perf_counter() - _BEGUN) * 1000
+MILLISECONDS = (time.process_time() - _BEGUN) * 1000
 
 
 def handler(_event: object, _context: object) -> float:
-    """The time that the imports took."""
+    """The time that the imports took, of the processor: a machine at other work does not show."""
     return MILLISECONDS

@@ -36,6 +36,7 @@ def tables(results: dict[str, Any]) -> dict[str, str]:
         "tables": ("tables", _tables),
         "work": ("work", _work),
         "cold": ("cold", _cold),
+        "scale": ("databases", _scale),
     }
     return {name: make(results[part]) for name, (part, make) in makers.items() if results.get(part)}
 
@@ -130,6 +131,31 @@ def _databases(grown: Sequence[Figures]) -> str:
         )
     heads = ["apply of what is new, s", "second run, s", "of each database, ms", "our CPU, s", "the floor's, s"]
     return _table(["databases", "roles", *heads, "memory, MB", "round trips"], rows)
+
+
+# List prices in US dollars of a large region; a request of Lambda, a second of a GB on arm64, a state transition, ten
+# thousand calls of Secrets Manager, a secret for a month.
+REQUEST, GB_SECOND, TRANSITION, SECRET_CALLS, SECRET = 0.20 / 1e6, 0.0000133334, 0.025 / 1000, 0.05, 0.40
+INSTANCES, DATABASES, MEMORY_GB, AT_ONCE = 10_000, 100, 1.0, 200
+
+
+def _scale(grown: Sequence[Figures]) -> str:
+    """A nightly sweep over a fleet, computed from the line through the measured second runs."""
+    points = [
+        (each["count"], each["wall"]) for each in grown if (each["who"], each["step"]) == ("product", "second run")
+    ]
+    line = statistics.linear_regression([count for count, _ in points], [wall for _, wall in points])
+    run = line.slope * DATABASES + max(line.intercept, 0.0)
+    calls = (3 * DATABASES + 1) / 20 + 1
+    rows = [
+        ["one run", f"{run:.1f} s"],
+        [f"all of them, {AT_ONCE} at once", f"{run * INSTANCES / AT_ONCE / 60:.0f} minutes"],
+        [f"Lambda, {MEMORY_GB:.0f} GB", f"${INSTANCES * (run * MEMORY_GB * GB_SECOND + REQUEST):.2f} a night"],
+        ["Step Functions, six transitions a run", f"${INSTANCES * 6 * TRANSITION:.2f} a night"],
+        ["Secrets Manager, calls", f"${INSTANCES * calls / 10_000 * SECRET_CALLS:.2f} a night"],
+        ["Secrets Manager, secrets", f"${INSTANCES * 3 * DATABASES * SECRET:,.0f} a month, this tool or not"],
+    ]
+    return _table([f"{INSTANCES:,} instances of {DATABASES} databases, one sweep", ""], rows)
 
 
 def _tables(grown: Sequence[Figures]) -> str:
