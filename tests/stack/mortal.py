@@ -32,7 +32,8 @@ class Mortal:
     """Calls the function, one at a time, each in a process of its own.
 
     Args:
-        environment: the function's variables; a call may add to them.
+        environment: the function's variables; a call may add to them. `BROKEN_CLOCK_AFTER` and `BROKEN_CLOCK_SAYS`
+            make the clock of the call raise `ClockBroke` with that text, after so many answers.
     """
 
     def __init__(self, environment: Mapping[str, str]) -> None:
@@ -85,12 +86,20 @@ def kill(pid: int) -> None:
     os.kill(pid, signal.SIGKILL)
 
 
+class ClockBroke(Exception):
+    """What a call's clock raises on demand: something that nobody expects, with a text that nobody may see."""
+
+
 class _Context:
     def __init__(self, seconds: float, token: str) -> None:
         self.aws_request_id = token
         self._milliseconds = int(seconds * 1000)
+        self._answers = int(os.environ.get("BROKEN_CLOCK_AFTER", "-1"))
 
     def get_remaining_time_in_millis(self) -> int:
+        self._answers -= 1
+        if self._answers == -1:
+            raise ClockBroke(os.environ["BROKEN_CLOCK_SAYS"])
         return self._milliseconds
 
 
