@@ -111,7 +111,7 @@ def wrap(watch: Watch, *, probes: bool) -> None:
     from provisioner.edges import postgres
 
     if not probes:
-        pipeline.observe_passwords = lambda _address, server, credentials, _workers: replace(  # type: ignore[assignment]
+        vars(pipeline)["observe_passwords"] = lambda _address, server, credentials, _workers: replace(
             server, passwords=dict.fromkeys(credentials, PasswordCheck.CURRENT)
         )
     modules = {"pipeline": pipeline, "journal": journal}

@@ -47,7 +47,7 @@ def product() -> None:
     from provisioner.edges.aws import aws_clients
 
     _ = aws_clients(8).s3
-    assert provisioner.handler
+    assert callable(provisioner.handler.lambda_handler)
 
 
 def product_with_hcl() -> None:

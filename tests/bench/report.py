@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import platform
-import re
 import statistics
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
@@ -44,8 +43,9 @@ def tables(results: dict[str, Any]) -> dict[str, str]:
 def fill(page: str, found: dict[str, str]) -> str:
     """Put tables between their marks in a page; what was not measured stays as it is."""
     for name, table in found.items():
-        pattern = rf"(<!-- measured: {name} -->\n).*?(<!-- end -->)"
-        page = re.sub(pattern, lambda match, text=table: f"{match[1]}{text}\n{match[2]}", page, flags=re.DOTALL)
+        before, mark, rest = page.partition(f"<!-- measured: {name} -->\n")
+        if mark:
+            page = f"{before}{mark}{table}\n<!-- end -->{rest.partition('<!-- end -->')[2]}"
     return page
 
 
