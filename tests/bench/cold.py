@@ -34,7 +34,8 @@ def measure(rounds: int) -> dict[str, Any]:
 
 def _build(task: Path) -> None:
     """The artifact, compiled ahead for the Python that runs it here as it is for Lambda's own."""
-    program: list[str | Path] = [sys.executable, binaries.ROOT / "infra" / "build_artifact.py", "--source", binaries.ROOT / "lambda"]
+    program: list[str | Path] = [sys.executable, binaries.ROOT / "infra" / "build_artifact.py"]
+    program += ["--source", binaries.ROOT / "lambda"]
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     variables = {**os.environ, "PATH": path, "RDS_CA_BUNDLE": str(session_authority().ca_file)}
     subprocess.run([*program, "--artifact", task], env=variables, check=True, stdout=subprocess.DEVNULL)
