@@ -5,8 +5,8 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any
 
-from provisioner.core.errors import ProvisioningError, RunInProgress
-from provisioner.core.report import build_answer, summarize
+from provisioner.core.errors import PlanBlocked, ProvisioningError, RunInProgress
+from provisioner.core.report import build_answer
 from provisioner.edges.aws import aws_clients
 from provisioner.journal import Journal
 from provisioner.pipeline import Result, run
@@ -33,26 +33,31 @@ def lambda_handler(event: Any, context: LambdaContext) -> dict[str, object]:
         answer = build_answer(journal.understood(), result.status, result.plan, result.changes, journal.locations)
     except ProvisioningError as error:
         logger.error("failed", extra={"error": type(error).__name__, "message_text": str(error)})
-        emit_metrics(settings.environment, _numbers(begun, result, error))
+        emit_metrics(settings.environment, _numbers(begun, journal, result, error))
         raise
-    emit_metrics(settings.environment, _numbers(begun, result, None))
+    emit_metrics(settings.environment, _numbers(begun, journal, result, None))
     logger.info("answer", extra={"answer": answer})
     return answer
 
 
-def _numbers(begun: float, result: Result | None, error: ProvisioningError | None) -> dict[str, float]:
-    """The metrics of a run; what it did not get to is zero."""
+def _numbers(
+    begun: float, journal: Journal, result: Result | None, error: ProvisioningError | None
+) -> dict[str, float]:
+    """The metrics of a run; what it did not get to is zero, and drift is said only by a run that knows it."""
     plan = result.plan if result else None
-    summary = summarize(plan) if plan else {}
-    changes = sum(summary.get(name, 0) for name in ("create", "change", "revoke"))
-    return {
+    # Each declared database is in an unchanged thing or in a change.
+    databases = {item.database for item in plan.unchanged} | {item.database for item in plan.changes} if plan else set()
+    numbers: dict[str, float] = {
         "Runs": 1,
-        "Changes": changes if result and result.status == "applied" else 0,
-        "Drift": changes if result and result.status == "drifted" else 0,
-        "Blocked": summary.get("blocked", 0),
-        "Warnings": summary.get("warnings", 0),
+        "Changes": sum(outcome.is_success for outcome in journal.outcomes),
+        "Blocked": len(error.findings) if isinstance(error, PlanBlocked) else len(plan.blockers) if plan else 0,
+        "Warnings": len(plan.warnings) if plan else 0,
         "Errors": 0 if error is None or isinstance(error, RunInProgress) else 1,
         "Locked": 1 if isinstance(error, RunInProgress) else 0,
-        "Databases": len({item.database for item in plan.unchanged if item.database}) if plan else 0,
+        "Databases": len(databases - {""}),
         "DurationMs": round((time.monotonic() - begun) * 1000),
     }
+    # A zero of a run that did not look would end the alarm of one that did.
+    if result and plan and result.status in {"drifted", "in_sync", "applied", "no_change"}:
+        numbers["Drift"] = len(plan.changes) + len(plan.blockers) if result.status == "drifted" else 0
+    return numbers

@@ -98,3 +98,11 @@ def test_every_line_names_its_call_and_its_environment_with_few_words(dev: Deplo
     assert len({line["function_request_id"] for line in lines}) == 1
     assert {line["environment"] for line in lines} == {"dev"}
     assert {line["message"] for line in lines} <= WORDS
+
+
+def test_a_run_that_did_not_look_says_nothing_of_drift(dev: Deployment) -> None:
+    failed = values(invoke(dev, "apply"))
+    dev.put_snapshot(dev.declare(keycloak=KEYCLOAK))
+    planned = values(invoke(dev, "dry_run"))
+    assert "Drift" not in failed
+    assert "Drift" not in planned
