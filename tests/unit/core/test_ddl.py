@@ -73,7 +73,8 @@ def test_databases() -> None:
         'CREATE DATABASE "shop" OWNER "a" TEMPLATE template0'
     )
     assert ddl.mark_database("shop", Marker("dev", comment="it's")) == (
-        'COMMENT ON DATABASE "shop" IS \'{"managed_by": "rds-provisioner", "environment": "dev", "comment": "it\'\'s"}\''
+        'COMMENT ON DATABASE "shop" IS '
+        '\'{"managed_by": "rds-provisioner", "environment": "dev", "comment": "it\'\'s"}\''
     )
 
 

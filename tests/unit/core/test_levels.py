@@ -31,8 +31,8 @@ def test_an_owner_is_given_only_what_can_be_kept_from_it() -> None:
 
 
 def test_everybody_loses_the_database_and_the_administrator_keeps_its_way_in() -> None:
-    assert PUBLIC_LOSES == {Kind.DATABASE: {"CONNECT", "TEMPORARY"}, Kind.SCHEMA: {"CREATE"}}
-    assert ADMINISTRATOR_PRIVILEGES == {Kind.DATABASE: {"CONNECT"}}
+    assert dict(PUBLIC_LOSES) == {Kind.DATABASE: {"CONNECT", "TEMPORARY"}, Kind.SCHEMA: {"CREATE"}}
+    assert dict(ADMINISTRATOR_PRIVILEGES) == {Kind.DATABASE: {"CONNECT"}}
 
 
 def test_what_comes_tomorrow_is_covered_as_what_stands_today() -> None:

@@ -22,8 +22,10 @@ def test_a_new_database_from_16_on() -> None:
     assert [str(each) for each in script.role_statements] == [
         "CREATE ROLE \"owner\" LOGIN PASSWORD '********'",
         "CREATE ROLE \"reader\" LOGIN PASSWORD '********'",
-        'COMMENT ON ROLE "owner" IS \'{"managed_by": "rds-provisioner", "environment": "dev", "creating": ["shop"],'
-        ' "borrowed": true}\'',
+        (
+            'COMMENT ON ROLE "owner" IS \'{"managed_by": "rds-provisioner", "environment": "dev", "creating": ["shop"],'
+            ' "borrowed": true}\''
+        ),
         'COMMENT ON ROLE "reader" IS \'{"managed_by": "rds-provisioner", "environment": "dev"}\'',
         'GRANT "owner" TO CURRENT_USER WITH INHERIT TRUE, SET TRUE',
     ]

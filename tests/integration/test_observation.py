@@ -1,0 +1,181 @@
+"""What is observed is what the server itself says of each role and object, asked in another way."""
+
+import itertools
+
+import pytest
+
+from provisioner.core.credentials import Credentials
+from provisioner.core.state import (
+    PUBLIC,
+    Grant,
+    Kind,
+    ObjectGroup,
+    PasswordCheck,
+    grants_of,
+)
+from provisioner.core.state import Server as Observed
+from provisioner.edges.observe import Login, observe_databases, observe_passwords, observe_server
+from provisioner.edges.postgres import Address, trust
+from stack.postgres import Server
+
+ROLES = ("owner", "direct", "everybody_only", "passed", "member")
+BEFORE = """
+    CREATE ROLE owner LOGIN; CREATE ROLE direct LOGIN; CREATE ROLE everybody_only LOGIN; CREATE ROLE passed LOGIN;
+    CREATE ROLE member LOGIN; CREATE ROLE holder; GRANT holder TO member;"""
+INSIDE = """
+    SET ROLE owner;
+    CREATE TABLE untouched (id int); CREATE TABLE granted (id int, note text); CREATE SEQUENCE numbers;
+    CREATE VIEW seen AS SELECT 1 AS id; CREATE SCHEMA app; CREATE TABLE app.things (id int);
+    CREATE TABLE closed (id int); REVOKE ALL ON closed FROM owner;
+    GRANT SELECT, INSERT ON granted TO direct WITH GRANT OPTION; GRANT UPDATE (note) ON granted TO direct;
+    GRANT SELECT ON seen TO PUBLIC; GRANT USAGE ON SCHEMA app TO direct, holder; GRANT DELETE ON app.things TO holder;
+    GRANT USAGE ON numbers TO direct; ALTER DEFAULT PRIVILEGES GRANT SELECT ON TABLES TO direct;
+    ALTER DEFAULT PRIVILEGES IN SCHEMA app GRANT USAGE ON SEQUENCES TO direct;
+    SET ROLE direct; GRANT SELECT ON granted TO passed; RESET ROLE;
+    CREATE TABLE foreign_one (id int)"""
+QUESTIONS = {
+    Kind.DATABASE: "SELECT has_database_privilege('{role}', '{name}', '{privilege}')",
+    Kind.SCHEMA: "SELECT has_schema_privilege('{role}', '{name}', '{privilege}')",
+    Kind.TABLE: "SELECT has_table_privilege('{role}', '{name}', '{privilege}')",
+    Kind.SEQUENCE: "SELECT has_sequence_privilege('{role}', '{name}', '{privilege}')",
+}
+OBJECTS = {
+    Kind.DATABASE: (["shop"], ["CONNECT", "TEMPORARY", "CREATE"]),
+    Kind.SCHEMA: (["public", "app"], ["USAGE", "CREATE"]),
+    Kind.TABLE: (
+        ["public.untouched", "public.granted", "public.seen", "public.closed", "app.things", "public.foreign_one"],
+        ["SELECT", "INSERT", "UPDATE", "DELETE", "TRUNCATE", "REFERENCES", "TRIGGER"],
+    ),
+    Kind.SEQUENCE: (["public.numbers"], ["USAGE", "SELECT", "UPDATE"]),
+}
+
+
+def login_of(server: Server) -> Login:
+    return Login(Address(server.host, server.port, trust(str(server.ca_file))), *server.master, "postgres")
+
+
+def observe(server: Server) -> Observed:
+    login = login_of(server)
+    with login.connect() as connection:
+        found = observe_server(connection, ["shop"])
+    return observe_databases(
+        login, found, ["shop"], 1, lambda facts: [each.target for each in facts.groups if each.target.acl]
+    )
+
+
+@pytest.fixture
+def prepared(pg_server: Server) -> Server:
+    pg_server.run_as_superuser(BEFORE)
+    pg_server.run_as_superuser("CREATE DATABASE shop OWNER owner TEMPLATE template0")
+    pg_server.run_as_superuser("GRANT CREATE ON DATABASE shop TO direct; REVOKE TEMPORARY ON DATABASE shop FROM PUBLIC")
+    pg_server.run_as_superuser("GRANT CREATE, USAGE ON SCHEMA public TO owner", "shop")
+    pg_server.run_as_superuser(INSIDE, "shop")
+    return pg_server
+
+
+def answer(server: Server, observed: Observed, kind: Kind, name: str, role: str, privilege: str) -> bool:
+    """Whether the role has the privilege, by the grants that were observed."""
+    roles = {role, PUBLIC} | {item.role for item in observed.memberships if item.member == role}
+    if server.version >= 14 and role == "owner":
+        roles.add("pg_database_owner")
+    groups = [group for group in observed.databases["shop"].groups if group_of(group, observed, kind, name)]
+    assert len(groups) == 1, (kind, name, groups)
+    return any(grant.grantee in roles and grant.privilege == privilege for grant in grants_of(groups))
+
+
+def group_of(group: ObjectGroup, observed: Observed, kind: Kind, name: str) -> bool:
+    """Whether the group is the one that holds the object; those with an ACL of their own are known by name."""
+    target = group.target
+    if target.kind is not kind or target.creator:
+        return False
+    if kind is Kind.DATABASE:
+        return True
+    if kind is Kind.SCHEMA:
+        return target.schema == name
+    schema, _, relation = name.partition(".")
+    if target.schema != schema:
+        return False
+    known = {each for names in observed.databases["shop"].names.values() for *_, each in names}
+    if relation in known:
+        return (relation,) in observed.databases["shop"].names.get(target, ())
+    return not target.acl and target.owner == ("owner" if relation != "foreign_one" else observed.bootstrap)
+
+
+def test_every_privilege_of_every_role_is_seen_as_the_server_sees_it(prepared: Server) -> None:
+    observed = observe(prepared)
+    wrong = []
+    for kind, (names, privileges) in OBJECTS.items():
+        cases = list(itertools.product(ROLES, names, privileges))
+        question = " UNION ALL ".join(
+            f"({QUESTIONS[kind].format(role=role, name=name, privilege=privilege)})" for role, name, privilege in cases
+        )
+        truth = [row[0] for row in prepared.run_as_superuser(question, "shop")]
+        said = [answer(prepared, observed, kind, name, role, privilege) for role, name, privilege in cases]
+        wrong += [case for case, one, other in zip(cases, truth, said, strict=True) if one is not other]
+    assert wrong == []
+
+
+def found_in(observed: Observed, kind: Kind) -> set[tuple[str, str, str, str, bool]]:
+    groups = [group for group in observed.databases["shop"].groups if group.target.kind is kind]
+    return {row(grant) for grant in grants_of(groups)}
+
+
+def row(grant: Grant) -> tuple[str, str, str, str, bool]:
+    return (grant.target.creator, grant.target.schema, grant.grantee, grant.privilege, grant.option)
+
+
+def test_columns_and_default_privileges_and_who_passed_on_are_seen(prepared: Server) -> None:
+    observed = observe(prepared)
+    assert found_in(observed, Kind.COLUMN) == {("", "public", "direct", "UPDATE", False)}
+    defaults = {each for each in found_in(observed, Kind.TABLE) if each[0]}
+    assert ("owner", "", "direct", "SELECT", False) in defaults
+    assert ("owner", "app", "direct", "USAGE", False) in found_in(observed, Kind.SEQUENCE)
+    grants = grants_of(observed.databases["shop"].groups)
+    assert [grant.grantor for grant in grants if grant.grantee == "passed"] == ["direct"]
+
+
+def test_tables_that_are_alike_are_one_group(prepared: Server) -> None:
+    before = len(observe(prepared).databases["shop"].groups)
+    prepared.run_as_superuser(
+        "SET ROLE owner; DO $$ BEGIN"
+        " FOR n IN 1..300 LOOP EXECUTE format('CREATE TABLE app.t%s (id int)', n); END LOOP; END $$",
+        "shop",
+    )
+    # Those with the default privileges of `owner` are of one kind; `app.things` is another.
+    assert len(observe(prepared).databases["shop"].groups) <= before + 1
+
+
+def test_attributes_marks_and_what_the_administrator_may_are_seen(prepared: Server) -> None:
+    prepared.run_as_superuser(
+        "ALTER ROLE direct NOLOGIN CREATEDB CONNECTION LIMIT 4 VALID UNTIL '2001-01-01 00:00+00';"
+        """COMMENT ON ROLE direct IS '{"managed_by": "rds-provisioner", "environment": "dev"}'"""
+    )
+    role = observe(prepared).roles["direct"]
+    assert (role.can_login, role.createdb, role.connection_limit, role.expired) == (False, True, 4, True)
+    assert role.valid_until == "2001-01-01 00:00:00+00"
+    assert role.marker is not None
+    assert role.marker.environment == "dev"
+    assert role.administrable is (prepared.version < 16)
+    assert not role.inherited
+
+
+@pytest.mark.parametrize("options", ["INHERIT FALSE, SET TRUE", "INHERIT TRUE, SET FALSE", "INHERIT TRUE, SET TRUE"])
+def test_from_16_on_a_role_is_inherited_only_where_its_place_can_be_taken_too(
+    latest_server: Server, options: str
+) -> None:
+    latest_server.run_as_superuser(f"CREATE ROLE other; GRANT other TO {latest_server.master.username} WITH {options}")
+    latest_server.run_as_superuser("CREATE DATABASE shop")
+    assert observe(latest_server).roles["other"].inherited is (options == "INHERIT TRUE, SET TRUE")
+
+
+def test_a_role_of_iam_is_not_asked_for_its_password(latest_server: Server) -> None:
+    latest_server.run_as_superuser(
+        "CREATE ROLE token LOGIN; CREATE ROLE users; GRANT rds_iam TO users; GRANT users TO token"
+    )
+    latest_server.run_as_superuser("CREATE DATABASE shop")
+    mark = latest_server.mark()
+    observed = observe_passwords(
+        login_of(latest_server).address, observe(latest_server), {"token": Credentials("token", "any")}, 1
+    )
+    assert observed.passwords.get("token", PasswordCheck.NOT_ASKED) is PasswordCheck.NOT_ASKED
+    assert 'user "token"' not in latest_server.log_text(mark)
