@@ -1,0 +1,200 @@
+"""What should stand over what stands: the levels on what is ours, and everything else as it is."""
+
+from dataclasses import replace
+
+import pytest
+
+from provisioner.core.desired import Scope, desired_database, desired_roles, new_database
+from provisioner.core.errors import Finding
+from provisioner.core.model import AccessLevel, Declaration, Entry, Layout
+from provisioner.core.state import (
+    PUBLIC,
+    AclItem,
+    DatabaseFacts,
+    Grant,
+    Kind,
+    Marker,
+    Membership,
+    ObjectGroup,
+    RoleFacts,
+    Server,
+    Target,
+    grants_of,
+)
+
+MARK = Marker("dev")
+DATABASE = Target(Kind.DATABASE, owner="owner")
+TABLES = Target(Kind.TABLE, schema="public", owner="owner")
+ENTRIES = (
+    Entry("shop", "shop", "owner"),
+    Entry("edit", "shop", "editor", AccessLevel.EDITOR),
+    Entry("read", "shop", "reader", AccessLevel.READER),
+)
+
+
+def scope_over(*groups: ObjectGroup, version: int = 18, memberships: tuple[Membership, ...] = ()) -> Scope:
+    roles = {name: RoleFacts(name, marker=MARK) for name in ("owner", "editor", "reader", "elsewhere")}
+    roles |= {name: RoleFacts(name, administrable=False) for name in ("stranger",)}
+    roles["admin"] = RoleFacts("admin", createdb=True, createrole=True, inherited=True)
+    server = Server(version, "admin", "rdsadmin", roles, {}, memberships=memberships)
+    facts = new_database("shop", "owner", server)
+    facts = replace(facts, marker=MARK, groups=(*facts.groups, *groups))
+    entries = (*ENTRIES, Entry("other", "other", "elsewhere"))
+    declaration = Declaration(Layout.STANDALONE, active=True, environment="dev", entries=entries)
+    return Scope(declaration, replace(server, databases={"shop": facts}), "dev")
+
+
+def wanted(scope: Scope, target: Target, findings: list[Finding] | None = None) -> set[tuple[str, str]]:
+    database = desired_database(scope.server.databases["shop"], scope, [] if findings is None else findings)
+    return {(grant.grantee, grant.privilege) for grant in database.grants if grant.target == target}
+
+
+def test_the_database_is_the_owners_the_declared_roles_and_the_administrators() -> None:
+    assert wanted(scope_over(), DATABASE) == {
+        ("owner", "CONNECT"), ("owner", "TEMPORARY"), ("owner", "CREATE"), ("admin", "CONNECT"),
+        ("editor", "CONNECT"), ("editor", "TEMPORARY"), ("reader", "CONNECT"),
+    }  # fmt: skip
+
+
+def test_tables_follow_the_levels_and_a_role_without_an_entry_here_has_nothing() -> None:
+    items = (AclItem("owner", "reader", "INSERT"), AclItem("owner", "elsewhere", "SELECT"))
+    assert wanted(scope_over(ObjectGroup(TABLES, items)), TABLES) == {
+        ("reader", "SELECT"), ("editor", "SELECT"), ("editor", "INSERT"), ("editor", "UPDATE"), ("editor", "DELETE")
+    }  # fmt: skip
+
+
+def test_what_strangers_and_everybody_hold_on_tables_stays() -> None:
+    items = (AclItem("owner", "stranger", "INSERT"), AclItem("owner", PUBLIC, "SELECT"))
+    assert {("stranger", "INSERT"), (PUBLIC, "SELECT")} <= wanted(scope_over(ObjectGroup(TABLES, items)), TABLES)
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        replace(TABLES, extension=True),
+        replace(TABLES, owner="stranger"),
+        replace(TABLES, schema="theirs"),
+        Target(Kind.ROUTINE, owner="owner", creator="owner"),
+        replace(TABLES, creator="owner"),
+        Target(Kind.COLUMN, schema="public", owner="owner"),
+    ],
+    ids=["of an extension", "of a stranger", "in a stranger's schema", "routines", "defaults in a schema", "columns"],
+)
+def test_nothing_is_granted_on(target: Target) -> None:
+    theirs = ObjectGroup(Target(Kind.SCHEMA, schema="theirs", owner="stranger"), ())
+    assert wanted(scope_over(theirs, ObjectGroup(target, ())), target) == set()
+
+
+def test_a_column_keeps_what_the_level_allows_on_the_table_and_loses_the_rest() -> None:
+    column = Target(Kind.COLUMN, schema="public", owner="owner")
+    items = (AclItem("owner", "reader", "SELECT"), AclItem("owner", "reader", "UPDATE"))
+    assert wanted(scope_over(ObjectGroup(column, items)), column) == {("reader", "SELECT")}
+
+
+def test_a_schema_of_the_owner_is_covered_also_through_pg_database_owner() -> None:
+    for holder in ("owner", "pg_database_owner"):
+        schema = Target(Kind.SCHEMA, schema="app", owner=holder)
+        assert {("reader", "USAGE"), ("editor", "USAGE")} <= wanted(scope_over(ObjectGroup(schema, ())), schema)
+
+
+def test_future_objects_of_every_managed_creator_are_covered() -> None:
+    theirs = ObjectGroup(replace(TABLES, owner="editor"), ())
+    future = Target(Kind.TABLE, owner="editor", creator="editor")
+    assert wanted(scope_over(theirs), future) == {("reader", "SELECT")}
+
+
+def test_a_member_that_loses_its_membership_is_no_creator() -> None:
+    future = Target(Kind.TABLE, owner="reader", creator="reader")
+    by_us, by_another = (Membership("owner", "reader", grantor) for grantor in ("admin", "stranger"))
+    assert wanted(scope_over(memberships=(by_us,)), future) == set()
+    assert wanted(scope_over(memberships=(by_another,)), future) != set()
+
+
+def test_a_privilege_of_a_strangers_giving_stays_and_is_reported() -> None:
+    items = (AclItem("owner", "stranger", "INSERT", grantable=True), AclItem("stranger", "reader", "INSERT"))
+    findings: list[Finding] = []
+    assert ("reader", "INSERT") in wanted(scope_over(ObjectGroup(TABLES, items)), TABLES, findings)
+    assert [each.code for each in findings] == ["privilege_beyond_reach"]
+
+
+def test_a_chain_that_ends_at_a_stranger_is_held_whole() -> None:
+    items = (
+        AclItem("owner", "editor", "TRUNCATE", grantable=True),
+        AclItem("editor", "reader", "TRUNCATE", grantable=True),
+        AclItem("reader", "stranger", "TRUNCATE"),
+    )
+    group, findings = ObjectGroup(TABLES, items), list[Finding]()
+    scope = scope_over(group)
+    database = desired_database(scope.server.databases["shop"], scope, findings)
+    assert grants_of([group]) <= database.grants
+    assert [(each.code, each.username) for each in findings] == [
+        ("dependent_grants", "editor"),
+        ("dependent_grants", "reader"),
+    ]
+
+
+def test_the_giving_of_a_managed_role_is_taken_back_though_the_level_allows_the_privilege() -> None:
+    items = (AclItem("owner", "editor", "SELECT", grantable=True), AclItem("editor", "reader", "SELECT"))
+    scope = scope_over(ObjectGroup(TABLES, items))
+    database = desired_database(scope.server.databases["shop"], scope, [])
+    assert [grant for grant in database.grants if grant.target == TABLES and grant.grantor != "owner"] == []
+    assert Grant(TABLES, "reader", "SELECT", "owner") in database.grants
+
+
+def test_a_public_of_another_that_nobody_may_use_is_out_of_reach() -> None:
+    scope = scope_over(version=14)
+    facts = scope.server.databases["shop"]
+    closed = tuple(replace(group, items=()) if group.target.kind is Kind.SCHEMA else group for group in facts.groups)
+    findings: list[Finding] = []
+    desired_database(replace(facts, groups=closed), scope, findings)
+    assert [(each.code, each.username) for each in findings] == [
+        ("level_out_of_reach", "editor"),
+        ("level_out_of_reach", "owner"),
+        ("level_out_of_reach", "reader"),
+    ]
+
+
+@pytest.mark.parametrize(
+    "facts",
+    [
+        DatabaseFacts("shop", "owner"),
+        DatabaseFacts("shop", "owner", marker=Marker("prod")),
+        DatabaseFacts("shop", "editor", marker=MARK),
+        DatabaseFacts("shop", "stranger", marker=MARK),
+    ],
+    ids=["unmarked", "of another environment", "of another role", "offered by a stranger"],
+)
+def test_a_database_that_is_not_ours_is_desired_as_it_is(facts: DatabaseFacts) -> None:
+    group = ObjectGroup(DATABASE, (AclItem("owner", PUBLIC, "CONNECT"),))
+    facts = replace(facts, groups=(group,))
+    scope = scope_over()
+    scope = replace(scope, server=replace(scope.server, databases={"shop": facts}))
+    assert desired_database(facts, scope, []).grants == grants_of([group])
+
+
+def test_a_database_left_by_a_run_that_was_cut_off_is_ours_by_its_owners_mark() -> None:
+    scope = scope_over()
+    owner = replace(scope.server.roles["owner"], marker=Marker("dev", creating=("shop",)))
+    server = replace(scope.server, roles={**scope.server.roles, "owner": owner})
+    unmarked = replace(scope.server.databases["shop"], marker=None)
+    assert replace(scope, server=replace(server, databases={"shop": unmarked})).may_change(unmarked)
+
+
+def test_a_role_that_is_not_ours_is_desired_as_it_is() -> None:
+    scope = scope_over()
+    reader = RoleFacts("reader", createdb=True, createrole=True, connection_limit=3)
+    scope = replace(scope, server=replace(scope.server, roles={**scope.server.roles, "reader": reader}))
+    role = desired_roles(scope, [])["reader"]
+    assert (role.createdb, role.createrole, role.connection_limit, role.managed) == (True, True, 3, False)
+
+
+@pytest.mark.parametrize(
+    ("version", "grantor", "stays"), [(15, "rdsadmin", False), (16, "admin", False), (16, "rdsadmin", True)]
+)
+def test_a_membership_in_a_managed_role_goes_where_it_is_ours_to_revoke(
+    version: int, grantor: str, *, stays: bool
+) -> None:
+    findings: list[Finding] = []
+    scope = scope_over(version=version, memberships=(Membership("owner", "reader", grantor),))
+    assert bool(desired_roles(scope, findings)["reader"].memberships) is stays
+    assert [each.code for each in findings] == (["membership_of_another_grantor"] if stays else [])
