@@ -1,4 +1,4 @@
-"""The function's time is up: what Lambda cuts off the next run settles, and a silent server is not waited for so long."""
+"""The function's time is up: what Lambda cuts off is settled, and a silent server is not waited for that long."""
 
 import threading
 from collections.abc import Iterator

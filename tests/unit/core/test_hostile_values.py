@@ -1,0 +1,103 @@
+"""Secrets and catalogs hold whatever somebody put there: it is read or refused by name, and never becomes SQL."""
+
+import json
+import re
+
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from provisioner.core.credentials import Credentials, parse_application_secret
+from provisioner.core.desired import Scope, desired_state
+from provisioner.core.guard import build_plan
+from provisioner.core.model import AccessLevel, Declaration, Entry, Layout
+from provisioner.core.report import render_markdown, render_text
+from provisioner.core.script import write_script
+from provisioner.core.state import AclItem, DatabaseFacts, Kind, Marker, ObjectGroup, RoleFacts, Server, Target
+
+PLANTED = "Planted-Pa55'\"$1\\%s{0}"
+ENTRY = Entry("shop", "shop", "shop_user")
+FIELDS = st.sampled_from(["username", "password", "host", "port", "dbname", "engine", "other"])
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20) | st.just(PLANTED),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(FIELDS, inner, max_size=3),
+    max_leaves=6,
+)
+SECRETS = (
+    st.none()
+    | st.text(max_size=60)
+    | st.dictionaries(FIELDS, VALUES).map(json.dumps)
+    | st.dictionaries(FIELDS, VALUES).map(lambda value: json.dumps(value)[:-1])
+)
+
+
+@given(text=SECRETS)
+@example(text="[" * 100_000)
+@example(text='{"password": ' * 50_000)
+@example(text='{"password": "' + "x" * 65_000 + '"}')
+@example(text='{"port": ' + "9" * 20_000 + "}")
+def test_a_secret_is_understood_or_refused_and_no_finding_quotes_it(text: str | None) -> None:
+    found = parse_application_secret(text, ENTRY, "secret-id", "localhost")
+    findings = found.warnings if isinstance(found, Credentials) else found
+    assert isinstance(found, Credentials) or found
+    assert PLANTED not in " ".join(str(finding) for finding in findings)
+    assert PLANTED not in repr(findings)
+
+
+NAMES = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), min_size=1, max_size=20)
+HOSTILE = NAMES | st.sampled_from(
+    ['"; DROP TABLE x; --', "'); DROP TABLE x; --", "{}", "%s", "$$", "$1", ":x", "\\", '"', "'", "/*", "--", "\n"]
+)
+# What is left of a statement of ours when everything in quotes is taken away.
+WORDS = re.compile(r"[A-Z0-9a-z_ ,.()]*")
+QUOTED = re.compile(r'"(?:[^"]|"")*"|\'(?:[^\']|\'\')*\'')
+
+
+def scope_over(schema: str, table: str, column: str, comment: str) -> Scope:
+    """A managed database in which a reader holds too much, on objects with these names."""
+    excess = (AclItem("shop_user", "reporter", "DELETE"),)
+    tables = Target(Kind.TABLE, schema=schema, owner="shop_user", acl="{reporter=d/shop_user}")
+    columns = Target(Kind.COLUMN, schema=schema, owner="shop_user", acl="{reporter=w/shop_user}")
+    others = Target(Kind.TABLE, schema=schema, owner="shop_user")
+    facts = DatabaseFacts(
+        "shop",
+        "shop_user",
+        comment=comment,
+        groups=(
+            ObjectGroup(Target(Kind.DATABASE, owner="shop_user"), ()),
+            ObjectGroup(Target(Kind.SCHEMA, schema=schema, owner="shop_user"), ()),
+            ObjectGroup(tables, excess),
+            ObjectGroup(others, ()),
+            ObjectGroup(columns, (AclItem("shop_user", "reporter", "UPDATE"),)),
+        ),
+        names={tables: ((table,),), columns: ((table, column),), others: ((table + "2",),)},
+    )
+    roles = {
+        name: RoleFacts(name, marker=Marker("dev")) for name in ("shop_user", "reporter")
+    } | {"admin": RoleFacts("admin", createdb=True, createrole=True)}  # fmt: skip
+    server = Server(18, "admin", "rdsadmin", roles, {"shop": facts})
+    entries = (ENTRY, Entry("report", "shop", "reporter", AccessLevel.READER))
+    return Scope(
+        Declaration(Layout.STANDALONE, active=True, environment="dev", entries=entries),
+        server,
+        "dev",
+        adopt=frozenset({"shop"}),
+    )
+
+
+@given(schema=HOSTILE, table=HOSTILE, column=HOSTILE, comment=HOSTILE)
+def test_names_and_comments_of_tenants_stay_in_their_quotes(schema: str, table: str, column: str, comment: str) -> None:
+    scope = scope_over(schema, table, column, comment)
+    plan = build_plan(scope)
+    script = write_script(plan.changes, scope, desired_state(scope).inventory)
+    statements = [str(text) for item in script.databases for text in (*item.statements, *item.afterwards)]
+    assert any("REVOKE DELETE" in text for text in statements)
+    assert all(WORDS.fullmatch(QUOTED.sub("", text)) for text in statements), statements
+
+
+@given(schema=HOSTILE, table=HOSTILE, column=HOSTILE, comment=HOSTILE)
+def test_a_plan_with_names_of_tenants_is_shown_without_control_characters(
+    schema: str, table: str, column: str, comment: str
+) -> None:
+    plan = build_plan(scope_over(schema, table, column, comment))
+    for text in (render_text(plan), render_markdown(plan)):
+        assert text.replace("\n", "").isprintable()
