@@ -6,7 +6,7 @@ import difflib
 import re
 from collections import Counter, defaultdict
 from dataclasses import dataclass, field
-from decimal import Decimal
+from decimal import Decimal, InvalidOperation
 from enum import Enum
 from typing import TYPE_CHECKING
 
@@ -54,6 +54,14 @@ class Table:
 
 
 Content = str | Decimal | bool | None | tuple[Value, ...] | Table | Opaque
+
+
+def parse_number(digits: str) -> Decimal | Opaque:
+    """A number as it is written; one with an exponent beyond what Decimal holds is none that counts anything here."""
+    try:
+        return Decimal(digits)
+    except InvalidOperation:
+        return Opaque.COMPUTED
 
 
 @dataclass(slots=True)
