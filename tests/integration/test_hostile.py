@@ -305,6 +305,18 @@ def test_thousands_of_different_access_lists_are_refused_not_held_in_memory(worl
     assert world.login("late_reader", "good").run("SELECT 1") == [[1]]
 
 
+def test_thousands_of_schemas_are_refused_too(world: World) -> None:
+    world.server.run_as_superuser(
+        """SET allow_system_table_mods = on; INSERT INTO pg_namespace SELECT 1000000 + t, 's' || t,
+           'evil_user'::regrole, NULL FROM generate_series(1, 20100) AS t""",
+        "evil",
+    )
+    world.declare_entries(EVIL | GOOD | LATE)
+    with pytest.raises(Exception, match="more than 20000 different access control lists"):
+        world.apply(fail_fast=False)
+    assert world.login("late_reader", "good").run("SELECT 1") == [[1]]
+
+
 def test_a_hundred_thousand_tables_take_no_more_memory_than_a_hundred(world: World) -> None:
     as_tenant(world, "CREATE TABLE seed ()")
     world.declare_entries(EVIL | GOOD | REPORT)

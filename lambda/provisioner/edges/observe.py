@@ -13,7 +13,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from provisioner.core.ddl import Literal
-from provisioner.core.errors import DatabaseUnavailable, Finding
+from provisioner.core.errors import DatabaseUnavailable, Finding, OutOfTime
 from provisioner.core.marker import parse_marker
 from provisioner.core.state import (
     IAM_ROLE,
@@ -167,6 +167,7 @@ def probe_login(address: Address, credentials: Credentials, role: RoleFacts) -> 
     A server judges the password first and everything else after it, so no such database, no CONNECT, a connection
     limit reached and NOLOGIN all mean that the password was right (PostgreSQL, InitPostgres).
     """
+    _refuse_when_late(address)
     try:
         Connection(address, credentials.username, credentials.password, PROBE_DATABASE).close()
     except SqlError as error:
@@ -188,11 +189,19 @@ def _judge(error: SqlError, role: RoleFacts) -> PasswordCheck:
     return PasswordCheck.UNKNOWN
 
 
+def _refuse_when_late(address: Address) -> None:
+    if address.patience() <= 0:
+        message = "the function's time was nearly up while the server was looked at; no change was begun after that"
+        next_step = "give the function more time, or more MAX_WORKERS; then call again"
+        raise OutOfTime(Finding("out_of_time", message, next_step))
+
+
 def _look_into(
     login: Login, to_name: Callable[[DatabaseFacts], Sequence[Target]], facts: DatabaseFacts
 ) -> DatabaseFacts:
     if facts.is_template or not facts.allows_connections:
         return facts
+    _refuse_when_late(login.address)
     try:
         with login.connect(facts.name) as connection:
             found = observe_database(connection, facts)
@@ -399,7 +408,8 @@ WITH groups (kind, schema, owner, is_default, extension, acl, count) AS (
 )
 SELECT json_build_array(
     (SELECT json_agg(json_build_array(g.kind, g.schema, pg_get_userbyid(g.owner), g.is_default, g.extension,
-        coalesce(g.acl::text, ''), g.count, {_acl("coalesce(g.acl, acldefault(g.kind, g.owner))")})) FROM groups AS g),
+        coalesce(g.acl::text, ''), g.count, {_acl("coalesce(g.acl, acldefault(g.kind, g.owner))")}))
+     FROM (SELECT * FROM groups LIMIT {MOST_GROUPS + 1}) AS g),
     (SELECT json_agg(e.extname) FROM pg_extension AS e)
     )::text"""
 

@@ -217,3 +217,38 @@ def test_the_server_lets_go_of_a_client_whose_host_vanished_within_half_a_minute
     with Connection(address, *world.admin, "postgres") as connection:
         settings = [connection.run(f"SHOW tcp_keepalives_{name}")[0][0] for name in ("idle", "interval", "count")]
     assert settings == ["10", "5", "4"]
+
+
+class RunningOut:
+    """Lambda's context of a function whose time is up soon after it began."""
+
+    aws_request_id = "running-out"
+
+    def __init__(self, answers: int) -> None:
+        self._answers = answers
+
+    def get_remaining_time_in_millis(self) -> int:
+        self._answers -= 1
+        return 10_000 if self._answers > 0 else 100
+
+
+def test_whenever_the_time_runs_out_a_run_ends_by_itself_and_the_next_converges(world: World) -> None:
+    """Each time with a database more to make; looking alone can take too long as well."""
+    from provisioner.core.errors import ProvisioningError
+    from provisioner.handler import lambda_handler
+
+    errors, entries = set(), dict(SHOP)
+    for answers in range(1, 12):
+        name = f"tenant_{answers}"
+        entries[name] = {"database_name": name, "username": name}
+        world.declare_entries(entries)
+        context: Any = RunningOut(answers)
+        with world._environment():
+            try:
+                lambda_handler({"environment": "dev", "run_id": name}, context)
+            except ProvisioningError as error:
+                errors.add(type(error).__name__)
+        assert f",{name}," in trail(world)
+        assert world.apply()["status"] in {"applied", "no_change"}
+    assert "OutOfTime" in errors
+    assert world.apply()["status"] == "no_change"

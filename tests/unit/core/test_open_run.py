@@ -24,9 +24,8 @@ from provisioner.core.plan import SetPassword
 RUN = OpenRun("token-1", "governance/dev/plans/p.json", "governance/dev/runs/20261122T101112.123Z-token-1.csv")
 PROVENANCE = Provenance("dev", "build-1", "run-1", "terraform", "alice", "version-1", "sha256:1")
 CREATE = PlannedChange(("create_role", "", "a", "login role"), "create_role", "", "a", "login role")
-PASSWORD = PlannedChange(
-    SetPassword(username="b").identity(), "set_password", "", "b", SetPassword(username="b").detail
-)
+SET = SetPassword(username="b")
+PASSWORD = PlannedChange(SET.identity(), "set_password", "", "b", SET.detail)
 NOW = "2026-11-22T10:11:12.123Z"
 
 
