@@ -1,7 +1,5 @@
 """What a run costs a server, counted on the wire: connections, round trips, statements and writes, and no seconds."""
 
-from __future__ import annotations
-
 import contextlib
 import hashlib
 import ssl
@@ -143,7 +141,7 @@ class Gauge:
 
 
 @pytest.fixture
-def gauge(world: World, monkeypatch: pytest.MonkeyPatch) -> Gauge:
+def gauge(monkeypatch: pytest.MonkeyPatch) -> Gauge:
     """Counts from now on; only PostgreSQL is spoken to over TLS here."""
     return Gauge(monkeypatch)
 
