@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING
 
+from provisioner.core.ddl import MEMBERSHIP_OPTIONS
 from provisioner.core.desired import (
     Desired,
     Scope,
@@ -294,8 +295,11 @@ def _missing_rights(scope: Scope, changes: tuple[Change, ...]) -> Iterable[Findi
     grants_createdb = any(isinstance(item, CreateRole) and item.createdb for item in changes) or any(
         isinstance(item, AlterRole) and item.createdb is not None for item in changes
     )
-    if not me.createdb and (creates_databases or (grants_createdb and scope.server.version >= 16)):
+    if not me.createdb and (creates_databases or (grants_createdb and scope.server.version >= MEMBERSHIP_OPTIONS)):
         lacks.append("CREATEDB")
+    if scope.server.version < MEMBERSHIP_OPTIONS and not me.inherits and any(item.database for item in changes):
+        # From 16 on a membership says for itself that it is inherited.
+        lacks.append("INHERIT")
     if lacks and not me.superuser:
         yield Finding(
             "administrator_rights",

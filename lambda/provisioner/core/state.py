@@ -148,7 +148,7 @@ class RoleFacts:
     """One role as `pg_roles` has it; `marker` is None where the comment is not ours, `valid_until` empty for never.
 
     `administrable`: the administrator may alter the role and grant it. `inherited`: the administrator has the role's
-    privileges already, without borrowing them.
+    privileges already, without borrowing them. `inherits`: the role has the privileges of the roles it is a member of.
     """
 
     name: str
@@ -165,6 +165,7 @@ class RoleFacts:
     marker: Marker | None = None
     administrable: bool = True
     inherited: bool = False
+    inherits: bool = True
 
 
 @dataclass(frozen=True, slots=True, order=True)

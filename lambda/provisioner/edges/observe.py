@@ -239,7 +239,9 @@ _KINDS_IN_GROUPS = {Kind.TABLE, Kind.SEQUENCE, Kind.COLUMN}
 def _role(row: Row) -> RoleFacts:
     # The row has the fields of `RoleFacts` in their order, but for the marker, which is read out of the comment.
     facts = RoleFacts(*row[:11])
-    return replace(facts, marker=parse_marker(facts.comment), administrable=row[11], inherited=row[12])
+    administrable, inherited, inherits = row[11:]
+    marker = parse_marker(facts.comment)
+    return replace(facts, marker=marker, administrable=administrable, inherited=inherited, inherits=inherits)
 
 
 def _database(row: Row) -> DatabaseFacts:
@@ -339,7 +341,8 @@ SELECT json_build_object(
                 THEN me.rolcreaterole AND given.roleid IS NOT NULL
                 ELSE me.rolcreaterole OR given.roleid IS NOT NULL END),
             pg_has_role(r.oid, 'USAGE') AND pg_has_role(r.oid, CASE
-                WHEN current_setting('server_version_num')::int >= 160000 THEN 'SET' ELSE 'MEMBER' END)))
+                WHEN current_setting('server_version_num')::int >= 160000 THEN 'SET' ELSE 'MEMBER' END),
+            r.rolinherit))
         FROM me, pg_roles AS r
         LEFT JOIN pg_shdescription AS c ON c.classoid = 'pg_authid'::regclass AND c.objoid = r.oid
         LEFT JOIN given ON given.roleid = r.oid

@@ -1,0 +1,2 @@
+-- in database postgres
+ALTER ROLE "{administrator}" INHERIT
