@@ -63,6 +63,7 @@ def main() -> int:
     )
     parser.add_argument("--quick", action="store_true", help="small sizes, one round, docs untouched")
     parser.add_argument("--only", choices=parts, action="append", help="this part; may be given more than once")
+    parser.add_argument("--size", type=_size, action="append", help="DATABASES:ROUNDS to compare, others as they are")
     parser.add_argument("--version", type=int, default=max(binaries.available()), help="of PostgreSQL")
     arguments = parser.parse_args()
     wanted = arguments.only or parts
@@ -70,8 +71,9 @@ def main() -> int:
     with servers(arguments.version) as (server, aws):
         results["machine"] = report.describe_machine(arguments.version)
         if "compare" in wanted:
-            sizes = {10: 1} if arguments.quick else SIZES
-            results["compare"] = [
+            sizes = dict(arguments.size or ([(10, 1)] if arguments.quick else SIZES.items()))
+            kept = [each for each in results.get("compare", []) if each["count"] not in sizes]
+            results["compare"] = kept + [
                 _told(figures) for count, rounds in sizes.items() for figures in compare(server, aws, count, rounds)
             ]
         if "growth" in wanted:
@@ -84,6 +86,11 @@ def main() -> int:
             results["cold"] = cold.measure(1 if arguments.quick else 5)
     _write(results, to_docs=not arguments.quick)
     return 0
+
+
+def _size(text: str) -> tuple[int, int]:
+    count, _, rounds = text.partition(":")
+    return int(count), int(rounds or 1)
 
 
 def _told(figures: Figures) -> Figures:

@@ -117,6 +117,26 @@ def test_one_application_more_costs_what_it_takes_and_a_look_at_the_rest(provisi
     assert proxy.counts().connections == 1 + DATABASES + ROLES + (1 + 1 + new_roles)
 
 
+def test_what_the_server_answers_does_not_grow_with_the_number_of_tables(
+    provisioned: World, proxy: Proxy, latest_server: Server
+) -> None:
+    def answered_with(tables: int) -> int:
+        create = "EXECUTE format('CREATE TABLE t%s (id int)', number)"
+        loop = f"FOR number IN 1..{tables} LOOP {create}; END LOOP"
+        latest_server.run_as_superuser(
+            "DROP OWNED BY app0000; SET ROLE app0000; " + f"DO $$ BEGIN {loop}; END $$", "app0000"
+        )
+        provisioned.apply()
+        proxy.reset_counts()
+        assert provisioned.apply()["status"] == "no_change"
+        return proxy.counts().bytes_received
+
+    few, many = answered_with(10), answered_with(1000)
+
+    # A digit or two more, and what signatures in a handshake differ by.
+    assert abs(many - few) < 20 * (1 + DATABASES + ROLES)
+
+
 class Gauge:
     """How many connections to the server this process has open, and had at most."""
 
