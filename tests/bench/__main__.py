@@ -43,6 +43,7 @@ def compare(server: Server, aws: Aws, count: int, rounds: int) -> Iterator[Figur
 def _floor(field: Field, count: int) -> Iterator[Figures]:
     yield {"who": "floor", "step": "first apply", **field.floor(count)}
     yield {"who": "floor", "step": "second run", **field.floor(count)}
+    yield {"who": "floor", "step": "second run, probing", **field.floor(count, probes=True)}
     yield {"who": "floor", "step": "one added", **field.floor(count + 1)}
 
 

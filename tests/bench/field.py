@@ -75,8 +75,8 @@ class Field:
         environment |= {"POWERTOOLS_METRICS_NAMESPACE": "RdsProvisioner", "POWERTOOLS_SERVICE_NAME": "rds-provisioner"}
         return self._measure("bench.call", job, environment)
 
-    def floor(self, count: int) -> Figures:
-        """Let the floor make or look at the same."""
+    def floor(self, count: int, *, probes: bool = False) -> Figures:
+        """Let the floor make or look at the same; with probes it also logs in as each role."""
         job = {
             "host": self.server.host,
             "port": self.port,
@@ -84,6 +84,7 @@ class Field:
             "username": self.server.master.username,
             "password": self.server.master.password,
             "count": count,
+            "probes": probes,
         }
         return self._measure("bench.floor", job, {})
 

@@ -1,7 +1,7 @@
 """The floor: the same roles, databases and grants by hand, with as few round trips as PostgreSQL allows.
 
-No plan, no proof, no login probes, no audit, no names but the bench's own, no case but the good one: what is measured
-beside it shows what all of that costs. It shares no line with the product.
+No plan, no proof, no audit, no login probes unless asked for, no names but the bench's own, no case but the good one:
+what is measured beside it shows what all of that costs. It shares no line with the product.
 
     python -m bench.floor '{"host": ..., "port": ..., "ca_file": ..., "username": ..., "password": ..., "count": 100}'
 """
@@ -9,6 +9,7 @@ beside it shows what all of that costs. It shares no line with the product.
 from __future__ import annotations
 
 import base64
+import contextlib
 import hashlib
 import hmac
 import json
@@ -55,13 +56,13 @@ class Floor:
         self.tls = ssl.create_default_context(cafile=job["ca_file"])
         self.tls.set_ecdh_curve("prime256v1")
 
-    def connect(self, database: str = "postgres") -> pg8000.native.Connection:
-        """A tuned connection as the administrator."""
+    def connect(self, database: str = "postgres", username: str = "", password: str = "") -> pg8000.native.Connection:
+        """A tuned connection, as the administrator unless somebody else is named."""
         sock = socket.create_connection((self.job["host"], self.job["port"]))
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         return pg8000.native.Connection(
-            self.job["username"],
-            password=self.job["password"],
+            username or self.job["username"],
+            password=password or self.job["password"],
             database=database,
             host=self.job["host"],
             ssl_context=self.tls,
@@ -76,6 +77,8 @@ class Floor:
             present = {name for name, *_ in databases}
             numbers = range(count)
             list(pool.map(self._look, [number for number in numbers if fleet.database(number) in present]))
+            if self.job["probes"]:
+                list(pool.map(self._probe, [(number, level) for number in numbers for level in fleet.LEVELS]))
             missing = [number for number in numbers if fleet.database(number) not in present]
             if missing:
                 self._make(session, missing, pool)
@@ -83,6 +86,11 @@ class Floor:
     def _look(self, number: int) -> None:
         with self.connect(fleet.database(number)) as connection:
             connection.run(INSIDE)
+
+    def _probe(self, who: tuple[int, str]) -> None:
+        # Refused after the password, before a session is built.
+        with contextlib.suppress(pg8000.native.DatabaseError):
+            self.connect("no/database", fleet.role(*who), fleet.password(*who)).close()
 
     def _make(self, session: pg8000.native.Connection, missing: list[int], pool: ThreadPoolExecutor) -> None:
         texts = [text for number in missing for text in _role_statements(number)]
