@@ -9,6 +9,7 @@ import hashlib
 import os
 import traceback
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
@@ -85,9 +86,15 @@ def run(event: object, journal: Journal, seconds_left: Callable[[], float]) -> R
     Raises:
         ProvisioningError: one of the named errors, all of whose findings are in the audit.
     """
+    # Held until the audit is stored: who takes the lock next must not find the note of a run that lives.
+    with ExitStack() as lock:
+        return _run_and_store(event, journal, seconds_left, lock)
+
+
+def _run_and_store(event: object, journal: Journal, seconds_left: Callable[[], float], lock: ExitStack) -> Result:
     try:
         journal.request = parse_request(event, journal.settings)
-        result = _provision(journal.request, journal, seconds_left)
+        result = _provision(journal.request, journal, seconds_left, lock)
     except ProvisioningError as error:
         journal.record_findings(error.findings, action="refuse", status=Status.ERROR)
         _store_beside(error, journal)
@@ -113,8 +120,11 @@ def _store_beside(error: ProvisioningError, journal: Journal) -> None:
         raise AuditUnavailable((*failure.findings, *error.findings)) from None
 
 
-def _provision(request: Request, journal: Journal, seconds_left: Callable[[], float]) -> Result:
-    """The path that all modes walk; everything that happened is in the journal, not yet stored."""
+def _provision(request: Request, journal: Journal, seconds_left: Callable[[], float], lock: ExitStack) -> Result:
+    """The path that all modes walk; everything that happened is in the journal, not yet stored.
+
+    The session that holds the run lock is left open on `lock`.
+    """
     reserve = min(seconds_left() * RESERVED_SHARE, MOST_RESERVED_SECONDS)
     try:
         declaration, warnings = _take_snapshot(request, journal)
@@ -128,35 +138,35 @@ def _provision(request: Request, journal: Journal, seconds_left: Callable[[], fl
     address = replace(vault.login.address, patience=lambda: seconds_left() - reserve * SHARE_OF_THE_AUDIT)
     vault = replace(vault, login=replace(vault.login, address=address))
     session, holder = _session(vault.login)
-    with session:
-        vault = replace(vault, login=replace(vault.login, session=session_name(holder), version=session.version))
-        scope = _observe(request, declaration, vault, session, journal)
-        plan = build_plan(scope)
-        plan = replace(plan, warnings=tuple(sorted({*plan.warnings, *warnings, *vault.warnings})))
-        journal.plan_digest = plan.digest
-        journal.log.info("plan", extra={"plan_digest": plan.digest, "plan": render_text(plan)[:200_000]})
-        journal.settle_cut_off_run(plan)
-        inventory = take_inventory(scope)
-        # Without fail_fast, what one tenant blocks does not keep the others waiting.
-        changes = plan.changes if request.fail_fast else plan.open_changes
-        script = write_script(changes, scope, inventory)
-        door = _gate(request, plan, script, journal)
-        if door is not Door.PROCEED:
-            return _stop_at(door, request, plan, journal)
-        workshop = Workshop(
-            login=vault.login,
-            scope=scope,
-            verifiers=vault.verifiers(),
-            workers=_workers(scope.server, journal.settings),
-            fail_fast=request.fail_fast,
-            seconds_left=seconds_left,
-            reserve=reserve,
-            fence=fence(holder),
-        )
-        journal.open_run()
-        applied = apply_script(script, inventory, workshop)
-        _record(plan, changes, applied.outcomes, journal)
-        _prove(scope, plan, changes, applied, vault, session, workshop.workers)
+    lock.enter_context(session)
+    vault = replace(vault, login=replace(vault.login, session=session_name(holder), version=session.version))
+    scope = _observe(request, declaration, vault, session, journal)
+    plan = build_plan(scope)
+    plan = replace(plan, warnings=tuple(sorted({*plan.warnings, *warnings, *vault.warnings})))
+    journal.plan_digest = plan.digest
+    journal.log.info("plan", extra={"plan_digest": plan.digest, "plan": render_text(plan)[:200_000]})
+    journal.settle_cut_off_run(plan)
+    inventory = take_inventory(scope)
+    # Without fail_fast, what one tenant blocks does not keep the others waiting.
+    changes = plan.changes if request.fail_fast else plan.open_changes
+    script = write_script(changes, scope, inventory)
+    door = _gate(request, plan, script, journal)
+    if door is not Door.PROCEED:
+        return _stop_at(door, request, plan, journal)
+    workshop = Workshop(
+        login=vault.login,
+        scope=scope,
+        verifiers=vault.verifiers(),
+        workers=_workers(scope.server, journal.settings),
+        fail_fast=request.fail_fast,
+        seconds_left=seconds_left,
+        reserve=reserve,
+        fence=fence(holder),
+    )
+    journal.open_run()
+    applied = apply_script(script, inventory, workshop)
+    _record(plan, changes, applied.outcomes, journal)
+    _prove(scope, plan, changes, applied, vault, session, workshop.workers)
     if plan.blockers:
         raise PlanBlocked(plan.blockers)
     return Result("applied", plan, _with_statuses(plan.changes, applied.outcomes))

@@ -79,15 +79,21 @@ class Ground:
         self.prefix = f"governance-{self.runs}"
 
     def call(self, event: dict[str, Any]) -> Call:
-        return self.mortal.call(event, AUDIT_PREFIX=self.prefix)
+        return self.refuse_secrets(self.mortal.call(event, AUDIT_PREFIX=self.prefix))
 
     def end_at(self, point: int, moment: Moment, *, by_kill: bool) -> Call:
         """Run until a point and end it there: the process, or all its connections."""
         pid = self.mortal.begin(EVENT, AUDIT_PREFIX=self.prefix)
         self.fuse.light(point, moment, (lambda: kill(pid)) if by_kill else self.break_connections)
-        call = self.mortal.go()
+        call = self.refuse_secrets(self.mortal.go())
         self.has_ended = self.fuse.is_burnt
         self.fuse.put_out()
+        return call
+
+    def refuse_secrets(self, call: Call) -> Call:
+        """However a run ends, its output holds no password."""
+        said = call.output + call.message
+        assert not any(password in said for password in (*self.world.passwords.values(), self.world.admin.password))
         return call
 
     def break_connections(self) -> None:

@@ -1,6 +1,7 @@
 """Two runs of one environment, in two processes: one works, the other waits or says so, and the trail has both."""
 
 import contextlib
+import itertools
 import threading
 from collections.abc import Iterator
 from typing import Any
@@ -8,6 +9,7 @@ from typing import Any
 import pytest
 
 from stack.aws import Aws
+from stack.fuse import Fuse, FusedProxy
 from stack.held import PLAN, wait_until
 from stack.mortal import Call, Mortal
 from stack.postgres import Server
@@ -39,6 +41,10 @@ class Begun:
         event = {"environment": "dev", **fields}
         self._thread = threading.Thread(target=lambda: self._ended.append(mortal.call(event)))
         self._thread.start()
+
+    @property
+    def has_ended(self) -> bool:
+        return bool(self._ended)
 
     def end(self) -> Call:
         self._thread.join(60)
@@ -98,6 +104,39 @@ def test_many_that_begin_together_do_the_work_once_and_lose_no_row(world: World,
     rows = trail(world)
     assert sum(",create_database,success," in row for row in rows) == 2
     assert {row.split(",")[3] for row in rows[1:]} == {f"{name}-{number}" for name in "ab" for number in range(4)}
+
+
+def test_wherever_the_first_stands_the_second_works_or_waits(world: World) -> None:
+    """At each message of the first to AWS, between which lie all its statements, the second begins and goes as far as
+    it can: to its end where the first has no lock yet, or to the lock.
+    """
+    settings = world.settings | {"POWERTOOLS_METRICS_NAMESPACE": "RdsProvisioner"}
+    fuse, seconds, entries = Fuse(), [], dict(SHOP)
+    with contextlib.ExitStack() as stack:
+        proxy = stack.enter_context(FusedProxy(int(world.aws.endpoint_url.rpartition(":")[2]), fuse))
+        first = stack.enter_context(Mortal(world.aws.environment(f"http://localhost:{proxy.port}") | settings))
+        second = stack.enter_context(Mortal(world.aws.environment() | settings))
+
+        def overtake() -> None:
+            seconds.append(Begun(second, run_id=f"second-{point}"))
+            wait_until(lambda: seconds[-1].has_ended or world.server.run_as_superuser(WAITING))
+
+        for point in itertools.count(1):
+            name = f"tenant_{point}"
+            entries[name] = {"database_name": name, "username": name}
+            world.declare_entries(entries)
+            fuse.light(point, "answered", overtake)
+            answers = [first.call({"environment": "dev", "run_id": f"first-{point}"}).answer]
+            overtaken, _ = fuse.is_burnt, fuse.put_out()
+            if not overtaken:
+                break
+            answers.append(seconds[-1].end().answer)
+            assert sorted(answer["status"] for answer in answers if answer) == ["applied", "no_change"], point
+            made = [row for row in trail(world) if f",{name},{name},create_database,success," in row]
+            assert len(made) == 1, point
+    assert len(seconds) > 8
+    told = {row.split(",")[3] for row in trail(world)[1:]}
+    assert told >= {f"{run}-{point}" for run in ("first", "second") for point in range(1, len(seconds) + 1)}
 
 
 def test_an_event_that_arrives_twice_or_late_does_no_harm(world: World, runs: tuple[Mortal, Mortal]) -> None:
