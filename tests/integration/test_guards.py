@@ -68,9 +68,9 @@ def test_every_statement_that_is_told_helps(world: World) -> None:
     # A member of the owner stays one; what it creates from now on is the owner's.
     left = identities(findings(world.dry_run())) & identities(told)
     assert {code for code, _, _ in left} == {"member_of_owner"}
-    assert server.run_as_superuser(
-        "SELECT setconfig FROM pg_db_role_setting WHERE setrole = 'stranger'::regrole"
-    ) == [[["role=shop_owner"]]]
+    assert server.run_as_superuser("SELECT setconfig FROM pg_db_role_setting WHERE setrole = 'stranger'::regrole") == [
+        [["role=shop_owner"]]
+    ]
 
 
 def test_the_administrator_itself_can_not_be_declared(world: World) -> None:
@@ -124,11 +124,13 @@ def test_an_administrator_that_may_grant_a_privilege_in_two_names_grants_it_in_t
     latest_server: Server, admin: Login, aws: Aws
 ) -> None:
     with World(latest_server, aws, admin) as world:
+        # Older than the owner, so that the server comes to it first when it looks for somebody who may grant.
+        latest_server.run_as_superuser(f"CREATE ROLE older; GRANT older TO {admin.username}")
         world.declare_entries({"shop": ENTRIES["shop"]})
         world.apply()
         latest_server.run_as_superuser(
-            f"CREATE ROLE aaa_first; GRANT aaa_first TO {admin.username}; SET ROLE shop_owner; CREATE SCHEMA app;"
-            "CREATE TABLE app.t (id int); GRANT SELECT ON app.t TO aaa_first WITH GRANT OPTION",
+            "SET ROLE shop_owner; CREATE SCHEMA app; CREATE TABLE app.t (id int);"
+            "GRANT SELECT ON app.t TO older WITH GRANT OPTION",
             "shop",
         )
         world.declare_entries({"shop": ENTRIES["shop"], "reader": ENTRIES["reader"]})

@@ -96,7 +96,7 @@ class Scope:
         if facts.name not in self.server.databases or facts.name in self.adopted_databases:
             return True
         if is_marked(facts, self.environment):
-            return self.manages(facts.owner)
+            return self.is_trusted(facts.owner)
         owner = self.server.roles.get(facts.owner)
         return bool(
             owner
@@ -112,7 +112,11 @@ class Scope:
         is_owned_as_declared = (
             facts.owner == declared if declared else all(entry.username != facts.owner for entry in entries)
         )
-        return is_owned_as_declared and self.manages_database(facts)
+        return is_owned_as_declared and self.is_trusted(facts.owner) and self.manages_database(facts)
+
+    def is_trusted(self, owner: str) -> bool:
+        """Whether a database of this owner may be ours: the owner is managed, or the administrator itself."""
+        return owner == self.server.administrator or self.manages(owner)
 
     def may_act_as(self, role: str, database_owner: str) -> bool:
         """Whether statements may be run with a role's privileges: ours, inherited, or borrowed from a managed role.

@@ -211,7 +211,7 @@ def _database_blockers(database: DatabaseFacts, scope: Scope) -> Iterable[Findin
             database=name,
             username=owner,
         )
-    elif not owner and not scope.may_act_as(database.owner, database.owner):
+    elif not owner and not scope.is_trusted(database.owner):
         yield Finding(
             "foreign_owner",
             f'database "{name}" belongs to "{database.owner}", which is not managed here, so nothing can be granted '

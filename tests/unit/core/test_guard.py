@@ -53,6 +53,11 @@ def test_a_fleet_that_is_new_is_not_blocked() -> None:
             ["owner_change"],
         ),
         (scope_of(READER, roles=(ours("reader"), RoleFacts("other")), owned="other"), ["foreign_database"]),
+        (
+            replace(scope_of(READER, roles=(RoleFacts("other"),), owned="other"), adopt=frozenset({"read"})),
+            ["foreign_owner"],
+        ),
+        (scope_of(READER, owned="admin"), []),
         (scope_of(replace(OWNER, extensions=("x",))), ["extension_unavailable"]),
         (scope_of(replace(OWNER, extensions=("x",)), available_extensions={"x": False}), ["extension_not_trusted"]),
         (scope_of(replace(OWNER, username="admin")), ["administrator"]),

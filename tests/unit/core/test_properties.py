@@ -58,7 +58,7 @@ PRIVILEGES = {
     Kind.COLUMN: ("SELECT", "UPDATE"),
     Kind.ROUTINE: ("EXECUTE",),
 }
-QUICK = settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+QUICK = settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 # --- what may stand, and what may be declared -------------------------------------------------------------------------
 
@@ -100,7 +100,7 @@ def default_privileges(draw: st.DrawFn) -> ObjectGroup:
 
 @st.composite
 def database(draw: st.DrawFn, name: str, version: int) -> DatabaseFacts:
-    owner = draw(st.sampled_from((*APPLICATIONS, STRANGERS[0])))
+    owner = draw(st.sampled_from((*APPLICATIONS, STRANGERS[0], ADMINISTRATOR)))
     facts = new_database(name, owner, Server(version, ADMINISTRATOR, BOOTSTRAP, {}, {}))
     itself, public = facts.groups
     groups = [
