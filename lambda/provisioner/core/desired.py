@@ -287,6 +287,8 @@ def _membership_stays(membership: Membership, scope: Scope, findings: list[Findi
     if role == IAM_ROLE:
         return True
     if not scope.manages(role):
+        if not membership.is_of_use:
+            return True
         findings.append(
             Finding(
                 "foreign_membership",
@@ -514,7 +516,7 @@ class _Room:
         members = {
             item.member
             for item in self.scope.server.memberships
-            if item.role == self.owner and not _is_taken_back(item, self.scope)
+            if item.role == self.owner and item.is_of_use and not _is_taken_back(item, self.scope)
         }
         others = frozenset(
             role

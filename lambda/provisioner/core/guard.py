@@ -404,7 +404,7 @@ def _strangers(facts: DatabaseFacts, scope: Scope) -> Iterable[Finding]:
         message = f'everybody holds {", ".join(sorted(open_to_all))} on objects in database "{facts.name}"'
         yield Finding("public_grants", message, "revoke it from PUBLIC if that is not meant", database=facts.name)
     for membership in scope.server.memberships:
-        if membership.role == facts.owner and membership.member not in known:
+        if membership.role == facts.owner and membership.member not in known and membership.is_of_use:
             yield _member_of_owner(membership.member, facts)
 
 

@@ -76,6 +76,11 @@ class Membership:
     inherit_option: bool = True
     set_option: bool = True
 
+    @property
+    def is_of_use(self) -> bool:
+        """Whether the member may do what the role may; from 16 the creator of a role gets a membership that is not."""
+        return self.inherit_option or self.set_option
+
 
 @dataclass(frozen=True, slots=True)
 class Role:
