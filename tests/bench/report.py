@@ -181,7 +181,7 @@ def _work(work: dict[str, Any]) -> str:
         [
             words,
             str(work[name]["transactions"]),
-            *(f"{work[name][each] * 1000:.1f}" for each in ("median", "percentile_99", "longest")),
+            *(f"{work[name][each] * 1000:.2f}" for each in ("median", "percentile_99", "longest")),
         ]
         for name, words in names.items()
     ]
