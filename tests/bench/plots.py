@@ -84,7 +84,7 @@ def _draw_counts(compared: list[dict[str, Any]]) -> None:
 
 
 def _draw_growth(grown: list[dict[str, Any]]) -> None:
-    figure, panels = plt.subplots(1, 2, figsize=(11, 4))
+    figure, panels = plt.subplots(1, 3, figsize=(14, 4))
     for who, step, style in (("product", "second run", "-o"), ("floor", "second run", "--x")):
         points = [(each["count"], each["wall"]) for each in grown if (each["who"], each["step"]) == (who, step)]
         panels[0].plot(*zip(*points, strict=True), style, label=who)
@@ -96,9 +96,18 @@ def _draw_growth(grown: list[dict[str, Any]]) -> None:
     ]
     panels[1].plot(*zip(*points, strict=True), "-o")
     panels[1].set(xlabel="databases", ylabel="MB", title="peak memory", ylim=(0, 512))
+    for name, label in (("cpu", "ours"), ("server_cpu", "the server's")):
+        points = [
+            (each["count"], each[name] / each["count"] * 1000)
+            for each in grown
+            if (each["who"], each["step"]) == ("product", "second run")
+        ]
+        panels[2].plot(*zip(*points, strict=True), "-o", label=label)
+    panels[2].set(xlabel="databases", ylabel="ms", title="processor time for each database", ylim=(0, None))
     for panel in panels:
         panel.grid(visible=True, alpha=0.3)
     panels[0].legend()
+    panels[2].legend()
     _save(figure, "growth")
 
 
