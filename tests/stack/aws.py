@@ -38,6 +38,7 @@ class Aws:
 
     def __init__(self) -> None:
         self.endpoint_url = ""
+        self._clients: dict[str, Any] = {}
         self._process: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> Self:
@@ -79,14 +80,17 @@ class Aws:
 
     def client(self, service: str) -> Any:
         """A boto3 client of the test's own: its calls are recorded as the operator's and never made to fail."""
-        return boto3.client(
-            service,  # type: ignore[call-overload]
-            endpoint_url=self.endpoint_url,
-            region_name=REGION,
-            aws_access_key_id=OPERATOR,
-            aws_secret_access_key="not-a-secret",
-            config=Config(retries={"total_max_attempts": 1}, proxies={}),
-        )
+        if service not in self._clients:
+            # Making one costs more than a dozen calls.
+            self._clients[service] = boto3.client(
+                service,  # type: ignore[call-overload]
+                endpoint_url=self.endpoint_url,
+                region_name=REGION,
+                aws_access_key_id=OPERATOR,
+                aws_secret_access_key="not-a-secret",
+                config=Config(retries={"total_max_attempts": 1}, proxies={}),
+            )
+        return self._clients[service]
 
     def reset(self) -> None:
         """Empty everything: resources, the record of calls, failures."""
