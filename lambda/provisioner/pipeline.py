@@ -5,60 +5,44 @@ A dry run and a drift check walk the path of an apply and stop at the gate, befo
 
 from __future__ import annotations
 
-import hashlib
-import os
 import traceback
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from provisioner.core.credentials import (
-    Administrator,
-    Credentials,
-    is_verifier,
-    parse_administrator_secret,
-    parse_application_secret,
-    scram_verifier,
-)
-from provisioner.core.declaration import check_against_administrator
-from provisioner.core.desired import Scope, desired_database, observed_database, take_inventory
+from provisioner.core.desired import Scope, take_inventory
 from provisioner.core.errors import (
     ApplyFailed,
     AuditUnavailable,
-    DatabaseUnavailable,
     Finding,
     InvalidRequest,
-    InvalidSnapshot,
     OutOfTime,
     PlanBlocked,
     ProvisioningError,
-    SecretUnavailable,
     StaleSnapshot,
 )
 from provisioner.core.gate import Door, decide, how_to_approve
 from provisioner.core.guard import build_plan, left_over_outside
-from provisioner.core.model import Declaration, Mode, Outcome, Request, Settings, Status, Trigger
-from provisioner.core.plan import Change, Plan, diff_database
+from provisioner.core.model import Declaration, Mode, Outcome, Request, Status, Trigger
+from provisioner.core.plan import Change, Plan
 from provisioner.core.report import render_text
 from provisioner.core.request import parse_request
-from provisioner.core.script import Script, targets_to_name, write_script
+from provisioner.core.script import Script, write_script
 from provisioner.core.snapshot import MAX_BYTES, parse_snapshot
-from provisioner.core.state import IAM_ROLE, DatabaseFacts, PasswordCheck, Server, Target, members_of
 from provisioner.edges.apply import Applied, Workshop, apply_script
-from provisioner.edges.lock import fence, session_name, take_run_lock
+from provisioner.edges.lock import fence, session_name
 from provisioner.edges.notify import notify
-from provisioner.edges.observe import Login, observe_databases, observe_passwords, observe_server
-from provisioner.edges.postgres import Address, Connection, Remedy, SqlError, trust
-from provisioner.edges.secret_store import Secret, has_pending_rotation, read_secrets
+from provisioner.edges.observe import observe_passwords, observe_server
+from provisioner.edges.postgres import Connection, SqlError
 from provisioner.edges.snapshot_store import read_snapshot
 from provisioner.journal import Journal, now_utc
+from provisioner.observation import count_workers, observe, open_session, refused
+from provisioner.vault import Vault, open_vault
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
 
-SALT_BYTES = 16
 # The share of the function's time that is kept for ending a run: the proof, the audit, the answer.
 RESERVED_SHARE = 0.15
 MOST_RESERVED_SECONDS = 90.0
@@ -134,13 +118,13 @@ def _provision(request: Request, journal: Journal, seconds_left: Callable[[], fl
         journal.record_findings(error.findings, action="snapshot", status=Status.SKIPPED)
         return Result("superseded", Plan(request.environment, warnings=error.findings))
     _refuse_unknown_adoptions(request, declaration)
-    vault = _open_vault(declaration, journal)
+    vault = open_vault(declaration, journal.settings, journal.clients)
     address = replace(vault.login.address, patience=lambda: seconds_left() - reserve * SHARE_OF_THE_AUDIT)
     vault = replace(vault, login=replace(vault.login, address=address))
-    session, holder = _session(vault.login)
+    session, holder = open_session(vault.login)
     lock.enter_context(session)
     vault = replace(vault, login=replace(vault.login, session=session_name(holder), version=session.version))
-    scope = _observe(request, declaration, vault, session, journal)
+    scope = observe(request, declaration, vault, session, journal.settings, journal.clients)
     plan = build_plan(scope)
     plan = replace(plan, warnings=tuple(sorted({*plan.warnings, *warnings, *vault.warnings})))
     journal.plan_digest = plan.digest
@@ -157,7 +141,7 @@ def _provision(request: Request, journal: Journal, seconds_left: Callable[[], fl
         login=vault.login,
         scope=scope,
         verifiers=vault.verifiers(),
-        workers=_workers(scope.server, journal.settings),
+        workers=count_workers(scope.server, journal.settings),
         fail_fast=request.fail_fast,
         seconds_left=seconds_left,
         reserve=reserve,
@@ -172,7 +156,7 @@ def _provision(request: Request, journal: Journal, seconds_left: Callable[[], fl
     return Result("applied", plan, _with_statuses(plan.changes, applied.outcomes))
 
 
-# --- snapshot and secrets -------------------------------------------------------------------------------------------
+# --- snapshot -------------------------------------------------------------------------------------------------------
 
 
 def _take_snapshot(request: Request, journal: Journal) -> tuple[Declaration, tuple[Finding, ...]]:
@@ -194,170 +178,6 @@ def _refuse_unknown_adoptions(request: Request, declaration: Declaration) -> Non
                 where="adopt",
             )
         )
-
-
-@dataclass(frozen=True)
-class _Vault:
-    """The secrets of a run, read before anything is touched; none of them ever leaves this module's reach."""
-
-    login: Login
-    credentials: Mapping[str, Credentials] = field(repr=False)
-    secrets: Mapping[str, Secret] = field(repr=False)
-    warnings: tuple[Finding, ...] = ()
-
-    def fingerprints(self) -> dict[str, str]:
-        """What is kept of passwords that came as SCRAM verifiers, which no login can check."""
-        return {
-            role: hashlib.sha256(item.password.encode()).hexdigest()
-            for role, item in self.credentials.items()
-            if is_verifier(item.password)
-        }
-
-    def verifiers(self) -> Mapping[str, str]:
-        """The SCRAM verifier of each password, made when it is first asked for."""
-        return _Verifiers(self.credentials)
-
-
-class _Verifiers(dict[str, str]):
-    """Verifiers by role; making one costs a millisecond, and most runs need none."""
-
-    def __init__(self, credentials: Mapping[str, Credentials]) -> None:
-        super().__init__()
-        self._credentials = credentials
-
-    def __missing__(self, role: str) -> str:
-        password = self._credentials[role].password
-        self[role] = password if is_verifier(password) else scram_verifier(password, os.urandom(SALT_BYTES))
-        return self[role]
-
-
-def _open_vault(declaration: Declaration, journal: Journal) -> _Vault:
-    """Read every secret at once: the administrator's and one for each role.
-
-    Raises:
-        SecretUnavailable: with everything that is wrong with any of them.
-        InvalidSnapshot: an entry names the administrator's own login.
-    """
-    settings = journal.settings
-    names = {
-        entry.application: entry.secret_name or settings.app_secret_id.replace("{app}", entry.application)
-        for entry in declaration.entries
-    }
-    found = read_secrets(journal.clients, [settings.admin_secret_id, *names.values()])
-    problems: list[Finding] = []
-    administrator = _administrator(found[settings.admin_secret_id], settings, problems)
-    credentials: dict[str, Credentials] = {}
-    secrets: dict[str, Secret] = {}
-    for role, entries in Scope(declaration, _NOTHING, settings.environment).by_role.items():
-        secret = found[names[entries[0].application]]
-        if isinstance(secret, Finding):
-            problems += [replace(secret, database=entry.database, username=role) for entry in entries]
-            continue
-        host = administrator.host if administrator else ""
-        parsed = [parse_application_secret(secret.text, entry, secret.secret_id, host) for entry in entries]
-        # A role with several databases has one secret, which can name only one of them.
-        usable = next((item for item in parsed if isinstance(item, Credentials)), None)
-        if usable is None:
-            problems += [finding for item in parsed if not isinstance(item, Credentials) for finding in item]
-        else:
-            credentials[role], secrets[role] = usable, secret
-    if problems or administrator is None:
-        raise SecretUnavailable(problems)
-    refused = check_against_administrator(declaration, administrator.username)
-    if refused:
-        raise InvalidSnapshot(refused)
-    address = Address(administrator.host, administrator.port, trust(settings.ca_bundle))
-    login = Login(address, administrator.username, administrator.password, administrator.database)
-    warnings = tuple(finding for item in credentials.values() for finding in item.warnings)
-    return _Vault(login, credentials, secrets, warnings)
-
-
-def _administrator(secret: Secret | Finding, settings: Settings, problems: list[Finding]) -> Administrator | None:
-    if isinstance(secret, Finding):
-        problems.append(secret)
-        return None
-    parsed = parse_administrator_secret(secret.text, secret.secret_id, settings)
-    if isinstance(parsed, Administrator):
-        return parsed
-    problems += parsed
-    return None
-
-
-# --- observation ----------------------------------------------------------------------------------------------------
-
-
-def _session(login: Login) -> tuple[Connection, int]:
-    """The connection that holds the run lock and asks the shared catalogs, and its server process.
-
-    Raises:
-        DatabaseUnavailable: the administrator cannot log in.
-        RunInProgress: another run holds the lock.
-    """
-    try:
-        connection = login.connect()
-    except SqlError as error:
-        raise DatabaseUnavailable(_refused(login, error)) from None
-    try:
-        return connection, take_run_lock(connection)
-    except SqlError as error:
-        connection.close()
-        raise DatabaseUnavailable(_refused(login, error)) from None
-    except BaseException:
-        connection.close()
-        raise
-
-
-def _observe(request: Request, declaration: Declaration, vault: _Vault, session: Connection, journal: Journal) -> Scope:
-    """Observe everything that the declaration speaks of, as one scope."""
-    databases = {entry.database for entry in declaration.entries}
-    with_extensions = any(entry.extensions for entry in declaration.entries)
-    try:
-        server = observe_server(session, databases, with_extensions=with_extensions)
-    except SqlError as error:
-        raise DatabaseUnavailable(_refused(vault.login, error)) from None
-    scope = Scope(
-        declaration, server, request.environment, adopt=frozenset(request.adopt), fingerprints=vault.fingerprints()
-    )
-    workers = _workers(server, journal.settings)
-    server = observe_databases(vault.login, server, sorted(databases), workers, _targets_of(scope))
-    clear = {role: item for role, item in vault.credentials.items() if role not in scope.fingerprints}
-    server = observe_passwords(vault.login.address, server, clear, workers)
-    return replace(scope, server=replace(server, passwords=_settle(server, scope, vault, journal)))
-
-
-def _workers(server: Server, settings: Settings) -> int:
-    """How much is done at once: with the two connections beside it, at most half of what the server has left."""
-    return max(1, min(settings.max_workers, server.connections_left // 2 - 1))
-
-
-def _targets_of(scope: Scope) -> Callable[[DatabaseFacts], Sequence[Target]]:
-    def targets(facts: DatabaseFacts) -> Sequence[Target]:
-        changes = diff_database(observed_database(facts, scope), desired_database(facts, scope, []), facts)
-        return targets_to_name(changes)
-
-    return targets
-
-
-def _settle(server: Server, scope: Scope, vault: _Vault, journal: Journal) -> dict[str, PasswordCheck]:
-    """What is known of each password: what the login said, the fingerprint of a verifier, a rotation under way."""
-    checks = dict(server.passwords)
-    by_iam = members_of(IAM_ROLE, server.memberships)
-    for role, fingerprint in scope.fingerprints.items():
-        facts = server.roles.get(role)
-        if facts is not None and role not in by_iam:
-            is_same = facts.marker is not None and facts.marker.verifier == fingerprint
-            checks[role] = PasswordCheck.CURRENT if is_same else PasswordCheck.DIFFERS
-    differing = [role for role, check in checks.items() if check is PasswordCheck.DIFFERS]
-
-    def is_rotating(role: str) -> bool:
-        secret = vault.secrets[role]
-        return has_pending_rotation(journal.clients, secret.secret_id, secret.version_id)
-
-    with ThreadPoolExecutor(journal.settings.max_workers) as pool:
-        for role, rotating in zip(differing, pool.map(is_rotating, differing), strict=True):
-            if rotating:
-                checks[role] = PasswordCheck.ROTATING
-    return checks
 
 
 # --- gate -----------------------------------------------------------------------------------------------------------
@@ -408,7 +228,7 @@ def _prove(
     plan: Plan,
     made: Sequence[Change],
     applied: Applied,
-    vault: _Vault,
+    vault: Vault,
     session: Connection,
     workers: int,
 ) -> None:
@@ -427,7 +247,7 @@ def _prove(
     try:
         server = observe_server(session, scope.by_database.keys())
     except SqlError as error:
-        raise ApplyFailed(_refused(vault.login, error)) from None
+        raise ApplyFailed(refused(vault.login, error)) from None
     touched = {change.username for change in made if change.action in {"create_role", "set_password"}}
     clear = {role: vault.credentials[role] for role in touched - scope.fingerprints.keys()}
     server = observe_passwords(vault.login.address, server, clear, workers)
@@ -470,17 +290,3 @@ def _with_statuses(changes: Sequence[Change], outcomes: Iterable[Outcome]) -> li
     """Each change of a plan with what became of it."""
     known = {(item.action, item.database, item.username): item.status for item in outcomes}
     return [(change, known[change.action, change.database, change.username]) for change in changes]
-
-
-def _refused(login: Login, error: SqlError) -> Finding:
-    server = f"the server {login.address.host}:{login.address.port}"
-    if error.remedy is not Remedy.PERSON:
-        return Finding("server_unavailable", f"{server} broke off: {error}", error.next_step)
-    return Finding(
-        "administrator_refused",
-        f'{server} refused "{login.username}": {error}',
-        "check the administrator's secret, its rights, and the database that it names",
-    )
-
-
-_NOTHING = Server(version=0, administrator="", bootstrap="", roles={}, databases={})

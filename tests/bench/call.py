@@ -25,9 +25,9 @@ from typing import Any  # noqa: E402
 # Which functions make up a phase, by the module that calls them. One that runs inside another counts to the outer.
 PHASES = {
     "snapshot": ["pipeline._take_snapshot"],
-    "secrets": ["pipeline._open_vault"],
-    "observe": ["pipeline._session", "pipeline.observe_server", "pipeline.observe_databases"],
-    "probe": ["pipeline.observe_passwords"],
+    "secrets": ["pipeline.open_vault"],
+    "observe": ["pipeline.open_session", "observation.observe_server", "observation.observe_databases"],
+    "probe": ["observation.observe_passwords"],
     "plan": ["pipeline.build_plan", "pipeline.take_inventory", "pipeline.write_script", "pipeline.render_text"],
     "apply": ["pipeline.apply_script"],
     "verify": ["pipeline._prove"],

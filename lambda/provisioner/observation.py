@@ -1,0 +1,125 @@
+"""What a run looks at: a way in and a declaration in, the session with the lock and the observed scope out."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from provisioner.core.desired import Scope, desired_database, observed_database
+from provisioner.core.errors import DatabaseUnavailable, Finding
+from provisioner.core.plan import diff_database
+from provisioner.core.script import targets_to_name
+from provisioner.core.state import IAM_ROLE, DatabaseFacts, PasswordCheck, Server, Target, members_of
+from provisioner.edges.lock import take_run_lock
+from provisioner.edges.observe import Login, observe_databases, observe_passwords, observe_server
+from provisioner.edges.postgres import Connection, Remedy, SqlError
+from provisioner.edges.secret_store import has_pending_rotation
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from provisioner.core.model import Declaration, Request, Settings
+    from provisioner.edges.aws import AwsClients
+    from provisioner.vault import Vault
+
+
+def open_session(login: Login) -> tuple[Connection, int]:
+    """The connection that holds the run lock and asks the shared catalogs, and its server process.
+
+    Raises:
+        DatabaseUnavailable: the administrator cannot log in.
+        RunInProgress: another run holds the lock.
+    """
+    try:
+        connection = login.connect()
+    except SqlError as error:
+        raise DatabaseUnavailable(refused(login, error)) from None
+    try:
+        return connection, take_run_lock(connection)
+    except SqlError as error:
+        connection.close()
+        raise DatabaseUnavailable(refused(login, error)) from None
+    except BaseException:
+        connection.close()
+        raise
+
+
+def observe(
+    request: Request,
+    declaration: Declaration,
+    vault: Vault,
+    session: Connection,
+    settings: Settings,
+    clients: AwsClients,
+) -> Scope:
+    """Observe everything that the declaration speaks of, as one scope.
+
+    Raises:
+        DatabaseUnavailable: the server broke off, is a standby, or is too old.
+        OutOfTime: there was not time enough to look at everything.
+        SecretUnavailable: whether a secret is being rotated cannot be known.
+    """
+    databases = {entry.database for entry in declaration.entries}
+    with_extensions = any(entry.extensions for entry in declaration.entries)
+    try:
+        server = observe_server(session, databases, with_extensions=with_extensions)
+    except SqlError as error:
+        raise DatabaseUnavailable(refused(vault.login, error)) from None
+    scope = Scope(
+        declaration, server, request.environment, adopt=frozenset(request.adopt), fingerprints=vault.fingerprints()
+    )
+    workers = count_workers(server, settings)
+    server = observe_databases(vault.login, server, sorted(databases), workers, _targets_of(scope))
+    clear = {role: item for role, item in vault.credentials.items() if role not in scope.fingerprints}
+    server = observe_passwords(vault.login.address, server, clear, workers)
+    return replace(scope, server=replace(server, passwords=_settle(server, scope, vault, settings, clients)))
+
+
+def count_workers(server: Server, settings: Settings) -> int:
+    """How much is done at once: with the two connections beside it, at most half of what the server has left."""
+    return max(1, min(settings.max_workers, server.connections_left // 2 - 1))
+
+
+def refused(login: Login, error: SqlError) -> Finding:
+    """What the administrator's own session was told, as a finding."""
+    server = f"the server {login.address.host}:{login.address.port}"
+    if error.remedy is not Remedy.PERSON:
+        return Finding("server_unavailable", f"{server} broke off: {error}", error.next_step)
+    return Finding(
+        "administrator_refused",
+        f'{server} refused "{login.username}": {error}',
+        "check the administrator's secret, its rights, and the database that it names",
+    )
+
+
+def _targets_of(scope: Scope) -> Callable[[DatabaseFacts], Sequence[Target]]:
+    def targets(facts: DatabaseFacts) -> Sequence[Target]:
+        changes = diff_database(observed_database(facts, scope), desired_database(facts, scope, []), facts)
+        return targets_to_name(changes)
+
+    return targets
+
+
+def _settle(
+    server: Server, scope: Scope, vault: Vault, settings: Settings, clients: AwsClients
+) -> dict[str, PasswordCheck]:
+    """What is known of each password: what the login said, the fingerprint of a verifier, a rotation under way."""
+    checks = dict(server.passwords)
+    by_iam = members_of(IAM_ROLE, server.memberships)
+    for role, fingerprint in scope.fingerprints.items():
+        facts = server.roles.get(role)
+        if facts is not None and role not in by_iam:
+            is_same = facts.marker is not None and facts.marker.verifier == fingerprint
+            checks[role] = PasswordCheck.CURRENT if is_same else PasswordCheck.DIFFERS
+    differing = [role for role, check in checks.items() if check is PasswordCheck.DIFFERS]
+
+    def is_rotating(role: str) -> bool:
+        secret = vault.secrets[role]
+        return has_pending_rotation(clients, secret.secret_id, secret.version_id)
+
+    with ThreadPoolExecutor(settings.max_workers) as pool:
+        for role, rotating in zip(differing, pool.map(is_rotating, differing), strict=True):
+            if rotating:
+                checks[role] = PasswordCheck.ROTATING
+    return checks

@@ -1,0 +1,120 @@
+"""The secrets of a run: a declaration in, the credentials of every role and the administrator out, or all problems."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from dataclasses import dataclass, field, replace
+from itertools import groupby
+from operator import attrgetter
+from typing import TYPE_CHECKING
+
+from provisioner.core.credentials import (
+    Administrator,
+    Credentials,
+    is_verifier,
+    parse_administrator_secret,
+    parse_application_secret,
+    scram_verifier,
+)
+from provisioner.core.declaration import check_against_administrator
+from provisioner.core.errors import Finding, InvalidSnapshot, SecretUnavailable
+from provisioner.edges.observe import Login
+from provisioner.edges.postgres import Address, trust
+from provisioner.edges.secret_store import Secret, read_secrets
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from provisioner.core.model import Declaration, Settings
+    from provisioner.edges.aws import AwsClients
+
+SALT_BYTES = 16
+
+
+@dataclass(frozen=True)
+class Vault:
+    """The secrets of a run, read before anything is touched; none of them is in a plan, a log or an answer."""
+
+    login: Login
+    credentials: Mapping[str, Credentials] = field(repr=False)
+    secrets: Mapping[str, Secret] = field(repr=False)
+    warnings: tuple[Finding, ...] = ()
+
+    def fingerprints(self) -> dict[str, str]:
+        """What is kept of passwords that came as SCRAM verifiers, which no login can check."""
+        return {
+            role: hashlib.sha256(item.password.encode()).hexdigest()
+            for role, item in self.credentials.items()
+            if is_verifier(item.password)
+        }
+
+    def verifiers(self) -> Mapping[str, str]:
+        """The SCRAM verifier of each password, made when it is first asked for."""
+        return _Verifiers(self.credentials)
+
+
+def open_vault(declaration: Declaration, settings: Settings, clients: AwsClients) -> Vault:
+    """Read every secret at once: the administrator's and one for each role.
+
+    Raises:
+        SecretUnavailable: with everything that is wrong with any of them.
+        InvalidSnapshot: an entry names the administrator's own login.
+    """
+    names = {
+        entry.application: entry.secret_name or settings.app_secret_id.replace("{app}", entry.application)
+        for entry in declaration.entries
+    }
+    found = read_secrets(clients, [settings.admin_secret_id, *names.values()])
+    problems: list[Finding] = []
+    administrator = _administrator(found[settings.admin_secret_id], settings, problems)
+    credentials: dict[str, Credentials] = {}
+    secrets: dict[str, Secret] = {}
+    by_role = attrgetter("username", "application")
+    for role, group in groupby(sorted(declaration.entries, key=by_role), attrgetter("username")):
+        entries = list(group)
+        secret = found[names[entries[0].application]]
+        if isinstance(secret, Finding):
+            problems += [replace(secret, database=entry.database, username=role) for entry in entries]
+            continue
+        host = administrator.host if administrator else ""
+        parsed = [parse_application_secret(secret.text, entry, secret.secret_id, host) for entry in entries]
+        # A role with several databases has one secret, which can name only one of them.
+        usable = next((item for item in parsed if isinstance(item, Credentials)), None)
+        if usable is None:
+            problems += [finding for item in parsed if not isinstance(item, Credentials) for finding in item]
+        else:
+            credentials[role], secrets[role] = usable, secret
+    if problems or administrator is None:
+        raise SecretUnavailable(problems)
+    refused = check_against_administrator(declaration, administrator.username)
+    if refused:
+        raise InvalidSnapshot(refused)
+    address = Address(administrator.host, administrator.port, trust(settings.ca_bundle))
+    login = Login(address, administrator.username, administrator.password, administrator.database)
+    warnings = tuple(finding for item in credentials.values() for finding in item.warnings)
+    return Vault(login, credentials, secrets, warnings)
+
+
+class _Verifiers(dict[str, str]):
+    """Verifiers by role; making one costs a millisecond, and most runs need none."""
+
+    def __init__(self, credentials: Mapping[str, Credentials]) -> None:
+        super().__init__()
+        self._credentials = credentials
+
+    def __missing__(self, role: str) -> str:
+        password = self._credentials[role].password
+        self[role] = password if is_verifier(password) else scram_verifier(password, os.urandom(SALT_BYTES))
+        return self[role]
+
+
+def _administrator(secret: Secret | Finding, settings: Settings, problems: list[Finding]) -> Administrator | None:
+    if isinstance(secret, Finding):
+        problems.append(secret)
+        return None
+    parsed = parse_administrator_secret(secret.text, secret.secret_id, settings)
+    if isinstance(parsed, Administrator):
+        return parsed
+    problems += parsed
+    return None
