@@ -25,6 +25,8 @@ LOOK = 7
 PROBE = 6
 # As a look, with CREATE DATABASE beside it, and COMMIT once the proof is there.
 CREATE = 9
+# A goodbye that crosses the server's own counts twice. One message more for each database would be more than these.
+CROSSED = DATABASES - 1
 
 
 @pytest.fixture
@@ -68,7 +70,7 @@ def test_an_unchanged_database_costs_seven_round_trips_and_a_password_six(provis
     provisioned.apply()
 
     # The session that holds the lock asks for it, and then the shared catalogs.
-    assert proxy.counts().round_trips <= (LOOK + 1) + LOOK * DATABASES + PROBE * ROLES
+    assert proxy.counts().round_trips <= (LOOK + 1) + LOOK * DATABASES + PROBE * ROLES + CROSSED
 
 
 def test_an_unchanged_database_is_asked_one_question(provisioned: World, latest_server: Server) -> None:
@@ -105,7 +107,7 @@ def test_a_new_database_costs_nine_round_trips(world: World, proxy: Proxy) -> No
     # with what is said of the roles, and a login as each new role.
     beside = (LOOK + 2) + (LOOK + 2) + LOOK + PROBE * ROLES
     assert proxy.counts().connections == 1 + 2 + DATABASES + ROLES
-    assert proxy.counts().round_trips <= beside + CREATE * DATABASES
+    assert proxy.counts().round_trips <= beside + CREATE * DATABASES + CROSSED
 
 
 def test_one_application_more_costs_what_it_takes_and_a_look_at_the_rest(provisioned: World, proxy: Proxy) -> None:
