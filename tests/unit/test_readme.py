@@ -132,6 +132,12 @@ def test_every_file_and_command_that_is_named_is_there(document: Path) -> None:
     assert [name for name in commands if not re.search(rf"^{name}:", makefiles, re.MULTILINE)] == []
 
 
+def test_the_architecture_names_every_module_and_no_other() -> None:
+    named = set(re.findall(r"`((?:core/|edges/)?\w+\.py)`", (ROOT / "docs/architecture.md").read_text()))
+    package = ROOT / "lambda/provisioner"
+    assert named == {str(path.relative_to(package)) for path in package.rglob("*.py") if path.name != "__init__.py"}
+
+
 @pytest.mark.parametrize("anchor", re.findall(r"operations\.md#([\w-]+)", README))
 def test_every_chapter_of_the_runbook_that_is_named_is_there(anchor: str) -> None:
     headings = re.findall(r"^#+ (.*)$", (ROOT / "docs/operations.md").read_text(), re.MULTILINE)
