@@ -106,15 +106,15 @@ class Context:
 
 def wrap(watch: Watch, *, probes: bool) -> None:
     """Put the watch around the product's functions; without probes every password counts as current."""
-    from provisioner import journal, pipeline
+    from provisioner import journal, observation, pipeline
     from provisioner.core.state import PasswordCheck
     from provisioner.edges import postgres
 
     if not probes:
-        vars(pipeline)["observe_passwords"] = lambda _address, server, credentials, _workers: replace(
+        vars(observation)["observe_passwords"] = lambda _address, server, credentials, _workers: replace(
             server, passwords=dict.fromkeys(credentials, PasswordCheck.CURRENT)
         )
-    modules = {"pipeline": pipeline, "journal": journal}
+    modules = {"pipeline": pipeline, "observation": observation, "journal": journal}
     for phase, places in PHASES.items():
         for place in places:
             module, *path, name = place.split(".")
