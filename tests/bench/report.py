@@ -54,7 +54,8 @@ def _ratios(compared: Sequence[Figures]) -> str:
     rows = []
     for count in sorted({each["count"] for each in compared}):
         for step in (*STEPS, *OUR_STEP):
-            row = [str(count), step]
+            rounds = len(_pairs(compared, count, step, delayed=False))
+            row = [f"{count} ({rounds})", step]
             for delayed in (False, True):
                 pairs = _pairs(compared, count, step, delayed=delayed)
                 floor, ours = (statistics.median(pair[side] for pair in pairs) for side in (0, 1))
@@ -62,7 +63,7 @@ def _ratios(compared: Sequence[Figures]) -> str:
                 row += [f"{floor:.2f}", f"{ours:.2f}", f"**{ratio:.2f}**"]
             rows.append(row)
     heads = ("floor, s", "ours, s", "ratio")
-    return _table(["databases", "", *heads, *(f"1 ms: {head}" for head in heads)], rows)
+    return _table(["databases (rounds)", "", *heads, *(f"1 ms: {head}" for head in heads)], rows)
 
 
 def _pairs(compared: Sequence[Figures], count: int, step: str, *, delayed: bool) -> list[tuple[float, float]]:
