@@ -16,6 +16,8 @@ export PYTHONPATH := $(CURDIR)/lambda:$(CURDIR)/tests
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 PYTEST_ARGS ?=
+# Two processes, which is what a CI machine has cores for; `PYTEST_ARGS="-n 0 ..."` for one.
+PYTEST := -m pytest -n 2 --dist loadgroup
 # infra.mk may add what has to stand before the tests run.
 TEST_NEEDS :=
 
@@ -42,7 +44,7 @@ test: test-here test-3.13 ## unit, integration and end-to-end tests; on Python 3
 
 .PHONY: test-here
 test-here: install $(SAM) $(RUNTIME) $(TEST_NEEDS)
-	$(PY) -m pytest $(PYTEST_ARGS)
+	$(PY) $(PYTEST) $(PYTEST_ARGS)
 
 # Not twice where the chosen Python is 3.13 already.
 test-3.13: $(VENV)/.installed ## the same on Python 3.13 alone
@@ -53,7 +55,7 @@ test-3.13: $(VENV)/.installed ## the same on Python 3.13 alone
 
 .PHONY: run-3.13
 run-3.13: .venv313/.installed .postgresql/.installed $(SAM) .venv-runtime313/.installed $(TEST_NEEDS)
-	$(PY313) -m pytest $(PYTEST_ARGS)
+	$(PY313) $(PYTEST) $(PYTEST_ARGS)
 
 check: $(VENV)/.installed ## what the linters and the type checker hold
 	$(VENV)/bin/ruff check .

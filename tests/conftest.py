@@ -19,9 +19,34 @@ def pytest_configure() -> None:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Two processes share the tests (`--dist loadgroup`): a file stays whole, as do those that need the artifact."""
+    for item in items:
+        folder = item.path.parent
+        group = folder.name if folder.name == "deploy" else item.path.stem
+        item.add_marker(pytest.mark.xdist_group(group))
+
+
 def pytest_report_header() -> str:
     """Say which PostgreSQL versions this run stands on, and which are missing."""
     return "postgresql: " + ", ".join(binaries.describe(version) for version in binaries.VERSIONS)
+
+
+TOLD = "told"
+
+
+@pytest.fixture
+def tell(record_property: Callable[[str, object], None]) -> Callable[[str], None]:
+    """Lets a test say a number that a reader of the run should see, such as how many cases it has counted out."""
+    return lambda text: record_property(TOLD, text)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Print what the tests had to tell."""
+    for report in terminalreporter.getreports("passed"):
+        for name, text in report.user_properties:
+            if name == TOLD and report.when == "call":
+                terminalreporter.write_line(f"{report.nodeid.rpartition('::')[2]}: {text}")
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

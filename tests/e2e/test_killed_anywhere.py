@@ -12,7 +12,7 @@ import shutil
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -263,27 +263,27 @@ def _follow(ground: Ground, place: str) -> None:
 
 
 def test_killed_after_any_message_is_answered_the_next_run_converges(
-    ground: Ground, capsys: pytest.CaptureFixture[str]
+    ground: Ground, tell: Callable[[str], None]
 ) -> None:
     points = _enumerate(ground, by_kill=True)
     # Plan and Markdown, note, roles, three databases of which two are created, rows, trail, note; two may go at once.
     assert len(points.new) >= 9
-    _tell(capsys, f"killed at {points.count} points, {points.changed} after the first write, {len(points.new)} states")
+    tell(f"killed at {points.count} points, {points.changed} after the first write, {len(points.new)} states")
 
 
 def test_a_connection_lost_with_any_answer_is_made_good_by_the_next_run(
-    ground: Ground, capsys: pytest.CaptureFixture[str]
+    ground: Ground, tell: Callable[[str], None]
 ) -> None:
     """The process lives on and has to judge what it cannot know: whether the last message was carried out."""
     ground.aws_proxy.is_counted = False
     points = _enumerate(ground, by_kill=False)
     # Roles, and three databases of which two are created; the first of them may go with the roles.
     assert len(points.new) >= 5
-    _tell(capsys, f"cut off at {points.count} points, {points.changed} after the first write")
+    tell(f"cut off at {points.count} points, {points.changed} after the first write")
 
 
 def test_killed_while_the_server_works_a_run_that_begins_at_once_converges(
-    ground: Ground, capsys: pytest.CaptureFixture[str]
+    ground: Ground, tell: Callable[[str], None]
 ) -> None:
     """The server does not know yet that its client is gone, and may still be creating a database for it."""
     ground.aws_proxy.is_counted = False
@@ -292,7 +292,7 @@ def test_killed_while_the_server_works_a_run_that_begins_at_once_converges(
         assert ground.end_at(point, "delivered", by_kill=True).killed
         _follow(ground, f"while message {point} is carried out")
         ground.restore()
-    _tell(capsys, f"followed at once at {len(changing)} points")
+    tell(f"followed at once at {len(changing)} points")
 
 
 def _enumerate_changes(ground: Ground) -> list[int]:
@@ -311,8 +311,3 @@ def _enumerate_changes(ground: Ground) -> list[int]:
         before = now
         if now != ground.begun:
             ground.restore()
-
-
-def _tell(capsys: pytest.CaptureFixture[str], text: str) -> None:
-    with capsys.disabled():
-        print(f" [{text}]", end="")

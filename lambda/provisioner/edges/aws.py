@@ -1,4 +1,4 @@
-"""The clients of AWS, each made when first asked for, and the one shape that every failed call takes; all of botocore.
+"""The clients of AWS, each made when first asked for, and the one shape that every failed call takes; all of boto3.
 
 The stores beside this file say what a failure means: they turn an `AwsError` into a named error with a next step.
 """
@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import functools
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
-import botocore.session
+import boto3
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
@@ -64,8 +64,7 @@ class AwsClients:
     def __init__(self, max_connections: int) -> None:
         """Configure the clients; `max_connections` is how many calls of one client may be under way at once."""
         self.max_connections = max_connections
-        # Without boto3 around it, whose transfer manager and resources cost a sixth of the imports and are not used.
-        self._session = botocore.session.get_session()
+        self._session = boto3.session.Session()
         self._config = Config(
             connect_timeout=3,
             read_timeout=10,
@@ -76,17 +75,17 @@ class AwsClients:
     @functools.cached_property
     def s3(self) -> S3Client:
         """The client of S3."""
-        return cast("S3Client", self._session.create_client("s3", config=self._config))
+        return self._session.client("s3", config=self._config)
 
     @functools.cached_property
     def secrets(self) -> SecretsManagerClient:
         """The client of Secrets Manager."""
-        return cast("SecretsManagerClient", self._session.create_client("secretsmanager", config=self._config))
+        return self._session.client("secretsmanager", config=self._config)
 
     @functools.cached_property
     def sns(self) -> SNSClient:
         """The client of SNS."""
-        return cast("SNSClient", self._session.create_client("sns", config=self._config))
+        return self._session.client("sns", config=self._config)
 
 
 @functools.cache
