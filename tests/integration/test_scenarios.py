@@ -159,13 +159,6 @@ class Scenario:
         assert written_rows(self.server) == rows
 
 
-@pytest.fixture
-def admin(folder: Path, pg_server: Server) -> Login:
-    """The administrators take turns: each scenario meets both, and so does each version."""
-    is_delegated = (FOLDERS.index(folder) + pg_server.version) % 2
-    return pg_server.create_delegated_admin() if is_delegated else pg_server.master
-
-
 @pytest.fixture(params=FOLDERS, ids=lambda folder: folder.name)
 def folder(request: pytest.FixtureRequest) -> Path:
     return Path(request.param)
