@@ -6,9 +6,10 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from provisioner.core.desired import Scope, desired_database, observed_database
+from provisioner.core.desired import desired_database, observed_database
 from provisioner.core.errors import DatabaseUnavailable, Finding
 from provisioner.core.plan import diff_database
+from provisioner.core.scope import Scope
 from provisioner.core.script import targets_to_name
 from provisioner.core.state import IAM_ROLE, DatabaseFacts, PasswordCheck, Server, Target, members_of
 from provisioner.edges.lock import take_run_lock

@@ -10,7 +10,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from provisioner.core.desired import Scope, take_inventory
+from provisioner.core.desired import take_inventory
 from provisioner.core.errors import (
     ApplyFailed,
     AuditUnavailable,
@@ -41,6 +41,8 @@ from provisioner.vault import Vault, open_vault
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
+
+    from provisioner.core.scope import Scope
 
 
 # The share of the function's time that is kept for ending a run: the proof, the audit, the answer.

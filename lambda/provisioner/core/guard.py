@@ -10,15 +10,7 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 from provisioner.core.ddl import MEMBERSHIP_OPTIONS
-from provisioner.core.desired import (
-    Desired,
-    Scope,
-    desired_roles,
-    desired_state,
-    is_marked,
-    observed_roles,
-    observed_state,
-)
+from provisioner.core.desired import Desired, desired_roles, desired_state, observed_roles, observed_state
 from provisioner.core.errors import Finding
 from provisioner.core.model import AccessLevel, Entry
 from provisioner.core.plan import (
@@ -33,6 +25,7 @@ from provisioner.core.plan import (
     Unchanged,
     diff,
 )
+from provisioner.core.scope import Scope, is_marked
 from provisioner.core.script import roles_behind
 from provisioner.core.state import (
     DATABASE_OWNER,

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from provisioner.core.ddl import PasswordStatement, Statement
-    from provisioner.core.desired import Scope
+    from provisioner.core.scope import Scope
 
 
 @dataclass(frozen=True, slots=True)

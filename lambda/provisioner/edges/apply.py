@@ -30,7 +30,7 @@ from provisioner.edges.postgres import SqlError
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-    from provisioner.core.desired import Scope
+    from provisioner.core.scope import Scope
     from provisioner.core.state import DatabaseFacts
     from provisioner.edges.postgres import Connection
 

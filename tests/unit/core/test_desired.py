@@ -4,9 +4,10 @@ from dataclasses import replace
 
 import pytest
 
-from provisioner.core.desired import Scope, desired_database, desired_roles, new_database
+from provisioner.core.desired import desired_database, desired_roles, new_database
 from provisioner.core.errors import Finding
 from provisioner.core.model import AccessLevel, Declaration, Entry, Layout
+from provisioner.core.scope import Scope
 from provisioner.core.state import (
     PUBLIC,
     AclItem,

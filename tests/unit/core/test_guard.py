@@ -5,10 +5,11 @@ from typing import Any
 
 import pytest
 
-from provisioner.core.desired import Scope, new_database
+from provisioner.core.desired import new_database
 from provisioner.core.guard import build_plan, left_over_outside
 from provisioner.core.model import AccessLevel, Declaration, Entry, Layout
 from provisioner.core.plan import CreateDatabase, CreateRole
+from provisioner.core.scope import Scope
 from provisioner.core.state import AclItem, Marker, PasswordCheck, RoleFacts, Server
 
 MARK = Marker("dev")

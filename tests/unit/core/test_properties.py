@@ -11,7 +11,7 @@ from typing import Any
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from provisioner.core.desired import Scope, desired_state, new_database
+from provisioner.core.desired import desired_state, new_database
 from provisioner.core.guard import build_plan
 from provisioner.core.model import AccessLevel, Declaration, Entry, Layout
 from provisioner.core.plan import (
@@ -31,6 +31,7 @@ from provisioner.core.plan import (
     diff,
 )
 from provisioner.core.report import render_text
+from provisioner.core.scope import Scope
 from provisioner.core.state import (
     PUBLIC,
     AclItem,

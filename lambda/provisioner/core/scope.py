@@ -1,0 +1,115 @@
+"""What a run is about and by whose leave: a declaration and an observation in, what is ours and may be changed out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from provisioner.core.model import AccessLevel, Declaration, Entry
+from provisioner.core.state import DATABASE_OWNER, DatabaseFacts, RoleFacts, Server
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+
+
+@dataclass(frozen=True)
+class Scope:
+    """What a run is about, and by whose leave: the declaration, the observation, the adopted applications.
+
+    `fingerprints` are those of the passwords that came as SCRAM verifiers, by role.
+    """
+
+    declaration: Declaration
+    server: Server
+    environment: str
+    adopt: frozenset[str] = frozenset()
+    fingerprints: Mapping[str, str] = field(default_factory=dict)
+
+    @cached_property
+    def by_role(self) -> Mapping[str, tuple[Entry, ...]]:
+        """The entries of each declared role, in order."""
+        return _grouped(self.declaration.entries, lambda entry: entry.username)
+
+    @cached_property
+    def by_database(self) -> Mapping[str, tuple[Entry, ...]]:
+        """The entries of each declared database, in order."""
+        return _grouped(self.declaration.entries, lambda entry: entry.database)
+
+    @cached_property
+    def adopted_roles(self) -> frozenset[str]:
+        """The roles of the adopted entries."""
+        return frozenset(entry.username for entry in self.declaration.entries if entry.application in self.adopt)
+
+    @cached_property
+    def adopted_databases(self) -> frozenset[str]:
+        """The databases of the adopted entries."""
+        return frozenset(entry.database for entry in self.declaration.entries if entry.application in self.adopt)
+
+    def declared_owner(self, database: str) -> str:
+        """The role that is declared to own a database; empty where none is."""
+        entries = self.by_database.get(database, ())
+        return next((entry.username for entry in entries if entry.access_level is AccessLevel.OWNER), "")
+
+    def manages(self, role: str) -> bool:
+        """Whether a role carries our mark, is adopted now, or is about to be created."""
+        facts = self.server.roles.get(role)
+        if facts is None:
+            return role in self.by_role
+        return role in self.adopted_roles or is_marked(facts, self.environment)
+
+    def manages_database(self, facts: DatabaseFacts) -> bool:
+        """Whether a database is new, adopted now, marked as its owner is, or left by a run that was cut off.
+
+        The owner of a database can write its comment, so a mark alone would let a tenant offer us a database.
+        """
+        if facts.name not in self.server.databases or facts.name in self.adopted_databases:
+            return True
+        if is_marked(facts, self.environment):
+            return self.is_trusted(facts.owner)
+        owner = self.server.roles.get(facts.owner)
+        return bool(
+            owner
+            and owner.marker
+            and owner.marker.environment == self.environment
+            and facts.name in owner.marker.creating
+        )
+
+    def may_change(self, facts: DatabaseFacts) -> bool:
+        """Whether a database is ours to change: managed, and owned by whom it is declared to be."""
+        declared = self.declared_owner(facts.name)
+        entries = self.by_database[facts.name]
+        is_owned_as_declared = (
+            facts.owner == declared if declared else all(entry.username != facts.owner for entry in entries)
+        )
+        return is_owned_as_declared and self.is_trusted(facts.owner) and self.manages_database(facts)
+
+    def is_trusted(self, owner: str) -> bool:
+        """Whether a database of this owner may be ours: the owner is managed, or the administrator itself."""
+        return owner == self.server.administrator or self.manages(owner)
+
+    def may_act_as(self, role: str, database_owner: str) -> bool:
+        """Whether statements may be run with a role's privileges: ours, inherited, or borrowed from a managed role.
+
+        To borrow takes ADMIN (from 16); where the administrator lacks that, the plan is made all the same, and blocked.
+        """
+        if role == DATABASE_OWNER:
+            return self.may_act_as(database_owner, "")
+        if role == self.server.administrator:
+            return True
+        facts = self.server.roles.get(role)
+        if facts is None:
+            return role in self.by_role
+        return facts.inherited or (not facts.superuser and self.manages(role))
+
+
+def is_marked(facts: RoleFacts | DatabaseFacts, environment: str) -> bool:
+    """Whether a role or database carries our mark for this environment."""
+    return facts.marker is not None and facts.marker.environment == environment
+
+
+def _grouped(entries: Iterable[Entry], key: Callable[[Entry], str]) -> Mapping[str, tuple[Entry, ...]]:
+    groups: dict[str, list[Entry]] = {}
+    for entry in sorted(entries, key=lambda entry: (key(entry), entry.application)):
+        groups.setdefault(key(entry), []).append(entry)
+    return {name: tuple(members) for name, members in groups.items()}
