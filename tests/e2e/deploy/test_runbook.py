@@ -1,11 +1,16 @@
-"""The SQL of docs/operations.md, run as it stands there, by the delegated administrator, on every version."""
+"""The SQL of docs/operations.md, run as it stands there, by the delegated administrator, on every version; its `aws`
+commands, held against the descriptions of the services.
+"""
 
 import contextlib
 import re
+import shlex
 from collections.abc import Iterator
 from typing import Any
 
+import botocore.session
 import pytest
+from botocore import xform_name
 from pg8000.native import DatabaseError, InterfaceError
 
 from provisioner.core.errors import PlanBlocked, RunInProgress
@@ -20,12 +25,33 @@ ENTRIES = {
     "analytics": {"database_name": "keycloak", "username": "analytics_reader", "access_level": "reader"},
 }
 RUNBOOK = (ROOT / "docs/operations.md").read_text(encoding="utf-8")
+# Of the command line itself, whatever the operation.
+GLOBAL_OPTIONS = {"query", "output"}
+SERVICES = {"s3api": "s3"}
 
 
 def read_sql(mark: str) -> list[str]:
     """The statements of the block that a comment marks."""
     [block] = re.findall(rf"<!-- {mark} -->\s*```sql\n(.*?)```", RUNBOOK, re.DOTALL)
     return [statement.strip() for statement in block.split(";") if statement.strip()]
+
+
+def read_aws_commands() -> list[str]:
+    """The `aws` commands of the blocks and of the text, each on one line, as far as the shell would read it."""
+    blocks = "\n".join(re.findall(r"```bash\n(.*?)```", RUNBOOK, re.DOTALL))
+    spans = re.findall(r"`(aws\s[^`]+)`", re.sub(r"```.*?```", "", RUNBOOK, flags=re.DOTALL))
+    lines = [*blocks.replace("\\\n", " ").splitlines(), *(" ".join(span.split()) for span in spans)]
+    commands: list[list[str]] = []
+    for line in lines:
+        words = shlex.shlex(line, posix=True, punctuation_chars=True)
+        words.whitespace_split = True
+        commands.append([])
+        for word in words:
+            if set(word) <= set("();<>|&"):
+                commands.append([])
+            else:
+                commands[-1].append(word)
+    return [shlex.join(command) for command in commands if command[:1] == ["aws"]]
 
 
 @pytest.fixture
@@ -51,6 +77,23 @@ def run(world: World, mark: str, database: str = "postgres") -> list[Any]:
 def roles(world: World) -> set[str]:
     rows = world.server.run_as_superuser("SELECT rolname FROM pg_roles WHERE rolname ~ 'keycloak|analytics'")
     return {name for (name,) in rows}
+
+
+@pytest.mark.parametrize("command", read_aws_commands())
+def test_an_aws_command_has_an_operation_and_its_options(command: str) -> None:
+    _, service, operation, *words = shlex.split(command)
+    model = botocore.session.get_session().get_service_model(SERVICES.get(service, service))
+    operations = {xform_name(name, "-"): name for name in model.operation_names}
+    assert operation in operations, f"{service} has no {operation}"
+    parameters = model.operation_model(operations[operation]).input_shape
+    assert parameters
+    options = {word.removeprefix("--") for word in words if word.startswith("--")} - GLOBAL_OPTIONS
+    assert options <= {xform_name(name, "-") for name in parameters.members}
+    assert {xform_name(name, "-") for name in parameters.required_members} <= options
+
+
+def test_every_aws_command_of_the_runbook_is_looked_at() -> None:
+    assert len(read_aws_commands()) == len(re.findall(r"\baws [a-z0-9]+ [a-z-]+", RUNBOOK))
 
 
 def test_what_depends_on_a_role_is_named_with_its_databases(world: World) -> None:
