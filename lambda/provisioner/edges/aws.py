@@ -52,7 +52,7 @@ class AwsError(Exception):
         if self.status in {401, 403} or "AccessDenied" in self.code:
             return f"allow {permission} for the function's role, in the resource's own policy and for its key as well"
         if self.code in _MISSING_CREDENTIALS:
-            return "run it with a role and a region: in Lambda both are there, elsewhere set AWS_PROFILE and AWS_REGION"
+            return "run it with a role and a region: elsewhere than in Lambda set AWS_PROFILE and AWS_DEFAULT_REGION"
         if not self.status:
             return "check the way to the service: the VPC endpoint, its policy, and the function's security group"
         return "try again; if it stays, look the code up in the service's documentation"
