@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from stack.aws import Aws
+from stack.aws import ALWAYS, Aws
 from stack.dump import dump
 from stack.postgres import Server
 from stack.world import AUDIT, World
@@ -104,3 +104,15 @@ def test_a_retry_budget_that_is_spent_ends_in_a_clear_error(world: World) -> Non
         call for call in world.aws.calls()[calls:] if str(call.parameters.get("Key", "")).endswith("terraform.tfvars")
     ]
     assert len(tries) == 5
+
+
+@pytest.mark.parametrize(("operation", "matching", "error"), BEFORE_THE_FIRST_CHANGE)
+def test_a_budget_that_is_spent_at_any_call_before_the_first_change_changes_nothing(
+    world: World, operation: str, matching: str, error: str
+) -> None:
+    begun = dump(world.server)
+    world.aws.fail(operation, times=ALWAYS, kind="server_error", matching=matching)
+    with pytest.raises(Exception, match="try again") as caught:
+        world.apply()
+    assert type(caught.value).__name__ == error
+    assert dump(world.server) == begun
