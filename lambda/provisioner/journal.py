@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass, field
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Protocol
 
 from provisioner.core.audit import (
@@ -34,6 +33,7 @@ from provisioner.edges.audit_store import (
     store_plan,
     store_run,
 )
+from provisioner.edges.clock import now_utc
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -41,11 +41,6 @@ if TYPE_CHECKING:
     from provisioner.core.plan import Plan
     from provisioner.core.script import Script
     from provisioner.edges.aws import AwsClients
-
-
-def now_utc() -> str:
-    """The present moment as the audit writes it: ISO 8601, milliseconds, Z."""
-    return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 class Log(Protocol):

@@ -6,9 +6,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from provisioner.core.desired import desired_database, observed_database
 from provisioner.core.errors import DatabaseUnavailable, Finding
-from provisioner.core.plan import diff_database
+from provisioner.core.guard import database_changes
 from provisioner.core.scope import Scope
 from provisioner.core.script import targets_to_name
 from provisioner.core.state import IAM_ROLE, DatabaseFacts, PasswordCheck, Server, Target, members_of
@@ -96,8 +95,7 @@ def refused(login: Login, error: SqlError) -> Finding:
 
 def _targets_of(scope: Scope) -> Callable[[DatabaseFacts], Sequence[Target]]:
     def targets(facts: DatabaseFacts) -> Sequence[Target]:
-        changes = diff_database(observed_database(facts, scope), desired_database(facts, scope, []), facts)
-        return targets_to_name(changes)
+        return targets_to_name(database_changes(facts, scope))
 
     return targets
 

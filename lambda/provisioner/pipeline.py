@@ -30,12 +30,12 @@ from provisioner.core.request import parse_request
 from provisioner.core.script import Script, write_script
 from provisioner.core.snapshot import MAX_BYTES, parse_snapshot
 from provisioner.edges.apply import Applied, Workshop, apply_script
+from provisioner.edges.clock import now_utc
 from provisioner.edges.lock import fence, session_name
 from provisioner.edges.notify import notify
 from provisioner.edges.observe import observe_passwords, observe_server
 from provisioner.edges.postgres import Connection, SqlError
 from provisioner.edges.snapshot_store import read_snapshot
-from provisioner.journal import Journal, now_utc
 from provisioner.observation import count_workers, observe, open_session, refused
 from provisioner.vault import Vault, open_vault
 
@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
     from provisioner.core.scope import Scope
+    from provisioner.journal import Journal
 
 
 # The share of the function's time that is kept for ending a run: the proof, the audit, the answer.

@@ -10,7 +10,15 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 from provisioner.core.ddl import MEMBERSHIP_OPTIONS
-from provisioner.core.desired import Desired, desired_roles, desired_state, observed_roles, observed_state
+from provisioner.core.desired import (
+    Desired,
+    desired_database,
+    desired_roles,
+    desired_state,
+    observed_database,
+    observed_roles,
+    observed_state,
+)
 from provisioner.core.errors import Finding
 from provisioner.core.model import AccessLevel, Entry
 from provisioner.core.plan import (
@@ -24,6 +32,7 @@ from provisioner.core.plan import (
     SetPassword,
     Unchanged,
     diff,
+    diff_database,
 )
 from provisioner.core.scope import Scope, is_marked
 from provisioner.core.script import roles_behind
@@ -66,6 +75,11 @@ def build_plan(scope: Scope) -> Plan:
         warnings=tuple(sorted(set(warnings))),
         unchanged=_unchanged(scope, changes),
     )
+
+
+def database_changes(facts: DatabaseFacts, scope: Scope) -> list[Change]:
+    """What one existing database lacks or has too much of, as it was just observed; in no order."""
+    return diff_database(observed_database(facts, scope), desired_database(facts, scope, []), facts)
 
 
 def left_over_outside(scope: Scope, changes: Iterable[Change], untouched: Collection[str] = ()) -> tuple[Finding, ...]:

@@ -12,18 +12,18 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from queue import SimpleQueue
 from random import SystemRandom
 from threading import Event
 from typing import TYPE_CHECKING
 
 from provisioner.core.ddl import PasswordStatement, Statement
-from provisioner.core.desired import desired_database, observed_database
 from provisioner.core.errors import DatabaseUnavailable, Finding
+from provisioner.core.guard import database_changes
 from provisioner.core.model import Outcome, Status
-from provisioner.core.plan import AdoptDatabase, Change, diff_database
+from provisioner.core.plan import AdoptDatabase, Change
 from provisioner.core.script import DatabaseScript, Script, database_statements, targets_to_name
+from provisioner.edges.clock import now_utc
 from provisioner.edges.observe import INSIDE_QUESTION, Login, add_contents, add_names
 from provisioner.edges.postgres import SqlError
 
@@ -250,9 +250,8 @@ def _send(connection: Connection, statements: Sequence[str], facts: DatabaseFact
 
 
 def _rest(facts: DatabaseFacts, scope: Scope) -> list[Change]:
-    changes = diff_database(observed_database(facts, scope), desired_database(facts, scope, []), facts)
     # The mark counts together with the owner's, which is shared and observed at the end of the run.
-    return [change for change in changes if not isinstance(change, AdoptDatabase)]
+    return [change for change in database_changes(facts, scope) if not isinstance(change, AdoptDatabase)]
 
 
 # --- both -----------------------------------------------------------------------------------------------------------
@@ -297,7 +296,7 @@ def _refuse_empty_grants(connection: Connection) -> None:
 
 
 def _outcomes(changes: Sequence[Change], status: Status, begun: float, message: str = "") -> tuple[Outcome, ...]:
-    now = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    now = now_utc()
     duration = round((time.monotonic() - begun) * 1000)
     return tuple(
         Outcome(change.action, change.database, change.username, status, now, duration, message or change.detail)
