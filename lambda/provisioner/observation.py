@@ -61,7 +61,7 @@ def observe(
         SecretUnavailable: whether a secret is being rotated cannot be known.
     """
     databases = {entry.database for entry in declaration.entries}
-    with_extensions = any(entry.extensions for entry in declaration.entries)
+    with_extensions = declaration.asks_for_extensions
     try:
         server = observe_server(session, databases, with_extensions=with_extensions)
     except SqlError as error:
@@ -70,7 +70,9 @@ def observe(
         declaration, server, request.environment, adopt=frozenset(request.adopt), fingerprints=vault.fingerprints()
     )
     workers = count_workers(server, settings)
-    server = observe_databases(vault.login, server, sorted(databases), workers, _targets_of(scope))
+    server = observe_databases(
+        vault.login, server, sorted(databases), workers, _targets_of(scope), with_extensions=with_extensions
+    )
     clear = {role: item for role, item in vault.credentials.items() if role not in scope.fingerprints}
     server = observe_passwords(vault.login.address, server, clear, workers)
     return replace(scope, server=replace(server, passwords=_settle(server, scope, vault, settings, clients)))

@@ -34,7 +34,7 @@ from provisioner.edges.clock import now_utc
 from provisioner.edges.lock import fence, session_name
 from provisioner.edges.notify import notify
 from provisioner.edges.observe import observe_passwords, observe_server
-from provisioner.edges.postgres import Connection, SqlError
+from provisioner.edges.postgres import Connection, SqlError, forget_passwords
 from provisioner.edges.snapshot_store import read_snapshot
 from provisioner.observation import count_workers, observe, open_session, refused
 from provisioner.vault import Vault, open_vault
@@ -75,6 +75,7 @@ def run(event: object, journal: Journal, seconds_left: Callable[[], float]) -> R
     """
     # Held until the audit is stored: who takes the lock next must not find the note of a run that lives.
     with ExitStack() as lock:
+        lock.callback(forget_passwords)
         return _run_and_store(event, journal, seconds_left, lock)
 
 
@@ -143,7 +144,7 @@ def _provision(request: Request, journal: Journal, seconds_left: Callable[[], fl
     workshop = Workshop(
         login=vault.login,
         scope=scope,
-        verifiers=vault.verifiers(),
+        make_verifier=vault.make_verifier,
         workers=count_workers(scope.server, journal.settings),
         fail_fast=request.fail_fast,
         seconds_left=seconds_left,

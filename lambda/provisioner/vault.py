@@ -49,9 +49,10 @@ class Vault:
             if is_verifier(item.password)
         }
 
-    def verifiers(self) -> Mapping[str, str]:
-        """The SCRAM verifier of each password, made when it is first asked for."""
-        return _Verifiers(self.credentials)
+    def make_verifier(self, role: str) -> str:
+        """A SCRAM verifier of a role's password; costs a millisecond."""
+        password = self.credentials[role].password
+        return password if is_verifier(password) else scram_verifier(password, os.urandom(SALT_BYTES))
 
 
 def open_vault(declaration: Declaration, settings: Settings, clients: AwsClients) -> Vault:
@@ -94,19 +95,6 @@ def open_vault(declaration: Declaration, settings: Settings, clients: AwsClients
     login = Login(address, administrator.username, administrator.password, administrator.database)
     warnings = tuple(finding for item in credentials.values() for finding in item.warnings)
     return Vault(login, credentials, secrets, warnings)
-
-
-class _Verifiers(dict[str, str]):
-    """Verifiers by role; making one costs a millisecond, and most runs need none."""
-
-    def __init__(self, credentials: Mapping[str, Credentials]) -> None:
-        super().__init__()
-        self._credentials = credentials
-
-    def __missing__(self, role: str) -> str:
-        password = self._credentials[role].password
-        self[role] = password if is_verifier(password) else scram_verifier(password, os.urandom(SALT_BYTES))
-        return self[role]
 
 
 def _administrator(secret: Secret | Finding, settings: Settings, problems: list[Finding]) -> Administrator | None:

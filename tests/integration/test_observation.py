@@ -4,9 +4,11 @@ import itertools
 
 import pytest
 
+from provisioner.core.acl import parse_acl
 from provisioner.core.credentials import Credentials
 from provisioner.core.state import (
     PUBLIC,
+    AclItem,
     Grant,
     Kind,
     ObjectGroup,
@@ -113,6 +115,46 @@ def test_every_privilege_of_every_role_is_seen_as_the_server_sees_it(prepared: S
         said = [answer(prepared, observed, kind, name, role, privilege) for role, name, privilege in cases]
         wrong += [case for case, one, other in zip(cases, truth, said, strict=True) if one is not other]
     assert wrong == []
+
+
+STRANGE = ("two words", "a=r/b", 'quo"ted', "back\\slash", "a,b}", "Jörg", "7", "=", "PUBLIC")
+
+
+def test_access_control_lists_are_read_as_the_server_takes_them_apart(prepared: Server) -> None:
+    roles = ['"' + name.replace('"', '""') + '"' for name in STRANGE]
+    prepared.run_as_superuser("; ".join(f"CREATE ROLE {role}" for role in roles))
+    maintain = ", MAINTAIN" if prepared.version >= 17 else ""
+    everybody = ", ".join(roles)
+    prepared.run_as_superuser(
+        f"GRANT ALL ON untouched TO {everybody}; GRANT SELECT, INSERT{maintain} ON seen TO {roles[0]} WITH GRANT OPTION;"
+        f"SET ROLE {roles[0]}; GRANT SELECT ON seen TO {everybody}, PUBLIC; RESET ROLE;"
+        f"GRANT UPDATE (id) ON untouched TO {everybody}; GRANT ALL ON SEQUENCE numbers TO {everybody};"
+        f"GRANT ALL ON SCHEMA app TO {everybody}; GRANT ALL ON DATABASE shop TO {everybody};"
+        f"ALTER DEFAULT PRIVILEGES FOR ROLE owner GRANT ALL ON TYPES TO {everybody};"
+        f"ALTER DEFAULT PRIVILEGES FOR ROLE owner GRANT ALL ON ROUTINES TO {everybody};",
+        "shop",
+    )
+    lists = " UNION ALL ".join(
+        f"SELECT {column} FROM {catalog} WHERE {column} IS NOT NULL"
+        for catalog, column in {
+            "pg_class": "relacl",
+            "pg_attribute": "attacl",
+            "pg_namespace": "nspacl",
+            "pg_database": "datacl",
+            "pg_default_acl": "defaclacl",
+            "pg_proc": "proacl",
+        }.items()
+    )
+    rows = prepared.run_as_superuser(
+        f"""SELECT l::text, (SELECT coalesce(json_agg(json_build_array(pg_get_userbyid(i.grantor), CASE i.grantee
+            WHEN 0 THEN 'public' ELSE pg_get_userbyid(i.grantee) END, i.privilege_type, i.is_grantable)), '[]')
+            FROM aclexplode(l) AS i) FROM ({lists}) AS a (l)""",
+        "shop",
+    )
+    assert len(rows) > 50
+    for text, items in rows:
+        assert parse_acl(text) == tuple(sorted(AclItem(*item) for item in items)), text
+    assert {item.grantee for text, _ in rows for item in parse_acl(text)} >= {*STRANGE, PUBLIC}
 
 
 def found_in(observed: Observed, kind: Kind) -> set[tuple[str, str, str, str, bool]]:

@@ -123,6 +123,11 @@ class Declaration:
     environment: str
     entries: tuple[Entry, ...]
 
+    @property
+    def asks_for_extensions(self) -> bool:
+        """Whether any entry declares an extension."""
+        return any(entry.extensions for entry in self.entries)
+
 
 # --- what came of it ------------------------------------------------------------------------------------------------
 

@@ -76,5 +76,8 @@ def session_name(holder: int) -> str:
 
 
 def fence(holder: int) -> str:
-    """A statement that fails with `LOCK_LOST` unless the session with this process id holds the run lock."""
-    return f"SELECT 1 / count(*) FROM ({_HELD} AND l.pid = {holder}) AS held"
+    """A statement that fails with `LOCK_LOST` unless the session with this process id holds the run lock.
+
+    It has no row, so that the rows of its message are those of the question in it.
+    """
+    return f"SELECT FROM ({_HELD} AND l.pid = {holder}) AS held HAVING 1 / count(*) = 0"

@@ -1,7 +1,7 @@
 """What stands on a server: connections in, `Server` facts out; each catalog question beside what is made of its rows.
 
-The shared catalogs are asked once, each database once, in one message that answers with one JSON document, whose size
-follows the number of roles, schemas and distinct access control lists, not the number of tables.
+The shared catalogs are asked once, each database once, each in one message, whose answer follows the number of roles,
+schemas and distinct access control lists in size, not the number of tables.
 """
 
 from __future__ import annotations
@@ -12,12 +12,12 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from provisioner.core.acl import parse_acl
 from provisioner.core.ddl import Literal
 from provisioner.core.errors import DatabaseUnavailable, Finding, OutOfTime
 from provisioner.core.marker import parse_marker
 from provisioner.core.state import (
     IAM_ROLE,
-    AclItem,
     DatabaseFacts,
     Kind,
     Membership,
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
     from provisioner.core.credentials import Credentials
+    from provisioner.core.ddl import Statement
 
 OLDEST_VERSION = 13
 # A login that names a database that cannot exist is judged and refused before a session is built: cheap to the server.
@@ -79,7 +80,7 @@ def observe_server(connection: Connection, databases: Collection[str], *, with_e
         DatabaseUnavailable: the server is a standby or too old.
         SqlError: the connection was lost.
     """
-    found = _document(connection, _shared_question(databases, with_extensions=with_extensions))
+    found = json.loads(connection.run(_shared_question(databases, with_extensions=with_extensions))[0][0])
     version = int(found["version"]) // 10_000
     if found["standby"]:
         raise DatabaseUnavailable(
@@ -108,32 +109,40 @@ def observe_databases(
     databases: Iterable[str],
     workers: int,
     to_name: Callable[[DatabaseFacts], Sequence[Target]],
+    *,
+    with_extensions: bool = False,
 ) -> Server:
     """Look into each named database that exists; one that cannot be looked into says so in `refusal`.
 
     `to_name` picks, of what was found in a database, the groups whose objects are to be known by name.
     """
     present = [server.databases[name] for name in databases if name in server.databases]
+    look_into = partial(_look_into, login, to_name, with_extensions=with_extensions)
     with ThreadPoolExecutor(workers) as pool:
-        looked_into = pool.map(partial(_look_into, login, to_name), present)
+        looked_into = pool.map(look_into, present)
         return replace(server, databases={**server.databases, **{facts.name: facts for facts in looked_into}})
 
 
-def observe_database(connection: Connection, facts: DatabaseFacts) -> DatabaseFacts:
+def ask_inside(
+    connection: Connection, facts: DatabaseFacts, *before: Statement | str, with_extensions: bool = False
+) -> DatabaseFacts:
     """Ask the connected database for everything that `facts` does not know from outside.
 
+    Statements that are to run first go into the same message. Without `with_extensions`, those installed stay unknown.
+
     Raises:
-        SqlError: the statement failed or the connection was lost.
+        SqlError: a statement failed or the connection was lost.
     """
-    return add_contents(facts, _document(connection, INSIDE_QUESTION))
-
-
-def add_contents(facts: DatabaseFacts, found: Sequence[Any]) -> DatabaseFacts:
-    """Make facts of the document that `INSIDE_QUESTION` answers with."""
-    groups, extensions = found
-    if len(groups) > MOST_GROUPS:
+    rows = connection.run(*before, _inside_question(with_extensions=with_extensions))
+    if len(rows) > MOST_GROUPS:
         return replace(facts, refusal=f"its objects have more than {MOST_GROUPS} different access control lists")
-    return replace(facts, groups=tuple(map(_group, groups)), extensions=frozenset(extensions or ()))
+    schemas = {_NO_SCHEMA: "", **{row[1]: row[2] for row in rows if row[0] == "n"}}
+    try:
+        # What stands in a schema of the system, or of a session that is gone, belongs to no application.
+        groups = tuple(_group(row, schemas[row[1]]) for row in rows if row[0] != _EXTENSION and row[1] in schemas)
+    except ValueError as error:
+        return replace(facts, refusal=str(error))
+    return replace(facts, groups=groups, extensions=frozenset(row[2] for row in rows if row[0] == _EXTENSION))
 
 
 def add_names(connection: Connection, facts: DatabaseFacts, targets: Sequence[Target]) -> DatabaseFacts:
@@ -197,14 +206,18 @@ def _refuse_when_late(address: Address) -> None:
 
 
 def _look_into(
-    login: Login, to_name: Callable[[DatabaseFacts], Sequence[Target]], facts: DatabaseFacts
+    login: Login,
+    to_name: Callable[[DatabaseFacts], Sequence[Target]],
+    facts: DatabaseFacts,
+    *,
+    with_extensions: bool,
 ) -> DatabaseFacts:
     if facts.is_template or not facts.allows_connections:
         return facts
     _refuse_when_late(login.address)
     try:
         with login.connect(facts.name) as connection:
-            found = observe_database(connection, facts)
+            found = ask_inside(connection, facts, with_extensions=with_extensions)
             return add_names(connection, found, to_name(found))
     except (SqlError, DatabaseUnavailable) as error:
         # The owner of a database can have its sessions ended; that is no reason to leave the others alone.
@@ -213,10 +226,6 @@ def _look_into(
             next_step = "check that the instance is available and has connections left; then run again"
             raise DatabaseUnavailable(Finding("connection_lost", message, next_step, database=facts.name)) from None
         return replace(facts, refusal=str(error))
-
-
-def _document(connection: Connection, question: str) -> Any:
-    return json.loads(connection.run(question)[0][0])
 
 
 # --- rows to facts --------------------------------------------------------------------------------------------------
@@ -234,6 +243,9 @@ _KINDS = {
     "L": Kind.LARGE_OBJECT,
 }
 _KINDS_IN_GROUPS = {Kind.TABLE, Kind.SEQUENCE, Kind.COLUMN}
+# Beside those letters, the rows of what is installed.
+_EXTENSION = "e"
+_NO_SCHEMA = 0
 
 
 def _role(row: Row) -> RoleFacts:
@@ -253,43 +265,30 @@ def _database(row: Row) -> DatabaseFacts:
         is_template=is_template,
         comment=comment,
         marker=parse_marker(comment),
-        groups=(ObjectGroup(Target(Kind.DATABASE, owner=owner), _items(acl)),),
+        groups=(ObjectGroup(Target(Kind.DATABASE, owner=owner), parse_acl(acl)),),
     )
 
 
-def _group(row: Row) -> ObjectGroup:
-    letter, schema, owner, is_default, extension, acl, count, items = row
+def _group(row: Row, schema: str) -> ObjectGroup:
+    letter, _, _, owner, extension, acl, default, is_default, count = row
     kind = _KINDS[letter]
     target = Target(
         kind,
         schema=schema,
         owner=owner,
-        acl=acl if kind in _KINDS_IN_GROUPS and not is_default else "",
+        acl=acl or "" if kind in _KINDS_IN_GROUPS and not is_default else "",
         extension=extension,
         creator=owner if is_default else "",
     )
-    return ObjectGroup(target, _items(items), count)
-
-
-def _items(rows: Iterable[Row] | None) -> tuple[AclItem, ...]:
-    return tuple(sorted(AclItem(*row) for row in rows or ()))
+    return ObjectGroup(target, parse_acl(default if acl is None else acl), count)
 
 
 # --- the questions --------------------------------------------------------------------------------------------------
 
-
-def _acl(expression: str) -> str:
-    """An access control list as JSON: [grantor, grantee, privilege, grantable], grantee "public" for everybody."""
-    return (
-        "(SELECT json_agg(json_build_array(pg_get_userbyid(i.grantor), CASE i.grantee WHEN 0 THEN 'public' ELSE "
-        f"pg_get_userbyid(i.grantee) END, i.privilege_type, i.is_grantable)) FROM aclexplode({expression}) AS i)"
-    )
-
-
-_DATABASE_ROW = f"""json_build_array(
+_DATABASE_ROW = """json_build_array(
             d.datname, pg_get_userbyid(d.datdba), d.datallowconn, d.datistemplate,
             coalesce(shobj_description(d.oid, 'pg_database'), ''),
-            {_acl("coalesce(d.datacl, acldefault('d', d.datdba))")})"""
+            coalesce(d.datacl, acldefault('d', d.datdba))::text)"""
 
 
 def _names(names: Iterable[str]) -> str:
@@ -385,36 +384,46 @@ _TABLE_KINDS = "('r', 'p', 'v', 'm', 'f')"
 # Object ids below this are initdb's (FirstNormalObjectId): by it the catalogs' own relations are passed over unread.
 _FIRST_OBJECT = 16384
 
-# Each database has a session of its own, so this is parsed and planned every time, by a server that has not yet read
-# the catalogs it names: a single place that takes access control lists apart costs half of what one for each kind did.
-INSIDE_QUESTION = f"""
-WITH groups (kind, schema, owner, is_default, extension, acl, count) AS (
-    SELECT 'd'::"char", ''::name, d.datdba, false, false, d.datacl, 1::bigint
+
+def _inside_question(*, with_extensions: bool) -> str:
+    """What stands in a database, a row for each group: see `_group` for the columns.
+
+    Each database has a session of its own, so this is parsed and planned every time, by a server that has not yet read
+    the catalogs it names: every join, function and further catalog costs more than all the rows do. So schemas are
+    matched and access control lists taken apart here, and extensions are asked for only where one is declared.
+    """
+    kind = """CASE c.relkind WHEN 'S' THEN 's'::"char" ELSE 'r' END"""
+    extensions = """
+    UNION ALL
+    SELECT 'e', 0, e.extname, '', true, '', '', false, 1 FROM pg_extension AS e"""
+    return f"""
+    SELECT 'd'::"char", 0::oid, ''::name, pg_get_userbyid(d.datdba), false, {_list("d.datacl", "'d'", "d.datdba")},
+           false, 1::bigint
     FROM pg_database AS d WHERE d.datname = current_database()
     UNION ALL
-    SELECT 'n', n.nspname, n.nspowner, false, {_IN_EXTENSION.format("'pg_namespace'", "n")}, n.nspacl, 1
+    SELECT 'n', n.oid, n.nspname, pg_get_userbyid(n.nspowner), {_IN_EXTENSION.format("'pg_namespace'", "n")},
+           {_list("n.nspacl", "'n'", "n.nspowner")}, false, 1
     FROM pg_namespace AS n WHERE {_NOT_SYSTEM}
     UNION ALL
-    (SELECT CASE c.relkind WHEN 'S' THEN 's'::"char" ELSE 'r' END, n.nspname, c.relowner, false,
-            {_CLASS_IN_EXTENSION}, c.relacl, count(*)
-     FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace
-     WHERE c.oid >= {_FIRST_OBJECT} AND (c.relkind IN {_TABLE_KINDS} OR c.relkind = 'S') AND {_NOT_SYSTEM}
-     GROUP BY 1, 2, 3, 5, 6 LIMIT {MOST_GROUPS + 1})
+    (SELECT {kind}, c.relnamespace, '', pg_get_userbyid(c.relowner), {_CLASS_IN_EXTENSION},
+            {_list("c.relacl", kind, "c.relowner")}, false, count(*)
+     FROM pg_class AS c WHERE c.oid >= {_FIRST_OBJECT} AND (c.relkind IN {_TABLE_KINDS} OR c.relkind = 'S')
+     GROUP BY 1, 2, 4, 5, 6, 7 LIMIT {MOST_GROUPS + 1})
     UNION ALL
-    (SELECT 'c', n.nspname, c.relowner, false, {_CLASS_IN_EXTENSION}, a.attacl, count(*)
-     FROM pg_attribute AS a JOIN pg_class AS c ON c.oid = a.attrelid JOIN pg_namespace AS n ON n.oid = c.relnamespace
-     WHERE a.attrelid >= {_FIRST_OBJECT} AND a.attacl IS NOT NULL AND NOT a.attisdropped AND {_NOT_SYSTEM}
-     GROUP BY 2, 3, 5, 6 LIMIT {MOST_GROUPS + 1})
+    (SELECT 'c', c.relnamespace, '', pg_get_userbyid(c.relowner), {_CLASS_IN_EXTENSION}, a.attacl::text, '', false,
+            count(*)
+     FROM pg_attribute AS a JOIN pg_class AS c ON c.oid = a.attrelid
+     WHERE a.attrelid >= {_FIRST_OBJECT} AND a.attacl IS NOT NULL AND NOT a.attisdropped
+     GROUP BY 2, 4, 5, 6 LIMIT {MOST_GROUPS + 1})
     UNION ALL
-    SELECT d.defaclobjtype, coalesce(n.nspname, ''), d.defaclrole, true, false, d.defaclacl, 1
-    FROM pg_default_acl AS d LEFT JOIN pg_namespace AS n ON n.oid = d.defaclnamespace
-)
-SELECT json_build_array(
-    (SELECT json_agg(json_build_array(g.kind, g.schema, pg_get_userbyid(g.owner), g.is_default, g.extension,
-        coalesce(g.acl::text, ''), g.count, {_acl("coalesce(g.acl, acldefault(g.kind, g.owner))")}))
-     FROM (SELECT * FROM groups LIMIT {MOST_GROUPS + 1}) AS g),
-    (SELECT json_agg(e.extname) FROM pg_extension AS e)
-    )::text"""
+    SELECT d.defaclobjtype, d.defaclnamespace, '', pg_get_userbyid(d.defaclrole), false, d.defaclacl::text, '', true, 1
+    FROM pg_default_acl AS d{extensions if with_extensions else ""}
+    LIMIT {MOST_GROUPS + 1}"""
+
+
+def _list(acl: str, kind: str, owner: str) -> str:
+    """Two columns: an access control list as text, and where it is NULL, what holds then."""
+    return f"{acl}::text, CASE WHEN {acl} IS NULL THEN acldefault({kind}, {owner})::text END"
 
 
 def _names_question(number: int, target: Target) -> str:

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import pg8000.native
 import scramp.core
+from pg8000.core import TERMINATE_MSG, Context
 
 from provisioner.core.errors import DatabaseUnavailable, Finding
 
@@ -61,20 +62,28 @@ _SESSION = {
 }
 
 
-def _tune_scramp() -> None:
-    """Spare what every login would do anew: of 2.6 ms of processor time 1.0 and 0.25 (tests/bench measures it).
+# A password is hashed 4096 times with the salt of its role, a third of the processor time of a login. The administrator
+# has one salt for all its connections, and a verifier made here has the salt that its first login will be told.
+_hash_once = lru_cache(maxsize=None)(scramp.core.hi)
 
-    A password is hashed 4096 times with the salt of its role; the administrator has one salt, so its many connections
-    share one hash. The last few are enough: a phase of a run logs in either as the administrator or as everybody once.
-    And SASLprep (RFC 4013) leaves printable ASCII as it is, after looking each character up in a dozen tables.
+
+def _tune_scramp() -> None:
+    """Spare what every login and every verifier would do anew.
+
+    Beside the hash it is SASLprep (RFC 4013): it leaves printable ASCII as it is, after looking each character up in a
+    dozen tables for 0.25 ms.
     """
-    hash_password, prepare = scramp.core.hi, scramp.core.saslprep
-    remembered = lru_cache(maxsize=8)(hash_password)
-    scramp.core.hi = lambda function, password, salt, count: remembered(function, password, salt, int(count))
+    prepare = scramp.core.saslprep
+    scramp.core.hi = lambda function, password, salt, count: _hash_once(function, password, salt, int(count))
     scramp.core.saslprep = lambda text: text if text.isascii() and text.isprintable() else prepare(text)
 
 
 _tune_scramp()
+
+
+def forget_passwords() -> None:
+    """Drop what was remembered of passwords: a function that stays warm keeps none of them."""
+    _hash_once.cache_clear()
 
 
 # Those that came later, by the version that knows them: an older server refuses a start-up packet that names them.
@@ -253,7 +262,7 @@ class Connection:
         with suppress(pg8000.native.InterfaceError, OSError):
             self._inner.close()
 
-    def run(self, *statements: Statement | str, secret: bool = False) -> list[list[Any]]:
+    def run(self, *statements: Statement | str, secret: bool = False, leave: bool = False) -> list[list[Any]]:
         """Send statements as one message and give the rows of all of them.
 
         Without parameters, so that pg8000 uses the simple protocol: one round trip however many statements.
@@ -261,6 +270,7 @@ class Connection:
         Args:
             statements: finished SQL; a message of several is one transaction unless it says otherwise.
             secret: the statements carry a verifier, so no text of the server's about them is to be shown.
+            leave: they are the last; the goodbye goes with them, and whatever comes of them, the connection is closed.
 
         Raises:
             SqlError: a statement failed, or the connection was lost.
@@ -268,7 +278,8 @@ class Connection:
         self._inner.notices.clear()
         try:
             self._inner.wait_at_most(self._patience())
-            return self._inner.run(";\n".join(statements)) or []
+            send = self._inner.run_and_leave if leave else self._inner.run
+            return send(";\n".join(statements)) or []
         except pg8000.native.DatabaseError as error:
             raise _sql_error(error, secret=secret) from None
         except UnicodeError:
@@ -288,6 +299,9 @@ class Connection:
 class _Wire(pg8000.native.Connection):  # type: ignore[misc]
     """pg8000's connection, which waits as long as it is told and never sends a password as it is."""
 
+    _sock: Any
+    _usock: Any
+
     def wait_at_most(self, seconds: float) -> None:
         """Bound the next answers of the server; without time left the connection counts as lost."""
         if self._usock is None:
@@ -295,6 +309,19 @@ class _Wire(pg8000.native.Connection):  # type: ignore[misc]
         if seconds <= 0:
             raise TimeoutError
         self._usock.settimeout(min(seconds, READ_TIMEOUT_SECONDS))
+
+    def run_and_leave(self, sql: str) -> Any:
+        """As `run`, with the goodbye right behind the question, which the server reads once it has answered."""
+        context: Any = Context(sql)
+        try:
+            self.send_QUERY(sql)
+            self._sock.write(TERMINATE_MSG)
+            self._sock.flush()
+            self.handle_messages(context)
+            return context.rows
+        finally:
+            self._usock.close()
+            self._usock = self._sock = None
 
     def handle_AUTHENTICATION_REQUEST(self, data: bytes, context: object) -> None:  # noqa: N802 - pg8000's name
         """Refuse AuthenticationCleartextPassword (code 3): a server that asks for it is not configured for SCRAM."""
