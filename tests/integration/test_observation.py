@@ -126,7 +126,8 @@ def test_access_control_lists_are_read_as_the_server_takes_them_apart(prepared: 
     maintain = ", MAINTAIN" if prepared.version >= 17 else ""
     everybody = ", ".join(roles)
     prepared.run_as_superuser(
-        f"GRANT ALL ON untouched TO {everybody}; GRANT SELECT, INSERT{maintain} ON seen TO {roles[0]} WITH GRANT OPTION;"
+        f"GRANT ALL ON untouched TO {everybody};"
+        f"GRANT SELECT, INSERT{maintain} ON seen TO {roles[0]} WITH GRANT OPTION;"
         f"SET ROLE {roles[0]}; GRANT SELECT ON seen TO {everybody}, PUBLIC; RESET ROLE;"
         f"GRANT UPDATE (id) ON untouched TO {everybody}; GRANT ALL ON SEQUENCE numbers TO {everybody};"
         f"GRANT ALL ON SCHEMA app TO {everybody}; GRANT ALL ON DATABASE shop TO {everybody};"

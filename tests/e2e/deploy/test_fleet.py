@@ -1,11 +1,14 @@
 """The fleet's state machine on the local Step Functions: one run for each snapshot, whatever single functions do.
 
+Most functions here are scripts, since it is the machine that is tried; one test joins it to the real ones.
+
 The interpreter finds every service at one address. Here that is a front that answers for the functions, as a script
 says, and passes everything else on to moto. Two things differ from the real service and cannot be tried here: a map
 with more failures than are tolerated succeeds all the same, and the manifest names no files.
 """
 
 import http.client
+import itertools
 import json
 import re
 import threading
@@ -18,8 +21,14 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from bench.fleet import entries
+from provisioner.core.errors import ProvisioningError
+from stack import world as world_buckets
 from stack.aws import ACCOUNT, REGION, Aws
 from stack.binaries import ROOT
+from stack.clock import Clock
+from stack.postgres import Server
+from stack.world import World
 from unit.infra.deployed_template import deploy
 
 Function = Callable[[dict[str, Any]], dict[str, Any]]
@@ -116,7 +125,6 @@ class Fleet:
         self.aws = aws
         self.front = front
         self.stack = deploy(CreateFleet="true", **parameters)
-        [self._machine] = self.stack.of_type("AWS::StepFunctions::StateMachine").values()
         self._client = aws.client("stepfunctions")
         aws.create_bucket(SNAPSHOTS)
         aws.create_bucket(AUDIT)
@@ -142,8 +150,9 @@ class Fleet:
 
     def definition(self) -> dict[str, Any]:
         """The definition with the template's values in it."""
+        [machine] = self.stack.of_type("AWS::StepFunctions::StateMachine").values()
         text = (ROOT / "infra/fleet.asl.json").read_text()
-        for name, value in self._machine["DefinitionSubstitutions"].items():
+        for name, value in machine["DefinitionSubstitutions"].items():
             text = text.replace(f"${{{name}}}", str(value))
         return dict(json.loads(text))
 
@@ -322,3 +331,58 @@ def test_no_more_functions_run_at_once_than_the_parameter_says(fleet: Fleet) -> 
     fleet.run()
     assert sum(fleet.called().values()) == 12
     assert fleet.front.most_running <= int(fleet.stack.parameters["FleetMaxConcurrency"])
+
+
+def real(world: World, databases_in_one_call: int) -> Function:
+    """The function itself, which has the time to make so many databases in each call."""
+    numbers = itertools.count(1)
+
+    def function(event: dict[str, Any]) -> dict[str, Any]:
+        try:
+            return world.call(event, context=Clock(world.server, databases_in_one_call, next(numbers)))
+        except ProvisioningError as error:
+            raise Failed(type(error).__name__, str(error)) from None
+
+    return function
+
+
+def throttled_at_first(function: Function) -> Function:
+    calls = itertools.count(1)
+
+    def answer(event: dict[str, Any]) -> dict[str, Any]:
+        if next(calls) == 1:
+            raise Throttled
+        return function(event)
+
+    return answer
+
+
+def test_real_functions_hand_on_and_fail_as_the_machine_expects(fleet: Fleet, latest_server: Server) -> None:
+    # One at a time: here they share a process, and a server that takes one run at a time.
+    buckets = {"SnapshotBucketName": world_buckets.SNAPSHOTS, "AuditBucketName": world_buckets.AUDIT}
+    fleet.stack = deploy(CreateFleet="true", FleetMaxConcurrency="1", **buckets)
+    admin = latest_server.create_delegated_admin()
+    with (
+        World(latest_server, fleet.aws, admin, settings={"MAX_WORKERS": "1"}) as dev,
+        World(latest_server, fleet.aws, admin, environment="test") as test,
+    ):
+        dev.declare_entries(entries(6))
+        test.declare_entries({"shop": {"database_name": "shop", "username": "shop"}}, with_secrets=False)
+        fleet.front.functions["rds-provisioner-dev"] = throttled_at_first(real(dev, databases_in_one_call=2))
+        fleet.front.functions["rds-provisioner-test"] = real(test, databases_in_one_call=2)
+        mark = latest_server.mark()
+
+        approval = {"allow_db_provision": True, "approved_by": "alice"}
+        assert fleet.run({"mode": "apply", "approval": approval})["status"] == "SUCCEEDED"
+
+        # Throttled, then twice as many databases as fit, then the rest; and one that is not tried again.
+        assert fleet.called() == {"rds-provisioner-dev": 1 + 3, "rds-provisioner-test": 1}
+        said = [line for each in latest_server.log_statements(mark) for line in each.statement.split(";\n")]
+        created = [line for line in said if line.startswith("CREATE DATABASE")]
+        assert len(created) == len(set(created)) == 6
+        assert dev.drift()["status"] == "in_sync"
+        [notification] = fleet.notifications()
+        assert notification["Subject"] == "rds-provisioner fleet, apply: 1 failed of 2"
+        assert b",refuse,error," in fleet.aws.read_object(
+            world_buckets.AUDIT, "governance/test/rds_provision_audit.csv"
+        )
