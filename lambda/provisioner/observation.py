@@ -10,7 +10,7 @@ from provisioner.core.errors import DatabaseUnavailable, Finding
 from provisioner.core.guard import database_changes
 from provisioner.core.scope import Scope
 from provisioner.core.script import targets_to_name
-from provisioner.core.state import IAM_ROLE, DatabaseFacts, PasswordCheck, Server, Target, members_of
+from provisioner.core.state import DatabaseFacts, PasswordCheck, Server, Target
 from provisioner.edges.lock import take_run_lock
 from provisioner.edges.observe import Login, observe_databases, observe_passwords, observe_server
 from provisioner.edges.postgres import Connection, Remedy, SqlError
@@ -107,10 +107,9 @@ def _settle(
 ) -> dict[str, PasswordCheck]:
     """What is known of each password: what the login said, the fingerprint of a verifier, a rotation under way."""
     checks = dict(server.passwords)
-    by_iam = members_of(IAM_ROLE, server.memberships)
     for role, fingerprint in scope.fingerprints.items():
         facts = server.roles.get(role)
-        if facts is not None and role not in by_iam:
+        if facts is not None and role not in scope.by_iam:
             is_same = facts.marker is not None and facts.marker.verifier == fingerprint
             checks[role] = PasswordCheck.CURRENT if is_same else PasswordCheck.DIFFERS
     differing = [role for role, check in checks.items() if check is PasswordCheck.DIFFERS]

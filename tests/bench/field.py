@@ -27,12 +27,16 @@ Figures = dict[str, Any]
 
 @dataclass
 class Field:
-    """A server as new and an AWS, with secrets for a fleet; `delayed` adds a millisecond to every round trip."""
+    """A server as new and an AWS, with secrets for a fleet; `delayed` adds a millisecond to every round trip.
+
+    With `one_cpu` product and floor have one processor, as a function of 1769 MB has; the server has them all.
+    """
 
     server: Server
     aws: Aws
     delayed: bool = False
     workers: int = 8
+    one_cpu: bool = False
 
     def __enter__(self) -> Self:
         """Empty both and put the proxy in between."""
@@ -70,7 +74,7 @@ class Field:
 
     def call(self, *, mode: str = "apply", probes: bool = True) -> Figures:
         """Call the function once in a process of its own."""
-        job = {"event": {"environment": "dev", "mode": mode}, "probes": probes}
+        job = {"event": {"environment": "dev", "mode": mode}, "probes": probes, "one_cpu": self.one_cpu}
         environment = {**self.aws.environment(), **self.world.settings, "MAX_WORKERS": str(self.workers)}
         environment |= {"POWERTOOLS_METRICS_NAMESPACE": "RdsProvisioner", "POWERTOOLS_SERVICE_NAME": "rds-provisioner"}
         return self._measure("bench.call", job, environment)
@@ -85,6 +89,7 @@ class Field:
             "password": self.server.master.password,
             "count": count,
             "probes": probes,
+            "one_cpu": self.one_cpu,
         }
         return self._measure("bench.floor", job, {})
 

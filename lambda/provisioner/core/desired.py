@@ -163,7 +163,7 @@ def _observed_role(facts: RoleFacts, scope: Scope) -> Role:
         connection_limit=facts.connection_limit,
         managed=is_marked(facts, scope.environment),
         password_current=check is not PasswordCheck.DIFFERS,
-        memberships=frozenset(item for item in scope.server.memberships if item.member == facts.name),
+        memberships=frozenset(scope.memberships_of.get(facts.name, ())),
         unfinished=bool(facts.marker and facts.marker.creating),
     )
 
@@ -420,8 +420,8 @@ class _Room:
         holders = {group.target.owner for group in self.facts.groups if _is_object(group) or _is_schema(group)}
         members = {
             item.member
-            for item in self.scope.server.memberships
-            if item.role == self.owner and item.is_of_use and not _is_taken_back(item, self.scope)
+            for item in self.scope.members_of.get(self.owner, ())
+            if item.is_of_use and not _is_taken_back(item, self.scope)
         }
         others = frozenset(
             role

@@ -46,7 +46,6 @@ from provisioner.core.state import (
     RoleFacts,
     State,
     Target,
-    members_of,
 )
 
 if TYPE_CHECKING:
@@ -373,7 +372,7 @@ def _role_warnings(role: RoleFacts, scope: Scope) -> Iterable[Finding]:
     if check is PasswordCheck.ROTATING:
         message = f'the secret of role "{name}" is being rotated; its password is left alone'
         yield Finding("rotation", message, "run again when the rotation is done", username=name)
-    if name in members_of(IAM_ROLE, scope.server.memberships):
+    if name in scope.by_iam:
         message = f'role "{name}" is a member of "{IAM_ROLE}" and logs in by IAM; its password is left alone'
         yield Finding("iam_login", message, "nothing to do if that is meant", username=name)
     if check is PasswordCheck.UNKNOWN:
@@ -383,9 +382,7 @@ def _role_warnings(role: RoleFacts, scope: Scope) -> Iterable[Finding]:
 
 def _strangers(facts: DatabaseFacts, scope: Scope) -> Iterable[Finding]:
     """Whoever else owns or holds something in a managed database."""
-    known = scope.by_role.keys() | {
-        facts.owner, scope.server.administrator, scope.server.bootstrap, DATABASE_OWNER, PUBLIC
-    }  # fmt: skip
+    known = {facts.owner, scope.server.administrator, scope.server.bootstrap, DATABASE_OWNER, PUBLIC}
     groups = [group for group in facts.groups if not group.target.extension]
     owned: Counter[tuple[str, str]] = Counter()
     for group in groups:
@@ -396,7 +393,7 @@ def _strangers(facts: DatabaseFacts, scope: Scope) -> Iterable[Finding]:
     for role in sorted(
         {item.grantee for group in groups for item in group.items if item.grantee != group.target.owner}
     ):
-        if role not in known:
+        if role not in known and role not in scope.by_role:
             message = f'role "{role}" is not declared and holds privileges in database "{facts.name}"'
             next_step = "declare it, or revoke them by hand"
             yield Finding("foreign_grants", message, next_step, database=facts.name, username=role)
@@ -410,8 +407,8 @@ def _strangers(facts: DatabaseFacts, scope: Scope) -> Iterable[Finding]:
     if open_to_all:
         message = f'everybody holds {", ".join(sorted(open_to_all))} on objects in database "{facts.name}"'
         yield Finding("public_grants", message, "revoke it from PUBLIC if that is not meant", database=facts.name)
-    for membership in scope.server.memberships:
-        if membership.role == facts.owner and membership.member not in known and membership.is_of_use:
+    for membership in scope.members_of.get(facts.owner, ()):
+        if membership.is_of_use and membership.member not in known and membership.member not in scope.by_role:
             yield _member_of_owner(membership.member, facts)
 
 

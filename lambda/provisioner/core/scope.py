@@ -4,13 +4,24 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING
+from operator import attrgetter
+from typing import TYPE_CHECKING, TypeVar
 
 from provisioner.core.model import AccessLevel, Declaration, Entry
-from provisioner.core.state import DATABASE_OWNER, DatabaseFacts, RoleFacts, Server
+from provisioner.core.state import (
+    DATABASE_OWNER,
+    IAM_ROLE,
+    DatabaseFacts,
+    Membership,
+    RoleFacts,
+    Server,
+    members_of,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -29,12 +40,27 @@ class Scope:
     @cached_property
     def by_role(self) -> Mapping[str, tuple[Entry, ...]]:
         """The entries of each declared role, in order."""
-        return _grouped(self.declaration.entries, lambda entry: entry.username)
+        return _grouped(self.declaration.entries, attrgetter("username"))
 
     @cached_property
     def by_database(self) -> Mapping[str, tuple[Entry, ...]]:
         """The entries of each declared database, in order."""
-        return _grouped(self.declaration.entries, lambda entry: entry.database)
+        return _grouped(self.declaration.entries, attrgetter("database"))
+
+    @cached_property
+    def members_of(self) -> Mapping[str, tuple[Membership, ...]]:
+        """The memberships in each role that has members."""
+        return _grouped(self.server.memberships, attrgetter("role"))
+
+    @cached_property
+    def memberships_of(self) -> Mapping[str, tuple[Membership, ...]]:
+        """The memberships of each role that is a member."""
+        return _grouped(self.server.memberships, attrgetter("member"))
+
+    @cached_property
+    def by_iam(self) -> frozenset[str]:
+        """The roles that log in with tokens of IAM, so that nobody looks at their passwords."""
+        return members_of(IAM_ROLE, self.server.memberships)
 
     @cached_property
     def adopted_roles(self) -> frozenset[str]:
@@ -108,8 +134,8 @@ def is_marked(facts: RoleFacts | DatabaseFacts, environment: str) -> bool:
     return facts.marker is not None and facts.marker.environment == environment
 
 
-def _grouped(entries: Iterable[Entry], key: Callable[[Entry], str]) -> Mapping[str, tuple[Entry, ...]]:
-    groups: dict[str, list[Entry]] = {}
-    for entry in sorted(entries, key=lambda entry: (key(entry), entry.application)):
-        groups.setdefault(key(entry), []).append(entry)
+def _grouped(items: Iterable[T], key: Callable[[T], str]) -> Mapping[str, tuple[T, ...]]:
+    groups: dict[str, list[T]] = {}
+    for item in sorted(items, key=key):
+        groups.setdefault(key(item), []).append(item)
     return {name: tuple(members) for name, members in groups.items()}
