@@ -5,7 +5,6 @@ import socket
 import threading
 import time
 from dataclasses import dataclass
-from queue import SimpleQueue
 from typing import Self
 
 _CHUNK_BYTES = 64 * 1024
@@ -180,7 +179,7 @@ class Proxy:
 
 
 class _Connection:
-    """One client's connection and ours to the server; two threads for each direction."""
+    """One client's connection and ours to the server; a thread for each direction."""
 
     def __init__(self, proxy: Proxy, client: socket.socket, server: socket.socket) -> None:
         self.recording = Recording(bytearray(), bytearray())
@@ -195,18 +194,12 @@ class _Connection:
         """Carry both directions until both ends are closed."""
         if refuse_tls:
             self._refuse_tls()
-        there: SimpleQueue[tuple[float, bytes]] = SimpleQueue()
-        back: SimpleQueue[tuple[float, bytes]] = SimpleQueue()
-        threads = [
-            threading.Thread(target=self._read, args=(self._client, there, delay_seconds), daemon=True),
-            threading.Thread(target=self._read, args=(self._server, back, delay_seconds), daemon=True),
-            threading.Thread(target=_write, args=(self._server, there, flowing), daemon=True),
-            threading.Thread(target=_write, args=(self._client, back, flowing), daemon=True),
-        ]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
+        back = threading.Thread(
+            target=self._carry, args=(self._server, self._client, delay_seconds, flowing), daemon=True
+        )
+        back.start()
+        self._carry(self._client, self._server, delay_seconds, flowing)
+        back.join()
         self.close()
         self._client.close()
         self._server.close()
@@ -232,30 +225,32 @@ class _Connection:
                 self._client.sendall(b"N")
                 self._proxy._note_received(self, b"N")
 
-    def _read(self, source: socket.socket, queue: "SimpleQueue[tuple[float, bytes]]", delay_seconds: float) -> None:
-        data = b"-"
-        while data:
-            try:
-                data = source.recv(_CHUNK_BYTES)
-            except OSError:
-                data = b""
-            if data and source is self._client and not self._proxy._note_sent(self, data):
-                data = b""
-            elif data and source is self._server:
-                self._proxy._note_received(self, data)
-            queue.put((time.perf_counter() + delay_seconds, data))
-
-
-def _write(target: socket.socket, queue: "SimpleQueue[tuple[float, bytes]]", flowing: threading.Event) -> None:
-    """Pass on each piece when its time has come; an empty one is the end of that direction."""
-    with contextlib.suppress(OSError):
-        while True:
-            due, data = queue.get()
-            wait = due - time.perf_counter()
-            if wait > 0:
-                time.sleep(wait)
+    def _carry(
+        self, source: socket.socket, target: socket.socket, delay_seconds: float, flowing: threading.Event
+    ) -> None:
+        """Pass on each piece when its time has come, until the source has ended or all breaks."""
+        while data := self._receive(source):
+            if delay_seconds:
+                time.sleep(delay_seconds)
+                # What came meanwhile was on its way too; to wait for it again would make a long answer longer.
+                data += self._receive(source, socket.MSG_DONTWAIT)
             flowing.wait()
-            if not data:
-                target.shutdown(socket.SHUT_WR)
-                return
-            target.sendall(data)
+            try:
+                target.sendall(data)
+            except OSError:
+                break
+        flowing.wait()
+        with contextlib.suppress(OSError):
+            target.shutdown(socket.SHUT_WR)
+
+    def _receive(self, source: socket.socket, flags: int = 0) -> bytes:
+        """What comes next, counted; nothing where the source has ended, or this is the message at which all breaks."""
+        try:
+            data = source.recv(_CHUNK_BYTES, flags)
+        except OSError:
+            return b""
+        if data and source is self._server:
+            self._proxy._note_received(self, data)
+        elif data and not self._proxy._note_sent(self, data):
+            return b""
+        return data
