@@ -222,8 +222,8 @@ class _Connection:
         with contextlib.suppress(OSError):
             if self._client.recv(len(_SSL_REQUEST), socket.MSG_PEEK | socket.MSG_WAITALL) == _SSL_REQUEST:
                 self._proxy._note_sent(self, self._client.recv(len(_SSL_REQUEST)))
-                self._client.sendall(b"N")
                 self._proxy._note_received(self, b"N")
+                self._client.sendall(b"N")
 
     def _carry(
         self, source: socket.socket, target: socket.socket, delay_seconds: float, flowing: threading.Event

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
 T = TypeVar("T")
+_BY_APPLICATION = attrgetter("application")
 
 
 @dataclass(frozen=True)
@@ -40,12 +41,12 @@ class Scope:
     @cached_property
     def by_role(self) -> Mapping[str, tuple[Entry, ...]]:
         """The entries of each declared role, in order."""
-        return _grouped(self.declaration.entries, attrgetter("username"))
+        return _grouped(sorted(self.declaration.entries, key=_BY_APPLICATION), attrgetter("username"))
 
     @cached_property
     def by_database(self) -> Mapping[str, tuple[Entry, ...]]:
         """The entries of each declared database, in order."""
-        return _grouped(self.declaration.entries, attrgetter("database"))
+        return _grouped(sorted(self.declaration.entries, key=_BY_APPLICATION), attrgetter("database"))
 
     @cached_property
     def members_of(self) -> Mapping[str, tuple[Membership, ...]]:
