@@ -8,6 +8,7 @@ from __future__ import annotations
 import traceback
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 from provisioner.core.desired import take_inventory
@@ -29,11 +30,12 @@ from provisioner.core.report import render_text
 from provisioner.core.request import parse_request
 from provisioner.core.script import Script, write_script
 from provisioner.core.snapshot import MAX_BYTES, parse_snapshot
+from provisioner.core.state import PasswordCheck, RoleFacts
 from provisioner.edges.apply import Applied, Workshop, apply_script
 from provisioner.edges.clock import now_utc
 from provisioner.edges.lock import fence, session_name
 from provisioner.edges.notify import notify
-from provisioner.edges.observe import observe_passwords, observe_server
+from provisioner.edges.observe import Login, observe_server, probe_login
 from provisioner.edges.postgres import Connection, SqlError, forget_passwords
 from provisioner.edges.snapshot_store import read_snapshot
 from provisioner.observation import count_workers, observe, open_session, refused
@@ -145,6 +147,7 @@ def _provision(request: Request, journal: Journal, seconds_left: Callable[[], fl
         login=vault.login,
         scope=scope,
         make_verifier=vault.make_verifier,
+        prove=partial(_prove_password, scope, vault),
         workers=count_workers(scope.server, journal.settings),
         fail_fast=request.fail_fast,
         seconds_left=seconds_left,
@@ -154,7 +157,7 @@ def _provision(request: Request, journal: Journal, seconds_left: Callable[[], fl
     journal.open_run()
     applied = apply_script(script, inventory, workshop)
     _record(plan, changes, applied.outcomes, journal)
-    _prove(scope, plan, changes, applied, vault, session, workshop.workers)
+    _prove(scope, plan, changes, applied, vault.login, session)
     if plan.blockers:
         raise PlanBlocked(plan.blockers)
     return Result("applied", plan, _with_statuses(plan.changes, applied.outcomes))
@@ -227,34 +230,35 @@ def _stop_at(door: Door, request: Request, plan: Plan, journal: Journal) -> Resu
 # --- apply ----------------------------------------------------------------------------------------------------------
 
 
+def _prove_password(scope: Scope, vault: Vault, role: str) -> PasswordCheck:
+    """What a login with the password that was just set says; of one that came as a verifier nobody can ask."""
+    if role in scope.fingerprints:
+        return PasswordCheck.NOT_ASKED
+    facts = scope.server.roles.get(role) or RoleFacts(role)
+    return probe_login(vault.login.address, vault.credentials[role], facts)
+
+
 def _prove(
-    scope: Scope,
-    plan: Plan,
-    made: Sequence[Change],
-    applied: Applied,
-    vault: Vault,
-    session: Connection,
-    workers: int,
+    scope: Scope, plan: Plan, made: Sequence[Change], applied: Applied, login: Login, session: Connection
 ) -> None:
     """Raise unless every change was made and the server, asked again, says so too.
 
     Raises:
         ApplyFailed: a change failed, or a role is not as declared after all.
-        OutOfTime: databases were left for the next run.
+        OutOfTime: databases, or logins that prove a password, were left for the next run.
     """
     if applied.failures:
         raise ApplyFailed(applied.failures)
     if applied.out_of_time:
         left = sum(outcome.status is Status.SKIPPED for outcome in applied.outcomes)
-        message = f"the function's time was nearly up: {left} changes were not begun, all others are done"
+        what = f"{left} changes were not begun, all others are done" if left else "not every new password was proved"
+        message = f"the function's time was nearly up: {what}"
         raise OutOfTime(Finding("out_of_time", message, "call again: the next run continues where this one ended"))
     try:
         server = observe_server(session, scope.by_database.keys())
     except SqlError as error:
-        raise ApplyFailed(refused(vault.login, error)) from None
-    touched = {change.username for change in made if change.action in {"create_role", "set_password"}}
-    clear = {role: vault.credentials[role] for role in touched - scope.fingerprints.keys()}
-    server = observe_passwords(vault.login.address, server, clear, workers)
+        raise ApplyFailed(refused(login, error)) from None
+    server = replace(server, passwords=applied.passwords)
     untouched = {change.username for change in frozenset(plan.changes) - frozenset(made)}
     left_over = left_over_outside(replace(scope, server=server), made, untouched)
     if left_over:

@@ -31,3 +31,32 @@ def test_three_calls_do_what_one_has_no_time_for_and_none_does_anything_twice(la
         created = [line for text in said for line in text.split(";\n") if line.startswith("CREATE DATABASE")]
         assert len(created) == len(set(created)) == DATABASES
         assert world.apply()["status"] == "no_change"
+
+
+class TimeUntilSaid:
+    """Lambda's context in a function whose time is nearly up once the server was sent a certain statement."""
+
+    aws_request_id = "call-1"
+
+    def __init__(self, server: Server, start: str) -> None:
+        self._server, self._start, self._mark = server, start, server.mark()
+
+    def get_remaining_time_in_millis(self) -> int:
+        """A quarter of an hour, then less than is kept for ending a run."""
+        said = [line for each in self._server.log_statements(self._mark) for line in each.statement.split(";\n")]
+        return 60_000 if any(line.startswith(self._start) for line in said) else 900_000
+
+
+def test_a_password_that_there_was_no_time_to_prove_is_no_success_and_the_next_run_proves_it(
+    latest_server: Server, aws: Aws
+) -> None:
+    with World(latest_server, aws, latest_server.master) as world:
+        world.declare_entries({"shop": {"database_name": "shop", "username": "shop"}})
+        world.apply()
+        world.put_secret("shop", "shop", "shop")
+
+        with pytest.raises(OutOfTime, match="not every new password was proved"):
+            world.call(context=TimeUntilSaid(latest_server, 'ALTER ROLE "shop" PASSWORD'))
+
+        assert world.apply()["status"] == "no_change"
+        world.login("shop", "shop").close()

@@ -8,16 +8,17 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
+from itertools import zip_longest
 from queue import SimpleQueue
 from random import SystemRandom
 from threading import Event
 from typing import TYPE_CHECKING
 
 from provisioner.core.ddl import PasswordStatement, Statement
-from provisioner.core.errors import DatabaseUnavailable, Finding
+from provisioner.core.errors import DatabaseUnavailable, Finding, OutOfTime
 from provisioner.core.guard import database_changes
 from provisioner.core.model import Outcome, Status
 from provisioner.core.plan import AdoptDatabase, Change
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from provisioner.core.scope import Scope
-    from provisioner.core.state import DatabaseFacts
+    from provisioner.core.state import DatabaseFacts, PasswordCheck
     from provisioner.edges.postgres import Connection
 
 # A GRANT that grants nothing and a REVOKE that revokes nothing are warnings to the server. To us they are failures.
@@ -47,14 +48,15 @@ _RANDOM = SystemRandom()
 class Workshop:
     """What an apply works with.
 
-    `make_verifier` gives the SCRAM verifier of a role's password. `seconds_left` says how long the function may still
-    run; below `reserve` seconds no further database is begun. `fence` is the statement that fails unless this run still
-    holds its lock: every connection that changes something sends it first.
+    `make_verifier` gives the SCRAM verifier of a role's password, `prove` what a login with it says. `seconds_left`
+    says how long the function may still run; below `reserve` seconds nothing further is begun. `fence` is the statement
+    that fails unless this run still holds its lock: every connection that changes something sends it first.
     """
 
     login: Login
     scope: Scope
     make_verifier: Callable[[str], str] = field(repr=False)
+    prove: Callable[[str], PasswordCheck] = field(repr=False)
     workers: int
     fail_fast: bool
     seconds_left: Callable[[], float]
@@ -64,11 +66,16 @@ class Workshop:
 
 @dataclass(frozen=True, slots=True)
 class Applied:
-    """What became of the changes, and every failure; `out_of_time` says that databases were left for the next run."""
+    """What became of the changes, and every failure.
+
+    `passwords` are what a login said of each that was set. `out_of_time` says that databases, or such logins, were left
+    for the next run.
+    """
 
     outcomes: tuple[Outcome, ...]
     failures: tuple[Finding, ...]
     out_of_time: bool
+    passwords: Mapping[str, PasswordCheck]
 
 
 def apply_script(script: Script, inventory: Mapping[str, DatabaseFacts], workshop: Workshop) -> Applied:
@@ -77,16 +84,18 @@ def apply_script(script: Script, inventory: Mapping[str, DatabaseFacts], worksho
         connection = workshop.login.connect()
     except (SqlError, DatabaseUnavailable) as error:
         failure = _failure(error, "the server")
-        return _sum_up([_Result((), failure), *_skip_all(script, failure)])
+        return _sum_up([_Result((), failure), *_skip_all(script, failure)], {})
+    logins: dict[str, PasswordCheck | None] = {}
     with connection:
         results = [_apply_roles(connection, script, workshop)]
         if results[0].failure:
             results += [_skipped(item.changes, results[0].failure) for item in script.databases]
         else:
-            results += _apply_databases(connection, script, inventory, workshop)
+            databases, logins = _apply_databases(connection, script, inventory, workshop)
+            results += databases
             done = {outcome.database for result in results for outcome in result.outcomes if outcome.is_success}
             _return_what_is_lent(connection, [item for item in script.databases if item.name not in done])
-    return _sum_up(results)
+    return _sum_up(results, logins)
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,11 +106,12 @@ class _Result:
     out_of_time: bool = False
 
 
-def _sum_up(results: Sequence[_Result]) -> Applied:
+def _sum_up(results: Sequence[_Result], logins: Mapping[str, PasswordCheck | None]) -> Applied:
     return Applied(
         outcomes=tuple(outcome for result in results for outcome in result.outcomes),
         failures=tuple(dict.fromkeys(result.failure for result in results if result.failure and not result.skipped)),
-        out_of_time=any(result.out_of_time for result in results),
+        out_of_time=any(result.out_of_time for result in results) or None in logins.values(),
+        passwords={role: check for role, check in logins.items() if check is not None},
     )
 
 
@@ -120,8 +130,7 @@ def _apply_roles(connection: Connection, script: Script, workshop: Workshop) -> 
     # A verifier takes a millisecond, most of it outside of Python, and a role more than that of the server: those of a
     # message are made beside each other, and beside the message before.
     with ThreadPoolExecutor(workshop.workers) as pool:
-        roles = [item.role for item in script.role_statements if isinstance(item, PasswordStatement)]
-        verifiers = {role: pool.submit(workshop.make_verifier, role) for role in roles}
+        verifiers = {role: pool.submit(workshop.make_verifier, role) for role in _roles_with_passwords(script)}
 
         def complete(item: Statement | PasswordStatement) -> Statement:
             return item.complete(verifiers[item.role].result()) if isinstance(item, PasswordStatement) else item
@@ -142,6 +151,10 @@ def _apply_roles(connection: Connection, script: Script, workshop: Workshop) -> 
     return _Result(_outcomes(script.role_changes, Status.SUCCESS, begun))
 
 
+def _roles_with_passwords(script: Script) -> list[str]:
+    return [item.role for item in script.role_statements if isinstance(item, PasswordStatement)]
+
+
 def _return_what_is_lent(connection: Connection, not_done: Iterable[DatabaseScript]) -> None:
     """Give back the owners whose last database was not reached, as far as the connection still allows.
 
@@ -158,7 +171,11 @@ def _return_what_is_lent(connection: Connection, not_done: Iterable[DatabaseScri
 
 def _apply_databases(
     connection: Connection, script: Script, inventory: Mapping[str, DatabaseFacts], workshop: Workshop
-) -> list[_Result]:
+) -> tuple[list[_Result], dict[str, PasswordCheck | None]]:
+    """Change the databases, and log in once as each role whose password was set; None where there was no time for it.
+
+    The two take turns: most of a new database is waiting for the server to copy it.
+    """
     by_owner: dict[str, list[DatabaseScript]] = {}
     for item in script.databases:
         by_owner.setdefault(item.owner, []).append(item)
@@ -171,7 +188,32 @@ def _apply_databases(
 
         # With the session of the lock never more than two connections beside the workers': a second creator is one.
         with ThreadPoolExecutor(workshop.workers + 1 - creators.qsize()) as pool:
-            return [result for results in pool.map(work, by_owner.values()) for result in results]
+            databases: list[Future[list[_Result]]] = []
+            logins: dict[str, Future[PasswordCheck | None]] = {}
+            for turn in zip_longest(by_owner.values(), _in_shares(_roles_with_passwords(script), len(by_owner))):
+                items, roles = turn
+                if items:
+                    databases.append(pool.submit(work, items))
+                logins |= {role: pool.submit(_log_in, role, workshop) for role in roles or ()}
+        return (
+            [result for each in databases for result in each.result()],
+            {role: each.result() for role, each in logins.items()},
+        )
+
+
+def _in_shares(roles: Sequence[str], number: int) -> list[Sequence[str]]:
+    """Roles in as many shares as there are others to take turns with, or in one."""
+    size = max(1, -(-len(roles) // max(1, number)))
+    return [roles[start : start + size] for start in range(0, len(roles), size)]
+
+
+def _log_in(role: str, workshop: Workshop) -> PasswordCheck | None:
+    if workshop.seconds_left() < workshop.reserve:
+        return None
+    try:
+        return workshop.prove(role)
+    except OutOfTime:
+        return None
 
 
 def _open_creators(
