@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 RESULTS = binaries.ROOT / ".bench" / "results.json"
 PAGES = [binaries.ROOT / "docs" / name for name in ("performance.md", "scale.md")]
 # Databases, and how often each is measured: five and more where a median is to be believed.
-SIZES = {10: 5, 100: 5, 500: 5}
+SIZES = {10: 5, 100: 5, 500: 3}
 
 
 def compare(server: Server, aws: Aws, count: int, rounds: int) -> Iterator[Figures]:
