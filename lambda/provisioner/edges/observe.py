@@ -10,7 +10,7 @@ import json
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from provisioner.core.acl import parse_acl
 from provisioner.core.ddl import Literal
@@ -133,16 +133,19 @@ def ask_inside(
     Raises:
         SqlError: a statement failed or the connection was lost.
     """
-    rows = connection.run(*before, _inside_question(with_extensions=with_extensions))
-    if len(rows) > MOST_GROUPS:
+    found = [_Found(*row) for row in connection.run(*before, _inside_question(with_extensions=with_extensions))]
+    if len(found) > MOST_GROUPS:
         return replace(facts, refusal=f"its objects have more than {MOST_GROUPS} different access control lists")
-    schemas = {_NO_SCHEMA: "", **{row[1]: row[2] for row in rows if row[0] == "n"}}
+    extensions = frozenset(each.name for each in found if each.letter == _EXTENSION)
+    named = {each.schema: each.name for each in found if each.letter == "n" and not each.is_default}
+    schemas = {_NO_SCHEMA: "", **named}
+    # What stands in a schema of the system, or of a session, belongs to no application.
+    ours = [each for each in found if each.letter != _EXTENSION and each.schema in schemas]
     try:
-        # What stands in a schema of the system, or of a session that is gone, belongs to no application.
-        groups = tuple(_group(row, schemas[row[1]]) for row in rows if row[0] != _EXTENSION and row[1] in schemas)
+        groups = tuple(_group(each, schemas[each.schema]) for each in ours)
     except ValueError as error:
         return replace(facts, refusal=str(error))
-    return replace(facts, groups=groups, extensions=frozenset(row[2] for row in rows if row[0] == _EXTENSION))
+    return replace(facts, groups=groups, extensions=extensions)
 
 
 def add_names(connection: Connection, facts: DatabaseFacts, targets: Sequence[Target]) -> DatabaseFacts:
@@ -269,18 +272,35 @@ def _database(row: Row) -> DatabaseFacts:
     )
 
 
-def _group(row: Row, schema: str) -> ObjectGroup:
-    letter, _, _, owner, extension, acl, default, is_default, count = row
-    kind = _KINDS[letter]
+class _Found(NamedTuple):
+    """A row of what stands in a database, its columns in the order of `_inside_question`.
+
+    `schema` is the id of one, and `name` what that one is called, or an extension; `acl` is None where it is the
+    default, which then stands in `default`. `is_default` marks a default privilege, not an object.
+    """
+
+    letter: str
+    schema: int
+    name: str
+    owner: str
+    extension: bool
+    acl: str | None
+    default: str
+    is_default: bool
+    number: int
+
+
+def _group(found: _Found, schema: str) -> ObjectGroup:
+    kind = _KINDS[found.letter]
     target = Target(
         kind,
         schema=schema,
-        owner=owner,
-        acl=acl or "" if kind in _KINDS_IN_GROUPS and not is_default else "",
-        extension=extension,
-        creator=owner if is_default else "",
+        owner=found.owner,
+        acl=found.acl or "" if kind in _KINDS_IN_GROUPS and not found.is_default else "",
+        extension=found.extension,
+        creator=found.owner if found.is_default else "",
     )
-    return ObjectGroup(target, parse_acl(default if acl is None else acl), count)
+    return ObjectGroup(target, parse_acl(found.default if found.acl is None else found.acl), found.number)
 
 
 # --- the questions --------------------------------------------------------------------------------------------------
@@ -386,7 +406,7 @@ _FIRST_OBJECT = 16384
 
 
 def _inside_question(*, with_extensions: bool) -> str:
-    """What stands in a database, a row for each group: see `_group` for the columns.
+    """What stands in a database, a row for each group: see `_Found` for the columns.
 
     Each database has a session of its own, so this is parsed and planned every time, by a server that has not yet read
     the catalogs it names: every join, function and further catalog costs more than all the rows do. So schemas are
