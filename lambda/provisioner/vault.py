@@ -5,8 +5,6 @@ from __future__ import annotations
 import hashlib
 import os
 from dataclasses import dataclass, field, replace
-from itertools import groupby
-from operator import attrgetter
 from typing import TYPE_CHECKING
 
 from provisioner.core.credentials import (
@@ -19,6 +17,7 @@ from provisioner.core.credentials import (
 )
 from provisioner.core.declaration import check_against_administrator
 from provisioner.core.errors import Finding, InvalidSnapshot, SecretUnavailable
+from provisioner.core.scope import grouped
 from provisioner.edges.observe import Login
 from provisioner.edges.postgres import Address, trust
 from provisioner.edges.secret_store import Secret, read_secrets
@@ -71,9 +70,7 @@ def open_vault(declaration: Declaration, settings: Settings, clients: AwsClients
     administrator = _administrator(found[settings.admin_secret_id], settings, problems)
     credentials: dict[str, Credentials] = {}
     secrets: dict[str, Secret] = {}
-    by_role = attrgetter("username", "application")
-    for role, group in groupby(sorted(declaration.entries, key=by_role), attrgetter("username")):
-        entries = list(group)
+    for role, entries in grouped(declaration.entries, "username", "application").items():
         secret = found[names[entries[0].application]]
         if isinstance(secret, Finding):
             problems += [replace(secret, database=entry.database, username=role) for entry in entries]

@@ -420,7 +420,7 @@ class _Room:
         holders = {group.target.owner for group in self.facts.groups if _is_object(group) or _is_schema(group)}
         members = {
             item.member
-            for item in self.scope.members_of.get(self.owner, ())
+            for item in self.scope.memberships_in.get(self.owner, ())
             if item.is_of_use and not _is_taken_back(item, self.scope)
         }
         others = frozenset(

@@ -407,7 +407,7 @@ def _strangers(facts: DatabaseFacts, scope: Scope) -> Iterable[Finding]:
     if open_to_all:
         message = f'everybody holds {", ".join(sorted(open_to_all))} on objects in database "{facts.name}"'
         yield Finding("public_grants", message, "revoke it from PUBLIC if that is not meant", database=facts.name)
-    for membership in scope.members_of.get(facts.owner, ()):
+    for membership in scope.memberships_in.get(facts.owner, ()):
         if membership.is_of_use and membership.member not in known and membership.member not in scope.by_role:
             yield _member_of_owner(membership.member, facts)
 

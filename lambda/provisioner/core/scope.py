@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import groupby
 from operator import attrgetter
 from typing import TYPE_CHECKING, TypeVar
 
@@ -19,10 +20,9 @@ from provisioner.core.state import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Iterable, Mapping
 
 T = TypeVar("T")
-_BY_APPLICATION = attrgetter("application")
 
 
 @dataclass(frozen=True)
@@ -41,22 +41,22 @@ class Scope:
     @cached_property
     def by_role(self) -> Mapping[str, tuple[Entry, ...]]:
         """The entries of each declared role, in order."""
-        return _grouped(sorted(self.declaration.entries, key=_BY_APPLICATION), attrgetter("username"))
+        return grouped(self.declaration.entries, "username", "application")
 
     @cached_property
     def by_database(self) -> Mapping[str, tuple[Entry, ...]]:
         """The entries of each declared database, in order."""
-        return _grouped(sorted(self.declaration.entries, key=_BY_APPLICATION), attrgetter("database"))
+        return grouped(self.declaration.entries, "database", "application")
 
     @cached_property
-    def members_of(self) -> Mapping[str, tuple[Membership, ...]]:
+    def memberships_in(self) -> Mapping[str, tuple[Membership, ...]]:
         """The memberships in each role that has members."""
-        return _grouped(self.server.memberships, attrgetter("role"))
+        return grouped(self.server.memberships, "role")
 
     @cached_property
     def memberships_of(self) -> Mapping[str, tuple[Membership, ...]]:
         """The memberships of each role that is a member."""
-        return _grouped(self.server.memberships, attrgetter("member"))
+        return grouped(self.server.memberships, "member")
 
     @cached_property
     def by_iam(self) -> frozenset[str]:
@@ -135,8 +135,7 @@ def is_marked(facts: RoleFacts | DatabaseFacts, environment: str) -> bool:
     return facts.marker is not None and facts.marker.environment == environment
 
 
-def _grouped(items: Iterable[T], key: Callable[[T], str]) -> Mapping[str, tuple[T, ...]]:
-    groups: dict[str, list[T]] = {}
-    for item in sorted(items, key=key):
-        groups.setdefault(key(item), []).append(item)
-    return {name: tuple(members) for name, members in groups.items()}
+def grouped(items: Iterable[T], attribute: str, *order: str) -> dict[str, tuple[T, ...]]:
+    """Items by the value of an attribute, sorted by it; those of one group by the attributes that are named besides."""
+    key = attrgetter(attribute)
+    return {name: tuple(group) for name, group in groupby(sorted(items, key=attrgetter(attribute, *order)), key)}

@@ -6,12 +6,13 @@ transaction ends with the observation of that database, and is committed only if
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
-from itertools import zip_longest
+from itertools import islice
 from queue import SimpleQueue
 from random import SystemRandom
 from threading import Event
@@ -190,21 +191,17 @@ def _apply_databases(
         with ThreadPoolExecutor(workshop.workers + 1 - creators.qsize()) as pool:
             databases: list[Future[list[_Result]]] = []
             logins: dict[str, Future[PasswordCheck | None]] = {}
-            for turn in zip_longest(by_owner.values(), _in_shares(_roles_with_passwords(script), len(by_owner))):
-                items, roles = turn
-                if items:
-                    databases.append(pool.submit(work, items))
-                logins |= {role: pool.submit(_log_in, role, workshop) for role in roles or ()}
+            roles = _roles_with_passwords(script)
+            # Where there is no database, one turn without any: a password can change alone.
+            groups = list(by_owner.values()) or [[]]
+            share, waiting = math.ceil(len(roles) / len(groups)), iter(roles)
+            for items in groups:
+                databases.append(pool.submit(work, items))
+                logins |= {role: pool.submit(_log_in, role, workshop) for role in islice(waiting, share)}
         return (
             [result for each in databases for result in each.result()],
             {role: each.result() for role, each in logins.items()},
         )
-
-
-def _in_shares(roles: Sequence[str], number: int) -> list[Sequence[str]]:
-    """Roles in as many shares as there are others to take turns with, or in one."""
-    size = max(1, -(-len(roles) // max(1, number)))
-    return [roles[start : start + size] for start in range(0, len(roles), size)]
 
 
 def _log_in(role: str, workshop: Workshop) -> PasswordCheck | None:

@@ -417,16 +417,16 @@ def _inside_question(*, with_extensions: bool) -> str:
     UNION ALL
     SELECT 'e', 0, e.extname, '', true, '', '', false, 1 FROM pg_extension AS e"""
     return f"""
-    SELECT 'd'::"char", 0::oid, ''::name, pg_get_userbyid(d.datdba), false, {_list("d.datacl", "'d'", "d.datdba")},
+    SELECT 'd'::"char", 0::oid, ''::name, pg_get_userbyid(d.datdba), false, {_acl("d.datacl", "'d'", "d.datdba")},
            false, 1::bigint
     FROM pg_database AS d WHERE d.datname = current_database()
     UNION ALL
     SELECT 'n', n.oid, n.nspname, pg_get_userbyid(n.nspowner), {_IN_EXTENSION.format("'pg_namespace'", "n")},
-           {_list("n.nspacl", "'n'", "n.nspowner")}, false, 1
+           {_acl("n.nspacl", "'n'", "n.nspowner")}, false, 1
     FROM pg_namespace AS n WHERE {_NOT_SYSTEM}
     UNION ALL
     (SELECT {kind}, c.relnamespace, '', pg_get_userbyid(c.relowner), {_CLASS_IN_EXTENSION},
-            {_list("c.relacl", kind, "c.relowner")}, false, count(*)
+            {_acl("c.relacl", kind, "c.relowner")}, false, count(*)
      FROM pg_class AS c WHERE c.oid >= {_FIRST_OBJECT} AND (c.relkind IN {_TABLE_KINDS} OR c.relkind = 'S')
      GROUP BY 1, 2, 4, 5, 6, 7 LIMIT {MOST_GROUPS + 1})
     UNION ALL
@@ -441,7 +441,7 @@ def _inside_question(*, with_extensions: bool) -> str:
     LIMIT {MOST_GROUPS + 1}"""
 
 
-def _list(acl: str, kind: str, owner: str) -> str:
+def _acl(acl: str, kind: str, owner: str) -> str:
     """Two columns: an access control list as text, and where it is NULL, what holds then."""
     return f"{acl}::text, CASE WHEN {acl} IS NULL THEN acldefault({kind}, {owner})::text END"
 

@@ -12,7 +12,7 @@ from collections import deque
 from contextlib import suppress
 from dataclasses import dataclass
 from enum import StrEnum
-from functools import lru_cache
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -64,7 +64,7 @@ _SESSION = {
 
 # A password is hashed 4096 times with the salt of its role, a third of the processor time of a login. The administrator
 # has one salt for all its connections, and a verifier made here has the salt that its first login will be told.
-_hash_once = lru_cache(maxsize=None)(scramp.core.hi)
+_hash_once = cache(scramp.core.hi)
 
 
 def _tune_scramp() -> None:
