@@ -2,7 +2,7 @@
 
 The product knows nothing of this: its functions are wrapped from outside, here.
 
-    python -m bench.call '{"event": {...}, "probes": true, "one_cpu": false}'
+    python -m bench.call '{"event": {...}, "probes": true}'
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ import time
 _STARTED = time.perf_counter()
 
 import json  # noqa: E402 - the clock runs before anything is imported
-import os  # noqa: E402
 import re  # noqa: E402
 import resource  # noqa: E402
 import sys  # noqa: E402
@@ -135,8 +134,6 @@ def _peak_memory_mb() -> float:
 def main() -> None:
     """Call once and print what was measured as JSON."""
     job = json.loads(sys.argv[1])
-    if job["one_cpu"]:
-        os.sched_setaffinity(0, [min(os.sched_getaffinity(0))])
     watch = Watch()
     from provisioner.handler import lambda_handler
 

@@ -74,7 +74,7 @@ class Field:
 
     def call(self, *, mode: str = "apply", probes: bool = True) -> Figures:
         """Call the function once in a process of its own."""
-        job = {"event": {"environment": "dev", "mode": mode}, "probes": probes, "one_cpu": self.one_cpu}
+        job = {"event": {"environment": "dev", "mode": mode}, "probes": probes}
         environment = {**self.aws.environment(), **self.world.settings, "MAX_WORKERS": str(self.workers)}
         environment |= {"POWERTOOLS_METRICS_NAMESPACE": "RdsProvisioner", "POWERTOOLS_SERVICE_NAME": "rds-provisioner"}
         return self._measure("bench.call", job, environment)
@@ -89,7 +89,6 @@ class Field:
             "password": self.server.master.password,
             "count": count,
             "probes": probes,
-            "one_cpu": self.one_cpu,
         }
         return self._measure("bench.floor", job, {})
 
@@ -99,13 +98,14 @@ class Field:
         if self.proxy:
             self.proxy.reset_counts()
         begun = time.perf_counter()
-        done = subprocess.run(
-            [sys.executable, "-m", module, json.dumps(job)],
-            capture_output=True,
-            text=True,
-            check=False,
-            env={"PATH": os.environ["PATH"], "PYTHONPATH": os.environ.get("PYTHONPATH", ""), **environment},
-        )
+        with self._processors():
+            done = subprocess.run(
+                [sys.executable, "-m", module, json.dumps(job)],
+                capture_output=True,
+                text=True,
+                check=False,
+                env={"PATH": os.environ["PATH"], "PYTHONPATH": os.environ.get("PYTHONPATH", ""), **environment},
+            )
         wall = time.perf_counter() - begun
         if done.returncode != 0:
             raise RuntimeError(f"{module} failed:\n{done.stdout[-2000:]}\n{done.stderr[-4000:]}")
@@ -117,6 +117,16 @@ class Field:
             figures |= {"connections": counts.connections, "round_trips": counts.round_trips}
             figures["peak_connections"] = counts.peak_connections
         return figures
+
+    @contextlib.contextmanager
+    def _processors(self) -> Iterator[None]:
+        """Leave one processor to this thread, whose child inherits it, where that is asked for."""
+        allowed = os.sched_getaffinity(0)
+        os.sched_setaffinity(0, {min(allowed)} if self.one_cpu else allowed)
+        try:
+            yield
+        finally:
+            os.sched_setaffinity(0, allowed)
 
     def _server_seconds(self) -> float:
         """The processor time of the server: the postmaster's, its living children's and that of those it buried."""

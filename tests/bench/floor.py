@@ -4,7 +4,7 @@ No plan, no proof, no audit, no login probes unless asked for, no names but the 
 what is measured beside it shows what all of that costs. It shares no line with the product.
 
     python -m bench.floor '{"host": ..., "port": ..., "ca_file": ..., "username": ..., "password": ..., "count": 100,
-                              "probes": false, "one_cpu": false}'
+                              "probes": false}'
 """
 
 from __future__ import annotations
@@ -160,8 +160,6 @@ def main() -> None:
     hash_once = lru_cache(scramp.core.hi)
     scramp.core.hi = lambda function, password, salt, count: hash_once(function, password, salt, int(count))
     floor = Floor(json.loads(sys.argv[1]))
-    if floor.job["one_cpu"]:
-        os.sched_setaffinity(0, [min(os.sched_getaffinity(0))])
     begun, processor = time.perf_counter(), time.process_time()
     floor.run()
     print(json.dumps({"database": time.perf_counter() - begun, "cpu": time.process_time() - processor}))

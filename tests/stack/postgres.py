@@ -214,6 +214,10 @@ class Server:
         statements = [_statement(entry) for entry in _entries(self.log_text(since))]
         return [each for each in statements if each and (user is None or each.username == user)]
 
+    def log_lines(self, since: int = 0) -> list[str]:
+        """The same, those that came together in one message one by one."""
+        return [line for each in self.log_statements(since) for line in each.statement.split(";\n")]
+
     @property
     def _log(self) -> Path:
         return self._folder / "server.log"

@@ -23,11 +23,12 @@ import pytest
 
 from bench.fleet import entries
 from provisioner.core.errors import ProvisioningError
-from stack import world as world_buckets
 from stack.aws import ACCOUNT, REGION, Aws
 from stack.binaries import ROOT
-from stack.clock import Clock
+from stack.clock import Clock, when_made
 from stack.postgres import Server
+from stack.world import AUDIT as WORLD_AUDIT
+from stack.world import SNAPSHOTS as WORLD_SNAPSHOTS
 from stack.world import World
 from unit.infra.deployed_template import deploy
 
@@ -136,15 +137,15 @@ class Fleet:
         for key in keys:
             self.aws.put_snapshot(SNAPSHOTS, key, "application_databases = {}")
 
-    def script(self, environment: str, *answers: dict[str, Any] | Exception) -> None:
+    def script(self, environment: str, *answers: dict[str, Any] | Exception | Function) -> None:
         """Let the function of an environment give these answers in turn, and the last one from then on."""
         left = list(answers)
 
-        def answer(_event: dict[str, Any]) -> dict[str, Any]:
+        def answer(event: dict[str, Any]) -> dict[str, Any]:
             given = left.pop(0) if len(left) > 1 else left[0]
             if isinstance(given, Exception):
                 raise given
-            return given
+            return given if isinstance(given, dict) else given(event)
 
         self.front.functions[f"rds-provisioner-{environment}"] = answer
 
@@ -327,7 +328,7 @@ def test_no_more_functions_run_at_once_than_the_parameter_says(fleet: Fleet) -> 
 
     for number in range(12):
         fleet.put(f"e{number}/terraform.tfvars")
-        fleet.front.functions[f"rds-provisioner-e{number}"] = slow
+        fleet.script(f"e{number}", slow)
     fleet.run()
     assert sum(fleet.called().values()) == 12
     assert fleet.front.most_running <= int(fleet.stack.parameters["FleetMaxConcurrency"])
@@ -339,27 +340,16 @@ def real(world: World, databases_in_one_call: int) -> Function:
 
     def function(event: dict[str, Any]) -> dict[str, Any]:
         try:
-            return world.call(event, context=Clock(world.server, databases_in_one_call, next(numbers)))
+            return world.call(event, context=Clock(when_made(world.server, databases_in_one_call), next(numbers)))
         except ProvisioningError as error:
             raise Failed(type(error).__name__, str(error)) from None
 
     return function
 
 
-def throttled_at_first(function: Function) -> Function:
-    calls = itertools.count(1)
-
-    def answer(event: dict[str, Any]) -> dict[str, Any]:
-        if next(calls) == 1:
-            raise Throttled
-        return function(event)
-
-    return answer
-
-
 def test_real_functions_hand_on_and_fail_as_the_machine_expects(fleet: Fleet, latest_server: Server) -> None:
     # One at a time: here they share a process, and a server that takes one run at a time.
-    buckets = {"SnapshotBucketName": world_buckets.SNAPSHOTS, "AuditBucketName": world_buckets.AUDIT}
+    buckets = {"SnapshotBucketName": WORLD_SNAPSHOTS, "AuditBucketName": WORLD_AUDIT}
     fleet.stack = deploy(CreateFleet="true", FleetMaxConcurrency="1", **buckets)
     admin = latest_server.create_delegated_admin()
     with (
@@ -368,8 +358,8 @@ def test_real_functions_hand_on_and_fail_as_the_machine_expects(fleet: Fleet, la
     ):
         dev.declare_entries(entries(6))
         test.declare_entries({"shop": {"database_name": "shop", "username": "shop"}}, with_secrets=False)
-        fleet.front.functions["rds-provisioner-dev"] = throttled_at_first(real(dev, databases_in_one_call=2))
-        fleet.front.functions["rds-provisioner-test"] = real(test, databases_in_one_call=2)
+        fleet.script("dev", Throttled(), real(dev, databases_in_one_call=2))
+        fleet.script("test", real(test, databases_in_one_call=2))
         mark = latest_server.mark()
 
         approval = {"allow_db_provision": True, "approved_by": "alice"}
@@ -377,12 +367,9 @@ def test_real_functions_hand_on_and_fail_as_the_machine_expects(fleet: Fleet, la
 
         # Throttled, then twice as many databases as fit, then the rest; and one that is not tried again.
         assert fleet.called() == {"rds-provisioner-dev": 1 + 3, "rds-provisioner-test": 1}
-        said = [line for each in latest_server.log_statements(mark) for line in each.statement.split(";\n")]
-        created = [line for line in said if line.startswith("CREATE DATABASE")]
+        created = [line for line in latest_server.log_lines(mark) if line.startswith("CREATE DATABASE")]
         assert len(created) == len(set(created)) == 6
         assert dev.drift()["status"] == "in_sync"
         [notification] = fleet.notifications()
         assert notification["Subject"] == "rds-provisioner fleet, apply: 1 failed of 2"
-        assert b",refuse,error," in fleet.aws.read_object(
-            world_buckets.AUDIT, "governance/test/rds_provision_audit.csv"
-        )
+        assert b",refuse,error," in fleet.aws.read_object(WORLD_AUDIT, "governance/test/rds_provision_audit.csv")
