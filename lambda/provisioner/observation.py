@@ -13,7 +13,7 @@ from provisioner.core.script import targets_to_name
 from provisioner.core.state import DatabaseFacts, PasswordCheck, Server, Target
 from provisioner.edges.lock import take_run_lock
 from provisioner.edges.observe import Login, observe_databases, observe_passwords, observe_server
-from provisioner.edges.postgres import Connection, Remedy, SqlError
+from provisioner.edges.postgres import Connection, Remedy, SqlError, VerifierRefused
 from provisioner.edges.secret_store import has_pending_rotation
 
 if TYPE_CHECKING:
@@ -86,6 +86,9 @@ def count_workers(server: Server, settings: Settings) -> int:
 def refused(login: Login, error: SqlError) -> Finding:
     """What the administrator's own session was told, as a finding."""
     server = f"the server {login.address.host}:{login.address.port}"
+    if isinstance(error, VerifierRefused):
+        message = f'{server} cannot let "{login.username}" in: it keeps the password as {error.kept_as}'
+        return Finding("administrator_verifier", message, error.next_step)
     if error.remedy is not Remedy.PERSON:
         return Finding("server_unavailable", f"{server} broke off: {error}", error.next_step)
     return Finding(
@@ -112,7 +115,8 @@ def _settle(
         if facts is not None and role not in scope.by_iam:
             is_same = facts.marker is not None and facts.marker.verifier == fingerprint
             checks[role] = PasswordCheck.CURRENT if is_same else PasswordCheck.DIFFERS
-    differing = [role for role, check in checks.items() if check is PasswordCheck.DIFFERS]
+    differs = {PasswordCheck.DIFFERS, PasswordCheck.OTHER_VERIFIER}
+    differing = [role for role, check in checks.items() if check in differs]
 
     def is_rotating(role: str) -> bool:
         secret = vault.secrets[role]

@@ -163,6 +163,7 @@ def _observed_role(facts: RoleFacts, scope: Scope) -> Role:
         connection_limit=facts.connection_limit,
         managed=is_marked(facts, scope.environment),
         password_current=check is not PasswordCheck.DIFFERS,
+        verifier_current=check is not PasswordCheck.OTHER_VERIFIER,
         memberships=frozenset(scope.memberships_of.get(facts.name, ())),
         unfinished=bool(facts.marker and facts.marker.creating),
     )

@@ -140,12 +140,19 @@ class AlterRole(Change):
 
 
 @dataclass(frozen=True, kw_only=True)
-class SetPassword(_Described):
-    """Set a role's password to that of its secret."""
+class SetPassword(Change):
+    """Set a role's password to that of its secret; `known` says that it is another one, not only kept otherwise."""
 
     action: ClassVar[str] = "set_password"
     rank: ClassVar[int] = 4
-    description: ClassVar[str] = "the server has another password than the secret"
+    known: bool = True
+
+    @property
+    def detail(self) -> str:
+        """Why."""
+        if self.known:
+            return "the server has another password than the secret"
+        return "the server keeps the password in another form than a SCRAM verifier of 4096 rounds"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -378,9 +385,10 @@ def _diff_role(observed: Role | None, desired: Role) -> list[Change]:
         changes.append(attributes)
     if desired.password_current and not observed.password_current:
         changes.append(SetPassword(username=name))
-    changes += [
-        RevokeMembership(username=name, role=item.role) for item in sorted(observed.memberships - desired.memberships)
-    ]
+    elif desired.verifier_current and not observed.verifier_current:
+        changes.append(SetPassword(username=name, known=False))
+    left = {item.role for item in observed.memberships - desired.memberships}
+    changes += [RevokeMembership(username=name, role=role) for role in sorted(left)]
     return changes
 
 

@@ -86,8 +86,9 @@ class Membership:
 class Role:
     """The compared part of a role.
 
-    `connection_limit` is -1 for none; `password_current` is what a login said; `memberships` are those in which the
-    role is the member; `unfinished` says that a run was cut off while it created databases for the role.
+    `connection_limit` is -1 for none; `password_current` and `verifier_current` are what a login said; `memberships`
+    are those in which the role is the member; `unfinished` says that a run was cut off while it created databases for
+    the role.
     """
 
     name: str
@@ -96,6 +97,7 @@ class Role:
     connection_limit: int = -1
     managed: bool = True
     password_current: bool = True
+    verifier_current: bool = True
     memberships: frozenset[Membership] = frozenset()
     unfinished: bool = False
 
@@ -127,6 +129,7 @@ class PasswordCheck(StrEnum):
 
     CURRENT = "current"
     DIFFERS = "differs"
+    OTHER_VERIFIER = "other verifier"  # the server keeps it in a form that no login with it is tried against
     ROTATING = "rotating"  # it differs, and a rotation is under way that will settle it
     UNKNOWN = "unknown"
     NOT_ASKED = "not asked"  # the role does not exist yet, or logs in by IAM

@@ -10,6 +10,7 @@ import json
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import partial
+from secrets import token_hex
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from provisioner.core.acl import parse_acl
@@ -29,7 +30,7 @@ from provisioner.core.state import (
     Target,
     members_of,
 )
-from provisioner.edges.postgres import Address, Connection, SqlError
+from provisioner.edges.postgres import Address, Connection, SqlError, VerifierRefused
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
@@ -38,8 +39,9 @@ if TYPE_CHECKING:
     from provisioner.core.ddl import Statement
 
 OLDEST_VERSION = 13
-# A login that names a database that cannot exist is judged and refused before a session is built: cheap to the server.
-PROBE_DATABASE = "rds-provisioner/probe"
+# A login that names a database that does not exist is judged and refused before a session is built, which is cheap to
+# the server. Its name is drawn anew for each login, so that nobody can have made that database.
+PROBE_DATABASE = "rds-provisioner/probe/"
 # Beyond this many distinct access control lists a database is somebody's experiment; it is refused, not held in memory.
 MOST_GROUPS = 20_000
 
@@ -181,7 +183,15 @@ def probe_login(address: Address, credentials: Credentials, role: RoleFacts) -> 
     """
     _refuse_when_late(address)
     try:
-        Connection(address, credentials.username, credentials.password, PROBE_DATABASE).close()
+        Connection(
+            address,
+            credentials.username,
+            credentials.password,
+            PROBE_DATABASE + token_hex(8),
+            own_verifier=True,
+        ).close()
+    except VerifierRefused:
+        return PasswordCheck.OTHER_VERIFIER
     except SqlError as error:
         return _judge(error, role)
     except DatabaseUnavailable:

@@ -5,6 +5,7 @@ The only module that knows pg8000. All that makes a connection safe or fast stan
 
 from __future__ import annotations
 
+import base64
 import re
 import socket
 import ssl
@@ -17,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 import pg8000.native
+import scramp
 import scramp.core
 from pg8000.core import TERMINATE_MSG, Context
 
@@ -88,6 +90,11 @@ def forget_passwords() -> None:
 
 # Those that came later, by the version that knows them: an older server refuses a start-up packet that names them.
 _NEWER_SETTINGS = {14: {"idle_session_timeout": "0"}, 17: {"transaction_timeout": "0"}}
+
+
+# What we make ourselves (RFC 7677's least), and the most that is hashed at anybody's word: 0.1 s of processor time.
+OWN_ROUNDS, OWN_SALT_BYTES = 4096, 16
+MAX_ROUNDS = 200_000
 
 
 class Remedy(StrEnum):
@@ -181,6 +188,26 @@ class SqlError(Exception):
         return self.sqlstate in _UNAVAILABLE and not own_limit
 
 
+class VerifierRefused(SqlError):
+    """What the server keeps of a password is nothing to log in with: too few or too many rounds, a short salt, MD5.
+
+    Every role may set itself such a verifier, so for a role it is a password that has to be set again.
+    """
+
+    def __init__(self, kept_as: str) -> None:
+        """Say how the password is kept; the answer to such a challenge was never sent."""
+        self.kept_as = kept_as
+        super().__init__("28P01", f"the server keeps the password as {kept_as}")
+
+    @property
+    def next_step(self) -> str:
+        """What brings the usual verifier back; the administrator cannot log in to do it itself."""
+        return (
+            "set the same password again where password_encryption is scram-sha-256 and scram_iterations is "
+            f"{OWN_ROUNDS} to {MAX_ROUNDS}"
+        )
+
+
 @dataclass(frozen=True, slots=True)
 class Address:
     """Where the server is, how it is to be trusted, and how many seconds may be waited for it at the moment."""
@@ -231,13 +258,18 @@ class Connection:
         *,
         name: str = "rds-provisioner",
         version: int = 0,
+        own_verifier: bool = False,
     ) -> None:
-        """Connect over verified TLS; `name` is the session's application_name, `version` the server's, where known."""
+        """Connect over verified TLS; `name` is the session's application_name, `version` the server's, where known.
+
+        With `own_verifier`, a verifier of other rounds or a shorter salt than ours is refused unhashed.
+        """
         self._patience = address.patience
         newer = {
             key: value for since, items in _NEWER_SETTINGS.items() if since <= version for key, value in items.items()
         }
-        self._inner = _connect(address, (username, password, database), name, _SESSION | newer)
+        wire = _ProbeWire if own_verifier else _Wire
+        self._inner = _connect(wire, address, (username, password, database), name, _SESSION | newer)
         # pg8000 keeps the last hundred notices; a run that grants to more objects must not lose a warning.
         self._inner.notices = deque(maxlen=10_000)
 
@@ -296,8 +328,12 @@ class Connection:
         return tuple(notice.get(b"C", b"").decode() for notice in self._inner.notices)
 
 
+class _Unproved(pg8000.native.InterfaceError):  # type: ignore[misc]
+    """The server asked for, or claimed, something that does not prove that it knows the password too."""
+
+
 class _Wire(pg8000.native.Connection):  # type: ignore[misc]
-    """pg8000's connection, which waits as long as it is told and never sends a password as it is."""
+    """pg8000's connection, which waits as long as it is told, and by SCRAM only, both sides proved."""
 
     _sock: Any
     _usock: Any
@@ -323,14 +359,57 @@ class _Wire(pg8000.native.Connection):  # type: ignore[misc]
             self._usock.close()
             self._usock = self._sock = None
 
+    _proved = False
+    _least_rounds, _most_rounds, _salt_sizes = OWN_ROUNDS, MAX_ROUNDS, range(12, 1025)
+
     def handle_AUTHENTICATION_REQUEST(self, data: bytes, context: object) -> None:  # noqa: N802 - pg8000's name
-        """Refuse AuthenticationCleartextPassword (code 3): a server that asks for it is not configured for SCRAM."""
-        if data[:4] == b"\x00\x00\x00\x03":
-            raise pg8000.native.InterfaceError("it asks for the password in clear text")
+        """Answer SCRAM alone: no request for clear text (3) or MD5 (5), and no Ok (0) before the server's proof (12).
+
+        Raises:
+            VerifierRefused: the challenge is of a verifier that is not worth an answer.
+        """
+        code = int.from_bytes(data[:4], "big")
+        if code == 3:
+            raise _Unproved("it asks for the password in clear text")
+        if code == 5:
+            raise VerifierRefused("an MD5 hash")
+        if code == 0 and not self._proved:
+            raise _Unproved("it lets in without having proved itself by SCRAM")
+        if code == 11:
+            self._check_challenge(data[4:])
         super().handle_AUTHENTICATION_REQUEST(data, context)
+        # By then scramp has compared the server's signature.
+        self._proved = self._proved or code == 12
+
+    def handle_READY_FOR_QUERY(self, data: bytes, context: object) -> None:  # noqa: N802 - pg8000's name
+        """Refuse a server that is ready for statements without having proved itself."""
+        if not self._proved:
+            raise _Unproved("it lets in without having proved itself by SCRAM")
+        super().handle_READY_FOR_QUERY(data, context)
+
+    def _check_challenge(self, message: bytes) -> None:
+        """Judge rounds and salt before they cost anything (RFC 5802, server-first-message: r=, s=, i=)."""
+        rounds = re.search(rb"(?:^|,)i=([0-9]{1,10})(?:,|$)", message)
+        salt = re.search(rb"(?:^|,)s=([A-Za-z0-9+/=]+)(?:,|$)", message)
+        if not rounds or not salt:
+            raise _Unproved("its SCRAM challenge cannot be read")
+        count, size = int(rounds[1]), len(base64.b64decode(salt[1] + b"==="))
+        if not self._least_rounds <= count <= self._most_rounds:
+            raise VerifierRefused(f"a SCRAM verifier of {count} rounds")
+        if size not in self._salt_sizes:
+            raise VerifierRefused(f"a SCRAM verifier with {size} bytes of salt")
 
 
-def _connect(address: Address, login: tuple[str, str, str], name: str, settings: dict[str, str]) -> _Wire:
+class _ProbeWire(_Wire):
+    """The same for a login that only asks whether a password is kept as we would keep it."""
+
+    # A longer salt proves as much: other tools make them.
+    _most_rounds, _salt_sizes = OWN_ROUNDS, range(OWN_SALT_BYTES, 1025)
+
+
+def _connect(
+    wire: type[_Wire], address: Address, login: tuple[str, str, str], name: str, settings: dict[str, str]
+) -> _Wire:
     username, password, database = login
     patience = address.patience()
     try:
@@ -345,7 +424,7 @@ def _connect(address: Address, login: tuple[str, str, str], name: str, settings:
     # Logging in asks nothing that takes long.
     sock.settimeout(min(patience, LOGIN_TIMEOUT_SECONDS))
     try:
-        return _Wire(
+        return wire(
             username,
             host=address.host,
             port=address.port,
@@ -362,7 +441,14 @@ def _connect(address: Address, login: tuple[str, str, str], name: str, settings:
     except ssl.SSLCertVerificationError as error:
         sock.close()
         raise _untrusted(address, error.verify_message) from None
-    except (pg8000.native.InterfaceError, OSError, ssl.SSLError) as error:
+    except VerifierRefused:
+        sock.close()
+        raise
+    except (_Unproved, scramp.ScramException) as error:
+        sock.close()
+        # A server's signature that is not the password's is all that scramp has left to refuse.
+        raise _unproved(address, str(error) if isinstance(error, _Unproved) else "its proof is wrong") from None
+    except Exception as error:  # noqa: BLE001 - whatever a peer says, it ends one login and not the run
         sock.close()
         raise _unreachable(address, _reason(error)) from None
 
@@ -382,8 +468,6 @@ def _reason(error: Exception) -> str:
     if isinstance(error, socket.gaierror):
         return "the name does not resolve"
     text = str(error.args[0]) if error.args else ""
-    if "clear text" in text:
-        return text
     return "it offers no TLS" if "refuses SSL" in text else type(error).__name__
 
 
@@ -394,6 +478,16 @@ def _unreachable(address: Address, reason: str) -> DatabaseUnavailable:
             f"the server {address.host}:{address.port} cannot be reached: {reason}",
             "check that the instance is available, the security group, and DB_HOST and DB_PORT or the administrator's "
             "secret",
+        )
+    )
+
+
+def _unproved(address: Address, reason: str) -> DatabaseUnavailable:
+    return DatabaseUnavailable(
+        Finding(
+            "server_unproved",
+            f"the server {address.host}:{address.port} does not prove that it knows the password too: {reason}",
+            "make sure that it is PostgreSQL itself, reached directly, with scram-sha-256; nothing was asked of it",
         )
     )
 

@@ -1,8 +1,10 @@
 """A server that cannot be trusted gets nothing: refused before a byte of a user name or password is sent."""
 
+import base64
 import contextlib
 import socket
 import ssl
+import struct
 import threading
 from collections.abc import Callable, Iterator
 
@@ -14,6 +16,13 @@ from stack.postgres import Server
 from stack.proxy import _SSL_REQUEST, Proxy
 
 LATEST = max(binaries.available())
+
+
+def _message(code: int, content: bytes = b"") -> bytes:
+    """An authentication message of the protocol."""
+    return b"R" + struct.pack("!ii", len(content) + 8, code) + content
+
+
 USER, PASSWORD = "platform_admin", "canary-Pa55-never-sent"
 # What a client that has not finished TLS has said at most: a hello of 0.3 to 0.6 KB and an alert.
 MOST_BYTES_OF_A_HANDSHAKE = 1024
@@ -88,12 +97,50 @@ def test_an_error_in_place_of_tls_is_not_believed() -> None:
         assert "call this number" not in connect(port)
 
 
+READY = b"Z\x00\x00\x00\x05I"
+
+
 def test_a_trusted_server_that_asks_for_the_password_in_clear_text_does_not_get_it() -> None:
     heard = bytearray()
-    with _asking_for_clear_text(heard) as port:
+    with _impostor(heard, _message(3)) as port:
         assert "it asks for the password in clear text" in connect(port)
     assert USER.encode() in heard
     assert PASSWORD.encode() not in heard
+
+
+@pytest.mark.parametrize(
+    "answers",
+    [
+        pytest.param([_message(0) + READY], id="it lets in at once"),
+        pytest.param([READY], id="it is ready at once"),
+        pytest.param(["challenge", _message(0) + READY], id="it leaves its own proof out"),
+    ],
+)
+def test_a_trusted_server_that_does_not_prove_itself_hears_no_statement(answers: list[bytes | str]) -> None:
+    heard = bytearray()
+    with _impostor(heard, *answers) as port:
+        assert "it lets in without having proved itself by SCRAM" in connect(port)
+    assert b"Q\x00" not in heard
+    assert PASSWORD.encode() not in heard
+
+
+def test_a_trusted_server_whose_proof_is_wrong_hears_no_statement() -> None:
+    heard = bytearray()
+    wrong = b"v=" + base64.b64encode(bytes(32))
+    with _impostor(heard, "challenge", _message(12, wrong) + _message(0) + READY) as port:
+        assert "its proof is wrong" in connect(port)
+    assert b"Q\x00" not in heard
+
+
+def test_a_trusted_server_that_asks_for_an_md5_hash_does_not_get_one() -> None:
+    from provisioner.edges.postgres import Address, Connection, VerifierRefused, trust
+
+    heard = bytearray()
+    with _impostor(heard, _message(5, b"salt")) as port:
+        address = Address("localhost", port, trust(str(session_certificate().ca_file)))
+        with pytest.raises(VerifierRefused, match="keeps the password as an MD5 hash"):
+            Connection(address, USER, PASSWORD, "postgres")
+    assert b"md5" not in heard
 
 
 @contextlib.contextmanager
@@ -107,7 +154,8 @@ def _answering(answer: bytes) -> Iterator[int]:
 
 
 @contextlib.contextmanager
-def _asking_for_clear_text(heard: bytearray) -> Iterator[int]:
+def _impostor(heard: bytearray, *answers: bytes | str) -> Iterator[int]:
+    """A server with the right certificate, which gives these answers to what it is told; "challenge" is SCRAM's."""
     certificate = session_certificate()
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     folder = certificate.ca_file.parent
@@ -118,8 +166,16 @@ def _asking_for_clear_text(heard: bytearray) -> Iterator[int]:
         client.recv(8)
         client.sendall(b"S")
         with context.wrap_socket(client, server_side=True) as secure:
-            heard.extend(secure.recv(65536))
-            secure.sendall(b"R\x00\x00\x00\x08\x00\x00\x00\x03")
+            for answer in answers:
+                heard.extend(secure.recv(65536))
+                if answer == "challenge":
+                    secure.sendall(_message(10, b"SCRAM-SHA-256\x00\x00"))
+                    said = secure.recv(65536)
+                    nonce = said.rpartition(b"r=")[2]
+                    secure.sendall(_message(11, b"r=" + nonce + b"abc,s=" + base64.b64encode(bytes(16)) + b",i=4096"))
+                else:
+                    assert isinstance(answer, bytes)
+                    secure.sendall(answer)
             with contextlib.suppress(OSError):
                 while more := secure.recv(65536):
                     heard.extend(more)
