@@ -5,6 +5,7 @@ The metrics are in the embedded metric format: a JSON line on stdout that CloudW
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING
 
 from aws_lambda_powertools import Logger, Metrics
@@ -17,6 +18,11 @@ SERVICE = "rds-provisioner"
 NAMESPACE = "RdsProvisioner"
 
 logger = Logger(service=SERVICE)
+
+# At DEBUG these write requests and answers whole, secrets in them. Lambda's own log settings (JSON, DEBUG) set the root
+# logger's level, so each has one of its own.
+for _name in ("botocore", "boto3", "urllib3", "s3transfer"):
+    logging.getLogger(_name).setLevel(logging.WARNING)
 
 
 def emit_metrics(environment: str, numbers: Mapping[str, float]) -> None:
