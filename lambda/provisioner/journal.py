@@ -15,19 +15,19 @@ from provisioner.core.audit import (
     build_provenance,
     build_rows,
     open_run_key,
-    parse_csv,
     plan_key,
-    render_csv,
+    read_csv,
     run_key,
     trail_key,
 )
+from provisioner.core.characters import make_plain
 from provisioner.core.errors import AuditUnavailable, Finding, RunInProgress
-from provisioner.core.model import Outcome, Request, Settings, Status
-from provisioner.core.open_run import OpenRun, StoredPlan, parse_note, parse_plan, render_note, settle
+from provisioner.core.model import Mode, Outcome, Request, Settings, Status
+from provisioner.core.open_run import NotOurs, OpenRun, parse_note, parse_plan, render_note, settle
 from provisioner.core.report import AuditLocations, render_markdown, render_text, summarize
 from provisioner.edges.audit_store import (
-    append_again,
     append_trail,
+    put_aside,
     read_stored,
     replace_stored,
     store_plan,
@@ -36,11 +36,16 @@ from provisioner.edges.audit_store import (
 from provisioner.edges.clock import now_utc
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
 
+    from provisioner.core.audit import AuditRow
     from provisioner.core.plan import Plan
+    from provisioner.core.scope import Scope
     from provisioner.core.script import Script
     from provisioner.edges.aws import AwsClients
+
+
+MOST_NOTE_BYTES = 16 * 1024
 
 
 class Log(Protocol):
@@ -64,6 +69,10 @@ class Journal:
     request: Request | None = None
     snapshot_version: str = ""
     plan_digest: str = ""
+    # The sums of the plan: all that the trail says of a run that only looks.
+    plan_summary: str = ""
+    # What was found out about the audit itself; the answer shows it beside the plan's own warnings.
+    findings: list[Finding] = field(default_factory=list)
     outcomes: list[Outcome] = field(default_factory=list)
     locations: AuditLocations = field(default_factory=AuditLocations)
     begun: str = field(default_factory=now_utc)
@@ -86,8 +95,9 @@ class Journal:
             write = self.log.error if outcome.status is Status.ERROR else self.log.info
             # `message` is a field of every log record already.
             fields = asdict(outcome)
-            detail = fields.pop("message")
-            write("outcome", extra={**fields, "detail": detail, "plan_digest": self.plan_digest})
+            words = {name: make_plain(fields.pop(name), 256) for name in ("database", "username")}
+            detail = make_plain(fields.pop("message"), 2000)
+            write("outcome", extra={**fields, **words, "detail": detail, "plan_digest": self.plan_digest})
 
     def record_findings(self, findings: Iterable[Finding], *, action: str, status: Status) -> None:
         """Keep findings as outcomes of the stage that `action` names."""
@@ -100,53 +110,81 @@ class Journal:
             AuditUnavailable: S3 did not take it.
         """
         key = plan_key(self.settings.audit_prefix, self.settings.environment, self.begun, plan.digest, self.run_token)
-        content = json.dumps(_plan_document(plan, script, self._provenance()), indent=1, ensure_ascii=False)
+        content = json.dumps(_plan_document(plan, script, self._provenance()), indent=1)
         address = store_plan(
             self.clients, self.settings.audit_bucket, key, plan_json=content, markdown=render_markdown(plan)
         )
         self.locations = AuditLocations(plan=address)
 
-    def settle_cut_off_run(self, plan: Plan) -> None:
+    def settle_cut_off_run(self, plan: Plan, scope: Scope) -> None:
         """Write the rows that a run owes which began to change the server and was cut off; to be called under the lock.
 
-        Cut off in the middle itself, the next call continues: what is stored is not stored twice.
+        Cut off in the middle itself, the next call continues: what is stored is not stored twice. Whatever else lies
+        where the note, the plan or the rows of that run should is named and put aside.
 
         Raises:
             AuditUnavailable: S3 did not give or take it.
         """
         bucket, note_key = self.settings.audit_bucket, self._note_key()
-        note, self.note_etag = read_stored(self.clients, bucket, note_key)
-        if not note:
+        note, self.note_etag = read_stored(self.clients, bucket, note_key, MOST_NOTE_BYTES)
+        if not self.note_etag:
             return
         try:
-            run = parse_note(note)
+            run = parse_note(note, note_key.rpartition("/")[0])
             if run is None:
                 return
-            stored = parse_plan(read_stored(self.clients, bucket, run.plan_key)[0])
-        except ValueError:
+            self._settle(run, plan, scope)
+        except NotOurs:
+            aside = put_aside(self.clients, bucket, note_key, self.note_etag)
             message = f"a run was cut off, and what it had planned cannot be read from s3://{bucket}/{note_key}"
-            finding = Finding("cut_off_run", message, "find its rows in the log of the function")
-            self.record_findings([finding], action="settle", status=Status.ERROR)
-        else:
-            self._settle(run, stored, plan)
+            self._find("cut_off_run", f"{message}; kept as {aside}", "find its rows in the log of the function")
         self.note_etag = replace_stored(self.clients, bucket, note_key, render_note(None).encode(), self.note_etag)
 
-    def _settle(self, run: OpenRun, stored: StoredPlan, plan: Plan) -> None:
-        bucket, trail = self.settings.audit_bucket, trail_key(self.settings.audit_prefix, self.settings.environment)
-        run_csv, _ = read_stored(self.clients, bucket, run.run_key)
-        append_again(self.clients, bucket, trail, run_csv)
-        settled, _ = read_stored(self.clients, bucket, run.settled_key)
-        if not settled:
-            rows = settle(stored, run_csv, plan.changes, run.run_token, now_utc())
+    def _settle(self, run: OpenRun, plan: Plan, scope: Scope) -> None:
+        bucket = self.settings.audit_bucket
+        told, _ = self._read_rows(run.run_key)
+        self._append(told, is_first=False)
+        stored = parse_plan(read_stored(self.clients, bucket, run.plan_key)[0], self.settings.environment)
+        rows, may_be_stored = self._read_rows(run.settled_key)
+        if not rows:
+            rows = settle(stored, told, plan.changes, scope, run.run_token, now_utc())
             if not rows:
                 return
-            store_run(self.clients, bucket, run.settled_key, rows)
-            settled = render_csv(rows, header=True).encode()
-        append_again(self.clients, bucket, trail, settled)
-        count = len(parse_csv(settled))
-        message = f"run {run.run_token} was cut off; {count} of its changes stand, and the trail has them now"
-        next_step = f"see s3://{bucket}/{run.settled_key}"
-        self.record_findings([Finding("cut_off_run", message, next_step)], action="settle", status=Status.WARNING)
+            if may_be_stored:
+                store_run(self.clients, bucket, run.settled_key, rows)
+        self._append(rows, is_first=False)
+        unknown = sum(row.status is Status.UNKNOWN for row in rows)
+        message = f"run {run.run_token} was cut off; {len(rows) - unknown} of its changes stand"
+        if unknown:
+            message += f", of {unknown} the server does not show whether they were made"
+        self._find("cut_off_run", f"{message}; the trail has them now", f"see s3://{bucket}/{run.settled_key}")
+
+    def _read_rows(self, key: str) -> tuple[tuple[AuditRow, ...], bool]:
+        """The rows of this environment in a CSV, and whether there is no such object yet; lines of others are named."""
+        bucket = self.settings.audit_bucket
+        content, etag = read_stored(self.clients, bucket, key)
+        found, others = ((), 1) if content is None else read_csv(content)
+        rows = tuple(row for row in found if row.environment == self.settings.environment)
+        others += len(found) - len(rows)
+        if others:
+            message = f"s3://{bucket}/{key} has {others} lines that no run wrote so; they are left out of the trail"
+            self._find("audit_unreadable", message, "find out who changed it; the log of the function has the rows")
+        return rows, not etag
+
+    def _append(self, rows: Sequence[AuditRow], *, is_first: bool = True) -> str:
+        """Append to the trail and give back its address."""
+        bucket, trail = self.settings.audit_bucket, trail_key(self.settings.audit_prefix, self.settings.environment)
+        findings = append_trail(self.clients, bucket, trail, rows, is_first=is_first)
+        if findings:
+            self.findings += findings
+            outcomes = build_outcomes(findings, action="settle", timestamp_utc=now_utc(), status=Status.WARNING)
+            append_trail(self.clients, bucket, trail, build_rows(self._provenance(), outcomes))
+        return f"s3://{bucket}/{trail}"
+
+    def _find(self, code: str, message: str, next_step: str) -> None:
+        finding = Finding(code, message, next_step)
+        self.findings.append(finding)
+        self.record_findings([finding], action="settle", status=Status.WARNING)
 
     def open_run(self) -> None:
         """Leave the note that this run is changing the server: no trail, no change.
@@ -178,7 +216,7 @@ class Journal:
         bucket, prefix, environment = self.settings.audit_bucket, self.settings.audit_prefix, self.settings.environment
         try:
             run = store_run(self.clients, bucket, run_key(prefix, environment, self.begun, self.run_token), rows)
-            trail = append_trail(self.clients, bucket, trail_key(prefix, environment), rows)
+            trail = self._append(self._rows_of_the_trail(rows))
         except AuditUnavailable as error:
             for row in rows:
                 self.log.error("audit_row_not_stored", extra={"row": asdict(row)})
@@ -187,6 +225,15 @@ class Journal:
         if self.is_open and self.is_all_told:
             self._take_note_away()
         return self.locations
+
+    def _rows_of_the_trail(self, rows: tuple[AuditRow, ...]) -> tuple[AuditRow, ...]:
+        """What of a run's rows the trail gets: it is the history of changes, so a look is one row, as is a refusal."""
+        if self.request is None or self.request.mode is Mode.APPLY:
+            return rows
+        refusals = tuple(row for row in rows if row.action == "refuse")
+        status = Status.ERROR if any(row.status is Status.ERROR for row in rows) else Status.DRY_RUN
+        look = Outcome(self.request.mode.value, "", "", status, now_utc(), message=self.plan_summary)
+        return refusals or build_rows(self._provenance(), [look])
 
     def _take_note_away(self) -> None:
         try:

@@ -26,7 +26,7 @@ from provisioner.core.gate import Door, decide, how_to_approve
 from provisioner.core.guard import build_plan, left_over_outside
 from provisioner.core.model import Declaration, Mode, Outcome, Request, Status, Trigger
 from provisioner.core.plan import Change, Plan
-from provisioner.core.report import render_text
+from provisioner.core.report import render_text, sum_line
 from provisioner.core.request import parse_request
 from provisioner.core.script import Script, write_script
 from provisioner.core.snapshot import MAX_BYTES, parse_snapshot
@@ -99,7 +99,7 @@ def _run_and_store(event: object, journal: Journal, seconds_left: Callable[[], f
         _store_beside(ApplyFailed(finding), journal)
         raise ApplyFailed(finding) from None
     journal.store()
-    return result
+    return replace(result, plan=replace(result.plan, warnings=(*result.plan.warnings, *journal.findings)))
 
 
 def _store_beside(error: ProvisioningError, journal: Journal) -> None:
@@ -135,7 +135,9 @@ def _provision(request: Request, journal: Journal, seconds_left: Callable[[], fl
     plan = replace(plan, warnings=tuple(sorted({*plan.warnings, *warnings, *vault.warnings})))
     journal.plan_digest = plan.digest
     journal.log.info("plan", extra={"plan_digest": plan.digest, "plan": render_text(plan)[:200_000]})
-    journal.settle_cut_off_run(plan)
+    journal.plan_summary = sum_line(plan)
+    if request.mode is Mode.APPLY:
+        journal.settle_cut_off_run(plan, scope)
     inventory = take_inventory(scope)
     # Without fail_fast, what one tenant blocks does not keep the others waiting.
     changes = plan.changes if request.fail_fast else plan.open_changes

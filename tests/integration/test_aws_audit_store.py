@@ -49,7 +49,7 @@ def clients(aws: Aws, monkeypatch: pytest.MonkeyPatch) -> AwsClients:
 
 
 def test_the_first_run_begins_the_trail_with_the_column_names(aws: Aws, clients: AwsClients) -> None:
-    assert append_trail(clients, BUCKET, TRAIL, rows("1", "2")) == f"s3://{BUCKET}/{TRAIL}"
+    assert append_trail(clients, BUCKET, TRAIL, rows("1", "2")) == ()
     content = aws.read_object(BUCKET, TRAIL).decode()
     assert content.split("\n")[0] == HEADER
     assert run_ids(content.encode()) == ["1", "2"]
@@ -90,16 +90,56 @@ def test_the_cost_of_a_run_does_not_grow_with_the_age_of_the_trail(aws: Aws, cli
     "found",
     [
         "timestamp_utc,environment,build_id,run_id,database,username,action,status,duration_ms,message\n2026,dev\n",
-        HEADER + "\n2026-11-22T12:00:00.000Z,dev,without a line end",
-        "\ufeff" + HEADER + "\r\n",
+        HEADER.replace(",", ";") + "\n",
+        "\x00" * 5000,
+        '"' * 200_000,
         "",
     ],
-    ids=["first generation", "cut", "saved by a spreadsheet", "empty"],
+    ids=["first generation", "other separators", "zeros", "a huge field", "empty"],
 )
-def test_a_trail_that_is_not_ours_is_kept_beside_and_not_mixed_with(aws: Aws, clients: AwsClients, found: str) -> None:
+def test_a_trail_that_is_not_ours_is_kept_beside_named_and_not_mixed_with(
+    aws: Aws, clients: AwsClients, found: str
+) -> None:
     aws.put_snapshot(BUCKET, TRAIL, found)
-    append_trail(clients, BUCKET, TRAIL, rows("1"))
+    (finding,) = append_trail(clients, BUCKET, TRAIL, rows("1"))
     assert archives(aws) == [found.encode()]
+    assert aws.list_keys(BUCKET, "governance/dev/archive/")[0] in finding.message
+    assert aws.read_object(BUCKET, TRAIL).decode() == render_csv(rows("1"), header=True)
+
+
+QUOTED = '"' + '","'.join(COLUMNS) + '"'
+ROW = "2026-11-22T12:00:00.000Z,dev,b,before,keycloak,u,grant,success,0,m,,,,"
+
+
+@pytest.mark.parametrize(
+    "found",
+    [
+        f"{HEADER}\n{ROW}",
+        f"\ufeff{HEADER}\r\n{ROW}\r\n",
+        f"{QUOTED}\r\n{ROW}",
+        f'{HEADER}\n{ROW}\n2026-11-22T12:00:00.000Z,dev,b,cut,keycloak,u,grant,success,0,"mes',
+    ],
+    ids=["without a line end", "saved by a spreadsheet", "quoted", "cut inside of quotes"],
+)
+def test_a_trail_that_was_saved_again_or_cut_is_continued(aws: Aws, clients: AwsClients, found: str) -> None:
+    aws.put_snapshot(BUCKET, TRAIL, found)
+    assert append_trail(clients, BUCKET, TRAIL, rows("1")) == ()
+    content = aws.read_object(BUCKET, TRAIL)
+    assert content.startswith(found.encode())
+    assert archives(aws) == []
+    told = run_ids(content.decode("utf-8-sig").encode())
+    assert (told[0], told[-1]) == ("before", "1")
+
+
+def test_a_trail_too_large_to_be_read_is_put_away_without_reading_it(
+    aws: Aws, clients: AwsClients, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("provisioner.edges.audit_store.MOST_BYTES", 1000)
+    large = render_csv(rows(*(str(number) for number in range(50))), header=True)
+    aws.put_snapshot(BUCKET, TRAIL, large)
+    (finding,) = append_trail(clients, BUCKET, TRAIL, rows("1"))
+    assert finding.code == "audit_unreadable"
+    assert archives(aws) == [large.encode()]
     assert aws.read_object(BUCKET, TRAIL).decode() == render_csv(rows("1"), header=True)
 
 

@@ -186,6 +186,25 @@ def test_an_event_of_s3_that_comes_late_is_superseded(world: World) -> None:
 # --- what is left behind ----------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("mode", ["dry_run", "drift"])
+def test_a_look_is_one_row_of_the_trail_and_has_all_its_rows_in_its_own_file(world: World, mode: str) -> None:
+    world.declare_entries({"shop": {"database_name": "shop", "username": "shop_user"}})
+    answer = world.call(mode=mode, run_id="look")
+    (row,) = trail(world)
+    assert (row["action"], row["status"], row["run_id"]) == (mode, "dry_run", "look")
+    assert row["message"] == answer["plan_text"].splitlines()[-1]
+    assert row["plan_digest"] == answer["plan_digest"]
+    run = world.aws.read_object(AUDIT, answer["audit"]["run"].removeprefix(f"s3://{AUDIT}/")).decode()
+    assert run.count(",dry_run,") == len(answer["changes"])
+
+
+def test_a_look_that_is_refused_leaves_a_row_for_each_refusal(world: World) -> None:
+    world.declare_entries({"shop": {"database_name": "shop", "username": "shop_user"}})
+    with pytest.raises(Exception, match="no-such"):
+        world.dry_run(adopt=["no-such"])
+    assert [(row["action"], row["status"]) for row in trail(world)] == [("refuse", "error")]
+
+
 def test_the_audit_has_a_row_for_every_change_and_for_everything_that_needed_none(world: World) -> None:
     world.declare_entries({"shop": ENTRIES["shop"]})
     answer = world.apply(build_id="16-01-26-01", run_id="4711", requested_by="terraform")

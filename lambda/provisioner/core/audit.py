@@ -14,7 +14,7 @@ from provisioner.core.characters import make_plain
 from provisioner.core.model import Outcome, Status
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
     from provisioner.core.errors import Finding
     from provisioner.core.model import Request, Settings
@@ -114,15 +114,51 @@ def render_csv(rows: Iterable[AuditRow], *, header: bool) -> str:
 
 def parse_csv(content: bytes) -> tuple[AuditRow, ...]:
     """The rows of a CSV that `render_csv` made with a header; none where it is empty or somebody else's."""
-    lines = list(csv.reader(io.StringIO(content.decode("utf-8", "replace"), newline="")))
-    if not lines or tuple(lines[0]) != COLUMNS:
-        return ()
-    return tuple(_parse_row(dict(zip(COLUMNS, line, strict=True))) for line in lines[1:] if len(line) == len(COLUMNS))
+    return read_csv(content)[0]
+
+
+def read_csv(content: bytes) -> tuple[tuple[AuditRow, ...], int]:
+    """The rows of a CSV as they were written, however it was saved since, and how many lines are none of ours."""
+    rows: list[AuditRow] = []
+    others = 0
+    lines = _read_lines(content)
+    if next(lines, None) != COLUMNS:
+        return (), int(bool(content))
+    for line in lines:
+        row = _parse_row(line)
+        if row:
+            rows.append(row)
+        else:
+            others += bool(line)
+    return tuple(rows), others
+
+
+def has_our_columns(content: bytes) -> bool:
+    """Whether a CSV begins with our column names, as we or a spreadsheet write them."""
+    return next(_read_lines(content[:4096].split(b"\n", 1)[0]), None) == COLUMNS
+
+
+def end_of_last_line(content: bytes) -> bytes:
+    """What ends the last line of a CSV, so that a row can follow: one that was cut may stand inside of quotes."""
+    if content.count(b'"') % 2:
+        return b'"\n'
+    return b"" if content.endswith(b"\n") else b"\n"
 
 
 def trail_key(prefix: str, environment: str) -> str:
     """The CSV that every run of the environment appends to."""
     return f"{prefix}/{environment}/{_TRAIL}.csv"
+
+
+def unread_archive_key(trail: str, etag: str) -> str:
+    """Where a trail is kept that is too large to be read."""
+    return f"{trail.rpartition('/')[0]}/archive/{_TRAIL}-{_as_name(etag).strip('-')}.csv"
+
+
+def unreadable_key(key: str, etag: str) -> str:
+    """Where an object that is not what should stand under its key is put aside."""
+    folder, _, name = key.rpartition("/")
+    return f"{folder}/unreadable/{_as_name(etag).strip('-')}-{name}"
 
 
 def archive_key(trail: str, content: bytes) -> str:
@@ -173,13 +209,34 @@ def _build_row(provenance: Provenance, outcome: Outcome) -> AuditRow:
     )
 
 
-def _parse_row(fields: dict[str, str]) -> AuditRow:
-    values: dict[str, Any] = {
-        **fields,
-        "status": Status(fields["status"]),
-        "duration_ms": int(fields["duration_ms"]),
-    }
-    return AuditRow(**values)
+def _read_lines(content: bytes) -> Iterator[tuple[str, ...]]:
+    """The lines of a CSV; one that the reader refuses, such as one with a huge field, is a line of one value."""
+    reader = csv.reader(io.StringIO(content.decode("utf-8-sig", "replace"), newline=""))
+    while True:
+        try:
+            line = next(reader, None)
+        except csv.Error:
+            line = ["?"]
+        if line is None:
+            return
+        yield tuple(line)
+
+
+def _parse_row(line: tuple[str, ...]) -> AuditRow | None:
+    """A line as a row; None where `render_csv` would not have written it so."""
+    values: dict[str, Any] = dict(zip(COLUMNS, line, strict=False))
+    duration = str(values.get("duration_ms"))
+    is_ours = len(line) == len(COLUMNS) and values["status"] in set(Status) and re.fullmatch("[0-9]{1,12}", duration)
+    if not is_ours or not all(_is_cell(cell) for cell in line):
+        return None
+    return AuditRow(**{**values, "status": Status(values["status"]), "duration_ms": int(duration)})
+
+
+def _is_cell(text: str) -> bool:
+    """Whether `_cell` could have written it: one printable line, and an apostrophe exactly where one is needed."""
+    plain = text.removeprefix("'")
+    is_plain = make_plain(text, _LONGEST_MESSAGE + 1) == text
+    return is_plain and plain.startswith(_FORMULA_STARTS) == (plain != text)
 
 
 def _cell(text: str, limit: int = _LONGEST_FIELD) -> str:

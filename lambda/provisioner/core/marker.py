@@ -29,8 +29,8 @@ def parse_marker(comment: str) -> Marker | None:
     if not isinstance(environment, str) or not isinstance(creating, list):
         return None
     return Marker(
-        environment=environment,
-        creating=tuple(sorted(name for name in creating if isinstance(name, str))),
+        environment=_encodable(environment),
+        creating=tuple(sorted(_encodable(name) for name in creating if isinstance(name, str))),
         borrowed=value.get("borrowed") is True,
         verifier=_text(value, "verifier"),
         comment=_text(value, "comment"),
@@ -51,4 +51,9 @@ def render_marker(marker: Marker) -> str:
 
 def _text(value: dict[str, Any], name: str) -> str:
     item = value.get(name, "")
-    return item if isinstance(item, str) else ""
+    return _encodable(item) if isinstance(item, str) else ""
+
+
+def _encodable(text: str) -> str:
+    """The text without lone surrogates: JSON can say one, and no file, statement or log can hold it."""
+    return text.encode("utf-8", "replace").decode("utf-8")

@@ -141,6 +141,7 @@ class Status(StrEnum):
     ERROR = "error"
     DRY_RUN = "dry_run"
     SKIPPED = "skipped"
+    UNKNOWN = "unknown"  # of a run that was interrupted: the server does not show whether it was done
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,24 +1,31 @@
 """A run that began to change a server and was not heard of to its end: its note in, what is found to be done out.
 
 Before its first change a run leaves a note in the audit bucket, and takes it away when its rows are stored. Whoever
-finds the note knows the stored plan of that run, compares it with what is still to be done today, and writes the rows
-that the trail lacks.
+finds the note knows the stored plan of that run, looks for each of its changes on the server, and writes the rows that
+the trail lacks: `success` for what the server shows, whatever has been declared since, and `unknown` for the rest.
 """
 
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from provisioner.core.audit import Provenance, build_rows, parse_csv
+from provisioner.core.audit import Provenance, build_rows
+from provisioner.core.characters import make_plain
 from provisioner.core.model import Outcome, Status
+from provisioner.core.plan import AlterRole
+from provisioner.core.scope import is_marked
+from provisioner.core.state import Kind, PasswordCheck
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     from provisioner.core.audit import AuditRow
     from provisioner.core.plan import Change
+    from provisioner.core.scope import Scope
+    from provisioner.core.state import DatabaseFacts, ObjectGroup, RoleFacts
 
 _TOLD_FIELDS = ("build_id", "run_id", "requested_by", "approved_by", "snapshot_version", "plan_digest")
 
@@ -43,7 +50,7 @@ class OpenRun:
 
 @dataclass(frozen=True, slots=True)
 class PlannedChange:
-    """One change of a stored plan; `identity` is what the digest counts of it."""
+    """One change of a stored plan; `identity` is what makes it the same as one of another plan."""
 
     identity: tuple[str, ...]
     action: str
@@ -67,53 +74,138 @@ def render_note(run: OpenRun | None) -> str:
     return json.dumps({"run_token": run.run_token, "plan": run.plan_key, "run": run.run_key}) + "\n"
 
 
-def parse_note(content: bytes) -> OpenRun | None:
-    """Read a note; None where no run is open.
+def parse_note(content: bytes | None, folder: str) -> OpenRun | None:
+    """Read a note; None where no run is open. `folder` is where the objects of the environment lie.
 
     Raises:
-        ValueError: it is no note of ours (`NotOurs`), or not even JSON.
+        NotOurs: it is no note, or one that names objects of somebody else's.
     """
-    value = json.loads(content)
+    value = _parse_json(content)
     if value == {}:
         return None
-    return OpenRun(_text(value, "run_token"), _text(value, "plan"), _text(value, "run"))
+    run = OpenRun(make_plain(_text(value, "run_token"), 128), _text(value, "plan"), _text(value, "run"))
+    for key, shape in ((run.plan_key, "plans/{}.json"), (run.run_key, "runs/{}.csv")):
+        if not re.fullmatch(re.escape(f"{folder}/") + shape.format("[A-Za-z0-9._-]{1,400}"), key):
+            raise NotOurs("a key of somebody else's")
+    return run
 
 
-def parse_plan(content: bytes) -> StoredPlan:
-    """Read a stored plan back.
+def parse_plan(content: bytes | None, environment: str) -> StoredPlan:
+    """Read a stored plan of an environment back.
 
     Raises:
-        ValueError: it is none (`NotOurs`), or not even JSON.
+        NotOurs: it is none.
     """
-    value = json.loads(content)
+    value = _parse_json(content)
     changes = value.get("changes") if isinstance(value, dict) else None
-    if not isinstance(changes, list):
+    if not isinstance(changes, list) or _text(value, "environment") != environment:
         raise NotOurs("no plan")
-    provenance = Provenance(_text(value, "environment"), **{name: _text(value, name) for name in _TOLD_FIELDS})
+    provenance = Provenance(environment, **{name: _text(value, name) for name in _TOLD_FIELDS})
     return StoredPlan(provenance, tuple(_parse_change(item) for item in changes))
 
 
 def settle(
-    plan: StoredPlan, run_csv: bytes, still_to_do: Iterable[Change], run_token: str, timestamp_utc: str
+    plan: StoredPlan,
+    told: Sequence[AuditRow],
+    still_to_do: Iterable[Change],
+    scope: Scope,
+    run_token: str,
+    timestamp_utc: str,
 ) -> tuple[AuditRow, ...]:
-    """The rows that a run owes: its changes that stand and of which its own rows say nothing.
+    """The rows that a run owes: its changes of which its own rows (`told`) say nothing certain.
 
-    `run_csv` is what it stored itself, empty where it stored nothing. A change stands if a plan made now does not have
-    it any more; a run that got no answer to a COMMIT may have made it without knowing.
+    A run that got no answer to a COMMIT may have made a change without knowing, so an error is not certain. What is
+    still to be done today has its row in the run of today.
     """
     left = {change.identity() for change in still_to_do}
-    told = {_key(row) for row in parse_csv(run_csv) if row.status is Status.SUCCESS}
-    standing = [item for item in plan.changes if item.identity not in left]
-    told_as = build_rows(plan.provenance, (_outcome(item, timestamp_utc, "") for item in standing))
-    owed = [item for item, row in zip(standing, told_as, strict=True) if _key(row) not in told]
-    suffix = f"; planned by run {run_token}, which was cut off, and found to stand"
-    return build_rows(plan.provenance, (_outcome(item, timestamp_utc, suffix) for item in owed))
+    made = {_key(row) for row in told if row.status is Status.SUCCESS}
+    not_begun = {_key(row)[:-1] for row in told if row.status is Status.SKIPPED}
+    told_as = build_rows(plan.provenance, (_outcome(item, timestamp_utc, shown=True) for item in plan.changes))
+    owed = [
+        _outcome(item, timestamp_utc, run_token, shown=shows(scope, item))
+        for item, row in zip(plan.changes, told_as, strict=True)
+        if item.identity not in left and _key(row) not in made and _key(row)[:-1] not in not_begun
+    ]
+    return build_rows(plan.provenance, owed)
 
 
-def _outcome(item: PlannedChange, timestamp_utc: str, suffix: str) -> Outcome:
-    return Outcome(
-        item.action, item.database, item.username, Status.SUCCESS, timestamp_utc, message=item.detail + suffix
-    )
+def shows(scope: Scope, change: PlannedChange) -> bool:
+    """Whether the server positively shows what a change was to make; what was not looked at shows nothing."""
+    role, database = scope.server.roles.get(change.username), scope.server.databases.get(change.database)
+    if change.action in {"create_database", "adopt_database", "create_extension"}:
+        return database is not None and _database_shows(scope, change, database)
+    if change.action in {"grant", "grant_default", "revoke", "revoke_default"}:
+        return database is not None and _grants_show(change, database)
+    return role is not None and _role_shows(scope, change, role)
+
+
+def _role_shows(scope: Scope, change: PlannedChange, role: RoleFacts) -> bool:
+    marker, is_shown = role.marker, False
+    match change.identity:
+        case ("create_role" | "adopt_role", *_):
+            is_shown = True
+        case ("finish", *_):
+            is_shown = marker is not None and not marker.creating and not marker.borrowed
+        case ("alter_role", _, _, detail):
+            as_it_is = AlterRole(
+                createdb=role.createdb, createrole=role.createrole, connection_limit=role.connection_limit
+            )
+            is_shown = set(detail.split(", ")) <= set(as_it_is.detail.split(", "))
+        case ("set_password", *_):
+            is_shown = scope.server.passwords.get(role.name) is PasswordCheck.CURRENT
+        case ("revoke_membership", _, _, left):
+            roles = {item.role for item in scope.memberships_of.get(role.name, ())}
+            is_shown = left in scope.server.roles and left not in roles
+    return is_shown and is_marked(role, scope.environment)
+
+
+def _database_shows(scope: Scope, change: PlannedChange, database: DatabaseFacts) -> bool:
+    owner = scope.server.roles.get(database.owner)
+    is_ours = is_marked(database, scope.environment)
+    match change.identity:
+        case ("create_database", _, username, *_):
+            creating = owner.marker.creating if owner and owner.marker else ()
+            return database.owner == username and (is_ours or database.name in creating)
+        case ("adopt_database", *_):
+            return is_ours
+        case ("create_extension", _, _, extension):
+            return extension in database.extensions
+    return False
+
+
+def _grants_show(change: PlannedChange, database: DatabaseFacts) -> bool:
+    """Whether all objects that a grant was for have it, or none of those that a revocation was for."""
+    match change.identity:
+        case (action, _, grantee, kind, schema, creator, extension, option, privileges, grantor, *owners):
+            pass
+        case _:
+            return False
+    target = Kind.TABLE.value if kind == Kind.COLUMN and action == "revoke" else kind
+    here = [
+        group
+        for group in database.groups
+        if (group.target.schema, group.target.creator) == (schema, creator)
+        and (not extension or group.target.extension)
+        and group.target.owner in owners
+    ]
+    groups = [group for group in here if group.target.kind.value == kind]
+    wanted = {(grantor, grantee, privilege) for privilege in privileges.split(", ")}
+    if action.startswith("grant"):
+        return bool(groups) and all(wanted <= _held(group, option=option) for group in groups)
+    # The row of a default privilege goes with the last that it holds; of an object that is gone nothing can be said.
+    was_looked_at = database.groups if creator else [group for group in here if group.target.kind.value == target]
+    return bool(was_looked_at) and all(wanted.isdisjoint(_held(group, option=option)) for group in groups)
+
+
+def _held(group: ObjectGroup, *, option: str) -> set[tuple[str, str, str]]:
+    return {(item.grantor, item.grantee, item.privilege) for item in group.items if item.grantable or not option}
+
+
+def _outcome(item: PlannedChange, timestamp_utc: str, run_token: str = "", *, shown: bool) -> Outcome:
+    found = "and found to stand" if shown else "and the server does not show whether it was made"
+    suffix = f"; planned by run {run_token}, which was cut off, {found}" if run_token else ""
+    status = Status.SUCCESS if shown else Status.UNKNOWN
+    return Outcome(item.action, item.database, item.username, status, timestamp_utc, message=item.detail + suffix)
 
 
 def _key(row: AuditRow) -> tuple[str, ...]:
@@ -124,8 +216,17 @@ def _parse_change(item: Any) -> PlannedChange:
     identity = item.get("identity") if isinstance(item, dict) else None
     if not isinstance(identity, list) or not all(isinstance(part, str) for part in identity):
         raise NotOurs("no change of a plan")
-    words = (_text(item, name) for name in ("action", "database", "username", "detail"))
+    words = [_text(item, name) for name in ("action", "database", "username", "detail")]
+    if identity[:3] != words[:3]:
+        raise NotOurs("a change that says two things")
     return PlannedChange(tuple(identity), *words)
+
+
+def _parse_json(content: bytes | None) -> Any:
+    try:
+        return json.loads(content or b"")
+    except (ValueError, RecursionError):
+        raise NotOurs("no JSON") from None
 
 
 def _text(value: Any, name: str) -> str:

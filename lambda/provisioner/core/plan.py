@@ -59,7 +59,7 @@ class Change:
         }
 
     def identity(self) -> tuple[str, ...]:
-        """What the digest counts: who gets or loses what, but not how many objects that is at the moment."""
+        """What makes it the same change, for the digest, the audit and recovery: each name is a value of its own."""
         return (self.action, self.database, self.username, self.detail)
 
 
@@ -169,6 +169,10 @@ class RevokeMembership(Change):
         """The role that is left."""
         return f'no longer a member of "{self.role}"'
 
+    def identity(self) -> tuple[str, ...]:
+        """With the role that is left."""
+        return (self.action, self.database, self.username, self.role)
+
 
 @dataclass(frozen=True, kw_only=True)
 class CreateDatabase(Change):
@@ -221,9 +225,17 @@ class ChangeGrants(Change):
         return f"{self._privileges()} on {self._place(with_count=True)}"
 
     def identity(self) -> tuple[str, ...]:
-        """The grant without the number of objects, which an application changes all day."""
-        what = (self.grantor, self._privileges(), self._place(with_count=False))
-        return (self.action, self.database, self.username, *what)
+        """The grant with every owner of the objects, and without their number, which an application changes all day."""
+        target, owners = self.target, sorted({target.owner for target in self.targets})
+        extension = "extension" if any(target.extension for target in self.targets) else ""
+        place = (target.kind.value, target.schema, target.creator, extension)
+        what = ("pass on" if self.option else "", ", ".join(self.privileges), self.grantor)
+        return (self.action, self.database, self.username, *place, *what, *owners)
+
+    def alike(self) -> tuple[str, ...]:
+        """What sorts changes so that those that differ in the grantee only stand together."""
+        what = (self._place(with_count=False), self._privileges(), self.grantor)
+        return (*what, *self.identity()[3:], self.username)
 
     def _privileges(self) -> str:
         return ("the right to pass on " if self.option else "") + ", ".join(self.privileges)
@@ -292,6 +304,10 @@ class CreateExtension(Change):
     def detail(self) -> str:
         """The extension."""
         return f'extension "{self.extension}"'
+
+    def identity(self) -> tuple[str, ...]:
+        """With the extension."""
+        return (self.action, self.database, self.username, self.extension)
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -362,8 +378,7 @@ def _order(change: Change) -> tuple[int, str, int, tuple[str, ...]]:
     if not isinstance(change, ChangeGrants):
         return (change.rank, change.database, 0, change.identity())
     # A privilege that a grantee passed on is revoked before the grantee loses the right to.
-    _, _, grantee, *what = change.identity()
-    return (change.rank, change.database, -change.distance, (*reversed(what), grantee))
+    return (change.rank, change.database, -change.distance, change.alike())
 
 
 def _diff_role(observed: Role | None, desired: Role) -> list[Change]:

@@ -53,6 +53,20 @@ def summarize(plan: Plan, statuses: Iterable[Status] = ()) -> dict[str, int]:
     }
 
 
+def sum_line(plan: Plan) -> str:
+    """The sums of a plan in one line."""
+    numbers = summarize(plan)
+    extra = [f"{numbers[name]} {name}" for name in ("blocked", "warnings") if numbers[name]]
+    parts = [
+        f"{numbers['create']} to create",
+        f"{numbers['change']} to change",
+        f"{numbers['revoke']} to revoke",
+        f"{numbers['unchanged']} unchanged",
+        *extra,
+    ]
+    return f"Plan: {', '.join(parts)}."
+
+
 def render_text(plan: Plan) -> str:
     """The plan as `terraform plan` would say it: `+` create, `~` change, `-` revoke, `!` blocked, `?` warning.
 
@@ -66,12 +80,12 @@ def render_text(plan: Plan) -> str:
             lines += [f"{heading}:", *(f"  {symbol} {make_plain(str(each), _LONGEST_FIELD)}" for each in findings), ""]
     if not plan.changes and not plan.blockers:
         lines += ["No changes. The server is what the snapshot declares.", ""]
-    return "\n".join([*lines, _sum_line(plan)])
+    return "\n".join([*lines, sum_line(plan)])
 
 
 def render_markdown(plan: Plan) -> str:
     """The plan as a comment for a pull request: whatever names it holds, they stay text and mention nobody."""
-    lines = [f"### {_sum_line(plan)}", ""]
+    lines = [f"### {sum_line(plan)}", ""]
     for heading, symbol, findings in (("Blocked", "!", plan.blockers), ("Warnings", "?", plan.warnings)):
         if findings:
             lines += [f"**{heading}**", "", *(f"- `{symbol}` {_escape(str(finding))}" for finding in findings), ""]
@@ -127,19 +141,6 @@ def _text_line(change: Change) -> str:
     return f"  {words}{make_plain(change.detail, _LONGEST_FIELD)}".rstrip() + destructive
 
 
-def _sum_line(plan: Plan) -> str:
-    numbers = summarize(plan)
-    extra = [f"{numbers[name]} {name}" for name in ("blocked", "warnings") if numbers[name]]
-    parts = [
-        f"{numbers['create']} to create",
-        f"{numbers['change']} to change",
-        f"{numbers['revoke']} to revoke",
-        f"{numbers['unchanged']} unchanged",
-        *extra,
-    ]
-    return f"Plan: {', '.join(parts)}."
-
-
 def _table_row(change: Change) -> str:
     destructive = " **destructive**" if change.destructive else ""
     return (
@@ -179,7 +180,7 @@ def _cut_plan_text(plan: Plan, audit: AuditLocations) -> str:
     if len(text) <= _LONGEST_PLAN_TEXT:
         return text
     kept = _cut(text.split("\n"), _LONGEST_PLAN_TEXT)
-    return "\n".join([*kept, f"The whole plan: {audit.plan}", "", _sum_line(plan)])
+    return "\n".join([*kept, f"The whole plan: {audit.plan}", "", sum_line(plan)])
 
 
 def _name_what_was_cut(plan: Plan, audit: AuditLocations) -> list[dict[str, object]]:

@@ -12,7 +12,15 @@ from dataclasses import dataclass
 from random import SystemRandom
 from typing import TYPE_CHECKING, Any
 
-from provisioner.core.audit import archive_key, markdown_key, render_csv
+from provisioner.core.audit import (
+    archive_key,
+    end_of_last_line,
+    has_our_columns,
+    markdown_key,
+    render_csv,
+    unread_archive_key,
+    unreadable_key,
+)
 from provisioner.core.errors import AuditUnavailable, Finding
 from provisioner.edges.aws import AwsError, failures_named
 
@@ -23,6 +31,8 @@ if TYPE_CHECKING:
     from provisioner.edges.aws import AwsClients
 
 FULL_TRAIL_BYTES = 1024 * 1024
+# What is larger is not read: a run has to live with whatever lies in the bucket.
+MOST_BYTES = 32 * 1024 * 1024
 
 # With full jitter up to a second: enough for dozens of writers at once, and over after some ten seconds.
 _ATTEMPTS = 20
@@ -36,11 +46,15 @@ _HEADER = render_csv((), header=True).encode("utf-8")
 
 @dataclass(frozen=True, slots=True)
 class _Trail:
-    """The trail as it was read; `etag` is empty where there was none; to a closed one nothing is added any more."""
+    """The trail as it was read: nothing is added to one that is full or not ours.
 
-    content: bytes
+    `etag` is empty where there was none, and `content` None where it is too large to be read.
+    """
+
+    content: bytes | None
     etag: str
-    is_closed: bool
+    is_ours: bool
+    is_full: bool
 
 
 def store_plan(clients: AwsClients, bucket: str, key: str, *, plan_json: str, markdown: str) -> str:
@@ -61,36 +75,53 @@ def store_run(clients: AwsClients, bucket: str, key: str, rows: Sequence[AuditRo
 
 
 def append_trail(
-    clients: AwsClients, bucket: str, key: str, rows: Sequence[AuditRow], *, full_bytes: int = FULL_TRAIL_BYTES
-) -> str:
-    """Append the rows to the trail, beside others who do the same; give back its `s3://` address.
+    clients: AwsClients,
+    bucket: str,
+    key: str,
+    rows: Sequence[AuditRow],
+    *,
+    full_bytes: int = FULL_TRAIL_BYTES,
+    is_first: bool = True,
+) -> tuple[Finding, ...]:
+    """Append the rows to the trail, beside others who do the same; a trail that was not ours is put away and named.
+
+    Where this is not the first time that the rows are told, nothing is added if they stand in the trail.
 
     Raises `AuditUnavailable` when S3 fails or others keep getting in between.
     """
     added = render_csv(rows, header=False).encode("utf-8")
-    return _append(clients, bucket, key, added, full_bytes=full_bytes, is_first=True)
+    found: list[Finding] = []
+
+    def append(attempt: int) -> None:
+        trail = _read_trail(clients, bucket, key, full_bytes)
+        # A write whose answer was lost is tried again by botocore and then meets its own change.
+        if not ((attempt or not is_first) and added in (trail.content or b"")):
+            found[:] = _write_trail(clients, bucket, key, trail, added)
+
+    if added:
+        _until_written(bucket, key, append)
+    return tuple(found)
 
 
-def append_again(clients: AwsClients, bucket: str, key: str, run_csv: bytes) -> str:
-    """Append what the CSV of a run holds, unless an earlier attempt did; give back the trail's `s3://` address.
+def read_stored(clients: AwsClients, bucket: str, key: str, most_bytes: int = MOST_BYTES) -> tuple[bytes | None, str]:
+    """An object of the audit and its ETag, both empty where there is none; None for one of more than `most_bytes`.
 
-    Raises `AuditUnavailable` as `append_trail` does.
+    Raises `AuditUnavailable`.
     """
-    added = run_csv.removeprefix(_HEADER)
-    return _append(clients, bucket, key, added, full_bytes=FULL_TRAIL_BYTES, is_first=False)
-
-
-def read_stored(clients: AwsClients, bucket: str, key: str) -> tuple[bytes, str]:
-    """An object of the audit and its ETag, both empty where there is none. Raises `AuditUnavailable`."""
     try:
         with failures_named():
-            answer = clients.s3.get_object(Bucket=bucket, Key=key)
-            with closing(answer["Body"]) as body:
-                return body.read(), answer["ETag"]
+            return _get(clients, bucket, key, most_bytes)
     except AwsError as failure:
-        if failure.code == "NoSuchKey":
-            return b"", ""
         raise AuditUnavailable(_not_stored(bucket, key, failure)) from None
+
+
+def put_aside(clients: AwsClients, bucket: str, key: str, etag: str) -> str:
+    """Copy an object that is not what it should be to where nobody looks for one of ours; give back its address.
+
+    Raises `AuditUnavailable`.
+    """
+    target = unreadable_key(key, etag)
+    return _until_written(bucket, target, lambda _: _copy(clients, bucket, key, target, etag))
 
 
 def replace_stored(clients: AwsClients, bucket: str, key: str, content: bytes, etag: str) -> str:
@@ -115,16 +146,6 @@ def replace_stored(clients: AwsClients, bucket: str, key: str, content: bytes, e
     )
 
 
-def _append(clients: AwsClients, bucket: str, key: str, added: bytes, *, full_bytes: int, is_first: bool) -> str:
-    def append(attempt: int) -> None:
-        trail = _read_trail(clients, bucket, key, full_bytes)
-        # A write whose answer was lost is tried again by botocore and then meets its own change.
-        if not ((attempt or not is_first) and added in trail.content):
-            _write_trail(clients, bucket, key, trail, added)
-
-    return _until_written(bucket, key, append) if added else _address(bucket, key)
-
-
 def _until_written(bucket: str, key: str, write: Callable[[int], None]) -> str:
     """Call `write` with the number of the attempt until nobody gets in between; give back the object's address."""
     for attempt in range(_ATTEMPTS):
@@ -144,29 +165,51 @@ def _until_written(bucket: str, key: str, write: Callable[[int], None]) -> str:
 
 
 def _read_trail(clients: AwsClients, bucket: str, key: str, full_bytes: int) -> _Trail:
+    content, etag = _get(clients, bucket, key, MOST_BYTES)
+    if not etag:
+        return _Trail(_HEADER, etag, is_ours=True, is_full=False)
+    # Other columns: the trail of the first generation, or something that is none.
+    is_ours = content is not None and has_our_columns(content)
+    return _Trail(content, etag, is_ours, is_full=content is None or len(content) >= full_bytes)
+
+
+def _write_trail(clients: AwsClients, bucket: str, key: str, trail: _Trail, added: bytes) -> Sequence[Finding]:
+    """Write the rows behind the trail, or into a new one; say where one is put away that was not ours."""
+    archive = ""
+    content = trail.content
+    if content is None:
+        archive = unread_archive_key(key, trail.etag)
+        _copy(clients, bucket, key, archive, trail.etag)
+    elif not trail.is_ours or trail.is_full:
+        archive = archive_key(key, content)
+        _put_once(clients, bucket, archive, content, _CSV)
+    # Saved again by an editor or a spreadsheet, it may lack the end of its last line.
+    before = _HEADER if archive or content is None else content + end_of_last_line(content)
+    condition: Any = {"IfMatch": trail.etag} if trail.etag else {"IfNoneMatch": "*"}
+    clients.s3.put_object(Bucket=bucket, Key=key, Body=before + added, ContentType=_CSV, **condition)
+    if not archive or trail.is_ours:
+        return ()
+    message = f"the trail was none of ours and was put away as {_address(bucket, archive)}; a new one is begun"
+    return (Finding("audit_unreadable", message, "find out who wrote it", where=_address(bucket, key)),)
+
+
+def _get(clients: AwsClients, bucket: str, key: str, most_bytes: int) -> tuple[bytes | None, str]:
+    """An object and its ETag, both empty where there is none; None for one that is too large to be read."""
     try:
         with failures_named():
             answer = clients.s3.get_object(Bucket=bucket, Key=key)
             with closing(answer["Body"]) as body:
-                content = body.read()
+                return body.read() if answer["ContentLength"] <= most_bytes else None, answer["ETag"]
     except AwsError as failure:
         if failure.code == "NoSuchKey":
-            return _Trail(_HEADER, etag="", is_closed=False)
+            return b"", ""
         raise
-    # Other columns: the trail of the first generation. No line end: somebody's editor.
-    is_ours = content.startswith(_HEADER) and content.endswith(b"\n")
-    return _Trail(content, answer["ETag"], is_closed=not is_ours or len(content) >= full_bytes)
 
 
-def _write_trail(clients: AwsClients, bucket: str, key: str, trail: _Trail, added: bytes) -> None:
-    content = trail.content
-    if trail.is_closed:
-        _put_once(clients, bucket, archive_key(key, content), content, _CSV)
-        content = _HEADER
-    if trail.etag:
-        clients.s3.put_object(Bucket=bucket, Key=key, Body=content + added, ContentType=_CSV, IfMatch=trail.etag)
-    else:
-        clients.s3.put_object(Bucket=bucket, Key=key, Body=content + added, ContentType=_CSV, IfNoneMatch="*")
+def _copy(clients: AwsClients, bucket: str, key: str, target: str, etag: str) -> None:
+    """Copy what has this ETag inside of S3. The target is named by it, so whoever does it again writes the same."""
+    source: Any = {"Bucket": bucket, "Key": key}
+    clients.s3.copy_object(Bucket=bucket, Key=target, CopySource=source, CopySourceIfMatch=etag)
 
 
 def _put_once(clients: AwsClients, bucket: str, key: str, content: bytes, content_type: str) -> None:

@@ -63,3 +63,12 @@ def test_fields_of_another_type_are_read_as_empty() -> None:
         ' "verifier": 7, "comment": null}'
     )
     assert parse_marker(comment) == Marker("dev", creating=("one",))
+
+
+def test_a_lone_surrogate_in_a_mark_becomes_a_question_mark() -> None:
+    managed = r'"managed_by": "rds-provisioner"'
+    comment = "{" + managed + r', "environment": "x\ud800", "comment": "a\udfffb", "creating": ["\ud801"]}'
+    marker = parse_marker(comment)
+    assert marker is not None
+    assert (marker.environment, marker.comment, marker.creating) == ("x?", "a?b", ("?",))
+    render_marker(marker).encode()

@@ -2,15 +2,18 @@
 
 import contextlib
 import json
+from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from provisioner.core.audit import AuditRow, Provenance, build_rows, render_csv
-from provisioner.core.model import Outcome, Status
+from provisioner.core.audit import AuditRow, Provenance, build_rows, parse_csv, render_csv
+from provisioner.core.model import Declaration, Layout, Outcome, Status
 from provisioner.core.open_run import (
+    NotOurs,
     OpenRun,
     PlannedChange,
     StoredPlan,
@@ -18,8 +21,36 @@ from provisioner.core.open_run import (
     parse_plan,
     render_note,
     settle,
+    shows,
 )
-from provisioner.core.plan import SetPassword
+from provisioner.core.plan import (
+    AdoptDatabase,
+    AdoptRole,
+    AlterRole,
+    Change,
+    CreateDatabase,
+    CreateExtension,
+    CreateRole,
+    Finish,
+    GrantDefaultPrivileges,
+    GrantPrivileges,
+    RevokeDefaultPrivileges,
+    RevokeMembership,
+    RevokePrivileges,
+    SetPassword,
+)
+from provisioner.core.scope import Scope
+from provisioner.core.state import (
+    AclItem,
+    DatabaseFacts,
+    Kind,
+    Marker,
+    ObjectGroup,
+    PasswordCheck,
+    RoleFacts,
+    Server,
+    Target,
+)
 
 RUN = OpenRun("token-1", "governance/dev/plans/p.json", "governance/dev/runs/20261122T101112.123Z-token-1.csv")
 PROVENANCE = Provenance("dev", "build-1", "run-1", "terraform", "alice", "version-1", "sha256:1")
@@ -29,21 +60,73 @@ PASSWORD = PlannedChange(SET.identity(), "set_password", "", "b", SET.detail)
 NOW = "2026-11-22T10:11:12.123Z"
 
 
-def rows(run_csv: bytes = b"", *, left: list[SetPassword] | None = None) -> tuple[AuditRow, ...]:
-    return settle(StoredPlan(PROVENANCE, (CREATE, PASSWORD)), run_csv, left or [], "token-1", NOW)
+def seen(*, role: str = "a", password: PasswordCheck = PasswordCheck.CURRENT) -> Scope:
+    marked = {name: RoleFacts(name, marker=Marker("dev")) for name in ("b", role)}
+    owner = RoleFacts("o", marker=Marker("dev", creating=("begun",)))
+    databases = {
+        "shop": DatabaseFacts("shop", "o", marker=Marker("dev"), groups=GROUPS, extensions=frozenset({"citext"})),
+        "begun": DatabaseFacts("begun", "o"),
+        "foreign": DatabaseFacts("foreign", "o"),
+    }
+    server = Server(160000, "admin", "postgres", marked | {"o": owner}, databases, passwords={"b": password})
+    return Scope(Declaration(Layout.STANDALONE, active=True, environment="dev", entries=()), server, "dev")
+
+
+TABLE = Target(Kind.TABLE, "s", "o", "new")
+GROUPS = (
+    ObjectGroup(Target(Kind.SCHEMA, "s", "o"), ()),
+    ObjectGroup(TABLE, (AclItem("o", "b", "SELECT"),)),
+    ObjectGroup(Target(Kind.TABLE, "s", "other", "new"), ()),
+)
+
+
+def rows(
+    run_csv: bytes = b"", *, left: list[SetPassword] | None = None, scope: Scope | None = None
+) -> tuple[AuditRow, ...]:
+    told = parse_csv(run_csv)
+    return settle(StoredPlan(PROVENANCE, (CREATE, PASSWORD)), told, left or [], scope or seen(), "token-1", NOW)
 
 
 def csv_of(*outcomes: Outcome) -> bytes:
     return render_csv(build_rows(PROVENANCE, outcomes), header=True).encode()
 
 
-def outcome(item: PlannedChange, status: Status) -> Outcome:
-    return Outcome(item.action, item.database, item.username, status, NOW, message=item.detail)
+def outcome(item: PlannedChange, status: Status, message: str = "") -> Outcome:
+    return Outcome(item.action, item.database, item.username, status, NOW, message=message or item.detail)
+
+
+def planned(change: Change) -> PlannedChange:
+    return PlannedChange(change.identity(), change.action, change.database, change.username, change.detail)
 
 
 def test_a_note_is_read_as_it_was_written() -> None:
-    assert parse_note(render_note(RUN).encode()) == RUN
-    assert parse_note(render_note(None).encode()) is None
+    assert parse_note(render_note(RUN).encode(), "governance/dev") == RUN
+    assert parse_note(render_note(None).encode(), "governance/dev") is None
+
+
+@pytest.mark.parametrize(
+    ("plan", "run"),
+    [
+        ("governance/prod/plans/p.json", RUN.run_key),
+        (RUN.plan_key, "governance/prod/runs/x.csv"),
+        (RUN.plan_key, ""),
+        (RUN.plan_key, "governance/dev/rds_provision_audit.csv"),
+        (RUN.plan_key, "governance/dev/runs/../../prod/runs/x.csv"),
+        ("governance/dev/runs/x.csv", RUN.run_key),
+    ],
+)
+def test_a_note_names_only_plans_and_runs_of_its_own_environment(plan: str, run: str) -> None:
+    note = json.dumps({"run_token": "t", "plan": plan, "run": run}).encode()
+    with pytest.raises(NotOurs):
+        parse_note(note, "governance/dev")
+
+
+@pytest.mark.parametrize("content", [b"[" * 100_000, b'{"a":' * 100_000, b"\xff\xfe", b"", None, b"[]", b"1"])
+def test_what_cannot_be_read_is_not_ours(content: bytes | None) -> None:
+    with pytest.raises(NotOurs):
+        parse_note(content, "governance/dev")
+    with pytest.raises(NotOurs):
+        parse_plan(content, "dev")
 
 
 def test_rows_written_for_a_run_lie_beside_its_own() -> None:
@@ -62,13 +145,79 @@ def test_what_is_still_to_do_was_not_done() -> None:
     assert [row.action for row in rows(left=[SET])] == ["create_role"]
 
 
+def test_what_the_server_does_not_show_is_unknown_whatever_is_declared() -> None:
+    created, password = rows(scope=seen(role="another", password=PasswordCheck.UNKNOWN))
+    assert (created.status, password.status) == (Status.UNKNOWN, Status.UNKNOWN)
+    assert created.message.endswith("which was cut off, and the server does not show whether it was made")
+
+
 def test_what_the_run_told_itself_is_not_told_again() -> None:
     assert [row.action for row in rows(csv_of(outcome(CREATE, Status.SUCCESS)))] == ["set_password"]
+
+
+def test_what_the_run_never_began_is_not_told_again() -> None:
+    skipped = csv_of(outcome(CREATE, Status.SKIPPED, "the roles could not be changed"))
+    assert [row.action for row in rows(skipped)] == ["set_password"]
 
 
 def test_a_change_that_the_run_took_for_failed_is_told_when_it_stands() -> None:
     """The answer to a COMMIT was lost: the run had to say error."""
     assert [row.action for row in rows(csv_of(outcome(CREATE, Status.ERROR)))] == ["create_role", "set_password"]
+
+
+GRANT = GrantPrivileges(
+    database="shop", username="b", owner="o", grantor="o", privileges=("SELECT",), targets=(replace(TABLE, acl="old"),)
+)
+REVOKE = RevokePrivileges(
+    database="shop", username="b", owner="o", grantor="o", privileges=("SELECT",), targets=(replace(TABLE, acl="old"),)
+)
+FUTURE = Target(Kind.TABLE, owner="o", creator="o")
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        (CreateRole(username="a"), True),
+        (CreateRole(username="nobody"), False),
+        (AdoptRole(username="a"), True),
+        (Finish(username="a"), True),
+        (Finish(username="o"), False),
+        (AlterRole(username="a", createdb=False), True),
+        (AlterRole(username="a", createdb=True), False),
+        (AlterRole(username="a", createdb=False, connection_limit=5), False),
+        (SetPassword(username="b"), True),
+        (SetPassword(username="a"), False),
+        (RevokeMembership(username="a", role="b"), True),
+        (RevokeMembership(username="a", role="gone"), False),
+        (CreateDatabase(database="shop", username="o"), True),
+        (CreateDatabase(database="begun", username="o"), True),
+        (CreateDatabase(database="foreign", username="o"), False),
+        (CreateDatabase(database="shop", username="a"), False),
+        (CreateDatabase(database="nowhere", username="o"), False),
+        (AdoptDatabase(database="shop", username="o"), True),
+        (AdoptDatabase(database="begun", username="o"), False),
+        (CreateExtension(database="shop", username="o", extension="citext"), True),
+        (CreateExtension(database="shop", username="o", extension="hstore"), False),
+        (GRANT, True),
+        (REVOKE, False),
+        (replace(GRANT, privileges=("INSERT",)), False),
+        (replace(REVOKE, privileges=("INSERT",)), True),
+        (replace(GRANT, option=True), False),
+        (replace(GRANT, targets=(TABLE, replace(TABLE, owner="other"))), False),
+        (replace(GRANT, database="foreign"), False),
+        (replace(REVOKE, database="foreign", privileges=("INSERT",)), False),
+        (replace(REVOKE, targets=(replace(TABLE, schema="gone"),)), False),
+        (GrantDefaultPrivileges(**{**vars(GRANT), "targets": (FUTURE,)}), False),
+        (RevokeDefaultPrivileges(**{**vars(GRANT), "targets": (FUTURE,)}), True),
+    ],
+)
+def test_success_is_said_only_of_what_the_server_shows(change: Change, *, expected: bool) -> None:
+    assert shows(seen(), planned(change)) is expected
+
+
+def test_a_change_of_a_form_that_we_do_not_know_is_shown_by_nothing() -> None:
+    for action in ("create_role", "grant", "create_database", "alter_role", "anything"):
+        assert not shows(seen(), PlannedChange(("x",), action, "shop", "b", ""))
 
 
 def test_a_csv_of_somebody_else_tells_nothing() -> None:
@@ -87,7 +236,9 @@ def test_a_stored_plan_is_read_back() -> None:
         "plan_digest": "sha256:1",
         "changes": [change | {"identity": ["create_role", "", "a", "login role"]}],
     }
-    assert parse_plan(json.dumps(document).encode()) == StoredPlan(PROVENANCE, (CREATE,))
+    assert parse_plan(json.dumps(document).encode(), "dev") == StoredPlan(PROVENANCE, (CREATE,))
+    with pytest.raises(NotOurs):
+        parse_plan(json.dumps(document).encode(), "prod")
 
 
 JSON = st.recursive(
@@ -98,7 +249,9 @@ JSON = st.recursive(
 FIELDS = st.sampled_from(["run_token", "plan", "run", "changes", "environment", "identity", "action"])
 
 
-@pytest.mark.parametrize("parse", [parse_note, parse_plan])
+@pytest.mark.parametrize(
+    "parse", [partial(parse_note, folder="governance/dev"), partial(parse_plan, environment="dev")]
+)
 @given(content=st.binary(max_size=50) | st.dictionaries(FIELDS, JSON).map(lambda value: json.dumps(value).encode()))
 def test_whatever_lies_there_is_read_or_refused_with_a_value_error(parse: Any, content: bytes) -> None:
     with contextlib.suppress(ValueError):
