@@ -105,7 +105,7 @@ def describe_run(arguments: argparse.Namespace) -> dict[str, Any]:
         "build_id": arguments.build_id,
         "run_id": arguments.run_id,
         "adopt": arguments.adopt,
-        "fail_fast": False if arguments.keep_going else None,
+        "fail_fast": arguments.fail_fast or None,
     }
     return {name: value for name, value in given.items() if value not in (None, "", [])}
 
@@ -267,7 +267,7 @@ def parse_arguments() -> argparse.Namespace:
         default=[],
         help="applications whose role and database are taken over, with commas between",
     )
-    parser.add_argument("--keep-going", action="store_true", help="go on with other databases after a failure")
+    parser.add_argument("--fail-fast", action="store_true", help="begin nothing more after the first failed change")
     parser.add_argument("--build-id", default=variables.get("BUILD_ID", ""))
     parser.add_argument("--run-id", default=variables.get("RUN_ID", ""))
     parser.add_argument("--requested-by", default=variables.get("REQUESTED_BY") or getpass.getuser())

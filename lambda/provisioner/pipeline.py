@@ -139,9 +139,7 @@ def _provision(request: Request, journal: Journal, seconds_left: Callable[[], fl
     if request.mode is Mode.APPLY:
         journal.settle_cut_off_run(plan, scope)
     inventory = take_inventory(scope)
-    # Without fail_fast, what one tenant blocks does not keep the others waiting.
-    changes = plan.changes if request.fail_fast else plan.open_changes
-    script = write_script(changes, scope, inventory)
+    script = write_script(plan.open_changes, scope, inventory)
     door = _gate(request, plan, script, journal)
     if door is not Door.PROCEED:
         return _stop_at(door, request, plan, journal)
@@ -158,10 +156,8 @@ def _provision(request: Request, journal: Journal, seconds_left: Callable[[], fl
     )
     journal.open_run()
     applied = apply_script(script, inventory, workshop)
-    _record(plan, changes, applied.outcomes, journal)
-    _prove(scope, plan, changes, applied, vault.login, session)
-    if plan.blockers:
-        raise PlanBlocked(plan.blockers)
+    _record(plan, applied.outcomes, journal)
+    _prove(scope, plan, applied, vault.login, session)
     return Result("applied", plan, _with_statuses(plan.changes, applied.outcomes))
 
 
@@ -201,8 +197,7 @@ def _gate(request: Request, plan: Plan, script: Script, journal: Journal) -> Doo
     """
     if plan.changes or plan.blockers:
         journal.store_plan(plan, script)
-    may_go_on = not request.fail_fast and plan.open_changes
-    if plan.blockers and request.mode is Mode.APPLY and not may_go_on:
+    if plan.blockers and request.mode is Mode.APPLY and not plan.open_changes:
         _record_plan(plan, Status.SKIPPED, journal)
         raise PlanBlocked(plan.blockers)
     differs = bool(plan.changes or plan.blockers)
@@ -240,54 +235,70 @@ def _prove_password(scope: Scope, vault: Vault, role: str) -> PasswordCheck:
     return probe_login(vault.login.address, vault.credentials[role], facts)
 
 
-def _prove(
-    scope: Scope, plan: Plan, made: Sequence[Change], applied: Applied, login: Login, session: Connection
-) -> None:
+def _prove(scope: Scope, plan: Plan, applied: Applied, login: Login, session: Connection) -> None:
     """Raise unless every change was made and the server, asked again, says so too.
 
     Raises:
         ApplyFailed: a change failed, or a role is not as declared after all.
         OutOfTime: databases, or logins that prove a password, were left for the next run.
+        PlanBlocked: some changes were blocked; all others are made and proved.
     """
-    if applied.failures:
-        raise ApplyFailed(applied.failures)
+    failures = applied.failures
+    if not applied.out_of_time:
+        failures += _look_again(scope, plan, applied, login, session)
+    if failures:
+        raise ApplyFailed((*failures, *plan.blockers))
     if applied.out_of_time:
         left = sum(outcome.status is Status.SKIPPED for outcome in applied.outcomes)
         what = f"{left} changes were not begun, all others are done" if left else "not every new password was proved"
         message = f"the function's time was nearly up: {what}"
-        raise OutOfTime(Finding("out_of_time", message, "call again: the next run continues where this one ended"))
+        finding = Finding("out_of_time", message, "call again: the next run continues where this one ended")
+        raise OutOfTime((finding, *plan.blockers))
+    if plan.blockers:
+        raise PlanBlocked(plan.blockers)
+
+
+def _look_again(scope: Scope, plan: Plan, applied: Applied, login: Login, session: Connection) -> tuple[Finding, ...]:
+    """What the server, observed once more, does not show of the changes that were made."""
     try:
         server = observe_server(session, scope.by_database.keys())
     except SqlError as error:
-        raise ApplyFailed(refused(login, error)) from None
+        return (refused(login, error),)
     server = replace(server, passwords=applied.passwords)
-    untouched = {change.username for change in frozenset(plan.changes) - frozenset(made)}
-    left_over = left_over_outside(replace(scope, server=server), made, untouched)
-    if left_over:
-        raise ApplyFailed(left_over)
+    made = {(item.action, item.database, item.username) for item in applied.outcomes if item.is_success}
+    is_made = {change: (change.action, change.database, change.username) in made for change in plan.changes}
+    return left_over_outside(
+        replace(scope, server=server),
+        made=[change for change in plan.changes if is_made[change]],
+        left=[change for change in plan.changes if not is_made[change]],
+    )
 
 
-def _record(plan: Plan, made: Sequence[Change], outcomes: Sequence[Outcome], journal: Journal) -> None:
+def _record(plan: Plan, outcomes: Sequence[Outcome], journal: Journal) -> None:
     journal.record(outcomes)
     # An error may hide a COMMIT whose answer was lost.
     journal.is_all_told = not any(outcome.status is Status.ERROR for outcome in outcomes)
-    left = frozenset(plan.changes) - frozenset(made)
-    _record_changes([change for change in plan.changes if change in left], Status.SKIPPED, journal)
+    _record_changes([change for change in plan.changes if plan.blocker_of(change)], Status.SKIPPED, plan, journal)
     _record_unchanged(plan, journal)
 
 
 def _record_plan(plan: Plan, status: Status, journal: Journal) -> None:
     """Record a plan of which nothing is done."""
-    _record_changes(plan.changes, status, journal)
+    _record_changes(plan.changes, status, plan, journal)
     _record_unchanged(plan, journal)
 
 
-def _record_changes(changes: Iterable[Change], status: Status, journal: Journal) -> None:
+def _record_changes(changes: Iterable[Change], status: Status, plan: Plan, journal: Journal) -> None:
     now = now_utc()
     journal.record(
-        Outcome(change.action, change.database, change.username, status, now, message=change.detail)
+        Outcome(change.action, change.database, change.username, status, now, message=_with_reason(change, plan))
         for change in changes
     )
+
+
+def _with_reason(change: Change, plan: Plan) -> str:
+    blocker = plan.blocker_of(change)
+    return f"{change.detail}; blocked: {blocker.message}" if blocker else change.detail
 
 
 def _record_unchanged(plan: Plan, journal: Journal) -> None:

@@ -141,11 +141,14 @@ def test_what_a_tenant_sets_for_its_database_does_not_change_what_the_run_does(w
         "ALTER DATABASE evil IS_TEMPLATE true",
     ],
 )
-def test_a_tenant_who_shuts_its_database_does_not_stop_the_others(world: World, attack: str) -> None:
+@pytest.mark.parametrize("fail_fast", [{}, {"fail_fast": True}], ids=["by default", "fail_fast"])
+def test_a_tenant_who_shuts_its_database_does_not_stop_the_others(
+    world: World, attack: str, fail_fast: dict[str, bool]
+) -> None:
     world.server.run_as_superuser(f"SET ROLE evil_user; {attack}", "good")
-    world.declare_entries(EVIL | GOOD | LATE)
+    world.declare_entries(EVIL | GOOD | LATE | REPORT)
     with pytest.raises(Exception, match='database "evil"') as caught:
-        world.apply(fail_fast=False)
+        world.apply(**fail_fast)
     assert type(caught.value).__name__ == "PlanBlocked"
     assert world.login("late_reader", "good").run("SELECT 1") == [[1]]
 

@@ -67,9 +67,9 @@ variable "approval" {
 }
 
 variable "fail_fast" {
-  description = "Whether the first failure ends the run; otherwise the other databases are still provisioned."
+  description = "Whether the first failed change ends the run; otherwise the other roles and databases are still provisioned."
   type        = bool
-  default     = true
+  default     = false
 }
 
 variable "adopt" {

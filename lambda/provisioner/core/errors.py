@@ -69,7 +69,7 @@ class PlanChanged(ProvisioningError):
 
 
 class PlanBlocked(ProvisioningError):
-    """The plan has blockers: nothing was changed."""
+    """The plan has blockers: what they stand against was left, everything else is done."""
 
 
 class SecretUnavailable(ProvisioningError):

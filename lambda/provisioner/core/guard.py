@@ -28,6 +28,7 @@ from provisioner.core.plan import (
     Change,
     CreateDatabase,
     CreateRole,
+    Finish,
     Plan,
     SetPassword,
     Unchanged,
@@ -35,7 +36,6 @@ from provisioner.core.plan import (
     diff_database,
 )
 from provisioner.core.scope import Scope, is_marked
-from provisioner.core.script import roles_behind
 from provisioner.core.state import (
     DATABASE_OWNER,
     IAM_ROLE,
@@ -81,20 +81,22 @@ def database_changes(facts: DatabaseFacts, scope: Scope) -> list[Change]:
     return diff_database(observed_database(facts, scope), desired_database(facts, scope, []), facts)
 
 
-def left_over_outside(scope: Scope, changes: Iterable[Change], untouched: Collection[str] = ()) -> tuple[Finding, ...]:
+def left_over_outside(scope: Scope, made: Iterable[Change], left: Collection[Change] = ()) -> tuple[Finding, ...]:
     """What an observation from outside the databases, made after the changes, does not show of them: roles, marks.
 
-    What is inside a database has been proved in its own transaction; roles that a blocker kept from being changed are
-    in `untouched`.
+    What is inside a database has been proved in its own transaction. Of what was `left`, blocked or failed, nothing is
+    expected: neither of those roles, nor that a role whose databases were left has no note of them any more.
     """
+    left_roles = {change.username for change in left if not change.database}
+    creating = {role for change in left if change.database for role in change.acting_roles}
     roles = [
         change
         for change in diff(State(observed_roles(scope)), State(desired_roles(scope, [])), {})
-        if change.username not in untouched
+        if change.username not in left_roles and not (isinstance(change, Finish) and change.username in creating)
     ]
     unmarked = [
         change
-        for change in changes
+        for change in made
         if isinstance(change, CreateDatabase | AdoptDatabase)
         and not (
             (facts := scope.server.databases.get(change.database))
@@ -143,7 +145,7 @@ def _blockers(scope: Scope) -> Iterable[Finding]:
     for entry in scope.declaration.entries:
         role = scope.server.roles.get(entry.username)
         if role is not None:
-            yield from _role_blockers(role, entry.application, entry.database, scope)
+            yield from _role_blockers(role, entry.application, scope)
     for name in scope.by_database:
         database = scope.server.databases.get(name)
         if database is None:
@@ -153,8 +155,8 @@ def _blockers(scope: Scope) -> Iterable[Finding]:
     yield from _extension_blockers(scope)
 
 
-def _role_blockers(role: RoleFacts, application: str, database: str, scope: Scope) -> Iterable[Finding]:
-    place = {"database": database, "username": role.name}
+def _role_blockers(role: RoleFacts, application: str, scope: Scope) -> Iterable[Finding]:
+    place = {"username": role.name}
     if role.name in {scope.server.administrator, scope.server.bootstrap}:
         message = f'role "{role.name}" is the administrator\'s own login'
         yield Finding("administrator", message, f"give the application {application} another username", **place)
@@ -326,10 +328,7 @@ def _missing_rights(scope: Scope, changes: tuple[Change, ...]) -> Iterable[Findi
 def _roles_to_act_on(scope: Scope, changes: tuple[Change, ...]) -> set[str]:
     """The roles that are changed, and those in whose place databases are, where that takes a membership."""
     altered = {change.username for change in changes if not change.database}
-    behind: set[str] = set()
-    for change in changes:
-        if change.database:
-            behind |= roles_behind(change, getattr(change, "owner", change.username))
+    behind = {role for change in changes if change.database for role in change.acting_roles}
     inherited = {name for name, facts in scope.server.roles.items() if facts.inherited}
     return altered | (behind - inherited - {scope.server.administrator})
 

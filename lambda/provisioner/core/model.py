@@ -57,7 +57,7 @@ class Request:
     run_id: str = ""
     requested_by: str = ""
     approval: Approval = field(default_factory=Approval)
-    fail_fast: bool = True
+    fail_fast: bool = False
     adopt: tuple[str, ...] = ()
 
 

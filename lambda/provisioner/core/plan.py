@@ -48,6 +48,11 @@ class Change:
         """Whether somebody loses something."""
         return self.symbol == "-"
 
+    @property
+    def acting_roles(self) -> frozenset[str]:
+        """The roles in whose place the change is made."""
+        return frozenset({self.username})
+
     def to_json(self) -> dict[str, Any]:
         """The change as the answer and the stored plan show it."""
         return {
@@ -215,6 +220,12 @@ class ChangeGrants(Change):
     distance: int = 0
 
     @property
+    def acting_roles(self) -> frozenset[str]:
+        """The owner of the database, those of the objects, and the grantor."""
+        roles = {self.owner, self.grantor, *(target.owner for target in self.targets)}
+        return frozenset(self.owner if role == DATABASE_OWNER else role for role in roles)
+
+    @property
     def target(self) -> Target:
         """The first target; kind, schema and creator are the same in all."""
         return self.targets[0]
@@ -331,22 +342,29 @@ class Plan:
 
     @cached_property
     def open_changes(self) -> tuple[Change, ...]:
-        """The changes that no blocker stands against, in their order.
+        """The changes that no blocker stands against, in their order."""
+        return tuple(change for change in self.changes if self.blocker_of(change) is None)
 
-        A blocker stands against its database, against its role, and against every database in which that role would
-        be changed or is the owner; one that names neither stands against everything.
+    def blocker_of(self, change: Change) -> Finding | None:
+        """The blocker that stands against a change; None where it may be made.
+
+        A blocker that names a database stands against that database; one that names a role alone against that role, and
+        in databases against what is granted to it or made in its place, which is everything where it owns one. One that
+        names neither stands against everything.
         """
-        if any(not (blocker.database or blocker.username) for blocker in self.blockers):
-            return ()
-        roles = {blocker.username for blocker in self.blockers} - {""}
-        databases = {blocker.database for blocker in self.blockers} | {
-            change.database for change in self.changes if roles & {change.username, getattr(change, "owner", "")}
-        }
-        return tuple(
-            change
-            for change in self.changes
-            if (change.database not in databases if change.database else change.username not in roles)
-        )
+        units = self._blocked_units
+        if change.database and ("database", change.database) in units:
+            return units["database", change.database]
+        roles = (units.get(("role", role)) for role in sorted({change.username, *change.acting_roles}))
+        return units.get(("", "")) or next((blocker for blocker in roles if blocker), None)
+
+    @cached_property
+    def _blocked_units(self) -> Mapping[tuple[str, str], Finding]:
+        units: dict[tuple[str, str], Finding] = {}
+        for blocker in self.blockers:
+            kind = "database" if blocker.database else "role" if blocker.username else ""
+            units.setdefault((kind, blocker.database or blocker.username), blocker)
+        return units
 
     @cached_property
     def digest(self) -> str:

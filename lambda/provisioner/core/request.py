@@ -69,7 +69,7 @@ def _read_direct(reader: _Reader, event: Mapping[str, object], settings: Setting
             approved_by=reader.text(approval, "approved_by", "approval."),
             plan_digest=reader.digest(approval),
         ),
-        fail_fast=reader.flag(event, "fail_fast", default=True),
+        fail_fast=reader.flag(event, "fail_fast", default=False),
         adopt=reader.names(event, "adopt"),
     )
     reader.refuse_environment(event, settings.environment)

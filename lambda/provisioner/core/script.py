@@ -203,21 +203,13 @@ def _is_unfinished(change: Change, scope: Scope) -> bool:
 
 def _roles_to_borrow(changes: Iterable[Change], owner: str, scope: Scope) -> set[str]:
     """In whose place the statements are run, less those whose privileges the administrator has anyway."""
-    roles = {owner}.union(*(roles_behind(change, owner) for change in changes))
+    roles = {owner}.union(*(change.acting_roles for change in changes))
     known = scope.server.roles
     return {
         role
         for role in roles
         if role != scope.server.administrator and not (role in known and _is_inherited(known[role]))
     }
-
-
-def roles_behind(change: Change, owner: str) -> frozenset[str]:
-    """In whose place a change in a database of that owner is made."""
-    roles = {owner}
-    if isinstance(change, ChangeGrants):
-        roles |= {target.owner for target in change.targets} | {change.grantor}
-    return frozenset(owner if role == DATABASE_OWNER else role for role in roles)
 
 
 def _is_inherited(role: RoleFacts) -> bool:

@@ -169,3 +169,18 @@ def test_a_blocker_stands_against_its_database_and_role_and_against_all_where_it
     assert replace(plan, blockers=(Finding("x", "y", database="shop"),)).open_changes == (elsewhere, plan.changes[2])
     assert replace(plan, blockers=(Finding("x", "y", username="r"),)).open_changes == (elsewhere,)
     assert replace(plan, blockers=(Finding("x", "y"),)).open_changes == ()
+
+
+def test_a_blocked_reader_keeps_only_what_is_granted_to_it_back() -> None:
+    reader = replace(GRANT, username="reader")
+    others = (GRANT, CreateDatabase(database="shop", username=GRANT.owner))
+    plan = Plan("dev", changes=(*others, reader), blockers=(Finding("foreign_role", "y", username="reader"),))
+    assert plan.open_changes == others
+    assert plan.blocker_of(reader) == plan.blockers[0]
+
+
+def test_a_blocked_owner_keeps_its_databases_back_and_a_blocked_grantor_what_it_granted() -> None:
+    granted = replace(GRANT, username="reader", grantor="editor")
+    changes = (GRANT, CreateDatabase(database="shop", username=GRANT.owner), granted)
+    assert Plan("dev", changes, (Finding("x", "y", username=GRANT.owner),)).open_changes == ()
+    assert Plan("dev", changes, (Finding("x", "y", username="editor"),)).open_changes == changes[:2]

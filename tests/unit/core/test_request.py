@@ -47,7 +47,7 @@ def test_the_environment_alone_is_an_apply_of_the_newest_configured_snapshot() -
         run_id="",
         requested_by="",
         approval=Approval(allow_db_provision=False, approved_by="", plan_digest=""),
-        fail_fast=True,
+        fail_fast=False,
         adopt=(),
     )
 
@@ -62,7 +62,7 @@ def test_every_field_of_a_direct_event_is_taken() -> None:
         "run_id": "12345678",
         "requested_by": "terraform",
         "approval": {"allow_db_provision": True, "approved_by": "alice", "plan_digest": digest},
-        "fail_fast": False,
+        "fail_fast": True,
         "adopt": ["keycloak", "backstage", "keycloak"],
     }
     assert parse_request(event, DEV) == Request(
@@ -74,7 +74,7 @@ def test_every_field_of_a_direct_event_is_taken() -> None:
         run_id="12345678",
         requested_by="terraform",
         approval=Approval(allow_db_provision=True, approved_by="alice", plan_digest=digest),
-        fail_fast=False,
+        fail_fast=True,
         adopt=("keycloak", "backstage"),
     )
 

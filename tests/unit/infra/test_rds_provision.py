@@ -151,13 +151,13 @@ def test_a_blocked_plan_is_never_asked_about(monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_the_event_holds_what_was_given_and_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:
-    words = ("--requested-by", "alice", "--adopt", "keycloak,backstage", "--keep-going", "--run-id", "42")
+    words = ("--requested-by", "alice", "--adopt", "keycloak,backstage", "--fail-fast", "--run-id", "42")
     assert rds_provision.describe_run(parse(monkeypatch, *words)) == {
         "environment": "prod",
         "requested_by": "alice",
         "run_id": "42",
         "adopt": ["keycloak", "backstage"],
-        "fail_fast": False,
+        "fail_fast": True,
     }
 
 

@@ -72,7 +72,7 @@ run "the_function_of_the_environment_is_called_with_the_version_that_was_put" {
       build_id     = ""
       run_id       = ""
       requested_by = "terraform"
-      fail_fast    = true
+      fail_fast    = false
       adopt        = []
       tfvars = {
         bucket     = "acme-tfvars"
