@@ -6,7 +6,7 @@ Every outcome is in the log before it is in S3, so that a change of which the tr
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Protocol
 
 from provisioner.core.audit import (
@@ -14,6 +14,7 @@ from provisioner.core.audit import (
     build_outcomes,
     build_provenance,
     build_rows,
+    markdown_key,
     open_run_key,
     plan_key,
     read_csv,
@@ -112,9 +113,13 @@ class Journal:
         key = plan_key(self.settings.audit_prefix, self.settings.environment, self.begun, plan.digest, self.run_token)
         content = json.dumps(_plan_document(plan, script, self._provenance()), indent=1)
         address = store_plan(
-            self.clients, self.settings.audit_bucket, key, plan_json=content, markdown=render_markdown(plan)
+            self.clients,
+            self.settings.audit_bucket,
+            key,
+            plan_json=content,
+            markdown=render_markdown(plan, AuditLocations(plan=f"s3://{self.settings.audit_bucket}/{key}")),
         )
-        self.locations = AuditLocations(plan=address)
+        self.locations = AuditLocations(plan=address, plan_markdown=markdown_key(address))
 
     def settle_cut_off_run(self, plan: Plan, scope: Scope) -> None:
         """Write the rows that a run owes which began to change the server and was cut off; to be called under the lock.
@@ -221,7 +226,7 @@ class Journal:
             for row in rows:
                 self.log.error("audit_row_not_stored", extra={"row": asdict(row)})
             raise AuditUnavailable(error.findings) from None
-        self.locations = AuditLocations(run=run, trail=trail, plan=self.locations.plan)
+        self.locations = replace(self.locations, run=run, trail=trail)
         if self.is_open and self.is_all_told:
             self._take_note_away()
         return self.locations

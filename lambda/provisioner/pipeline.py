@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
+from provisioner.core.characters import join_names
 from provisioner.core.desired import take_inventory
 from provisioner.core.errors import (
     ApplyFailed,
@@ -134,7 +135,7 @@ def _provision(request: Request, journal: Journal, seconds_left: Callable[[], fl
     plan = build_plan(scope)
     plan = replace(plan, warnings=tuple(sorted({*plan.warnings, *warnings, *vault.warnings})))
     journal.plan_digest = plan.digest
-    journal.log.info("plan", extra={"plan_digest": plan.digest, "plan": render_text(plan)[:200_000]})
+    journal.log.info("plan", extra={"plan_digest": plan.digest, "plan": render_text(plan)})
     journal.plan_summary = sum_line(plan)
     if request.mode is Mode.APPLY:
         journal.settle_cut_off_run(plan, scope)
@@ -178,7 +179,7 @@ def _refuse_unknown_adoptions(request: Request, declaration: Declaration) -> Non
         raise InvalidRequest(
             Finding(
                 "adopt",
-                f"adopt names what the snapshot does not declare: {', '.join(unknown)}",
+                f"adopt names what the snapshot does not declare: {join_names(unknown)}",
                 "name keys of application_databases",
                 where="adopt",
             )
@@ -214,7 +215,7 @@ def _stop_at(door: Door, request: Request, plan: Plan, journal: Journal) -> Resu
     _record_plan(plan, status, journal)
     journal.record_findings(plan.blockers, action="blocked", status=Status.ERROR)
     if door in {Door.APPROVAL_REQUIRED, Door.DRIFTED}:
-        lines = [render_text(plan), "", f"plan: {journal.locations.plan}", f"digest: {plan.digest}"]
+        lines = [render_text(plan, journal.locations), "", f"plan: {journal.locations.plan}", f"digest: {plan.digest}"]
         if door is Door.APPROVAL_REQUIRED:
             lines.append(f"to approve, call the function with {how_to_approve(plan.digest)}")
         subject = f"rds-provisioner {request.environment}: {door.value.replace('_', ' ')}"

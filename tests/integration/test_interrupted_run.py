@@ -144,3 +144,20 @@ def test_a_failed_apply_whose_entry_is_removed_is_never_told_as_success(latest_s
             ("create_role", "unknown"),
             ("grant", "unknown"),
         ]
+
+
+def test_a_lone_surrogate_in_a_comment_and_controls_in_a_name_break_no_run(latest_server: Server, aws: Aws) -> None:
+    with World(latest_server, aws, latest_server.create_delegated_admin()) as world:
+        world.declare_entries(ENTRY | {"r": {"database_name": "keycloak", "username": "r", "access_level": "reader"}})
+        world.apply()
+        schema = r'U&"a\009B2J\202Eb"'
+        latest_server.run_as_superuser(f"SET ROLE kc; CREATE SCHEMA {schema}", "keycloak")
+        comment = r'{"managed_by": "rds-provisioner", "environment": "other", "comment": "\ud800"}'
+        latest_server.run_as_superuser(f"COMMENT ON DATABASE keycloak IS '{comment}'")
+        answer = world.dry_run(adopt=["keycloak"])
+        plan = aws.read_object(AUDIT, answer["audit"]["plan"].removeprefix(f"s3://{AUDIT}/"))
+        assert plan.isascii()
+        markdown = aws.read_object(AUDIT, answer["audit"]["plan_markdown"].removeprefix(f"s3://{AUDIT}/")).decode()
+        assert answer["plan_digest"] in markdown
+        assert "\x9b" not in markdown
+        assert world.apply(adopt=["keycloak"])["status"] == "applied"

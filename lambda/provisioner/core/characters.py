@@ -2,6 +2,18 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+
+def join_names(names: Iterable[str], most: int = 10) -> str:
+    """Names as one text of bounded length: the first few, and how many more there are."""
+    every = list(names)
+    shown = ", ".join(make_plain(name, 80) for name in every[:most])
+    return f"{shown} and {len(every) - most} more" if len(every) > most else shown
+
 
 def make_plain(text: str, limit: int) -> str:
     """The text as one line of at most `limit` characters; an excess ends in an ellipsis.

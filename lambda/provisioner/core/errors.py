@@ -7,14 +7,19 @@ of the failed invocation and is part of the contract.
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-# A failed invocation carries its message in 256 KiB; the audit has every finding.
+# A failed invocation carries its message in 256 KiB, as JSON that may write a character in six bytes a half; the audit
+# has every finding.
 MOST_SHOWN = 200
+_MOST_BYTES = 180_000
+_LONGEST_FINDING = 4_000
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -97,9 +102,16 @@ class AuditUnavailable(ProvisioningError):
 
 
 def _message(findings: tuple[Finding, ...]) -> str:
+    texts = [_shorten(str(finding)) for finding in findings[:MOST_SHOWN]]
     if len(findings) == 1:
-        return str(findings[0])
-    lines = [f"{number}. {finding}" for number, finding in enumerate(findings[:MOST_SHOWN], start=1)]
-    if len(findings) > MOST_SHOWN:
-        lines.append(f"... and {len(findings) - MOST_SHOWN} more, each a row of the audit")
-    return "\n".join([f"{len(findings)} problems:", *lines])
+        return texts[0]
+    lines = [f"{number}. {text}" for number, text in enumerate(texts, start=1)]
+    sizes = accumulate(len(json.dumps(line)) for line in lines)
+    shown = [line for line, size in zip(lines, sizes, strict=True) if size <= _MOST_BYTES]
+    if len(findings) > len(shown):
+        shown.append(f"... and {len(findings) - len(shown)} more, each a row of the audit")
+    return "\n".join([f"{len(findings)} problems:", *shown])
+
+
+def _shorten(text: str) -> str:
+    return text if len(text) <= _LONGEST_FINDING else text[: _LONGEST_FINDING - 1] + "…"

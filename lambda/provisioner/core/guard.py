@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING
 
+from provisioner.core.characters import join_names
 from provisioner.core.ddl import MEMBERSHIP_OPTIONS
 from provisioner.core.desired import (
     Desired,
@@ -187,7 +188,7 @@ def _role_blockers(role: RoleFacts, application: str, scope: Scope) -> Iterable[
 def _missing_database(name: str, scope: Scope) -> Iterable[Finding]:
     if scope.declared_owner(name):
         return
-    users = ", ".join(f'"{entry.username}"' for entry in scope.by_database[name])
+    users = join_names(f'"{entry.username}"' for entry in scope.by_database[name])
     yield Finding(
         "database_missing",
         f'database "{name}" does not exist and no entry declares its owner; {users} would have nothing to use',

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
+from operator import itemgetter
 from typing import TYPE_CHECKING
 
-from provisioner.core.characters import make_plain
+from provisioner.core.characters import join_names, make_plain
 from provisioner.core.errors import Finding
 from provisioner.core.model import Status
+from provisioner.core.plan import Change
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from provisioner.core.model import Request
-    from provisioner.core.plan import Change, Plan
+    from provisioner.core.plan import Plan
+
 
 # Lambda refuses an answer of more than 6 MB. With these bounds the largest stays below it even where every character
 # is one that JSON writes in twelve bytes.
@@ -23,9 +26,12 @@ MOST_CHANGES = 300
 MOST_FINDINGS = 50
 _LONGEST_NAME = 64
 _LONGEST_FIELD = 500
-_LONGEST_PLAN_TEXT = 100_000
-# GitHub refuses a comment of more than 65536 characters.
-_LONGEST_MARKDOWN = 60_000
+# In bytes: of a text for people, which SNS takes up to 256 KiB, and of a comment, which GitHub takes up to 65536.
+_LONGEST_TEXT = 100_000
+_LONGEST_MARKDOWN = 56_000
+# What a database takes beside the lines of its changes.
+_ROOM_FOR_HEADING = 200
+_MOST_NAMED = 10
 
 _ON_THE_SERVER = "(server)"
 
@@ -37,6 +43,7 @@ class AuditLocations:
     run: str = ""
     trail: str = ""
     plan: str = ""
+    plan_markdown: str = ""
 
 
 def summarize(plan: Plan, statuses: Iterable[Status] = ()) -> dict[str, int]:
@@ -67,34 +74,36 @@ def sum_line(plan: Plan) -> str:
     return f"Plan: {', '.join(parts)}."
 
 
-def render_text(plan: Plan) -> str:
+def render_text(plan: Plan, audit: AuditLocations | None = None) -> str:
     """The plan as `terraform plan` would say it: `+` create, `~` change, `-` revoke, `!` blocked, `?` warning.
 
-    Changes stand under their database, in the order in which they are applied; the last line is the sum.
+    Changes stand under their database, in the order in which they are applied; the last line is the sum. Of a plan
+    that is too long each database keeps its share, and what takes something away goes before all else.
     """
-    lines: list[str] = []
-    for database, changes in _group(plan.changes):
-        lines += [database, *(_text_line(change) for change in changes), ""]
-    for heading, symbol, findings in (("Blocked", "!", plan.blockers), ("Warnings", "?", plan.warnings)):
+    shown = _choose(plan, _text_of, _LONGEST_TEXT)
+    lines = _notice(plan, shown, audit)
+    for database, changes in _group(shown.changes):
+        lines += [database, *map(_text_line, changes), ""]
+    for heading, symbol, findings in (("Blocked", "!", shown.blockers), ("Warnings", "?", shown.warnings)):
         if findings:
-            lines += [f"{heading}:", *(f"  {symbol} {make_plain(str(each), _LONGEST_FIELD)}" for each in findings), ""]
+            lines += [f"{heading}:", *(_text_finding(each, symbol) for each in findings), ""]
     if not plan.changes and not plan.blockers:
         lines += ["No changes. The server is what the snapshot declares.", ""]
     return "\n".join([*lines, sum_line(plan)])
 
 
-def render_markdown(plan: Plan) -> str:
-    """The plan as a comment for a pull request: whatever names it holds, they stay text and mention nobody."""
+def render_markdown(plan: Plan, audit: AuditLocations | None = None) -> str:
+    """The plan as a comment for a pull request: whatever names it holds, they stay text, link and mention nobody."""
+    shown = _choose(plan, _markdown_of, _LONGEST_MARKDOWN)
     lines = [f"### {sum_line(plan)}", ""]
-    for heading, symbol, findings in (("Blocked", "!", plan.blockers), ("Warnings", "?", plan.warnings)):
+    lines += [f"**{line}**  " if line else "" for line in _notice(plan, shown, audit)]
+    for heading, symbol, findings in (("Blocked", "!", shown.blockers), ("Warnings", "?", shown.warnings)):
         if findings:
-            lines += [f"**{heading}**", "", *(f"- `{symbol}` {_escape(str(finding))}" for finding in findings), ""]
-    for database, changes in _group(plan.changes):
+            lines += [f"**{heading}**", "", *(_markdown_finding(each, symbol) for each in findings), ""]
+    for database, changes in _group(shown.changes):
         lines += [f"**{_code(database)}**", "", "| | action | role | detail |", "|---|---|---|---|"]
-        lines += [_table_row(change) for change in changes]
-        lines.append("")
-    ending = ["", f"Plan digest: {_code(plan.digest)}", ""]
-    return "\n".join([*_cut(lines, _LONGEST_MARKDOWN), *ending])
+        lines += [*map(_table_row, changes), ""]
+    return "\n".join([*lines, "", f"Plan digest: {_code(plan.digest)}", ""])
 
 
 def build_answer(
@@ -107,24 +116,98 @@ def build_answer(
     """The answer of the function, as JSON-ready values that stay under the 6 MB of Lambda whatever the fleet.
 
     `changes` are the plan's, each with what became of it. Past 300 changes, or 50 blockers or warnings, the lists are
-    cut; the summary counts everything, and a warning (`answer_cut`) names the stored plan.
+    cut, destructive changes last; the summary counts everything, and a warning (`answer_cut`) names the stored plan. A
+    run that did not look at the server says nothing about it.
     """
-    warnings = [_finding_to_json(finding) for finding in plan.warnings[:MOST_FINDINGS]]
-    cut = _name_what_was_cut(plan, audit)
+    listed = _choose_listed(plan)
+    cut = _name_what_was_cut(plan, listed, audit)
+    kept = frozenset(listed.changes)
+    looked = status != "superseded"
     return {
         "status": status,
         "environment": request.environment,
         "mode": request.mode.value,
         "build_id": request.build_id,
         "run_id": request.run_id,
-        "plan_digest": plan.digest,
+        "plan_digest": plan.digest if looked else "",
         "summary": summarize(plan, (status for _, status in changes)),
-        "changes": [_change_to_json(change, status) for change, status in changes[:MOST_CHANGES]],
-        "blockers": [_finding_to_json(finding) for finding in plan.blockers[:MOST_FINDINGS]],
-        "warnings": [*warnings, *cut],
+        "changes": [_change_to_json(change, status) for change, status in changes if change in kept],
+        "blockers": [_finding_to_json(finding) for finding in listed.blockers],
+        "warnings": [*map(_finding_to_json, listed.warnings), *cut],
         "audit": asdict(audit),
-        "plan_text": _cut_plan_text(plan, audit),
+        "plan_text": render_text(plan, audit) if looked else "The server was not looked at.",
     }
+
+
+def _choose_listed(plan: Plan) -> Plan:
+    """The changes and findings that the lists of an answer have room for."""
+    parts = ((plan.changes, MOST_CHANGES), (plan.blockers, MOST_FINDINGS), (plan.warnings, MOST_FINDINGS))
+    return _only(plan, *({number for _, number in _by_turns(items)[:most]} for items, most in parts))
+
+
+def _choose(plan: Plan, line_of: Callable[[Change | Finding], str], room: int) -> Plan:
+    """As much of a plan as its lines have room for: destructive changes, blockers, other changes, then warnings."""
+    changes = _by_turns(plan.changes)
+    first = sum(change.destructive for change in plan.changes)
+    kept: dict[str, set[int]] = {"changes": set(), "blockers": set(), "warnings": set()}
+    databases: set[str] = set()
+    queue = [("changes", *each) for each in changes[:first]]
+    queue += [("blockers", *each) for each in _by_turns(plan.blockers)]
+    queue += [("changes", *each) for each in changes[first:]]
+    queue += [("warnings", *each) for each in _by_turns(plan.warnings)]
+    for part, item, number in queue:
+        room -= len(line_of(item).encode("utf-8", "replace")) + 1
+        if part == "changes" and item.database not in databases:
+            databases.add(item.database)
+            room -= _ROOM_FOR_HEADING
+        if room < 0:
+            break
+        kept[part].add(number)
+    return _only(plan, *kept.values())
+
+
+def _only(plan: Plan, changes: set[int], blockers: set[int], warnings: set[int]) -> Plan:
+    """The plan with what stands at these places."""
+    return replace(
+        plan,
+        changes=tuple(each for number, each in enumerate(plan.changes) if number in changes),
+        blockers=tuple(each for number, each in enumerate(plan.blockers) if number in blockers),
+        warnings=tuple(each for number, each in enumerate(plan.warnings) if number in warnings),
+    )
+
+
+def _by_turns(items: Iterable[Change | Finding]) -> list[tuple[Change | Finding, int]]:
+    """Items and their places, the destructive first; databases take turns, so that none pushes out another."""
+    turns: Counter[tuple[bool, str]] = Counter()
+    keyed = []
+    for number, item in enumerate(items):
+        is_harmless = isinstance(item, Change) and not item.destructive
+        turns[is_harmless, item.database] += 1
+        keyed.append((is_harmless, turns[is_harmless, item.database], item.database, number, item))
+    return [(item, number) for *_, number, item in sorted(keyed, key=itemgetter(0, 1, 2, 3))]
+
+
+def _left_out(plan: Plan, shown: Plan) -> list[str]:
+    """How much of a plan is not shown; first of all where something would be taken away unseen."""
+    left = Counter(change.database for change in plan.changes if change.destructive)
+    left.subtract(change.database for change in shown.changes if change.destructive)
+    names = [f"{make_plain(name, _LONGEST_NAME) or _ON_THE_SERVER} ({count})" for name, count in left.most_common()]
+    numbers = {
+        "changes": len(plan.changes) - len(shown.changes),
+        "blockers": len(plan.blockers) - len(shown.blockers),
+        "warnings": len(plan.warnings) - len(shown.warnings),
+    }
+    hidden = join_names(names[: sum(count > 0 for count in left.values())], _MOST_NAMED)
+    return [
+        *([f"NOT SHOWN ARE {left.total()} DESTRUCTIVE CHANGES: {hidden}"] if hidden else []),
+        ", ".join(f"{number} {name}" for name, number in numbers.items() if number),
+    ]
+
+
+def _notice(plan: Plan, shown: Plan, audit: AuditLocations | None) -> list[str]:
+    *hidden, cut = _left_out(plan, shown)
+    where = f"The whole plan: {audit.plan}" if audit and audit.plan else "The stored plan has all of it."
+    return [*hidden, f"... and {cut} more. {where}", ""] if cut else []
 
 
 def _group(changes: Iterable[Change]) -> list[tuple[str, list[Change]]]:
@@ -141,59 +224,46 @@ def _text_line(change: Change) -> str:
     return f"  {words}{make_plain(change.detail, _LONGEST_FIELD)}".rstrip() + destructive
 
 
+def _text_of(item: Change | Finding) -> str:
+    return _text_line(item) if isinstance(item, Change) else _text_finding(item)
+
+
+def _markdown_of(item: Change | Finding) -> str:
+    return _table_row(item) if isinstance(item, Change) else _markdown_finding(item)
+
+
+def _text_finding(finding: Finding, symbol: str = "?") -> str:
+    return f"  {symbol} {make_plain(str(finding), _LONGEST_FIELD)}"
+
+
+def _markdown_finding(finding: Finding, symbol: str = "?") -> str:
+    return f"- `{symbol}` {_code(str(finding))}"
+
+
 def _table_row(change: Change) -> str:
     destructive = " **destructive**" if change.destructive else ""
-    return (
-        f"| `{change.symbol}` | {_code(change.action)} | {_code(change.username)} "
-        f"| {_escape(change.detail)}{destructive} |"
-    )
+    # A pipe would end the cell even inside of a code span.
+    cells = [_code(text).replace("|", "\\|") for text in (change.action, change.username, change.detail)]
+    return f"| `{change.symbol}` | {cells[0]} | {cells[1]} | {cells[2]}{destructive} |"
 
 
 def _code(text: str) -> str:
-    """The text as a code span, fenced by more backticks than it has; a pipe would end the cell even in there."""
+    """The text as a code span, in which nothing is markup, link or mention; fenced by more backticks than it has."""
     plain = make_plain(text, _LONGEST_FIELD)
-    if not plain:
+    if not plain.strip():
         return ""
     fence = "`" * (max((len(run) for run in re.findall("`+", plain)), default=0) + 1)
     padding = " " if "`" in plain else ""
-    return f"{fence}{padding}{plain}{padding}{fence}".replace("|", "\\|")
+    return f"{fence}{padding}{plain}{padding}{fence}"
 
 
-def _escape(text: str) -> str:
-    """The text with everything that Markdown, HTML or a mention would make of it taken away."""
-    escaped = re.sub(r"([\\`*_{}\[\]<>#|~&!])", r"\\\1", make_plain(text, _LONGEST_FIELD))
-    return escaped.replace("@", "&#64;")
-
-
-def _cut(lines: list[str], limit: int) -> list[str]:
-    """As many of the lines as fit into `limit` characters, and how many there were beyond."""
-    length = 0
-    for index, line in enumerate(lines):
-        length += len(line) + 1
-        if length > limit:
-            return [*lines[:index], "", f"... and {len(lines) - index} more lines."]
-    return lines
-
-
-def _cut_plan_text(plan: Plan, audit: AuditLocations) -> str:
-    text = render_text(plan)
-    if len(text) <= _LONGEST_PLAN_TEXT:
-        return text
-    kept = _cut(text.split("\n"), _LONGEST_PLAN_TEXT)
-    return "\n".join([*kept, f"The whole plan: {audit.plan}", "", sum_line(plan)])
-
-
-def _name_what_was_cut(plan: Plan, audit: AuditLocations) -> list[dict[str, object]]:
-    numbers = {
-        "changes": len(plan.changes) - MOST_CHANGES,
-        "blockers": len(plan.blockers) - MOST_FINDINGS,
-        "warnings": len(plan.warnings) - MOST_FINDINGS,
-    }
-    cut = [f"{number} {name}" for name, number in numbers.items() if number > 0]
+def _name_what_was_cut(plan: Plan, shown: Plan, audit: AuditLocations) -> list[dict[str, object]]:
+    *hidden, cut = _left_out(plan, shown)
     if not cut:
         return []
+    message = "; ".join([f"{cut} more than this answer lists", *hidden])
     next_step = f"read the whole plan at {audit.plan}" if audit.plan else "read the audit of the run"
-    return [_finding_to_json(Finding("answer_cut", f"{', '.join(cut)} more than this answer lists", next_step))]
+    return [_finding_to_json(Finding("answer_cut", message, next_step))]
 
 
 def _change_to_json(change: Change, status: Status) -> dict[str, object]:

@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from provisioner.core.characters import make_plain
+from provisioner.core.characters import join_names, make_plain
 from provisioner.core.errors import Finding, InvalidRequest
 from provisioner.core.model import Approval, Mode, Request, SnapshotReference, Trigger
 
@@ -133,9 +133,10 @@ class _Reader:
     def refuse_unknown(self, fields: Mapping[str, object], known: frozenset[str], prefix: str) -> None:
         unknown = sorted(make_plain(f"{prefix}{name}", 64) for name in fields if name not in known)
         if unknown:
-            shown = ", ".join(unknown[:10]) + (f" and {len(unknown) - 10} more" if len(unknown) > 10 else "")
             allowed = ", ".join(sorted(f"{prefix}{name}" for name in known))
-            self.refuse(unknown[0], f"the event has fields that nothing reads: {shown}", f"known are: {allowed}")
+            self.refuse(
+                unknown[0], f"the event has fields that nothing reads: {join_names(unknown)}", f"known are: {allowed}"
+            )
 
     def refuse_environment(self, event: Mapping[str, object], environment: str) -> None:
         if "environment" not in event:

@@ -184,3 +184,30 @@ def test_a_blocked_owner_keeps_its_databases_back_and_a_blocked_grantor_what_it_
     changes = (GRANT, CreateDatabase(database="shop", username=GRANT.owner), granted)
     assert Plan("dev", changes, (Finding("x", "y", username=GRANT.owner),)).open_changes == ()
     assert Plan("dev", changes, (Finding("x", "y", username="editor"),)).open_changes == changes[:2]
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        (("o",), ("o", "x", "y")),
+        (("x", "y"), ("x", "z")),
+        (('x" of "y',), ("x", "y")),
+    ],
+)
+def test_a_digest_counts_whose_objects_are_changed(one: tuple[str, ...], other: tuple[str, ...]) -> None:
+    plans = [
+        Plan("dev", (replace(GRANT, targets=tuple(replace(TABLES, owner=owner) for owner in owners)),))
+        for owners in (one, other)
+    ]
+    assert plans[0].digest != plans[1].digest
+
+
+def test_a_digest_tells_names_with_quotes_in_them_apart_and_objects_of_extensions_from_others() -> None:
+    future = replace(TABLES, creator="o1", schema='a" in schema "b')
+    targets = [
+        TABLES,
+        replace(TABLES, extension=True),
+        future,
+        replace(TABLES, creator='o1" in schema "a', schema="b"),
+    ]
+    assert len({Plan("dev", (replace(GRANT, targets=(target,)),)).digest for target in targets}) == 4

@@ -1,6 +1,7 @@
 """A plan becomes text, Markdown and an answer that Lambda can carry."""
 
 import json
+import re
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -15,7 +16,9 @@ from provisioner.settings import read_settings
 
 SETTINGS = read_settings({"ENVIRONMENT": "dev", "SNAPSHOT_BUCKET": "acme-tfvars", "AUDIT_BUCKET": "acme-audit"})
 REQUEST = parse_request({"environment": "dev", "build_id": "16-01-26-01", "run_id": "12345678"}, SETTINGS)
-AUDIT = AuditLocations("s3://acme-audit/run.csv", "s3://acme-audit/trail.csv", "s3://acme-audit/plan.json")
+AUDIT = AuditLocations(
+    "s3://acme-audit/run.csv", "s3://acme-audit/trail.csv", "s3://acme-audit/plan.json", "s3://acme-audit/plan.md"
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,9 +119,9 @@ def test_the_summary_counts_the_plan_and_what_failed() -> None:
 def test_the_markdown_has_a_table_for_each_database_and_the_digest() -> None:
     lines = render_markdown(STORY).split("\n")
     assert lines[0] == "### Plan: 2 to create, 1 to change, 1 to revoke, 2 unchanged, 1 blocked, 1 warnings."
-    assert '- `!` role "legacy" is not managed here; adopt it (adopt: \\["legacy"\\])' in lines
+    assert '- `!` `role "legacy" is not managed here; adopt it (adopt: ["legacy"])`' in lines
     assert "**`keycloak`**" in lines
-    assert "| `-` | `revoke` | `analytics_reader` | INSERT on 4 tables **destructive** |" in lines
+    assert "| `-` | `revoke` | `analytics_reader` | `INSERT on 4 tables` **destructive** |" in lines
     assert f"Plan digest: `{STORY.digest}`" in lines
 
 
@@ -134,19 +137,19 @@ def test_the_markdown_has_a_table_for_each_database_and_the_digest() -> None:
 )
 def test_a_name_from_the_server_cannot_break_out_of_its_cell(name: str, shown: str) -> None:
     plan = Plan("dev", changes=(Made(username=name),))
-    assert f"| `+` | `create_role` | {shown} | login role |" in render_markdown(plan).split("\n")
+    assert f"| `+` | `create_role` | {shown} | `login role` |" in render_markdown(plan).split("\n")
 
 
 def test_words_cannot_become_markup_or_mention_somebody() -> None:
     plan = Plan("dev", changes=(Made(detail="a|b `c` *d* <b>e</b> [f](g) @team\n# h"),))
-    assert r"| a\|b \`c\` \*d\* \<b\>e\</b\> \[f\](g) &#64;team \# h |" in render_markdown(plan)
+    assert r"| `` a\|b `c` *d* <b>e</b> [f](g) @team # h `` |" in render_markdown(plan)
 
 
 def test_the_markdown_of_a_large_fleet_fits_into_a_comment() -> None:
     plan = Plan("dev", changes=tuple(Made(username=f"user_{number}", detail="|" * 900) for number in range(5000)))
     text = render_markdown(plan)
     assert len(text) < 65_536
-    assert "more lines." in text
+    assert " changes more. The stored plan has all of it." in text
     assert plan.digest in text
 
 
@@ -184,6 +187,7 @@ def test_the_answer_has_the_fields_of_the_contract() -> None:
             "run": "s3://acme-audit/run.csv",
             "trail": "s3://acme-audit/trail.csv",
             "plan": "s3://acme-audit/plan.json",
+            "plan_markdown": "s3://acme-audit/plan.md",
         },
         "plan_text": (
             "keycloak\n"
@@ -242,3 +246,49 @@ def test_the_largest_answer_stays_below_six_megabytes(character: str) -> None:
     plan = Plan("dev", changes, findings, findings)
     answer = build_answer(REQUEST, "planned", plan, [(each, Status.DRY_RUN) for each in changes], AUDIT)
     assert len(json.dumps(answer).encode()) < 6_000_000
+
+
+def noise(*, destructive: bool) -> tuple[Made, ...]:
+    """What two databases' owners made: one thousands of changes, the other one."""
+    mine = tuple(
+        Made(database="aaa", username="r", symbol="+", detail=f"USAGE on schema {number}", destructive=destructive)
+        for number in range(5000)
+    )
+    return (*mine, Made(database="zzz", username="zzz_reader", symbol="-", detail="INSERT", destructive=True))
+
+
+@pytest.mark.parametrize("destructive", [False, True])
+def test_the_noise_of_one_database_hides_no_destructive_change_of_another(*, destructive: bool) -> None:
+    findings = tuple(Finding("foreign_grants", f"role {number}", database="aaa") for number in range(5000))
+    changes = noise(destructive=destructive)
+    plan = Plan("dev", changes, blockers=findings, warnings=findings)
+    answer = build_answer(REQUEST, "planned", plan, [(each, Status.DRY_RUN) for each in changes], AUDIT)
+    assert any(change["username"] == "zzz_reader" for change in answer["changes"])  # type: ignore[attr-defined]
+    assert "zzz_reader" in str(answer["plan_text"])
+    assert "zzz_reader" in render_markdown(plan)
+    assert len(render_markdown(plan)) < 65_000
+    says_so = "DESTRUCTIVE CHANGES: aaa (" in str(answer["plan_text"]).split("\n", 1)[0]
+    assert says_so is destructive
+    assert ("DESTRUCTIVE CHANGES: aaa (" in render_markdown(plan)) is destructive
+
+
+def test_a_finding_of_one_database_is_listed_beside_thousands_of_another() -> None:
+    findings = tuple(Finding("foreign_grants", f"role {number}", database="aaa") for number in range(5000))
+    plan = Plan("dev", warnings=(*findings, Finding("nologin", "role z", database="zzz")))
+    answer = build_answer(REQUEST, "in_sync", plan, [], AUDIT)
+    assert any(warning["database"] == "zzz" for warning in answer["warnings"])  # type: ignore[attr-defined]
+    assert "role z" in str(answer["plan_text"])
+
+
+def test_what_was_not_looked_at_is_not_spoken_of() -> None:
+    answer = build_answer(REQUEST, "superseded", Plan("dev"), [], AuditLocations())
+    assert answer["plan_text"] == "The server was not looked at."
+    assert answer["plan_digest"] == ""
+
+
+@pytest.mark.parametrize("name", ["https://evil.example/x", "www.evil.example", "@team", "a`b", "``` x", "<b>"])
+def test_no_detail_leaves_its_code_span(name: str) -> None:
+    plan = Plan("dev", (Made(detail=f'schema "{name}"', username=name),), (Finding("c", name),))
+    spans = re.compile(r"(?<!`)(`+)(?!`).*?(?<!`)\1(?!`)")
+    rest = [spans.sub("", line) for line in render_markdown(plan).split("\n")]
+    assert not any(word in line for line in rest for word in ("evil", "@", "<", "`", "x"))
