@@ -21,11 +21,11 @@ from provisioner.core.audit import (
     run_key,
     trail_key,
 )
-from provisioner.core.characters import make_plain
 from provisioner.core.errors import AuditUnavailable, Finding, RunInProgress
 from provisioner.core.model import Mode, Outcome, Request, Settings, Status
 from provisioner.core.open_run import NotOurs, OpenRun, parse_note, parse_plan, render_note, settle
 from provisioner.core.report import AuditLocations, render_markdown, render_text, summarize
+from provisioner.core.text import sanitize
 from provisioner.edges.audit_store import (
     append_trail,
     put_aside,
@@ -96,8 +96,8 @@ class Journal:
             write = self.log.error if outcome.status is Status.ERROR else self.log.info
             # `message` is a field of every log record already.
             fields = asdict(outcome)
-            words = {name: make_plain(fields.pop(name), 256) for name in ("database", "username")}
-            detail = make_plain(fields.pop("message"), 2000)
+            words = {name: sanitize(fields.pop(name), 256) for name in ("database", "username")}
+            detail = sanitize(fields.pop("message"), 2000)
             write("outcome", extra={**fields, **words, "detail": detail, "plan_digest": self.plan_digest})
 
     def record_findings(self, findings: Iterable[Finding], *, action: str, status: Status) -> None:

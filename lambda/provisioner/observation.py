@@ -61,7 +61,7 @@ def observe(
         SecretUnavailable: whether a secret is being rotated cannot be known.
     """
     databases = {entry.database for entry in declaration.entries}
-    with_extensions = declaration.asks_for_extensions
+    with_extensions = declaration.has_extensions
     try:
         server = observe_server(session, databases, with_extensions=with_extensions)
     except SqlError as error:

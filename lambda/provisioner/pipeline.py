@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
-from provisioner.core.characters import join_names
+from provisioner.core.declaration import refuse_administrator_login
 from provisioner.core.desired import take_inventory
 from provisioner.core.errors import (
     ApplyFailed,
@@ -32,6 +32,7 @@ from provisioner.core.request import parse_request
 from provisioner.core.script import Script, write_script
 from provisioner.core.snapshot import MAX_BYTES, parse_snapshot
 from provisioner.core.state import PasswordCheck, RoleFacts
+from provisioner.core.text import join_names
 from provisioner.edges.apply import Applied, Workshop, apply_script
 from provisioner.edges.clock import now_utc
 from provisioner.edges.lock import fence, session_name
@@ -126,6 +127,7 @@ def _provision(request: Request, journal: Journal, seconds_left: Callable[[], fl
         return Result("superseded", Plan(request.environment, warnings=error.findings))
     _refuse_unknown_adoptions(request, declaration)
     vault = open_vault(declaration, journal.settings, journal.clients)
+    refuse_administrator_login(declaration, vault.login.username)
     address = replace(vault.login.address, patience=lambda: seconds_left() - reserve * SHARE_OF_THE_AUDIT)
     vault = replace(vault, login=replace(vault.login, address=address))
     session, holder = open_session(vault.login)

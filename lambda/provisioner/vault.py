@@ -15,8 +15,7 @@ from provisioner.core.credentials import (
     parse_application_secret,
     scram_verifier,
 )
-from provisioner.core.declaration import check_against_administrator
-from provisioner.core.errors import Finding, InvalidSnapshot, SecretUnavailable
+from provisioner.core.errors import Finding, SecretUnavailable
 from provisioner.core.scope import grouped
 from provisioner.edges.observe import Login
 from provisioner.edges.postgres import Address, trust
@@ -59,7 +58,6 @@ def open_vault(declaration: Declaration, settings: Settings, clients: AwsClients
 
     Raises:
         SecretUnavailable: with everything that is wrong with any of them.
-        InvalidSnapshot: an entry names the administrator's own login.
     """
     names = {
         entry.application: entry.secret_name or settings.app_secret_id.replace("{app}", entry.application)
@@ -85,9 +83,6 @@ def open_vault(declaration: Declaration, settings: Settings, clients: AwsClients
             credentials[role], secrets[role] = usable, secret
     if problems or administrator is None:
         raise SecretUnavailable(problems)
-    refused = check_against_administrator(declaration, administrator.username)
-    if refused:
-        raise InvalidSnapshot(refused)
     address = Address(administrator.host, administrator.port, trust(settings.ca_bundle))
     login = Login(address, administrator.username, administrator.password, administrator.database)
     warnings = tuple(finding for item in credentials.values() for finding in item.warnings)

@@ -10,8 +10,8 @@ from dataclasses import dataclass, fields
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
-from provisioner.core.characters import make_plain
 from provisioner.core.model import Outcome, Status
+from provisioner.core.text import sanitize
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -235,13 +235,13 @@ def _parse_row(line: tuple[str, ...]) -> AuditRow | None:
 def _is_cell(text: str) -> bool:
     """Whether `_cell` could have written it: one printable line, and an apostrophe exactly where one is needed."""
     plain = text.removeprefix("'")
-    is_plain = make_plain(text, _LONGEST_MESSAGE + 1) == text
+    is_plain = sanitize(text, _LONGEST_MESSAGE + 1) == text
     return is_plain and plain.startswith(_FORMULA_STARTS) == (plain != text)
 
 
 def _cell(text: str, limit: int = _LONGEST_FIELD) -> str:
     # Leading blanks go: some spreadsheets look for the formula behind them.
-    plain = make_plain(text, limit).lstrip()
+    plain = sanitize(text, limit).lstrip()
     return f"'{plain}" if plain.startswith(_FORMULA_STARTS) else plain
 
 

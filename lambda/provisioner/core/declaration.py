@@ -5,146 +5,54 @@ from __future__ import annotations
 import difflib
 import re
 from collections import Counter, defaultdict
-from dataclasses import dataclass, field
-from decimal import Decimal, InvalidOperation
-from enum import Enum
+from dataclasses import dataclass
+from decimal import Decimal
 from typing import TYPE_CHECKING
 
+from provisioner.core.document import Attribute, Content, NotLiteral, Object, Value, redact
 from provisioner.core.errors import Finding, InvalidSnapshot
 from provisioner.core.model import AccessLevel, Declaration, Entry, Layout
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-MAX_FINDINGS = 200
-"""More problems than this are counted, not listed: the answer of an invocation has a size."""
+    from provisioner.core.fields import Problems
 
 
-class Opaque(Enum):
-    """What stands in a file where a plain value does not: why, in place of the value."""
-
-    TEMPLATE = "a template in a string"
-    HEREDOC = "a heredoc"
-    COMPUTED = "a computed value"
-    REFUSED = "already reported"
-
-
-@dataclass(frozen=True, slots=True)
-class Value:
-    """A value of the file and its line; the line is 0 where the format does not tell (JSON)."""
-
-    content: Content
-    line: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Field:
-    """A key with its value and the line of the key."""
-
-    key: str | Opaque
-    value: Value
-    line: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Table:
-    """A map as it is written: in order, duplicates kept."""
-
-    fields: tuple[Field, ...]
-
-
-Content = str | Decimal | bool | None | tuple[Value, ...] | Table | Opaque
-
-
-def parse_number(digits: str) -> Decimal | Opaque:
-    """A number as it is written; one with an exponent beyond what Decimal holds is none that counts anything here."""
-    try:
-        return Decimal(digits)
-    except InvalidOperation:
-        return Opaque.COMPUTED
-
-
-@dataclass(slots=True)
-class Report:
-    """Where problems are collected while a file is read, each with its place."""
-
-    file_name: str
-    findings: list[Finding] = field(default_factory=list)
-    suppressed: int = 0
-
-    def refuse(self, code: str, message: str, next_step: str, where: str, subject: Entry | None = None) -> None:
-        """Keep one problem; `where` comes from `place`, `subject` gives the audit row its names."""
-        if len(self.findings) >= MAX_FINDINGS:
-            self.suppressed += 1
-            return
-        database, username = (subject.database, subject.username) if subject else ("", "")
-        self.findings.append(Finding(code, message, next_step, where, database, username))
-
-    def refuse_kind(
-        self, found: Field, wanted: str, next_step: str, path: str, subject: Entry | None = None, name: str = ""
-    ) -> None:
-        """Keep the problem that a value is not of the kind that is wanted, unless it was reported already."""
-        content = found.value.content
-        if content is Opaque.REFUSED:
-            return
-        code = "computed_value" if isinstance(content, Opaque) else "wrong_type"
-        message = f"{name or shown(found.key)} must be {wanted}, not {_kind(content)}"
-        self.refuse(code, message, next_step, self.place(found.line, path), subject)
-
-    def place(self, line: int, path: str = "") -> str:
-        """Return `terraform.tfvars:12 application_databases.keycloak`."""
-        return f"{self.file_name}{f':{line}' if line else ''} {path}".rstrip()
-
-    def stop_if_refused(self) -> None:
-        """Raise InvalidSnapshot with everything collected, if anything was."""
-        if self.suppressed:
-            message = f"{self.suppressed} more problems are not listed"
-            self.findings.append(Finding("too_many", message, "mend those above first", self.file_name))
-        if self.findings:
-            raise InvalidSnapshot(self.findings)
-
-
-def shown(name: str | Opaque) -> str:
-    """Return the name if it is one that can be shown; else what it looks like, since it could be a secret."""
-    if isinstance(name, Opaque):
-        return "<computed key>"
-    return name if _SHOWABLE.fullmatch(name) else f"<{len(name)} characters>"
-
-
-def declare(
-    document: Table, report: Report, *, environment: str, administrator: str = ""
+def parse_declaration(
+    document: Object, problems: Problems, *, environment: str
 ) -> tuple[Declaration, tuple[Finding, ...]]:
     """Return what the top level of a file declares, and the warnings (code `inactive`).
 
     Raises:
-        InvalidSnapshot: with every problem in `report`, those of this file's declaration included.
+        InvalidSnapshot: with every problem in `problems`, those of this file's declaration included.
     """
-    top = _fields(document, "", report)
-    declared_environment = _environment(top.get("environment"), report, environment)
-    block, layout, warnings = _block(top, report)
+    top = _fields(document, "", problems)
+    declared_environment = _environment(top.get("environment"), problems, environment)
+    block, layout, warnings = _block(top, problems)
     path = _PATHS[layout]
-    entries = _entries(block, path, report) if block is not None else ()
+    entries = _entries(block, path, problems) if block is not None else ()
     ordered = tuple(sorted(entries, key=lambda entry: entry.application))
-    declaration = Declaration(layout, block is not None, declared_environment, ordered)
-    report.findings.extend(check_against_administrator(declaration, administrator))
-    report.stop_if_refused()
-    return declaration, warnings
+    problems.raise_if_any(InvalidSnapshot)
+    return Declaration(layout, block is not None, declared_environment, ordered), warnings
 
 
-def check_against_administrator(declaration: Declaration, administrator: str) -> tuple[Finding, ...]:
-    """Return a finding for each entry whose username is the login of the administrator itself."""
-    return tuple(
+def refuse_administrator_login(declaration: Declaration, administrator: str) -> None:
+    """Raise InvalidSnapshot with a finding for each entry whose username is the login of the administrator itself."""
+    refused = [
         Finding(
             code="reserved_name",
             message=f'username "{entry.username}" is the login that this product itself uses',
             next_step="give the application a role of its own",
-            where=f"{_PATHS[declaration.layout]}.{shown(entry.application)}.username",
+            where=f"{_PATHS[declaration.layout]}.{redact(entry.application)}.username",
             database=entry.database,
             username=entry.username,
         )
         for entry in declaration.entries
         if entry.username == administrator
-    )
+    ]
+    if refused:
+        raise InvalidSnapshot(refused)
 
 
 _PATHS = {Layout.STANDALONE: "application_databases", Layout.COUPLED: "rds_config.application_databases"}
@@ -153,59 +61,59 @@ _PATHS = {Layout.STANDALONE: "application_databases", Layout.COUPLED: "rds_confi
 # --- the parts of the file that are ours ----------------------------------------------------------------------------
 
 
-def _environment(found: Field | None, report: Report, environment: str) -> str:
-    if found is None or found.value.content is Opaque.REFUSED:
+def _environment(found: Attribute | None, problems: Problems, environment: str) -> str:
+    if found is None or found.value.content is NotLiteral.REFUSED:
         return ""
     content = found.value.content
     next_step = "send each environment's file to its own function"
     if not isinstance(content, str):
-        report.refuse_kind(found, f'the string "{environment}"', next_step, "environment")
+        _refuse_type(problems, found, f'the string "{environment}"', next_step, "environment")
     elif content != environment:
-        message = f'the file is for environment "{shown(content)}", this function serves "{environment}"'
-        report.refuse("wrong_environment", message, next_step, report.place(found.line, "environment"))
+        message = f'the file is for environment "{redact(content)}", this function serves "{environment}"'
+        problems.refuse("wrong_environment", message, next_step, problems.location(found.line, "environment"))
     return environment
 
 
-def _block(top: dict[str, Field], report: Report) -> tuple[Field | None, Layout, tuple[Finding, ...]]:
+def _block(top: dict[str, Attribute], problems: Problems) -> tuple[Attribute | None, Layout, tuple[Finding, ...]]:
     """Find the active block: at the top level or under rds_config, not both, not neither."""
     standalone = top.get("application_databases")
-    coupled, enabled = _coupled(top.get("rds_config"), report, must_declare=standalone is None)
+    coupled, enabled = _coupled(top.get("rds_config"), problems, must_declare=standalone is None)
     if standalone and coupled and enabled:
-        report.refuse(
+        problems.refuse(
             "declared_twice",
             f"application_databases stands here and {_at(coupled)} under rds_config, and both are active",
             "keep one of them, or set rds_config.enabled = false",
-            report.place(standalone.line, "application_databases"),
+            problems.location(standalone.line, "application_databases"),
         )
-    warnings = (_inactive(coupled, report),) if coupled and not enabled else ()
+    warnings = (_inactive(coupled, problems),) if coupled and not enabled else ()
     if standalone:
         return standalone, Layout.STANDALONE, warnings
     if coupled:
         return (coupled if enabled else None), Layout.COUPLED, warnings
-    if "rds_config" not in top or isinstance(top["rds_config"].value.content, Table):
-        report.refuse(
+    if "rds_config" not in top or isinstance(top["rds_config"].value.content, Object):
+        problems.refuse(
             "nothing_declared",
             "neither application_databases nor rds_config.application_databases is in the file",
             _DECLARE_NOTHING,
-            report.file_name,
+            problems.file_name,
         )
     return None, Layout.STANDALONE, warnings
 
 
-def _coupled(found: Field | None, report: Report, *, must_declare: bool) -> tuple[Field | None, bool]:
+def _coupled(found: Attribute | None, problems: Problems, *, must_declare: bool) -> tuple[Attribute | None, bool]:
     """Return rds_config's block and whether it is active; Terraform takes a missing or null `enabled` as true."""
     if found is None:
         return None, False
-    if not isinstance(found.value.content, Table):
+    if not isinstance(found.value.content, Object):
         if found.value.content is not None or must_declare:
-            report.refuse_kind(found, "an object", _DECLARE_NOTHING, "rds_config")
+            _refuse_type(problems, found, "an object", _DECLARE_NOTHING, "rds_config")
         return None, False
-    fields = _fields(found.value.content, "rds_config", report)
+    fields = _fields(found.value.content, "rds_config", problems)
     enabled = fields.get("enabled")
     active = _as_bool(enabled.value.content) if enabled else True
     if enabled and active is None:
         next_step = "write true or false without quotes"
-        report.refuse_kind(enabled, "true or false", next_step, "rds_config.enabled")
+        _refuse_type(problems, enabled, "true or false", next_step, "rds_config.enabled")
     return fields.get("application_databases"), active is not False
 
 
@@ -219,40 +127,40 @@ def _as_bool(content: Content) -> bool | None:
     return {"true": True, "1": True, "false": False, "0": False}.get(content) if isinstance(content, str) else None
 
 
-def _inactive(block: Field, report: Report) -> Finding:
+def _inactive(block: Attribute, problems: Problems) -> Finding:
     return Finding(
         code="inactive",
         message="rds_config.enabled is false, so its application_databases is inactive: nothing is declared by it",
         next_step="set enabled = true to provision it",
-        where=report.place(block.line, _PATHS[Layout.COUPLED]),
+        where=problems.location(block.line, _PATHS[Layout.COUPLED]),
     )
 
 
-def _entries(block: Field, path: str, report: Report) -> tuple[Entry, ...]:
+def _entries(block: Attribute, path: str, problems: Problems) -> tuple[Entry, ...]:
     table = block.value.content
-    if not isinstance(table, Table):
-        report.refuse_kind(block, "an object", _DECLARE_NOTHING, path)
+    if not isinstance(table, Object):
+        _refuse_type(problems, block, "an object", _DECLARE_NOTHING, path)
         return ()
     read = [
         (found, entry)
-        for application, found in _fields(table, path, report).items()
-        if (entry := _entry(application, found, path, report)) is not None
+        for application, found in _fields(table, path, problems).items()
+        if (entry := _entry(application, found, path, problems)) is not None
     ]
-    _check_together(read, path, report)
+    _check_together(read, path, problems)
     return tuple(entry for _, entry in read)
 
 
-def _entry(application: str, found: Field, parent: str, report: Report) -> Entry | None:
+def _entry(application: str, found: Attribute, parent: str, problems: Problems) -> Entry | None:
     """Read one entry; None where it has no valid names, so that nothing more can be said about it."""
-    path = f"{parent}.{shown(application)}"
+    path = f"{parent}.{redact(application)}"
     if not _APPLICATION.fullmatch(application):
         message = "the key must be 1 to 63 letters, digits, _ or -, since the name of the secret is made of it"
-        report.refuse("invalid_name", message, "rename the entry", report.place(found.line, path))
+        problems.refuse("invalid_name", message, "rename the entry", problems.location(found.line, path))
     table = found.value.content
-    if not isinstance(table, Table):
-        report.refuse_kind(found, "an object", "write { database_name = ..., username = ... }", path)
+    if not isinstance(table, Object):
+        _refuse_type(problems, found, "an object", "write { database_name = ..., username = ... }", path)
         return None
-    reader = _EntryReader(application, _fields(table, path, report), path, found.line, report)
+    reader = _EntryReader(application, _fields(table, path, problems), path, found.line, problems)
     return reader.read()
 
 
@@ -264,10 +172,10 @@ class _EntryReader:
     """Reads the attributes of one entry; names come first, so that the other findings can carry them."""
 
     application: str
-    fields: dict[str, Field]
+    fields: dict[str, Attribute]
     path: str
     line: int
-    report: Report
+    problems: Problems
     subject: Entry | None = None
 
     def read(self) -> Entry | None:
@@ -289,11 +197,11 @@ class _EntryReader:
 
     def _refuse(self, code: str, message: str, next_step: str, attribute: str) -> None:
         line = self.fields[attribute].line if attribute in self.fields else self.line
-        where = self.report.place(line, f"{self.path}.{shown(attribute)}")
-        self.report.refuse(code, message, next_step, where, self.subject)
+        where = self.problems.location(line, f"{self.path}.{redact(attribute)}")
+        self.problems.refuse(code, message, next_step, where, self.subject)
 
-    def _refuse_kind(self, attribute: str, wanted: str, next_step: str) -> None:
-        self.report.refuse_kind(self.fields[attribute], wanted, next_step, f"{self.path}.{attribute}", self.subject)
+    def _refuse_type(self, attribute: str, wanted: str, next_step: str) -> None:
+        _refuse_type(self.problems, self.fields[attribute], wanted, next_step, f"{self.path}.{attribute}", self.subject)
 
     def _refuse_unknown(self) -> None:
         for attribute in self.fields:
@@ -301,7 +209,7 @@ class _EntryReader:
                 continue
             near = difflib.get_close_matches(attribute[:80], _ATTRIBUTES, n=1)
             next_step = f'did you mean "{near[0]}"?' if near else f"known are {', '.join(_ATTRIBUTES)}"
-            self._refuse("unknown_attribute", f"there is no attribute {shown(attribute)}", next_step, attribute)
+            self._refuse("unknown_attribute", f"there is no attribute {redact(attribute)}", next_step, attribute)
 
     def _content(self, attribute: str) -> Content:
         """Return the value, None where it is missing: null means the default, as in Terraform."""
@@ -311,7 +219,7 @@ class _EntryReader:
         content = self._content(attribute)
         if content is None or isinstance(content, str):
             return content
-        self._refuse_kind(attribute, "a string", "write it in quotes")
+        self._refuse_type(attribute, "a string", "write it in quotes")
         return None
 
     def _name(self, attribute: str) -> str:
@@ -356,7 +264,7 @@ class _EntryReader:
         if content is None:
             return False
         if not isinstance(content, bool):
-            self._refuse_kind("createdb", "true or false", "write true or false without quotes")
+            self._refuse_type("createdb", "true or false", "write true or false without quotes")
             return False
         if content:
             self._refuse_unless_owner(level, "createdb", "remove it, or make the entry an owner")
@@ -372,7 +280,7 @@ class _EntryReader:
         if content is None:
             return None
         if not isinstance(content, Decimal):
-            self._refuse_kind("connection_limit", "a number", "write a whole number without quotes")
+            self._refuse_type("connection_limit", "a number", "write a whole number without quotes")
         elif not 0 <= content <= MAX_CONNECTION_LIMIT or content != int(content):
             message = f"connection_limit must be a whole number from 0 to {MAX_CONNECTION_LIMIT}"
             self._refuse("invalid_value", message, "leave it out for no limit", "connection_limit")
@@ -385,7 +293,7 @@ class _EntryReader:
         if content is None:
             return ()
         if not isinstance(content, tuple):
-            self._refuse_kind("extensions", "a list of strings", 'write a list: ["citext"]')
+            self._refuse_type("extensions", "a list of strings", 'write a list: ["citext"]')
             return ()
         names = tuple(str(item.content) for item in content if self._is_extension(item))
         for name in _repeated(names):
@@ -397,14 +305,14 @@ class _EntryReader:
     def _is_extension(self, item: Value) -> bool:
         content = item.content
         if not isinstance(content, str):
-            found = Field("extensions", item, item.line)
+            found = Attribute("extensions", item, item.line)
             next_step = 'write each in quotes: ["citext"]'
             path = f"{self.path}.extensions"
-            self.report.refuse_kind(found, "a string", next_step, path, self.subject, "each of extensions")
+            _refuse_type(self.problems, found, "a string", next_step, path, self.subject, "each of extensions")
             return False
         if not _NAME.fullmatch(content):
             next_step = "a lower-case letter, then letters, digits, _ or -, at most 63"
-            self._refuse("invalid_name", f"{shown(content)} is no extension's name", next_step, "extensions")
+            self._refuse("invalid_name", f"{redact(content)} is no extension's name", next_step, "extensions")
             return False
         return True
 
@@ -412,9 +320,9 @@ class _EntryReader:
 # --- entries together -----------------------------------------------------------------------------------------------
 
 
-def _check_together(read: list[tuple[Field, Entry]], path: str, report: Report) -> None:
-    owners: defaultdict[str, list[tuple[Field, Entry]]] = defaultdict(list)
-    roles: defaultdict[str, list[tuple[Field, Entry]]] = defaultdict(list)
+def _check_together(read: list[tuple[Attribute, Entry]], path: str, problems: Problems) -> None:
+    owners: defaultdict[str, list[tuple[Attribute, Entry]]] = defaultdict(list)
+    roles: defaultdict[str, list[tuple[Attribute, Entry]]] = defaultdict(list)
     for found, entry in read:
         roles[entry.username].append((found, entry))
         if entry.access_level is AccessLevel.OWNER:
@@ -423,42 +331,44 @@ def _check_together(read: list[tuple[Field, Entry]], path: str, report: Report) 
         if len(declared) > 1:
             message = f'database "{database}" has {len(declared)} owners: {_listed(declared)}'
             _refuse_together(
-                "two_owners", message, "keep one, make the others editor or reader", declared, path, report
+                "two_owners", message, "keep one, make the others editor or reader", declared, path, problems
             )
     for username, declared in roles.items():
         if len(declared) > 1:
-            _check_role(username, declared, path, report)
+            _check_role(username, declared, path, problems)
 
 
-def _check_role(username: str, declared: list[tuple[Field, Entry]], path: str, report: Report) -> None:
+def _check_role(username: str, declared: list[tuple[Attribute, Entry]], path: str, problems: Problems) -> None:
     """One role has one password, one set of attributes and one access level per database."""
     entries = [entry for _, entry in declared]
     role = f'username "{username}"'
     for database in _repeated(entry.database for entry in entries):
         message = f'{role} is declared more than once for database "{database}": {_listed(declared)}'
-        _refuse_together("duplicate_role", message, "keep one of the entries", declared, path, report)
+        _refuse_together("duplicate_role", message, "keep one of the entries", declared, path, problems)
     secrets = {entry.secret_name or f"template of {entry.application}" for entry in entries}
     if len(secrets) > 1:
         message = f"{role} would have {len(secrets)} passwords, one of each secret: {_listed(declared)}"
         next_step = "name the same secret_name in all of them, or use another username"
-        _refuse_together("two_secrets", message, next_step, declared, path, report)
+        _refuse_together("two_secrets", message, next_step, declared, path, problems)
     for attribute in ("createdb", "connection_limit"):
         if len({getattr(entry, attribute) for entry in entries}) > 1:
             message = f"{role} is one role, but its entries differ in {attribute}: {_listed(declared)}"
-            _refuse_together("role_differs", message, f"say the same {attribute} in all", declared, path, report)
+            _refuse_together("role_differs", message, f"say the same {attribute} in all", declared, path, problems)
 
 
-def _listed(declared: list[tuple[Field, Entry]]) -> str:
+def _listed(declared: list[tuple[Attribute, Entry]]) -> str:
     return ", ".join(
-        f"{shown(entry.application)}{f' (line {found.line})' if found.line else ''}" for found, entry in declared[:20]
+        f"{redact(entry.application)}{f' (line {found.line})' if found.line else ''}" for found, entry in declared[:20]
     )
 
 
 def _refuse_together(
-    code: str, message: str, next_step: str, declared: list[tuple[Field, Entry]], path: str, report: Report
+    code: str, message: str, next_step: str, declared: list[tuple[Attribute, Entry]], path: str, problems: Problems
 ) -> None:
     found, entry = declared[-1]
-    report.refuse(code, message, next_step, report.place(found.line, f"{path}.{shown(entry.application)}"), entry)
+    problems.refuse(
+        code, message, next_step, problems.location(found.line, f"{path}.{redact(entry.application)}"), entry
+    )
 
 
 # --- small questions ------------------------------------------------------------------------------------------------
@@ -468,30 +378,48 @@ def _repeated(names: Iterable[str]) -> list[str]:
     return sorted(name for name, count in Counter(names).items() if count > 1)
 
 
-def _at(found: Field) -> str:
+def _at(found: Attribute) -> str:
     return f"on line {found.line}" if found.line else "again"
 
 
-def _fields(table: Table, path: str, report: Report) -> dict[str, Field]:
+def _fields(table: Object, path: str, problems: Problems) -> dict[str, Attribute]:
     """Return the fields by key, the first of each, after refusing duplicates: Terraform silently takes the last."""
-    by_key: dict[str, Field] = {}
-    for found in table.fields:
-        where = report.place(found.line, f"{path}.{shown(found.key)}".lstrip("."))
-        if isinstance(found.key, Opaque):
-            if found.key is not Opaque.REFUSED:
-                report.refuse("computed_key", f"the key is {found.key.value}", "write the key itself", where)
+    by_key: dict[str, Attribute] = {}
+    for found in table.attributes:
+        where = problems.location(found.line, f"{path}.{redact(found.key)}".lstrip("."))
+        if isinstance(found.key, NotLiteral):
+            if found.key is not NotLiteral.REFUSED:
+                problems.refuse("computed_key", f"the key is {found.key.value}", "write the key itself", where)
         elif found.key in by_key:
             lines = f"on lines {by_key[found.key].line} and {found.line}" if found.line else "twice"
-            message = f"the key {shown(found.key)} stands {lines}; the last would silently win"
-            report.refuse("duplicate_key", message, "keep one of them", where)
+            message = f"the key {redact(found.key)} stands {lines}; the last would silently win"
+            problems.refuse("duplicate_key", message, "keep one of them", where)
         else:
             by_key[found.key] = found
     return by_key
 
 
+def _refuse_type(
+    problems: Problems,
+    found: Attribute,
+    wanted: str,
+    next_step: str,
+    path: str,
+    subject: Entry | None = None,
+    name: str = "",
+) -> None:
+    """Keep the problem that a value is not of the kind that is wanted, unless it was reported already."""
+    content = found.value.content
+    if content is NotLiteral.REFUSED:
+        return
+    code = "computed_value" if isinstance(content, NotLiteral) else "wrong_type"
+    message = f"{name or redact(found.key)} must be {wanted}, not {_kind(content)}"
+    problems.refuse(code, message, next_step, problems.location(found.line, path), subject)
+
+
 def _kind(content: Content) -> str:
     """Describe a value by its type alone: it could be a secret."""
-    if isinstance(content, Opaque):
+    if isinstance(content, NotLiteral):
         return content.value
     if content is None:
         return "null"
@@ -499,13 +427,13 @@ def _kind(content: Content) -> str:
 
 
 _KINDS: tuple[tuple[type, str], ...] = (
-    (bool, "a bool"), (str, "a string"), (Decimal, "a number"), (tuple, "a list"), (Table, "an object"),
+    (bool, "a bool"), (str, "a string"), (Decimal, "a number"), (tuple, "a list"), (Object, "an object"),
 )  # fmt: skip
 
 
 def _name_problem(name: str) -> str:
     """Return what keeps a name from being one, never the name itself unless it can be shown."""
-    label = f'"{name}"' if _SHOWABLE.fullmatch(name) else f"of {len(name)} characters"
+    label = f'"{name}"' if redact(name) == name else f"of {len(name)} characters"
     checks: Iterable[tuple[bool, str]] = (
         (not name, "is empty"),
         (len(name.encode(errors="replace")) > 63, f"{label} is longer than 63 bytes: PostgreSQL would cut it silently"),
@@ -529,7 +457,6 @@ RESERVED_NAMES = frozenset(
 _ATTRIBUTES = (
     "database_name", "username", "access_level", "secret_name", "createdb", "connection_limit", "extensions",
 )  # fmt: skip
-_SHOWABLE = re.compile(r"[A-Za-z0-9_-]{1,80}")
 _APPLICATION = re.compile(r"[A-Za-z0-9_-]{1,63}")
 _NAME = re.compile(r"[a-z][a-z0-9_-]{0,62}")
 _SECRET_NAME = re.compile(r"[A-Za-z0-9/_+=.@-]{1,512}")

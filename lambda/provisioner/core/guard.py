@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING
 
-from provisioner.core.characters import join_names
 from provisioner.core.ddl import MEMBERSHIP_OPTIONS
 from provisioner.core.desired import (
     Desired,
@@ -48,6 +47,7 @@ from provisioner.core.state import (
     State,
     Target,
 )
+from provisioner.core.text import join_names
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable

@@ -11,22 +11,15 @@ import hcl2
 from lark import Token, Tree
 from lark.exceptions import LarkError
 
-from provisioner.core.declaration import (
-    Field,
-    Opaque,
-    Report,
-    Table,
-    Value,
-    parse_number,
-    shown,
-)
+from provisioner.core.document import Attribute, NotLiteral, Object, Value, parse_number, redact
 from provisioner.core.errors import Finding, InvalidSnapshot
 from provisioner.core.masking import MaskingError, mask
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from provisioner.core.declaration import Content
+    from provisioner.core.document import Content
+    from provisioner.core.fields import Problems
 
 _ESCAPES = re.compile(r"\\u([0-9a-fA-F]{4})|\\U([0-9a-fA-F]{8})|\\(.)|([$%])\4(?=\{)", re.DOTALL)
 _ESCAPED = {"n": "\n", "r": "\r", "t": "\t", '"': '"', "\\": "\\"}
@@ -35,33 +28,33 @@ _LOOPS = {"for_intro", "template_for_start"}
 _SYNTAX_STEP = "check it with terraform fmt"
 
 
-def read_hcl(text: str, report: Report) -> Table:
+def read_hcl(text: str, problems: Problems) -> Object:
     """Read a whole file.
 
     Raises:
         InvalidSnapshot: the text is no HCL that Terraform would read.
     """
-    return _HclReader(text, report).read()
+    return _HclReader(text, problems).read()
 
 
 class _HclReader:
     """Reads the tree that python-hcl2 makes of the masked text; names, strings and lines come from the original."""
 
-    def __init__(self, text: str, report: Report) -> None:
+    def __init__(self, text: str, problems: Problems) -> None:
         self._text = text
-        self._report = report
+        self._problems = problems
         self._masked = ""
         self._line_ends = [match.start() for match in re.finditer("\n", text)]
 
-    def read(self) -> Table:
-        """Return the attributes of the top level; what Terraform would refuse anywhere is put in the report."""
+    def read(self) -> Object:
+        """Return the attributes of the top level; what Terraform would refuse anywhere is put in the problems."""
         body = _child(self._parse(), 0)
         fields = []
         previous = None
         for item in _trees(body):
             if item.data == "new_line_or_comment":
                 continue
-            name = shown(self._source(_child(item, 0)))
+            name = redact(self._source(_child(item, 0)))
             if previous is not None and not self._starts_line(_start(item)):
                 self._refuse("syntax", "an argument must start on a line of its own", _SYNTAX_STEP, item, name)
             previous = item
@@ -69,8 +62,8 @@ class _HclReader:
                 self._refuse("block", "a tfvars file has no blocks", "write name = { ... }", item, name)
                 continue
             value = self._value(_child(item, -1), name)
-            fields.append(Field(self._source(_child(item, 0)), value, self._line(_start(item))))
-        return Table(tuple(fields))
+            fields.append(Attribute(self._source(_child(item, 0)), value, self._line(_start(item))))
+        return Object(tuple(fields))
 
     def _parse(self) -> Tree[Token]:
         try:
@@ -84,7 +77,7 @@ class _HclReader:
         # Raised here and not in the handler: the error of the parser holds source text, and would come along.
         line = self._line(offset)
         column = offset - (self._line_ends[line - 2] if line > 1 else -1)
-        where = f"{self._report.file_name}:{line} column {column}"
+        where = f"{self._problems.file_name}:{line} column {column}"
         next_step = "split the file or flatten it" if code in {"too_large", "too_deep"} else _SYNTAX_STEP
         raise InvalidSnapshot(Finding(code, message, next_step, where))
 
@@ -97,15 +90,15 @@ class _HclReader:
             items = _trees(node, but="new_line_or_comment")
             return tuple(self._value(item, f"{path}[{number}]") for number, item in enumerate(items))
         if node.data == "object":
-            return Table(tuple(self._field(element, path) for element in self._elements(node, path)))
-        plain = self._plain(node)
-        if isinstance(plain, Opaque) and not self._check_computed(node, path):
-            return Opaque.REFUSED
+            return Object(tuple(self._field(element, path) for element in self._elements(node, path)))
+        plain = self._literal(node)
+        if isinstance(plain, NotLiteral) and not self._refuse_names_and_calls(node, path):
+            return NotLiteral.REFUSED
         return plain
 
-    def _plain(self, node: Tree[Token]) -> str | Decimal | bool | Opaque | None:
+    def _literal(self, node: Tree[Token]) -> str | Decimal | bool | NotLiteral | None:
         """Return a literal, or what stands in its place."""
-        literal: str | Decimal | bool | Opaque | None = Opaque.COMPUTED
+        literal: str | Decimal | bool | NotLiteral | None = NotLiteral.COMPUTED
         if node.data == "string":
             literal = self._string(node)
         elif node.data in {"int_lit", "float_lit"}:
@@ -116,12 +109,12 @@ class _HclReader:
             literal = _LITERALS[self._source(node)]
         return literal
 
-    def _field(self, element: Tree[Token], path: str) -> Field:
+    def _field(self, element: Tree[Token], path: str) -> Attribute:
         key = self._field_key(_child(_child(element, 0), 0), path)
-        value = self._value(_child(element, -1), f"{path}.{shown(key)}")
-        return Field(key, value, self._line(_start(element)))
+        value = self._value(_child(element, -1), f"{path}.{redact(key)}")
+        return Attribute(key, value, self._line(_start(element)))
 
-    def _field_key(self, node: Tree[Token], path: str) -> str | Opaque:
+    def _field_key(self, node: Tree[Token], path: str) -> str | NotLiteral:
         """Return a key as Terraform reads it: a bare word is its own name, a number is written out."""
         if node.data == "keyword" or _is_bare_word(node):
             return self._source(node)
@@ -129,7 +122,7 @@ class _HclReader:
         key = _as_key(content)
         if key is None:
             self._refuse("key_type", "a key must be a string", "write the key in quotes", node, path)
-        return Opaque.REFUSED if key is None else key
+        return NotLiteral.REFUSED if key is None else key
 
     def _elements(self, node: Tree[Token], path: str) -> Iterator[Tree[Token]]:
         """Yield the elements of an object, refusing what the grammar lets pass: separators left out or misplaced."""
@@ -151,12 +144,12 @@ class _HclReader:
 
     # --- computed values: never taken, but the references and functions in them are found
 
-    def _check_computed(self, root: Tree[Token], path: str) -> bool:
+    def _refuse_names_and_calls(self, root: Tree[Token], path: str) -> bool:
         """Return whether Terraform could compute this without variables and functions; report them where not.
 
         Iterative, since a chain of operators makes a tree as deep as it is long.
         """
-        before = len(self._report.findings) + self._report.suppressed
+        before = len(self._problems.findings) + self._problems.suppressed
         pending: list[tuple[Tree[Token], frozenset[str]]] = [(root, frozenset())]
         while pending:
             node, names = pending.pop()
@@ -170,7 +163,7 @@ class _HclReader:
             else:
                 self._refuse_broken_line(node, path)
                 pending.extend(self._inside(node, names, path))
-        return len(self._report.findings) + self._report.suppressed == before
+        return len(self._problems.findings) + self._problems.suppressed == before
 
     def _inside(
         self, node: Tree[Token], names: frozenset[str], path: str
@@ -200,11 +193,11 @@ class _HclReader:
 
     # --- the original text
 
-    def _string(self, node: Tree[Token]) -> str | Opaque:
+    def _string(self, node: Tree[Token]) -> str | NotLiteral:
         if any(_trees(part) for part in _trees(node)):
-            return Opaque.TEMPLATE
+            return NotLiteral.TEMPLATE
         if self._text.startswith("<<", _start(node)):
-            return Opaque.HEREDOC
+            return NotLiteral.HEREDOC
         return _ESCAPES.sub(_unescape, self._source(node)[1:-1])
 
     def _source(self, node: Tree[Token]) -> str:
@@ -221,7 +214,7 @@ class _HclReader:
         return offset < 0 or self._masked[offset] == "\n"
 
     def _refuse(self, code: str, message: str, next_step: str, node: Tree[Token], path: str) -> None:
-        self._report.refuse(code, message, next_step, self._report.place(self._line(_start(node)), path))
+        self._problems.refuse(code, message, next_step, self._problems.location(self._line(_start(node)), path))
 
 
 def _loops(node: Tree[Token]) -> list[Tree[Token]]:
@@ -274,19 +267,19 @@ def _end(node: Tree[Token]) -> int:
     return int(node.meta.end_pos)
 
 
-def _as_key(content: Content) -> str | Opaque | None:
+def _as_key(content: Content) -> str | NotLiteral | None:
     """Return a value converted to a string, as Terraform does with a key that is no string; None where it cannot."""
     if isinstance(content, bool):
         return "true" if content else "false"
     if isinstance(content, Decimal):
         return _written_out(content)
-    return content if isinstance(content, (str, Opaque)) and content is not Opaque.HEREDOC else None
+    return content if isinstance(content, (str, NotLiteral)) and content is not NotLiteral.HEREDOC else None
 
 
-def _written_out(number: Decimal) -> str | Opaque:
+def _written_out(number: Decimal) -> str | NotLiteral:
     # 1e999999999, written out, would fill the memory.
     if abs(number.adjusted()) >= 100:
-        return Opaque.COMPUTED
+        return NotLiteral.COMPUTED
     digits = f"{number:f}"
     return digits.rstrip("0").rstrip(".") if "." in digits else digits
 

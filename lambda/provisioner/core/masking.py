@@ -135,9 +135,9 @@ class _Masking:
         elif kind == "close":
             self._close(found, top)
         else:
-            self._put(self._plain(found, top))
+            self._put(self._literal(found, top))
 
-    def _plain(self, found: str, top: str) -> str:
+    def _literal(self, found: str, top: str) -> str:
         if found == "\r":
             raise MaskingError("syntax", "there is a carriage return without a line feed", self.position)
         if found == "<" and self._before("<"):

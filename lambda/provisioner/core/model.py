@@ -124,7 +124,7 @@ class Declaration:
     entries: tuple[Entry, ...]
 
     @property
-    def asks_for_extensions(self) -> bool:
+    def has_extensions(self) -> bool:
         """Whether any entry declares an extension."""
         return any(entry.extensions for entry in self.entries)
 

@@ -13,11 +13,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from provisioner.core.audit import Provenance, build_rows
-from provisioner.core.characters import make_plain
 from provisioner.core.model import Outcome, Status
 from provisioner.core.plan import AlterRole
 from provisioner.core.scope import is_marked
 from provisioner.core.state import Kind, PasswordCheck
+from provisioner.core.text import sanitize
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -83,7 +83,7 @@ def parse_note(content: bytes | None, folder: str) -> OpenRun | None:
     value = _parse_json(content)
     if value == {}:
         return None
-    run = OpenRun(make_plain(_text(value, "run_token"), 128), _text(value, "plan"), _text(value, "run"))
+    run = OpenRun(sanitize(_text(value, "run_token"), 128), _text(value, "plan"), _text(value, "run"))
     for key, shape in ((run.plan_key, "plans/{}.json"), (run.run_key, "runs/{}.csv")):
         if not re.fullmatch(re.escape(f"{folder}/") + shape.format("[A-Za-z0-9._-]{1,400}"), key):
             raise NotOurs("a key of somebody else's")

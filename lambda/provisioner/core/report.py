@@ -8,10 +8,10 @@ from dataclasses import asdict, dataclass, replace
 from operator import itemgetter
 from typing import TYPE_CHECKING
 
-from provisioner.core.characters import join_names, make_plain
 from provisioner.core.errors import Finding
 from provisioner.core.model import Status
 from provisioner.core.plan import Change
+from provisioner.core.text import join_names, sanitize
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -191,7 +191,7 @@ def _left_out(plan: Plan, shown: Plan) -> list[str]:
     """How much of a plan is not shown; first of all where something would be taken away unseen."""
     left = Counter(change.database for change in plan.changes if change.destructive)
     left.subtract(change.database for change in shown.changes if change.destructive)
-    names = [f"{make_plain(name, _LONGEST_NAME) or _ON_THE_SERVER} ({count})" for name, count in left.most_common()]
+    names = [f"{sanitize(name, _LONGEST_NAME) or _ON_THE_SERVER} ({count})" for name, count in left.most_common()]
     numbers = {
         "changes": len(plan.changes) - len(shown.changes),
         "blockers": len(plan.blockers) - len(shown.blockers),
@@ -215,13 +215,13 @@ def _group(changes: Iterable[Change]) -> list[tuple[str, list[Change]]]:
     groups: dict[str, list[Change]] = {}
     for change in changes:
         groups.setdefault(change.database, []).append(change)
-    return [(make_plain(database, _LONGEST_NAME) or _ON_THE_SERVER, groups[database]) for database in sorted(groups)]
+    return [(sanitize(database, _LONGEST_NAME) or _ON_THE_SERVER, groups[database]) for database in sorted(groups)]
 
 
 def _text_line(change: Change) -> str:
     destructive = "  [destructive]" if change.destructive else ""
-    words = f"{change.symbol} {change.action:<18} {make_plain(change.username, _LONGEST_NAME):<24} "
-    return f"  {words}{make_plain(change.detail, _LONGEST_FIELD)}".rstrip() + destructive
+    words = f"{change.symbol} {change.action:<18} {sanitize(change.username, _LONGEST_NAME):<24} "
+    return f"  {words}{sanitize(change.detail, _LONGEST_FIELD)}".rstrip() + destructive
 
 
 def _text_of(item: Change | Finding) -> str:
@@ -233,7 +233,7 @@ def _markdown_of(item: Change | Finding) -> str:
 
 
 def _text_finding(finding: Finding, symbol: str = "?") -> str:
-    return f"  {symbol} {make_plain(str(finding), _LONGEST_FIELD)}"
+    return f"  {symbol} {sanitize(str(finding), _LONGEST_FIELD)}"
 
 
 def _markdown_finding(finding: Finding, symbol: str = "?") -> str:
@@ -249,7 +249,7 @@ def _table_row(change: Change) -> str:
 
 def _code(text: str) -> str:
     """The text as a code span, in which nothing is markup, link or mention; fenced by more backticks than it has."""
-    plain = make_plain(text, _LONGEST_FIELD)
+    plain = sanitize(text, _LONGEST_FIELD)
     if not plain.strip():
         return ""
     fence = "`" * (max((len(run) for run in re.findall("`+", plain)), default=0) + 1)
@@ -278,6 +278,6 @@ def _bound(values: dict[str, object]) -> dict[str, object]:
     """The values with every text in them cut to what an answer has room for."""
     limits = dict.fromkeys(("detail", "message", "next_step", "where"), _LONGEST_FIELD)
     return {
-        name: make_plain(value, limits.get(name, _LONGEST_NAME)) if isinstance(value, str) else value
+        name: sanitize(value, limits.get(name, _LONGEST_NAME)) if isinstance(value, str) else value
         for name, value in values.items()
     }

@@ -6,9 +6,9 @@ import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from provisioner.core.characters import join_names, make_plain
 from provisioner.core.errors import Finding, InvalidRequest
 from provisioner.core.model import Approval, Mode, Request, SnapshotReference, Trigger
+from provisioner.core.text import join_names, sanitize
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -131,7 +131,7 @@ class _Reader:
         self.problems.append(_problem(where, message, next_step))
 
     def refuse_unknown(self, fields: Mapping[str, object], known: frozenset[str], prefix: str) -> None:
-        unknown = sorted(make_plain(f"{prefix}{name}", 64) for name in fields if name not in known)
+        unknown = sorted(sanitize(f"{prefix}{name}", 64) for name in fields if name not in known)
         if unknown:
             allowed = ", ".join(sorted(f"{prefix}{name}" for name in known))
             self.refuse(
@@ -154,7 +154,7 @@ class _Reader:
             self.refuse(where, message, "leave the bucket out, or change the setting SNAPSHOT_BUCKET")
 
     def refuse_key(self, key: str, settings: Settings, where: str) -> None:
-        message = f'the key "{make_plain(key, 128)}" is not a snapshot of {settings.environment}'
+        message = f'the key "{sanitize(key, 128)}" is not a snapshot of {settings.environment}'
         self.refuse(where, message, f"the configured key is {settings.snapshot_key} (setting SNAPSHOT_KEY)")
 
     def fields(

@@ -7,16 +7,10 @@ import re
 from decimal import Decimal
 from typing import TYPE_CHECKING
 
-from provisioner.core.declaration import (
-    Field,
-    Opaque,
-    Report,
-    Table,
-    Value,
-    declare,
-    parse_number,
-)
+from provisioner.core.declaration import parse_declaration
+from provisioner.core.document import Attribute, NotLiteral, Object, Value, parse_number
 from provisioner.core.errors import Finding, InvalidSnapshot
+from provisioner.core.fields import Problems
 from provisioner.core.masking import MAX_NESTING
 
 if TYPE_CHECKING:
@@ -26,22 +20,19 @@ MAX_BYTES = 1_048_576
 """The largest file that is read; 2,000 applications are 270 KB of HCL."""
 
 
-def parse_snapshot(
-    content: bytes, file_name: str, *, environment: str, administrator: str = ""
-) -> tuple[Declaration, tuple[Finding, ...]]:
+def parse_snapshot(content: bytes, file_name: str, *, environment: str) -> tuple[Declaration, tuple[Finding, ...]]:
     """Return what a tfvars file declares, and warnings (code `inactive`).
 
-    `file_name` ends in `.tfvars` (HCL) or `.json` and is what the findings call the file. `administrator` is the login
-    that no entry may use, where it is known already.
+    `file_name` ends in `.tfvars` (HCL) or `.json` and is what the findings call the file.
 
     Raises:
         InvalidSnapshot: with one finding per problem, each with file, line (HCL) and path; never with a value that
             could be a secret.
     """
-    report = Report(file_name)
+    problems = Problems(file_name)
     text = _decode(content, file_name)
-    document = _read_json(text, report) if _is_json(file_name) else _read_hcl(text, report)
-    return declare(document, report, environment=environment, administrator=administrator)
+    document = _read_json(text, problems) if _is_json(file_name) else _read_hcl(text, problems)
+    return parse_declaration(document, problems, environment=environment)
 
 
 def _is_json(file_name: str) -> bool:
@@ -74,11 +65,11 @@ def _decode(content: bytes, file_name: str) -> str:
     raise InvalidSnapshot(Finding("not_utf8", "the file is not UTF-8", "save it as UTF-8", f"{file_name}:{line}"))
 
 
-def _read_hcl(text: str, report: Report) -> Table:
+def _read_hcl(text: str, problems: Problems) -> Object:
     # Loaded here: the parser is a fifth of a cold start, and a snapshot in JSON has no use for it.
     from provisioner.core.hcl import read_hcl  # noqa: PLC0415
 
-    return read_hcl(text, report)
+    return read_hcl(text, problems)
 
 
 # --- JSON -----------------------------------------------------------------------------------------------------------
@@ -87,35 +78,35 @@ def _read_hcl(text: str, report: Report) -> Table:
 _JSON_BRACKETS = re.compile(r'"(?:[^"\\]|\\.)*"?|(?P<open>[\[{])|(?P<close>[\]}])', re.DOTALL)
 
 
-def _read_json(text: str, report: Report) -> Table:
-    _refuse_deep_json(text, report)
+def _read_json(text: str, problems: Problems) -> Object:
+    _refuse_deep_json(text, problems)
     try:
         document = json.loads(
             text,
-            object_pairs_hook=_json_table,
+            object_pairs_hook=_json_object,
             parse_int=parse_number,
             parse_float=parse_number,
             parse_constant=_refuse_constant,
         )
     except json.JSONDecodeError as error:
-        where = f"{report.file_name}:{error.lineno} column {error.colno}"
+        where = f"{problems.file_name}:{error.lineno} column {error.colno}"
     except ValueError:
-        where = report.file_name
+        where = problems.file_name
     else:
-        if isinstance(document, Table):
-            return Table(tuple(found for found in document.fields if found.key != "//"))
-        where = report.file_name
+        if isinstance(document, Object):
+            return Object(tuple(found for found in document.attributes if found.key != "//"))
+        where = problems.file_name
     message = "this is not a JSON object that Terraform would read"
     raise InvalidSnapshot(Finding("syntax", message, "check it with jq", where))
 
 
-def _refuse_deep_json(text: str, report: Report) -> None:
+def _refuse_deep_json(text: str, problems: Problems) -> None:
     depth = 0
     for match in _JSON_BRACKETS.finditer(text):
         depth += (match["open"] is not None) - (match["close"] is not None)
         if depth > MAX_NESTING:
             message = f"more than {MAX_NESTING} brackets stand in each other"
-            where = f"{report.file_name}:{text.count(chr(10), 0, match.start()) + 1}"
+            where = f"{problems.file_name}:{text.count(chr(10), 0, match.start()) + 1}"
             raise InvalidSnapshot(Finding("too_deep", message, "flatten it", where))
 
 
@@ -123,15 +114,15 @@ def _refuse_constant(_name: str) -> None:
     raise ValueError("NaN and Infinity are no JSON")
 
 
-def _json_table(pairs: list[tuple[str, object]]) -> Table:
-    return Table(tuple(Field(key, _json_value(item)) for key, item in pairs))
+def _json_object(pairs: list[tuple[str, object]]) -> Object:
+    return Object(tuple(Attribute(key, _json_value(item)) for key, item in pairs))
 
 
 def _json_value(item: object) -> Value:
     if isinstance(item, list):
         return Value(tuple(_json_value(each) for each in item))
     if isinstance(item, str) and re.search(r"[$%]\{", item):
-        return Value(Opaque.TEMPLATE)
-    if item is None or isinstance(item, (str, bool, Decimal, Table, Opaque)):
+        return Value(NotLiteral.TEMPLATE)
+    if item is None or isinstance(item, (str, bool, Decimal, Object, NotLiteral)):
         return Value(item)
     raise TypeError(f"json made a {type(item).__name__}")

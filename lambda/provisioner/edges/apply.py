@@ -284,7 +284,7 @@ def _send_and_prove(item: DatabaseScript, facts: DatabaseFacts, workshop: Worksh
 
 
 def _send(connection: Connection, statements: Sequence[str], facts: DatabaseFacts, scope: Scope) -> DatabaseFacts:
-    with_extensions = scope.declaration.asks_for_extensions
+    with_extensions = scope.declaration.has_extensions
     found = ask_inside(connection, facts, *statements, with_extensions=with_extensions)
     _refuse_empty_grants(connection)
     return found

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from provisioner.core.declaration import check_against_administrator
+from provisioner.core.declaration import refuse_administrator_login
 from provisioner.core.errors import Finding, InvalidSnapshot
 from provisioner.core.model import Declaration, Entry, Layout
 from provisioner.core.snapshot import parse_snapshot
@@ -271,16 +271,11 @@ def test_an_environment_that_is_no_string_is_refused(value: str) -> None:
 
 def test_the_login_of_the_administrator_is_no_application_role() -> None:
     declaration = Declaration(Layout.STANDALONE, active=True, environment="", entries=(Entry("a", "d", "admin"),))
-    (finding,) = check_against_administrator(declaration, "admin")
-    assert (finding.code, finding.username) == ("reserved_name", "admin")
-    assert check_against_administrator(declaration, "other") == ()
-
-
-def test_an_administrator_known_while_reading_is_refused_with_the_other_problems() -> None:
-    text = with_entries('database_name = "d", username = "admin", createdb = 1')
+    refuse_administrator_login(declaration, "other")
     with pytest.raises(InvalidSnapshot) as caught:
-        parse_snapshot(text.encode(), "x.tfvars", environment="dev", administrator="admin")
-    assert [finding.code for finding in caught.value.findings] == ["wrong_type", "reserved_name"]
+        refuse_administrator_login(declaration, "admin")
+    (finding,) = caught.value.findings
+    assert (finding.code, finding.username) == ("reserved_name", "admin")
 
 
 @pytest.mark.parametrize(

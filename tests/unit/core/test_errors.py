@@ -4,9 +4,9 @@ import json
 
 import pytest
 
-from provisioner.core.characters import join_names
 from provisioner.core.errors import Finding, InvalidRequest
 from provisioner.core.request import parse_request
+from provisioner.core.text import join_names
 from provisioner.settings import read_settings
 
 SETTINGS = read_settings({"ENVIRONMENT": "dev", "SNAPSHOT_BUCKET": "acme-tfvars", "AUDIT_BUCKET": "acme-audit"})

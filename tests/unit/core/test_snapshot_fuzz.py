@@ -95,7 +95,7 @@ PIECES = [
 def outcome(content: bytes, name: str) -> str:
     """Return what is told about a file; anything but a declaration or a refusal fails the test by raising."""
     try:
-        declaration, warnings = parse_snapshot(content, name, environment="dev", administrator="admin")
+        declaration, warnings = parse_snapshot(content, name, environment="dev")
     except InvalidSnapshot as refusal:
         return f"{refusal} {refusal.findings!r} {refusal.__context__!r}"
     assert isinstance(declaration, Declaration)

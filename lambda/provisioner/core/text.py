@@ -11,11 +11,11 @@ if TYPE_CHECKING:
 def join_names(names: Iterable[str], most: int = 10) -> str:
     """Names as one text of bounded length: the first few, and how many more there are."""
     every = list(names)
-    shown = ", ".join(make_plain(name, 80) for name in every[:most])
+    shown = ", ".join(sanitize(name, 80) for name in every[:most])
     return f"{shown} and {len(every) - most} more" if len(every) > most else shown
 
 
-def make_plain(text: str, limit: int) -> str:
+def sanitize(text: str, limit: int) -> str:
     """The text as one line of at most `limit` characters; an excess ends in an ellipsis.
 
     What does not print (controls, line breaks, bidirectional overrides, lone surrogates) becomes a space: it can make

@@ -1,0 +1,61 @@
+"""The values of a tfvars file as they are written, whatever its format: literals with their lines."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from decimal import Decimal, InvalidOperation
+from enum import Enum
+
+
+class NotLiteral(Enum):
+    """What stands in a file where a literal does not: why, in place of the value."""
+
+    TEMPLATE = "a template in a string"
+    HEREDOC = "a heredoc"
+    COMPUTED = "a computed value"
+    REFUSED = "already reported"
+
+
+@dataclass(frozen=True, slots=True)
+class Value:
+    """A value of the file and its line; the line is 0 where the format does not tell (JSON)."""
+
+    content: Content
+    line: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Attribute:
+    """A key with its value and the line of the key."""
+
+    key: str | NotLiteral
+    value: Value
+    line: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Object:
+    """An object as it is written: in order, duplicates kept."""
+
+    attributes: tuple[Attribute, ...]
+
+
+Content = str | Decimal | bool | None | tuple[Value, ...] | Object | NotLiteral
+
+_SHOWABLE = re.compile(r"[A-Za-z0-9_-]{1,80}")
+
+
+def parse_number(digits: str) -> Decimal | NotLiteral:
+    """A number as it is written; one with an exponent beyond what Decimal holds is none that counts anything here."""
+    try:
+        return Decimal(digits)
+    except InvalidOperation:
+        return NotLiteral.COMPUTED
+
+
+def redact(name: str | NotLiteral) -> str:
+    """Return the name if it is one that can be shown; else what it looks like, since it could be a secret."""
+    if isinstance(name, NotLiteral):
+        return "<computed key>"
+    return name if _SHOWABLE.fullmatch(name) else f"<{len(name)} characters>"
