@@ -1,19 +1,32 @@
 # Included by the Makefile: what is built for AWS and called there.
 
-.PHONY: build rds-provision rds-provision-dry-run
+.PHONY: build cli rds-provision rds-provision-dry-run
 
 build: $(SAM) ## build the Lambda artifact into .aws-sam/build; RDS_CA_BUNDLE=path where there is no network
 	$(SAM) validate --lint
 	$(SAM) build
 
-# TFVARS, ADOPT and what the environment brings (APPROVED_BY, ALLOW_DB_PROVISION, PLAN_DIGEST, BUILD_ID, RUN_ID,
-# STACK_NAME, FUNCTION_NAME, SNAPSHOT_BUCKET) are described by `python infra/rds_provision.py --help`.
-PROVISION = $(PY) infra/rds_provision.py --environment "$(ENV)" $(if $(TFVARS),--tfvars "$(TFVARS)") $(if $(ADOPT),--adopt "$(ADOPT)")
+# The command line has a small environment of its own: on call, nobody waits for the tests' packages.
+CLI := .venv-cli/bin/rds-provisioner
+# The tests call it through make.
+TEST_NEEDS += $(CLI)
 
-rds-provision: $(VENV)/.installed ## provision an environment: ENV=dev TFVARS=terraform.tfvars APPROVED_BY=name
-	@$(if $(ENV),,echo "Which environment? make $@ ENV=dev" >&2; exit 2)
-	@$(PROVISION)
+cli: $(CLI) ## the command line: .venv-cli/bin/rds-provisioner --help
 
-rds-provision-dry-run: $(VENV)/.installed ## show what rds-provision would do: ENV=dev TFVARS=terraform.tfvars
-	@$(if $(ENV),,echo "Which environment? make $@ ENV=dev" >&2; exit 2)
-	@$(PROVISION) --dry-run
+$(CLI): pyproject.toml
+	$(call environment,$(PYTHON),.venv-cli,cli)
+	@.venv-cli/bin/python -m pip install --quiet --quiet --no-deps --editable .
+	@touch $@
+
+# TFVARS, ADOPT and the others that `rds-provisioner apply --help` names reach it as variables of the environment. make
+# itself ends with 2 whatever the command ended with; EXIT_STATUS_FILE=path has the status that is meant.
+define provision
+	@status=64; if [ -n "$$ENV" ]; then $(CLI) $(1) "$$ENV"; status=$$?; else echo "Which environment? make $@ ENV=dev" >&2; fi; \
+	if [ -n "$$EXIT_STATUS_FILE" ]; then echo $$status > "$$EXIT_STATUS_FILE"; fi; exit $$status
+endef
+
+rds-provision: $(CLI) ## provision an environment: ENV=dev TFVARS=terraform.tfvars APPROVED_BY=name
+	$(call provision,apply)
+
+rds-provision-dry-run: $(CLI) ## show what rds-provision would do: ENV=dev TFVARS=terraform.tfvars
+	$(call provision,plan)

@@ -8,9 +8,10 @@ PYPROJECT = Path(__file__).resolve().parents[2] / "pyproject.toml"
 
 
 def read_requirements(*groups: str) -> list[str]:
-    """The requirements of each group: `run` is what the function itself needs, the others are the optional ones."""
+    """The requirements of each group: `run` for the function, `cli` for the command line, the others by their names."""
     project = tomllib.loads(PYPROJECT.read_text())["project"]
-    available = {"run": project["dependencies"], **project["optional-dependencies"]}
+    optional = project["optional-dependencies"]
+    available = {"cli": project["dependencies"], "run": optional["function"], **optional}
     return [requirement for group in groups for requirement in available[group]]
 
 

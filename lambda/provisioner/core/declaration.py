@@ -67,11 +67,12 @@ def _environment(found: Attribute | None, problems: Problems, environment: str) 
     content = found.value.content
     next_step = "send each environment's file to its own function"
     if not isinstance(content, str):
-        _refuse_type(problems, found, f'the string "{environment}"', next_step, "environment")
-    elif content != environment:
+        wanted = f'the string "{environment}"' if environment else "a string"
+        _refuse_type(problems, found, wanted, next_step, "environment")
+    elif environment and content != environment:
         message = f'the file is for environment "{redact(content)}", this function serves "{environment}"'
         problems.refuse("wrong_environment", message, next_step, problems.location(found.line, "environment"))
-    return environment
+    return environment or str(content)
 
 
 def _block(top: dict[str, Attribute], problems: Problems) -> tuple[Attribute | None, Layout, tuple[Finding, ...]]:

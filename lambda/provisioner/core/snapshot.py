@@ -23,7 +23,8 @@ MAX_BYTES = 1_048_576
 def parse_snapshot(content: bytes, file_name: str, *, environment: str) -> tuple[Declaration, tuple[Finding, ...]]:
     """Return what a tfvars file declares, and warnings (code `inactive`).
 
-    `file_name` ends in `.tfvars` (HCL) or `.json` and is what the findings call the file.
+    `file_name` ends in `.tfvars` (HCL) or `.json` and is what the findings call the file. An empty `environment` takes
+    a file of any.
 
     Raises:
         InvalidSnapshot: with one finding per problem, each with file, line (HCL) and path; never with a value that

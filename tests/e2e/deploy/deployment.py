@@ -7,7 +7,6 @@ import json
 import os
 import secrets
 import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -20,6 +19,7 @@ from stack.postgres import Server
 from stack.runtime import LambdaRuntime
 from unit.infra.deployed_template import Stack, deploy
 
+COMMAND = ROOT / ".venv-cli/bin/rds-provisioner"
 SNAPSHOTS, AUDIT = "acme-tfvars", "acme-governance"
 KEYCLOAK = {"database_name": "keycloak", "username": "keycloak_user"}
 BACKSTAGE = {"database_name": "backstage", "username": "backstage_user"}
@@ -126,10 +126,9 @@ class Deployment:
             stdin=subprocess.DEVNULL,
         )
 
-    def provision(self, *options: str | Path, **variables: str) -> subprocess.CompletedProcess[str]:
-        """Run `infra/rds_provision.py` for this environment."""
-        script = ROOT / "infra/rds_provision.py"
-        return self.run(sys.executable, script, "--environment", self.environment, *options, **variables)
+    def command(self, name: str, *options: str | Path, **variables: str) -> subprocess.CompletedProcess[str]:
+        """Run a command of `rds-provisioner` for this environment."""
+        return self.run(COMMAND, name, self.environment, *options, **variables)
 
     def _subscribe(self) -> None:
         sns, sqs = self.aws.client("sns"), self.aws.client("sqs")

@@ -8,7 +8,6 @@ import json
 import os
 import shutil
 import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -196,7 +195,7 @@ def test_a_gated_environment_fails_the_apply_until_the_digest_is_approved(
 @needs_terraform
 def test_without_the_provider_terraform_calls_the_command_and_fails_with_it(dev: Deployment, tmp_path: Path) -> None:
     tfvars = dev.declare(keycloak=KEYCLOAK)
-    command = f"{sys.executable} {ROOT}/infra/rds_provision.py --environment dev --tfvars {tfvars}"
+    command = f"{ROOT}/.venv-cli/bin/rds-provisioner apply dev --tfvars {tfvars}"
     (tmp_path / "main.tf").write_text(
         f"""
         resource "terraform_data" "provision" {{

@@ -20,7 +20,7 @@ def read_pins(name: str) -> set[str]:
 
 def test_what_is_shipped_is_what_the_project_declares_without_the_sdk_that_lambda_brings() -> None:
     project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    declared = {pin for pin in project["dependencies"] if not pin.startswith("boto3==")}
+    declared = {pin for pin in project["optional-dependencies"]["function"] if not pin.startswith("boto3==")}
     assert read_pins("requirements.txt") == declared
 
 

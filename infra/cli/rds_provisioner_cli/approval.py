@@ -1,0 +1,67 @@
+"""A plan that was shown in, the approval that an apply of it carries out; or the command ends, and says what to do."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from typing import TYPE_CHECKING, Any
+
+from rds_provisioner_cli.stopped import Exit, Stopped
+
+if TYPE_CHECKING:
+    from rds_provisioner_cli.options import Options
+    from rds_provisioner_cli.screen import Screen
+    from rds_provisioner_cli.target import Target
+
+
+def approve(options: Options, target: Target, plan: dict[str, Any], screen: Screen) -> dict[str, Any]:
+    """The event's field `approval`; none where none is needed.
+
+    A digest is sent only where a person gave it: beforehand, or by a yes to the plan on the screen. Where the function
+    asks for one, it comes from somebody who read the plan before this command was called.
+
+    Raises Stopped.
+    """
+    digest, given = plan["plan_digest"], options.plan_digest
+    if given and digest != given:
+        message = f"the plan is now {digest} and not {given}, which was approved: nothing was changed"
+        raise Stopped(f"{message}\n{how_to_approve(options, digest)}", Exit.NOT_APPROVED)
+    if plan["status"] == "no_change" or not (target.is_gated or options.is_approved):
+        return {}
+    can_ask = sys.stdin.isatty() and not options.is_approved and not target.needs_digest
+    if (target.needs_digest and not given) or not (options.is_approved or can_ask):
+        what = "needs an approval of this very plan" if target.needs_digest else "is gated"
+        message = f"{target.environment} {what}: nothing was changed\n{how_to_approve(options, digest)}"
+        raise Stopped(message, Exit.NOT_APPROVED)
+    approver = options.approved_by
+    if can_ask:
+        approver = approver or options.requested_by
+        _ask(target.environment, approver, screen)
+    if not approver:
+        raise Stopped("who approves? Give --approved-by or APPROVED_BY", Exit.USAGE)
+    if approver == options.requested_by:
+        screen.note(f"{approver} asks and approves: the audit will show it.", "yellow")
+    named = {"plan_digest": given or digest} if given or can_ask else {}
+    return {"approval": {"allow_db_provision": True, "approved_by": approver, **named}}
+
+
+def how_to_approve(options: Options, digest: str) -> str:
+    """The line that applies exactly this plan."""
+    words = ["rds-provisioner", "apply", options.environment]
+    words += ["--tfvars", str(options.tfvars)] if options.tfvars else []
+    words += ["--adopt", ",".join(options.adopt)] if options.adopt else []
+    variables = f"ALLOW_DB_PROVISION=true APPROVED_BY=<who approves> PLAN_DIGEST={digest}"
+    return f"to approve it: {variables} {shlex.join(words)}"
+
+
+def _ask(environment: str, approver: str, screen: Screen) -> None:
+    """Raise Stopped unless the answer is yes."""
+    question = f"Apply this plan to {environment} as {approver}? Only 'yes' will do: "
+    screen.notes.file.write(question)
+    screen.notes.file.flush()
+    try:
+        answer = sys.stdin.readline()
+    except KeyboardInterrupt:
+        raise Stopped("\nInterrupted: nothing was changed.", Exit.INTERRUPTED) from None
+    if answer.strip() != "yes":
+        raise Stopped("not approved: nothing was changed", Exit.NOT_APPROVED)

@@ -1,0 +1,190 @@
+"""The command line: words and variables in, an exit status out. `rds-provisioner --help` says the rest."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from dataclasses import asdict
+from pathlib import Path
+
+import click
+from click.shell_completion import get_completion_class
+
+from rds_provisioner_cli import history as audit_history
+from rds_provisioner_cli import options as take
+from rds_provisioner_cli import provision
+from rds_provisioner_cli.screen import Screen
+from rds_provisioner_cli.snapshot import check_file, read_file
+from rds_provisioner_cli.stopped import Exit, Stopped
+from rds_provisioner_cli.target import Given
+
+NAME = "rds-provisioner"
+SALT_BYTES = 16
+_COMPLETE = "_RDS_PROVISIONER_COMPLETE"
+
+_STATUSES = """\b
+Exit statuses:
+  0    done, or nothing to do
+  1    the function failed, AWS refused, or a file does not declare what can be provisioned
+  2    with --detailed-exitcode: something differs
+  3    not approved, or approved for another plan: nothing was changed
+  64   wrong usage
+  130  interrupted
+"""
+_PLACES = """\b
+The function, the bucket and the audit are found in the outputs of the stack rds-provisioner-ENV.
+AWS_REGION, AWS_PROFILE and AWS_ENDPOINT_URL are those of AWS. NO_COLOR and TERM=dumb are respected.
+"""
+_SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 120}
+
+
+@click.group(context_settings=_SETTINGS, epilog=f"{_PLACES}\n\n{_STATUSES}")
+@click.version_option(package_name=NAME)
+def cli() -> None:
+    r"""Provision the databases that tfvars declare: look at the plan, apply it, ask what happened.
+
+    \b
+      rds-provisioner validate terraform.tfvars
+      rds-provisioner plan dev --tfvars terraform.tfvars
+      rds-provisioner apply dev --tfvars terraform.tfvars
+      rds-provisioner history dev --role keycloak_user
+    """
+
+
+@cli.command(epilog=_STATUSES)
+@take.with_options(take.SQL, take.DETAILED)
+def plan(options: take.Options) -> None:
+    r"""Show what an apply would do, and change nothing.
+
+    \b
+      rds-provisioner plan dev
+      rds-provisioner plan dev --tfvars terraform.tfvars --show-sql
+      rds-provisioner plan prod --tfvars prod.tfvars --markdown plan.md --detailed-exitcode
+      rds-provisioner plan prod --sql emergency.sql
+    """
+    _end(provision.look(options, Screen(is_json=options.as_json), "dry_run"))
+
+
+@cli.command(epilog=_STATUSES)
+@take.with_options(*take.APPLY)
+def apply(options: take.Options) -> None:
+    r"""Show the plan, ask where the environment is gated, apply it, and prove it.
+
+    \b
+      rds-provisioner apply dev --tfvars terraform.tfvars
+      ALLOW_DB_PROVISION=true APPROVED_BY=alice PLAN_DIGEST=sha256:... rds-provisioner apply prod
+
+    Where the environment asks for the digest of a plan (REQUIRE_PLAN_DIGEST of the stack), it comes from somebody
+    who has read the plan: this command never fills it in.
+    """
+    _end(provision.apply(options, Screen(is_json=options.as_json)))
+
+
+@cli.command(epilog=_STATUSES)
+@take.with_options(take.DETAILED)
+def drift(options: take.Options) -> None:
+    r"""Say whether the server is what the snapshot declares, and change nothing.
+
+    \b
+      rds-provisioner drift prod --detailed-exitcode
+    """
+    _end(provision.look(options, Screen(is_json=options.as_json), "drift"))
+
+
+@cli.command(epilog=_STATUSES)
+@click.argument("files", nargs=-1, required=True, type=take.existing_file)
+@click.option("--environment", default="", help="The environment that the files have to be for; default: any.")
+@take.json_option
+def validate(files: tuple[Path, ...], environment: str, as_json: bool) -> None:  # noqa: FBT001 - click calls it
+    r"""Read files as the function would, with no server and no account; every problem with its line.
+
+    \b
+      rds-provisioner validate terraform.tfvars
+      rds-provisioner validate --environment prod envs/prod/*.tfvars
+    """
+    screen = Screen(is_json=as_json)
+    documents = []
+    for path in files:
+        declaration, findings = check_file(path, read_file(path), environment)
+        for finding in findings:
+            screen.say(str(finding), "magenta" if declaration else "red")
+        if declaration:
+            databases = len({entry.database for entry in declaration.entries})
+            roles = len({entry.username for entry in declaration.entries})
+            screen.say(f"{path}: {databases} databases, {roles} roles")
+        found = [asdict(finding) for finding in findings]
+        documents.append({"file": str(path), "valid": declaration is not None, "findings": found})
+    if as_json:
+        screen.document(json.dumps(documents, indent=2))
+    _end(Exit.DONE if all(document["valid"] for document in documents) else Exit.FAILED)
+
+
+@cli.command(epilog=_STATUSES)
+@take.environment_argument
+@click.option("--role", default="", help="Only what happened to this role.")
+@click.option("--database", default="", help="Only what happened in this database.")
+@take.stack_option
+@take.json_option
+def history(environment: str, role: str, database: str, stack_name: str, as_json: bool) -> None:  # noqa: FBT001
+    r"""Tell what the audit trail says, as a timeline: who changed what, and who approved it.
+
+    The trail is the stack's, or that of AUDIT_BUCKET and AUDIT_PREFIX.
+
+    \b
+      rds-provisioner history prod
+      rds-provisioner history prod --role analytics_reader --json
+    """
+    given = Given(environment, stack_name=stack_name)
+    audit_history.tell(given, Screen(is_json=as_json), role=role, database=database, as_json=as_json)
+
+
+@cli.command()
+def verifier() -> None:
+    r"""Read a password from stdin and write its SCRAM-SHA-256 verifier, which the script of `plan --sql` takes.
+
+    \b
+      printf %s "$PASSWORD" | rds-provisioner verifier
+    """
+    from provisioner.core.credentials import scram_verifier  # noqa: PLC0415 - the others do without
+
+    password = sys.stdin.read().removesuffix("\n")
+    if not password:
+        raise Stopped("the password comes through stdin", Exit.USAGE)
+    Screen().document(scram_verifier(password, os.urandom(SALT_BYTES)))
+
+
+@cli.command()
+@click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
+def completion(shell: str) -> None:
+    r"""Print what makes a shell complete this command.
+
+    \b
+      source <(rds-provisioner completion bash)
+      rds-provisioner completion fish > ~/.config/fish/completions/rds-provisioner.fish
+    """
+    found = get_completion_class(shell)
+    if found is None:
+        raise Stopped(f"{shell} is not supported", Exit.USAGE)
+    Screen().document(found(cli, {}, NAME, _COMPLETE).source())
+
+
+def main() -> None:
+    """Run the command and end the process with its exit status."""
+    try:
+        sys.exit(cli.main(prog_name=NAME, complete_var=_COMPLETE, standalone_mode=False))
+    except Stopped as stopped:
+        Screen().note(str(stopped), "red")
+        sys.exit(stopped.status)
+    except click.UsageError as error:
+        # Not click's own 2, which says that a plan has changes.
+        hint = f"\nTry '{error.ctx.command_path} --help'." if error.ctx else ""
+        Screen().note(f"{error.format_message()}{hint}", "red")
+        sys.exit(Exit.USAGE)
+    except click.Abort:
+        Screen().note("Interrupted.", "red")
+        sys.exit(Exit.INTERRUPTED)
+
+
+def _end(status: Exit) -> None:
+    click.get_current_context().exit(status)

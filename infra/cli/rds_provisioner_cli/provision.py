@@ -1,0 +1,145 @@
+"""Options in, a run of the function and what a person reads of it out: plan, apply, drift."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+from rds_provisioner_cli.approval import approve
+from rds_provisioner_cli.function import call, call_when_free, check_function
+from rds_provisioner_cli.psql_script import write_script
+from rds_provisioner_cli.snapshot import check_file, read_file, refuse_other_format, upload_preview, upload_snapshot
+from rds_provisioner_cli.stopped import Exit, FunctionFailed, Stopped
+from rds_provisioner_cli.stored_plan import markdown_of, markdown_of_failure, read_plan, show_statements
+from rds_provisioner_cli.target import Target, find_target
+
+if TYPE_CHECKING:
+    from rds_provisioner_cli.options import Options
+    from rds_provisioner_cli.screen import Screen
+
+MAX_CALLS = 20
+DIFFERENT = {"planned", "drifted", "applied", "approval_required"}
+
+
+def look(options: Options, screen: Screen, mode: str) -> Exit:
+    """Show what an apply would do (`dry_run`), or whether the server is as declared (`drift`). Raises Stopped."""
+    _forget_last_markdown(options)
+    try:
+        content = _read_and_check(options)
+        target = find_target(options.given, with_bucket=content is not None)
+        answer = _plan(options, target, content, screen, mode)
+        if options.sql:
+            _write(options.sql, write_script(read_plan(answer)), screen)
+    except Stopped as stopped:
+        _tell_failure(options, stopped, screen)
+        raise
+    _finish(options, answer, screen)
+    return _status(options, answer)
+
+
+def apply(options: Options, screen: Screen) -> Exit:
+    """Plan, show, ask, apply; where the function ran out of time, the same again for what is left. Raises Stopped."""
+    _forget_last_markdown(options)
+    try:
+        content = _read_and_check(options)
+        target = find_target(options.given, with_bucket=content is not None)
+        if options.tfvars:
+            refuse_other_format(options.tfvars, target)
+        answer = _apply(options, target, content, screen)
+    except Stopped as stopped:
+        _tell_failure(options, stopped, screen)
+        raise
+    _finish(options, answer, screen)
+    return _status(options, answer)
+
+
+def _apply(options: Options, target: Target, content: bytes | None, screen: Screen) -> dict[str, Any]:
+    for _ in range(MAX_CALLS):
+        plan = _plan(options, target, content, screen, "dry_run")
+        if plan["blockers"] and not plan["changes"]:
+            raise Stopped("the plan is blocked: nothing was changed")
+        event = {**options.event(), **approve(options, target, plan, screen), "mode": "apply"}
+        if content is not None:
+            event |= upload_snapshot(target, content)
+        try:
+            answer = call_when_free(target, event, screen, wait_seconds=options.wait)
+        except FunctionFailed as failed:
+            if failed.kind != "OutOfTime":
+                raise
+            screen.note("The function ran out of time; going on with what is left.")
+        else:
+            _show_outcome(answer, screen)
+            return answer
+    raise Stopped(f"not done after {MAX_CALLS} calls: look at the duration of the runs before calling again")
+
+
+def _read_and_check(options: Options) -> bytes | None:
+    """The content of the file, which declares something that can be provisioned. Raises Stopped."""
+    if options.tfvars is None:
+        return None
+    content = read_file(options.tfvars)
+    declaration, findings = check_file(options.tfvars, content, options.environment)
+    if declaration is None:
+        raise Stopped("\n".join(map(str, findings)))
+    return content
+
+
+def _plan(options: Options, target: Target, content: bytes | None, screen: Screen, mode: str) -> dict[str, Any]:
+    event = {**options.event(), "mode": mode}
+    event.pop("fail_fast", None)
+    if options.tfvars and content is not None:
+        check_function(target)
+        event |= upload_preview(target, options.tfvars, content)
+    answer = call(target, event, screen)
+    screen.show_plan(answer["plan_text"])
+    if options.show_sql:
+        show_statements(read_plan(answer), screen)
+    screen.say(f"status: {answer['status']}, digest: {answer['plan_digest']}")
+    if options.markdown:
+        _write(options.markdown, markdown_of(answer, screen), screen)
+    return answer
+
+
+def _show_outcome(answer: dict[str, Any], screen: Screen) -> None:
+    for change in answer["changes"]:
+        if change["status"] not in ("success", "no_change"):
+            words = f"{change['status']}: {change['action']} {change['username']} {change['detail']}"
+            screen.say(f"  {words}", "red")
+    numbers = ", ".join(f"{number} {name}" for name, number in answer["summary"].items() if number)
+    screen.say(f"{answer['status']}: {numbers or 'nothing to do'}", "bold green")
+
+
+def _finish(options: Options, answer: dict[str, Any], screen: Screen) -> None:
+    for name, address in answer["audit"].items():
+        if address:
+            screen.say(f"  {name}: {address}")
+    if options.as_json:
+        screen.document(json.dumps(answer, indent=2))
+
+
+def _forget_last_markdown(options: Options) -> None:
+    """What a pull request shows is of this run, or of its failure."""
+    if options.markdown:
+        options.markdown.unlink(missing_ok=True)
+
+
+def _tell_failure(options: Options, stopped: Stopped, screen: Screen) -> None:
+    """What programs and pull requests get of a run that failed."""
+    if options.as_json:
+        kind = stopped.kind if isinstance(stopped, FunctionFailed) else type(stopped).__name__
+        screen.document(json.dumps({"errorType": kind, "errorMessage": str(stopped)}, indent=2))
+    if options.markdown and not options.markdown.exists():
+        _write(options.markdown, markdown_of_failure(options.environment, str(stopped)), screen)
+
+
+def _write(path: Any, text: str, screen: Screen) -> None:
+    try:
+        path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise Stopped(f"{path} cannot be written: {error.strerror}", Exit.USAGE) from None
+    screen.note(f"wrote {path}")
+
+
+def _status(options: Options, answer: dict[str, Any]) -> Exit:
+    is_different = answer["status"] in DIFFERENT and bool(answer["changes"] or answer["blockers"])
+    return Exit.CHANGES if options.detailed_exitcode and is_different else Exit.DONE

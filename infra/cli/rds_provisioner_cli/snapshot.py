@@ -1,0 +1,64 @@
+"""A tfvars file in; its declaration, or every problem with the person's own file and line, out; and its way to S3."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from provisioner.core.errors import Finding, InvalidSnapshot
+from provisioner.core.snapshot import parse_snapshot
+from rds_provisioner_cli.aws import client
+from rds_provisioner_cli.stopped import Exit, Stopped
+
+if TYPE_CHECKING:
+    from provisioner.core.model import Declaration
+    from rds_provisioner_cli.target import Target
+
+SUFFIXES = (".tfvars.json", ".tfvars")
+
+
+def read_file(path: Path) -> bytes:
+    """The content of a file. Raises Stopped."""
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise Stopped(f"{path} cannot be read: {error.strerror}", Exit.USAGE) from None
+
+
+def check_file(path: Path, content: bytes, environment: str = "") -> tuple[Declaration | None, tuple[Finding, ...]]:
+    """What a file declares and its warnings, or None and what is wrong; for any environment where that is empty."""
+    try:
+        return parse_snapshot(content, str(path), environment=environment)
+    except InvalidSnapshot as refused:
+        return None, refused.findings
+
+
+def refuse_other_format(path: Path, target: Target) -> None:
+    """Raise Stopped where the function would take the file for another format than it has."""
+    if suffix_of(path.name) != suffix_of(target.key):
+        message = f"{path} cannot take the place of {target.key}: the ending says whether it is HCL or JSON"
+        raise Stopped(f"{message}; write it as {suffix_of(target.key)}, or change SnapshotKey of the stack", Exit.USAGE)
+
+
+def upload_preview(target: Target, path: Path, content: bytes) -> dict[str, Any]:
+    """Put the file beside the snapshot, where it calls nobody, and name it for the dry run.
+
+    Its key has the file's own name, which the function's findings begin with; the next one takes its place.
+    """
+    folder = target.key.rpartition("/")[0]
+    return _upload(target.snapshot_bucket(), f"{folder}/previews/{path.name}", content)
+
+
+def upload_snapshot(target: Target, content: bytes) -> dict[str, Any]:
+    """Put the file where the function, its schedule and its rule look for it."""
+    return _upload(target.snapshot_bucket(), target.key, content)
+
+
+def suffix_of(name: str) -> str:
+    """The ending that says whether a snapshot is HCL or JSON."""
+    return next((suffix for suffix in SUFFIXES if name.endswith(suffix)), "")
+
+
+def _upload(bucket: str, key: str, content: bytes) -> dict[str, Any]:
+    version = client("s3").put_object(Bucket=bucket, Key=key, Body=content).get("VersionId")
+    return {"tfvars": {"bucket": bucket, "key": key} | ({"version_id": version} if version else {})}

@@ -1,0 +1,142 @@
+"""The words of the command line: what they mean without any AWS, and what is refused."""
+
+import ast
+import os
+import re
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import click
+import pytest
+
+from rds_provisioner_cli.commands import cli
+from rds_provisioner_cli.options import who_asks
+from rds_provisioner_cli.screen import Screen
+from rds_provisioner_cli.snapshot import read_file
+from rds_provisioner_cli.stopped import Exit, Stopped
+from stack.binaries import ROOT
+
+PACKAGE = ROOT / "infra/cli/rds_provisioner_cli"
+GOOD = b'application_databases = {\n  keycloak = { database_name = "keycloak", username = "keycloak_user" }\n}\n'
+
+
+def run(*words: str | Path, text: str = "") -> subprocess.CompletedProcess[str]:
+    """Run the command with no AWS in its surroundings."""
+    kept = {name: value for name, value in os.environ.items() if name in {"PATH", "PYTHONPATH"}}
+    folders = os.pathsep.join(str(ROOT / name) for name in ("lambda", "infra/cli"))
+    return subprocess.run(
+        [sys.executable, "-m", "rds_provisioner_cli", *map(str, words)],
+        env={**kept, "PYTHONPATH": folders},
+        input=text,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+@pytest.fixture
+def good(tmp_path: Path) -> Path:
+    (path := tmp_path / "mine.tfvars").write_bytes(GOOD)
+    return path
+
+
+def test_a_file_is_read_in_less_than_a_second_with_no_server_and_no_account(good: Path) -> None:
+    run("validate", good)  # python-hcl2 makes its tables at the first parse of an installation
+    begun = time.monotonic()
+    answer = run("validate", good)
+    assert time.monotonic() - begun < 1
+    assert (answer.returncode, answer.stdout) == (0, f"{good}: 1 databases, 1 roles\n")
+
+
+def test_every_problem_of_every_file_is_named_with_the_persons_own_file_and_line(good: Path, tmp_path: Path) -> None:
+    (broken := tmp_path / "broken.tfvars").write_text("application_databases = {\n  a = {\n  }\n}\n")
+    answer = run("validate", good, broken)
+    assert answer.returncode == 1
+    assert f"{broken}:2 application_databases.a.database_name" in answer.stdout
+    assert f"{broken}:2 application_databases.a.username" in answer.stdout
+
+
+def test_a_file_is_for_any_environment_unless_one_is_named(tmp_path: Path) -> None:
+    (path := tmp_path / "prod.tfvars.json").write_text('{"environment": "prod", "application_databases": {}}')
+    assert run("validate", path).returncode == 0
+    assert run("validate", "--environment", "prod", path).returncode == 0
+    assert 'for environment "prod"' in run("validate", "--environment", "dev", path).stdout
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (("plan",), "Missing argument 'ENV'"),
+        (("plan", "dev/../prod"), "an environment is letters"),
+        (("plan", "dev", "--tfvars", "nope.tfvars"), "'nope.tfvars' does not exist"),
+        (("apply", "dev", "--wait", "-1"), "--wait"),
+        (("frobnicate",), "No such command"),
+        (("verifier",), "stdin"),
+    ],
+)
+def test_wrong_usage_is_said_in_a_line_or_two_with_a_status_of_its_own(words: tuple[str, ...], told: str) -> None:
+    answer = run(*words)
+    assert answer.returncode == Exit.USAGE
+    assert told in answer.stderr
+    assert len(answer.stderr.splitlines()) <= 2
+
+
+def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+    with pytest.raises(Stopped, match=f"{tmp_path} cannot be read"):
+        read_file(tmp_path)
+
+
+def test_a_user_without_a_name_is_called_by_its_number(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("LOGNAME", "USER", "LNAME", "USERNAME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(os, "getuid", lambda: 4711)
+    assert who_asks() == "uid 4711"
+
+
+def test_a_password_becomes_a_verifier_and_is_not_shown() -> None:
+    answer = run("verifier", text="correct horse\n")
+    assert re.fullmatch(r"SCRAM-SHA-256\$4096:\S+\$\S+:\S+\n", answer.stdout)
+    assert "correct horse" not in answer.stdout
+
+
+@pytest.mark.parametrize("shell", ["zsh", "fish"])
+def test_a_shell_can_complete_the_command(shell: str) -> None:
+    assert "_RDS_PROVISIONER_COMPLETE" in run("completion", shell).stdout
+
+
+@pytest.mark.parametrize("command", [cli, *cli.commands.values()], ids=lambda command: str(command.name))
+def test_every_command_and_option_says_what_it_is_for(command: click.Command) -> None:
+    answer = run(*([] if command is cli else [str(command.name)]), "--help")
+    assert answer.returncode == 0
+    assert "rds-provisioner " in answer.stdout.split("\n", 1)[1], "an example"
+    options = [each for each in command.params if isinstance(each, click.Option) and not each.hidden]
+    assert [each.name for each in options if not each.help] == []
+
+
+def test_the_exit_statuses_in_the_help_are_those_of_the_code() -> None:
+    said = re.search(r"Exit statuses:\n((?:  .*\n?)+)", run("--help").stdout)
+    assert said
+    assert {int(line.split()[0]) for line in said[1].strip().splitlines()} == set(Exit)
+
+
+def test_the_command_takes_of_the_function_its_pure_core_alone() -> None:
+    imported = {
+        node.module
+        for path in PACKAGE.glob("*.py")
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.ImportFrom) and node.module
+    }
+    ours = {name for name in imported if name.startswith("provisioner")}
+    assert ours
+    assert {name for name in ours if not name.startswith("provisioner.core.")} == set()
+
+
+def test_each_stream_decides_for_itself_whether_it_has_colours(capsys: pytest.CaptureFixture[str]) -> None:
+    screen = Screen()
+    screen.show_plan("keycloak\n  + create_role\n  - revoke\x1b[2J")
+    screen.note("a note", "red")
+    captured = capsys.readouterr()
+    assert captured.out == "keycloak\n  + create_role\n  - revoke [2J\n"
+    assert captured.err == "a note\n"
