@@ -22,9 +22,10 @@ from provisioner.core.audit import (
     trail_key,
 )
 from provisioner.core.errors import AuditUnavailable, Finding, RunInProgress
+from provisioner.core.markdown import render_markdown
 from provisioner.core.model import Mode, Outcome, Request, Settings, Status
 from provisioner.core.open_run import NotOurs, OpenRun, parse_note, parse_plan, render_note, settle
-from provisioner.core.report import AuditLocations, render_markdown, render_text, summarize
+from provisioner.core.report import AuditLocations, render_text, summarize
 from provisioner.core.text import sanitize
 from provisioner.edges.audit_store import (
     append_trail,
@@ -111,13 +112,14 @@ class Journal:
             AuditUnavailable: S3 did not take it.
         """
         key = plan_key(self.settings.audit_prefix, self.settings.environment, self.begun, plan.digest, self.run_token)
-        content = json.dumps(_plan_document(plan, script, self._provenance()), indent=1)
+        here = AuditLocations(plan=f"s3://{self.settings.audit_bucket}/{key}")
+        content = json.dumps(_plan_document(plan, script, self.provenance()), indent=1)
         address = store_plan(
             self.clients,
             self.settings.audit_bucket,
             key,
             plan_json=content,
-            markdown=render_markdown(plan, AuditLocations(plan=f"s3://{self.settings.audit_bucket}/{key}")),
+            markdown=render_markdown(plan, here, self.provenance()),
         )
         self.locations = AuditLocations(plan=address, plan_markdown=markdown_key(address))
 
@@ -183,7 +185,7 @@ class Journal:
         if findings:
             self.findings += findings
             outcomes = build_outcomes(findings, action="settle", timestamp_utc=now_utc(), status=Status.WARNING)
-            append_trail(self.clients, bucket, trail, build_rows(self._provenance(), outcomes))
+            append_trail(self.clients, bucket, trail, build_rows(self.provenance(), outcomes))
         return f"s3://{bucket}/{trail}"
 
     def _find(self, code: str, message: str, next_step: str) -> None:
@@ -217,7 +219,7 @@ class Journal:
         Raises:
             AuditUnavailable: S3 did not take one of them; every row is in the log all the same.
         """
-        rows = build_rows(self._provenance(), self.outcomes)
+        rows = build_rows(self.provenance(), self.outcomes)
         bucket, prefix, environment = self.settings.audit_bucket, self.settings.audit_prefix, self.settings.environment
         try:
             run = store_run(self.clients, bucket, run_key(prefix, environment, self.begun, self.run_token), rows)
@@ -238,7 +240,7 @@ class Journal:
         refusals = tuple(row for row in rows if row.action == "refuse")
         status = Status.ERROR if any(row.status is Status.ERROR for row in rows) else Status.DRY_RUN
         look = Outcome(self.request.mode.value, "", "", status, now_utc(), message=self.plan_summary)
-        return refusals or build_rows(self._provenance(), [look])
+        return refusals or build_rows(self.provenance(), [look])
 
     def _take_note_away(self) -> None:
         try:
@@ -252,7 +254,8 @@ class Journal:
     def _note_key(self) -> str:
         return open_run_key(self.settings.audit_prefix, self.settings.environment)
 
-    def _provenance(self) -> Provenance:
+    def provenance(self) -> Provenance:
+        """What all rows of this run say of it."""
         return build_provenance(
             self.settings, self.request, snapshot_version=self.snapshot_version, plan_digest=self.plan_digest
         )

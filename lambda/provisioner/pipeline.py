@@ -23,11 +23,11 @@ from provisioner.core.errors import (
     ProvisioningError,
     StaleSnapshot,
 )
-from provisioner.core.gate import Door, decide, how_to_approve
+from provisioner.core.gate import Door, decide
 from provisioner.core.guard import build_plan, left_over_outside
 from provisioner.core.model import Declaration, Mode, Outcome, Request, Status, Trigger
 from provisioner.core.plan import Change, Plan
-from provisioner.core.report import render_text, sum_line
+from provisioner.core.report import render_notification, render_text, sum_line
 from provisioner.core.request import parse_request
 from provisioner.core.script import Script, write_script
 from provisioner.core.snapshot import MAX_BYTES, parse_snapshot
@@ -217,11 +217,10 @@ def _stop_at(door: Door, request: Request, plan: Plan, journal: Journal) -> Resu
     _record_plan(plan, status, journal)
     journal.record_findings(plan.blockers, action="blocked", status=Status.ERROR)
     if door in {Door.APPROVAL_REQUIRED, Door.DRIFTED}:
-        lines = [render_text(plan, journal.locations), "", f"plan: {journal.locations.plan}", f"digest: {plan.digest}"]
-        if door is Door.APPROVAL_REQUIRED:
-            lines.append(f"to approve, call the function with {how_to_approve(plan.digest)}")
+        needs_approval = door is Door.APPROVAL_REQUIRED
+        text = render_notification(plan, journal.locations, journal.provenance(), needs_approval=needs_approval)
         subject = f"rds-provisioner {request.environment}: {door.value.replace('_', ' ')}"
-        warning = notify(journal.clients, journal.settings.notify_topic_arn, subject, "\n".join(lines))
+        warning = notify(journal.clients, journal.settings.notify_topic_arn, subject, text)
         if warning:
             journal.record_findings([warning], action="notify", status=Status.WARNING)
     return Result(door.value, plan, [(change, status) for change in plan.changes])

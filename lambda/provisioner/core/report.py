@@ -1,8 +1,7 @@
-"""A plan and what came of it in, what people and programs read out: text, Markdown, and the answer of the function."""
+"""A plan and what came of it in, what people and programs read out: text, notification, the answer of the function."""
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from dataclasses import asdict, dataclass, replace
 from operator import itemgetter
@@ -16,6 +15,7 @@ from provisioner.core.text import join_names, sanitize
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
+    from provisioner.core.audit import Provenance
     from provisioner.core.model import Request
     from provisioner.core.plan import Plan
 
@@ -25,10 +25,9 @@ if TYPE_CHECKING:
 MOST_CHANGES = 300
 MOST_FINDINGS = 50
 _LONGEST_NAME = 64
-_LONGEST_FIELD = 500
-# In bytes: of a text for people, which SNS takes up to 256 KiB, and of a comment, which GitHub takes up to 65536.
+MAX_FIELD = 500
+# In bytes, of a text for people: SNS takes up to 256 KiB.
 _LONGEST_TEXT = 100_000
-_LONGEST_MARKDOWN = 56_000
 # What a database takes beside the lines of its changes.
 _ROOM_FOR_HEADING = 200
 _MOST_NAMED = 10
@@ -80,9 +79,9 @@ def render_text(plan: Plan, audit: AuditLocations | None = None) -> str:
     Changes stand under their database, in the order in which they are applied; the last line is the sum. Of a plan
     that is too long each database keeps its share, and what takes something away goes before all else.
     """
-    shown = _choose(plan, _text_of, _LONGEST_TEXT)
-    lines = _notice(plan, shown, audit)
-    for database, changes in _group(shown.changes):
+    shown = choose(plan, _text_of, _LONGEST_TEXT)
+    lines = notice(plan, shown, audit)
+    for database, changes in group(shown.changes):
         lines += [database, *map(_text_line, changes), ""]
     for heading, symbol, findings in (("Blocked", "!", shown.blockers), ("Warnings", "?", shown.warnings)):
         if findings:
@@ -92,18 +91,21 @@ def render_text(plan: Plan, audit: AuditLocations | None = None) -> str:
     return "\n".join([*lines, sum_line(plan)])
 
 
-def render_markdown(plan: Plan, audit: AuditLocations | None = None) -> str:
-    """The plan as a comment for a pull request: whatever names it holds, they stay text, link and mention nobody."""
-    shown = _choose(plan, _markdown_of, _LONGEST_MARKDOWN)
-    lines = [f"### {sum_line(plan)}", ""]
-    lines += [f"**{line}**  " if line else "" for line in _notice(plan, shown, audit)]
-    for heading, symbol, findings in (("Blocked", "!", shown.blockers), ("Warnings", "?", shown.warnings)):
-        if findings:
-            lines += [f"**{heading}**", "", *(_markdown_finding(each, symbol) for each in findings), ""]
-    for database, changes in _group(shown.changes):
-        lines += [f"**{_code(database)}**", "", "| | action | role | detail |", "|---|---|---|---|"]
-        lines += [*map(_table_row, changes), ""]
-    return "\n".join([*lines, "", f"Plan digest: {_code(plan.digest)}", ""])
+def render_notification(plan: Plan, audit: AuditLocations, provenance: Provenance, *, needs_approval: bool) -> str:
+    """The plan as a message to people: who asked for it, what it holds, where it is, and how it is approved."""
+    about = {**describe_run(provenance), "plan": audit.plan, "digest": plan.digest}
+    lines = [
+        render_text(plan, audit),
+        "",
+        *(f"{name}: {sanitize(value, MAX_FIELD)}" for name, value in about.items()),
+    ]
+    return "\n".join([*lines, *(["", f"to approve: {how_to_apply(plan)}"] if needs_approval else [])])
+
+
+def how_to_apply(plan: Plan) -> str:
+    """The command that applies this plan and no other."""
+    variables = f"ALLOW_DB_PROVISION=true APPROVED_BY=<who approves> PLAN_DIGEST={plan.digest}"
+    return f"{variables} make rds-provision ENV={plan.environment}"
 
 
 def build_answer(
@@ -145,7 +147,7 @@ def _choose_listed(plan: Plan) -> Plan:
     return _only(plan, *({number for _, number in _by_turns(items)[:most]} for items, most in parts))
 
 
-def _choose(plan: Plan, line_of: Callable[[Change | Finding], str], room: int) -> Plan:
+def choose(plan: Plan, line_of: Callable[[Change | Finding], str], room: int) -> Plan:
     """As much of a plan as its lines have room for: destructive changes, blockers, other changes, then warnings."""
     changes = _by_turns(plan.changes)
     first = sum(change.destructive for change in plan.changes)
@@ -204,13 +206,14 @@ def _left_out(plan: Plan, shown: Plan) -> list[str]:
     ]
 
 
-def _notice(plan: Plan, shown: Plan, audit: AuditLocations | None) -> list[str]:
+def notice(plan: Plan, shown: Plan, audit: AuditLocations | None) -> list[str]:
+    """What is said first where a plan is cut: what would be taken away unseen, and where all of it is."""
     *hidden, cut = _left_out(plan, shown)
     where = f"The whole plan: {audit.plan}" if audit and audit.plan else "The stored plan has all of it."
     return [*hidden, f"... and {cut} more. {where}", ""] if cut else []
 
 
-def _group(changes: Iterable[Change]) -> list[tuple[str, list[Change]]]:
+def group(changes: Iterable[Change]) -> list[tuple[str, list[Change]]]:
     """The changes under their databases, by name; those of no database first."""
     groups: dict[str, list[Change]] = {}
     for change in changes:
@@ -218,43 +221,32 @@ def _group(changes: Iterable[Change]) -> list[tuple[str, list[Change]]]:
     return [(sanitize(database, _LONGEST_NAME) or _ON_THE_SERVER, groups[database]) for database in sorted(groups)]
 
 
+def describe_run(provenance: Provenance | None) -> dict[str, str]:
+    """Whose plan it is, as far as that is known."""
+    if provenance is None:
+        return {}
+    known = {
+        "environment": provenance.environment,
+        "snapshot": provenance.snapshot_version,
+        "asked for by": provenance.requested_by,
+        "build": provenance.build_id,
+        "run": provenance.run_id,
+    }
+    return {name: value for name, value in known.items() if value}
+
+
 def _text_line(change: Change) -> str:
     destructive = "  [destructive]" if change.destructive else ""
     words = f"{change.symbol} {change.action:<18} {sanitize(change.username, _LONGEST_NAME):<24} "
-    return f"  {words}{sanitize(change.detail, _LONGEST_FIELD)}".rstrip() + destructive
+    return f"  {words}{sanitize(change.detail, MAX_FIELD)}".rstrip() + destructive
 
 
 def _text_of(item: Change | Finding) -> str:
     return _text_line(item) if isinstance(item, Change) else _text_finding(item)
 
 
-def _markdown_of(item: Change | Finding) -> str:
-    return _table_row(item) if isinstance(item, Change) else _markdown_finding(item)
-
-
 def _text_finding(finding: Finding, symbol: str = "?") -> str:
-    return f"  {symbol} {sanitize(str(finding), _LONGEST_FIELD)}"
-
-
-def _markdown_finding(finding: Finding, symbol: str = "?") -> str:
-    return f"- `{symbol}` {_code(str(finding))}"
-
-
-def _table_row(change: Change) -> str:
-    destructive = " **destructive**" if change.destructive else ""
-    # A pipe would end the cell even inside of a code span.
-    cells = [_code(text).replace("|", "\\|") for text in (change.action, change.username, change.detail)]
-    return f"| `{change.symbol}` | {cells[0]} | {cells[1]} | {cells[2]}{destructive} |"
-
-
-def _code(text: str) -> str:
-    """The text as a code span, in which nothing is markup, link or mention; fenced by more backticks than it has."""
-    plain = sanitize(text, _LONGEST_FIELD)
-    if not plain.strip():
-        return ""
-    fence = "`" * (max((len(run) for run in re.findall("`+", plain)), default=0) + 1)
-    padding = " " if "`" in plain else ""
-    return f"{fence}{padding}{plain}{padding}{fence}"
+    return f"  {symbol} {sanitize(str(finding), MAX_FIELD)}"
 
 
 def _name_what_was_cut(plan: Plan, shown: Plan, audit: AuditLocations) -> list[dict[str, object]]:
@@ -276,7 +268,7 @@ def _finding_to_json(finding: Finding) -> dict[str, object]:
 
 def _bound(values: dict[str, object]) -> dict[str, object]:
     """The values with every text in them cut to what an answer has room for."""
-    limits = dict.fromkeys(("detail", "message", "next_step", "where"), _LONGEST_FIELD)
+    limits = dict.fromkeys(("detail", "message", "next_step", "where"), MAX_FIELD)
     return {
         name: sanitize(value, limits.get(name, _LONGEST_NAME)) if isinstance(value, str) else value
         for name, value in values.items()

@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 from provisioner.core.credentials import Credentials, parse_application_secret
 from provisioner.core.desired import desired_state
 from provisioner.core.guard import build_plan
+from provisioner.core.markdown import render_markdown
 from provisioner.core.model import AccessLevel, Declaration, Entry, Layout
-from provisioner.core.report import render_markdown, render_text
+from provisioner.core.report import render_text
 from provisioner.core.scope import Scope
 from provisioner.core.script import write_script
 from provisioner.core.state import AclItem, DatabaseFacts, Kind, Marker, ObjectGroup, RoleFacts, Server, Target

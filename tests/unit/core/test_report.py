@@ -7,10 +7,19 @@ from typing import ClassVar
 
 import pytest
 
+from provisioner.core.audit import Provenance
 from provisioner.core.errors import Finding
+from provisioner.core.markdown import render_markdown
 from provisioner.core.model import Status
 from provisioner.core.plan import Change, Plan, Unchanged
-from provisioner.core.report import AuditLocations, build_answer, render_markdown, render_text, summarize
+from provisioner.core.report import (
+    AuditLocations,
+    build_answer,
+    how_to_apply,
+    render_notification,
+    render_text,
+    summarize,
+)
 from provisioner.core.request import parse_request
 from provisioner.settings import read_settings
 
@@ -116,13 +125,32 @@ def test_the_summary_counts_the_plan_and_what_failed() -> None:
     }
 
 
-def test_the_markdown_has_a_table_for_each_database_and_the_digest() -> None:
+def test_the_markdown_has_what_is_blocked_and_destructive_first_and_folds_the_rest() -> None:
     lines = render_markdown(STORY).split("\n")
     assert lines[0] == "### Plan: 2 to create, 1 to change, 1 to revoke, 2 unchanged, 1 blocked, 1 warnings."
     assert '- `!` `role "legacy" is not managed here; adopt it (adopt: ["legacy"])`' in lines
-    assert "**`keycloak`**" in lines
+    assert lines.index("**Destructive: `keycloak`**") < lines.index("**Warnings**") < lines.index("<details>")
+    assert lines.index("<details>") < lines.index("**`keycloak`**")
     assert "| `-` | `revoke` | `analytics_reader` | `INSERT on 4 tables` **destructive** |" in lines
     assert f"Plan digest: `{STORY.digest}`" in lines
+
+
+def test_the_markdown_says_whose_plan_it_is_and_how_to_apply_it() -> None:
+    provenance = Provenance("dev", "16-01-26-01", "12345678", "bob", "", "3HL4kqtJ", "")
+    lines = render_markdown(STORY, AUDIT, provenance).split("\n")
+    whose = "environment `dev`, snapshot `3HL4kqtJ`, asked for by `bob`, build `16-01-26-01`, run `12345678`"
+    assert lines[2] == whose
+    line = f"APPROVED_BY=<who approves> PLAN_DIGEST={STORY.digest} make rds-provision ENV=dev"
+    assert f"ALLOW_DB_PROVISION=true {line}" in lines
+
+
+def test_a_notification_says_who_asked_and_ends_in_the_command_that_approves() -> None:
+    provenance = Provenance("dev", requested_by="bob\nalice", snapshot_version="3HL4kqtJ")
+    text = render_notification(STORY, AUDIT, provenance, needs_approval=True)
+    assert text.startswith(render_text(STORY))
+    assert "\nsnapshot: 3HL4kqtJ\nasked for by: bob alice\nplan: s3://acme-audit/plan.json\ndigest: sha256:" in text
+    assert text.endswith(f"\nto approve: {how_to_apply(STORY)}")
+    assert "approve" not in render_notification(STORY, AUDIT, provenance, needs_approval=False)
 
 
 @pytest.mark.parametrize(
@@ -290,5 +318,7 @@ def test_what_was_not_looked_at_is_not_spoken_of() -> None:
 def test_no_detail_leaves_its_code_span(name: str) -> None:
     plan = Plan("dev", (Made(detail=f'schema "{name}"', username=name),), (Finding("c", name),))
     spans = re.compile(r"(?<!`)(`+)(?!`).*?(?<!`)\1(?!`)")
-    rest = [spans.sub("", line) for line in render_markdown(plan).split("\n")]
+    ours = {"<details>", "<summary>1 other changes</summary>", "</details>", "```", how_to_apply(plan)}
+    rest = [spans.sub("", line) for line in render_markdown(plan).split("\n") if line not in ours]
+    rest.remove("To apply exactly this plan:")
     assert not any(word in line for line in rest for word in ("evil", "@", "<", "`", "x"))
