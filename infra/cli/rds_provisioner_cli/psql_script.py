@@ -15,7 +15,7 @@ _HEAD = """\
 -- It stops at the first error and can be run until then. A warning that nothing was granted (01007) or revoked (01006)
 -- is an error too. Afterwards the function itself says whether anything is left: its next plan must be no_change.
 """
-_NO_CHANGE = "-- Nothing to do.\n"
+_NO_CHANGE = "-- Nothing to do.\n\\echo done\n"
 _SETTINGS = r"""
 \set ON_ERROR_STOP on
 \set QUIET on
