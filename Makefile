@@ -68,7 +68,7 @@ format: $(VENV)/.installed ## let ruff put the code in shape
 	$(VENV)/bin/ruff format .
 
 clean: ## remove everything that was installed or built
-	rm -rf .venv .venv313 .venv-sam .venv-runtime .venv-runtime313 .venv-plots .venv-cli .postgresql .aws-sam .bench
+	rm -rf .venv .venv313 .venv-sam .venv-runtime .venv-runtime313 .venv-plots .venv-cli .postgresql .aws-sam .bench .stack
 	rm -rf .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 

@@ -1,6 +1,6 @@
 # Included by the Makefile: what is built for AWS and called there.
 
-.PHONY: build cli rds-provision rds-provision-dry-run
+.PHONY: build cli stack rds-provision rds-provision-dry-run
 
 build: $(SAM) ## build the Lambda artifact into .aws-sam/build; RDS_CA_BUNDLE=path where there is no network
 	$(SAM) validate --lint
@@ -17,6 +17,9 @@ $(CLI): pyproject.toml
 	$(call environment,$(PYTHON),.venv-cli,cli)
 	@.venv-cli/bin/python -m pip install --quiet --quiet --no-deps --editable .
 	@touch $@
+
+stack: install $(SAM) $(CLI) ## keep the embedded stack up until Ctrl-C, to play with: docs/tutorial.md; POSTGRES=16 for another
+	@$(PY) -m demo.embedded
 
 # TFVARS, ADOPT and the others that `rds-provisioner apply --help` names reach it as variables of the environment. make
 # itself ends with 2 whatever the command ended with; EXIT_STATUS_FILE=path has the status that is meant.

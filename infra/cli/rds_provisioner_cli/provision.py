@@ -69,6 +69,8 @@ def _apply(options: Options, target: Target, content: bytes | None, screen: Scre
             screen.note("The function ran out of time; going on with what is left.")
         else:
             _show_outcome(answer, screen)
+            if answer["status"] == "no_change" and plan["changes"]:
+                screen.note("Another run, such as the one that a new snapshot calls, has made these changes meanwhile.")
             return answer
     raise Stopped(f"not done after {MAX_CALLS} calls: look at the duration of the runs before calling again")
 

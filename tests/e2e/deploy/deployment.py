@@ -31,11 +31,14 @@ class Deployment:
 
     Args:
         server, aws: what it stands on; both as new.
-        artifact: what `sam build` made.
+        artifact: what `sam build` made, or the source.
+        ca_bundle: the certificates to trust, where the artifact has none.
         parameters: of the template.
     """
 
-    def __init__(self, server: Server, aws: Aws, artifact: Path, **parameters: str) -> None:
+    def __init__(
+        self, server: Server, aws: Aws, artifact: Path, *, ca_bundle: Path | None = None, **parameters: str
+    ) -> None:
         self.server = server
         self.aws = aws
         self.template: Stack = deploy(**parameters)
@@ -44,6 +47,7 @@ class Deployment:
         self.snapshot_key = self.template.parameters["SnapshotKey"].replace("{environment}", self.environment)
         self.passwords: dict[str, str] = {}
         self._artifact = artifact
+        self._ca_bundle = ca_bundle or artifact / "rds-ca-bundle.pem"
         self._stack = ExitStack()
 
     def __enter__(self) -> Self:
@@ -51,9 +55,10 @@ class Deployment:
         self.aws.create_bucket(SNAPSHOTS, eventbridge=True)
         self.aws.create_bucket(AUDIT)
         self._subscribe()
-        administrator = self.server.admin_secret(self.server.create_delegated_admin())
-        self.aws.put_secret(f"goldenpath/{self.environment}/rds/master", administrator)
-        settings = {**self.template.function_environment(), "DB_CA_BUNDLE": str(self._artifact / "rds-ca-bundle.pem")}
+        self.administrator = self.server.create_delegated_admin()
+        secret = self.server.admin_secret(self.administrator)
+        self.aws.put_secret(f"goldenpath/{self.environment}/rds/master", secret)
+        settings = {**self.template.function_environment(), "DB_CA_BUNDLE": str(self._ca_bundle)}
         self.runtime = self._stack.enter_context(
             LambdaRuntime(
                 self._artifact,
@@ -104,6 +109,14 @@ class Deployment:
         for message in messages:
             self.aws.client("sqs").delete_message(QueueUrl=self._inbox, ReceiptHandle=message["ReceiptHandle"])
         return [json.loads(message["Body"]) for message in messages]
+
+    def publish_outputs(self) -> None:
+        """Make a stack that has the outputs of the template and nothing else."""
+        outputs = {name: {"Value": output["Value"]} for name, output in self.template.outputs.items()}
+        resources = {"Topic": {"Type": "AWS::SNS::Topic", "Properties": {"TopicName": "only-outputs-matter"}}}
+        template = json.dumps({"Resources": resources, "Outputs": outputs})
+        name = f"rds-provisioner-{self.environment}"
+        self.aws.client("cloudformation").create_stack(StackName=name, TemplateBody=template)
 
     def databases(self) -> set[str]:
         """The databases on the server that are neither PostgreSQL's nor the administrator's."""

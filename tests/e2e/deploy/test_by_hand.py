@@ -195,20 +195,11 @@ def test_where_there_is_no_such_function_nothing_is_put_anywhere(dev: Deployment
 
 
 def test_what_is_not_given_is_found_in_the_outputs_of_the_stack(dev: Deployment) -> None:
-    publish_outputs(dev)
+    dev.publish_outputs()
     answer = dev.command("apply", "--tfvars", dev.declare(keycloak=KEYCLOAK))
     assert answer.returncode == 0, answer.stderr
     assert dev.aws.list_keys(SNAPSHOTS, "dev/terraform") == ["dev/terraform.tfvars"]
     assert dev.databases() == {"keycloak"}
-
-
-def publish_outputs(deployment: Deployment) -> None:
-    """Make a stack that has the outputs of the template and nothing else."""
-    outputs = {name: {"Value": output["Value"]} for name, output in deployment.template.outputs.items()}
-    resources = {"Topic": {"Type": "AWS::SNS::Topic", "Properties": {"TopicName": "only-outputs-matter"}}}
-    template = json.dumps({"Resources": resources, "Outputs": outputs})
-    name = f"rds-provisioner-{deployment.environment}"
-    deployment.aws.client("cloudformation").create_stack(StackName=name, TemplateBody=template)
 
 
 def test_a_json_file_is_planned_and_takes_the_place_of_no_hcl_snapshot(dev: Deployment, tmp_path: Path) -> None:
@@ -242,7 +233,7 @@ def test_the_command_never_fills_in_the_digest_that_the_gate_asks_for(
     staging: Deployment, *, knows_the_stack: bool
 ) -> None:
     if knows_the_stack:
-        publish_outputs(staging)
+        staging.publish_outputs()
     staging.put_snapshot(staging.declare(keycloak=KEYCLOAK))
     answer = staging.command("apply", **APPROVED)
     assert answer.returncode == 3
