@@ -262,12 +262,14 @@ def _prove(scope: Scope, plan: Plan, applied: Applied, login: Login, session: Co
 
 def _look_again(scope: Scope, plan: Plan, applied: Applied, login: Login, session: Connection) -> tuple[Finding, ...]:
     """What the server, observed once more, does not show of the changes that were made."""
+    made = {(item.action, item.database, item.username) for item in applied.outcomes if item.is_success}
+    if not made:
+        return ()
     try:
         server = observe_server(session, scope.by_database.keys())
     except SqlError as error:
         return (refused(login, error),)
     server = replace(server, passwords=applied.passwords)
-    made = {(item.action, item.database, item.username) for item in applied.outcomes if item.is_success}
     is_made = {change: (change.action, change.database, change.username) in made for change in plan.changes}
     return left_over_outside(
         replace(scope, server=server),

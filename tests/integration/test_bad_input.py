@@ -1,4 +1,4 @@
-"""Whatever is wrong with what comes in: one clear error with every problem, audit rows, not one write on the server.
+"""Whatever is wrong with what comes in: one clear error with every problem, audit rows, not one write for it.
 
 That nothing was written is read in the server's own log.
 """
@@ -249,13 +249,23 @@ def test_every_mistake_in_a_file_is_named_at_once(world: World) -> None:
     )
 
 
-def test_a_reader_of_a_database_that_nobody_owns_is_refused(world: World) -> None:
+def test_a_reader_of_a_database_that_nobody_owns_is_made_and_is_given_nothing(world: World) -> None:
+    """The role is a unit of its own; the database, with its grants, is the one that is refused."""
     world.declare_entries({"wiki-reader": READER})
-    refused(
-        world,
-        PlanBlocked,
-        'database "wiki" does not exist and no entry declares its owner; "wiki_reader" would have nothing to use',
-    )
+    with pytest.raises(PlanBlocked) as caught:
+        world.apply()
+    said = 'database "wiki" does not exist and no entry declares its owner; "wiki_reader" would have nothing to use'
+    (finding,) = caught.value.findings
+    assert (finding.database, finding.username) == ("wiki", "")
+    assert said in str(finding)
+    done = [(row["action"], row["database"], row["username"], row["status"]) for row in audit(world)]
+    assert done == [("create_role", "", "wiki_reader", "success"), ("refuse", "wiki", "", "error")]
+    role = "FROM pg_roles WHERE rolname = 'wiki_reader'"
+    assert world.server.run_as_superuser(f"SELECT rolcanlogin {role}") == [[True]]
+    assert world.server.run_as_superuser(f"SELECT FROM pg_auth_members WHERE member = (SELECT oid {role})") == []
+    shared = f"SELECT FROM pg_shdepend WHERE refobjid = (SELECT oid {role})"
+    assert world.server.run_as_superuser(shared) == []
+    assert world.server.run_as_superuser("SELECT FROM pg_database WHERE datname = 'wiki'") == []
 
 
 # --- the secrets ------------------------------------------------------------------------------------------------------
