@@ -5,7 +5,14 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any
 
-from provisioner.core.errors import PlanBlocked, ProvisioningError, RunInProgress
+from provisioner.core.errors import (
+    ApplyFailed,
+    AuditUnavailable,
+    DatabaseUnavailable,
+    PlanBlocked,
+    ProvisioningError,
+    RunInProgress,
+)
 from provisioner.core.report import build_answer
 from provisioner.edges.aws import aws_clients
 from provisioner.journal import Journal
@@ -15,6 +22,9 @@ from provisioner.telemetry import emit_metrics, logger
 
 if TYPE_CHECKING:
     from aws_lambda_powertools.utilities.typing import LambdaContext
+
+# Of ours, of the server or of S3: somebody has to look. Every other error is an answer to who asked.
+_FAILURES = (ApplyFailed, AuditUnavailable, DatabaseUnavailable)
 
 
 def lambda_handler(event: Any, context: LambdaContext) -> dict[str, object]:
@@ -26,7 +36,9 @@ def lambda_handler(event: Any, context: LambdaContext) -> dict[str, object]:
     begun = time.monotonic()
     settings = read_settings()
     logger.append_keys(function_request_id=context.aws_request_id, environment=settings.environment)
-    journal = Journal(settings, aws_clients(settings.max_workers), logger, run_token=context.aws_request_id)
+    journal = Journal(
+        settings, aws_clients(settings.max_workers, settings.bucket_owners), logger, run_token=context.aws_request_id
+    )
     result: Result | None = None
     try:
         result = run(event, journal, lambda: context.get_remaining_time_in_millis() / 1000)
@@ -53,6 +65,7 @@ def _numbers(
         "Blocked": len(error.findings) if isinstance(error, PlanBlocked) else len(plan.blockers) if plan else 0,
         "Warnings": len(plan.warnings) if plan else 0,
         "Errors": 0 if error is None or isinstance(error, RunInProgress) else 1,
+        "Failures": 1 if isinstance(error, _FAILURES) else 0,
         "Locked": 1 if isinstance(error, RunInProgress) else 0,
         "Databases": len(databases - {""}),
         "DurationMs": round((time.monotonic() - begun) * 1000),

@@ -18,6 +18,7 @@ DEFAULT_CA_BUNDLE = str(Path(__file__).resolve().parent.parent / "rds-ca-bundle.
 
 _ENVIRONMENT = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,62}")
 _BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
+_ACCOUNT = re.compile(r"[0-9]{12}")
 _TOPIC = re.compile(r"arn:[a-z0-9-]+:sns:[a-z0-9-]+:\d{12}:[A-Za-z0-9_-]{1,256}")
 _PLACEHOLDER = re.compile(r"\{[^{}]*\}|[{}]")
 
@@ -47,6 +48,7 @@ def read_settings(environ: Mapping[str, str] | None = None) -> Settings:
         digest_environments=reader.environments("REQUIRE_PLAN_DIGEST", "prod"),
         notify_topic_arn=reader.topic("NOTIFY_TOPIC_ARN"),
         max_workers=reader.number("MAX_WORKERS", default=8, highest=64),
+        bucket_owners=reader.owners("SNAPSHOT_BUCKET", "AUDIT_BUCKET"),
     )
     if reader.problems:
         raise InvalidRequest(reader.problems.values())
@@ -72,6 +74,14 @@ class _Reader:
         if value and not _BUCKET.fullmatch(value):
             self._refuse(name, "is not the name of a bucket")
         return value
+
+    def owners(self, *buckets: str) -> tuple[tuple[str, str], ...]:
+        """Each bucket with the account in its variable's `_OWNER`, where there is one."""
+        owners = {name: self.text(f"{name}_OWNER", "") for name in buckets}
+        for name, owner in owners.items():
+            if owner and not _ACCOUNT.fullmatch(owner):
+                self._refuse(f"{name}_OWNER", "is not the number of an account, twelve digits")
+        return tuple((self._environ.get(name, "").strip(), owner) for name, owner in owners.items() if owner)
 
     def template(self, name: str, default: str, *, kept: str = "") -> str:
         value = self.text(name, default)

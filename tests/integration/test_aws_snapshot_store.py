@@ -40,6 +40,13 @@ def test_the_newest_version_is_read_in_one_call_and_hashed(aws: Aws, clients: Aw
     assert [call.operation for call in aws.calls()] == ["GetObject"]
 
 
+def test_a_bucket_whose_owner_is_known_is_asked_for_by_it(aws: Aws, clients: AwsClients) -> None:
+    aws.put_snapshot(BUCKET, KEY, "abc")
+    read_snapshot(AwsClients(4, [(BUCKET, "210987654321")]), NEWEST, max_bytes=1000)
+    read_snapshot(clients, NEWEST, max_bytes=1000)
+    assert [call.parameters.get("ExpectedBucketOwner") for call in aws.calls()] == ["210987654321", None]
+
+
 def test_the_newest_version_by_its_id_is_read(aws: Aws, clients: AwsClients) -> None:
     version = aws.put_snapshot(BUCKET, KEY, "abc")
     assert read_snapshot(clients, SnapshotReference(BUCKET, KEY, version), max_bytes=3).content == b"abc"

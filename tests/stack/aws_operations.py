@@ -53,7 +53,8 @@ class _RestOperation:
             return None
         demands = len(self.fixed_query) + len(self.needed_query) + len(self.needed_headers)
         parameters = {name: unquote(value) for name, value in match.groupdict().items()}
-        return demands, self.name, {**parameters, **request.query}
+        owner = {"ExpectedBucketOwner": request.headers.get("x-amz-expected-bucket-owner")}
+        return demands, self.name, {**parameters, **request.query, **(owner if owner["ExpectedBucketOwner"] else {})}
 
 
 @functools.cache

@@ -32,6 +32,16 @@ def test_three_variables_are_enough_and_the_rest_has_the_documented_defaults() -
     assert settings.max_workers == 8
 
 
+def test_the_owner_of_a_bucket_is_an_account_and_is_said_for_each_bucket() -> None:
+    assert read_settings(REQUIRED).bucket_owners == ()
+    settings = read_settings({**REQUIRED, "AUDIT_BUCKET_OWNER": "210987654321"})
+    assert settings.bucket_owners == (("acme-audit", "210987654321"),)
+    assert refused(SNAPSHOT_BUCKET_OWNER="acme", AUDIT_BUCKET_OWNER="12") == [
+        "SNAPSHOT_BUCKET_OWNER",
+        "AUDIT_BUCKET_OWNER",
+    ]
+
+
 def test_the_default_certificates_lie_beside_the_package() -> None:
     assert DEFAULT_CA_BUNDLE.endswith("/lambda/rds-ca-bundle.pem")
 

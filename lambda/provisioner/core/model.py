@@ -80,6 +80,8 @@ class Settings:
     digest_environments: frozenset[str]
     notify_topic_arn: str
     max_workers: int
+    # Buckets, and the account that each must belong to; none where it is not said.
+    bucket_owners: tuple[tuple[str, str], ...] = ()
 
 
 # --- what is declared -----------------------------------------------------------------------------------------------

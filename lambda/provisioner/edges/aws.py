@@ -7,15 +7,16 @@ from __future__ import annotations
 
 import functools
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import boto3
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
+    from botocore.model import OperationModel
     from mypy_boto3_s3 import S3Client
     from mypy_boto3_secretsmanager import SecretsManagerClient
     from mypy_boto3_sns import SNSClient
@@ -61,9 +62,15 @@ class AwsError(Exception):
 class AwsClients:
     """The clients of one process. Make one before threads share it; from then on it is safe to use from many."""
 
-    def __init__(self, max_connections: int) -> None:
-        """Configure the clients; `max_connections` is how many calls of one client may be under way at once."""
+    def __init__(self, max_connections: int, bucket_owners: Iterable[tuple[str, str]] = ()) -> None:
+        """Configure the clients.
+
+        Args:
+            max_connections: how many calls of one client may be under way at once.
+            bucket_owners: buckets, and the account that each must belong to: S3 refuses the call otherwise.
+        """
         self.max_connections = max_connections
+        self._bucket_owners = dict(bucket_owners)
         self._session = boto3.session.Session()
         self._config = Config(
             connect_timeout=3,
@@ -75,7 +82,10 @@ class AwsClients:
     @functools.cached_property
     def s3(self) -> S3Client:
         """The client of S3."""
-        return self._session.client("s3", config=self._config)
+        client = self._session.client("s3", config=self._config)
+        # Names of buckets are global: one that was deleted, or mistyped, may be a stranger's.
+        client.meta.events.register("provide-client-params.s3", self._name_the_owner)
+        return client
 
     @functools.cached_property
     def secrets(self) -> SecretsManagerClient:
@@ -87,11 +97,18 @@ class AwsClients:
         """The client of SNS."""
         return self._session.client("sns", config=self._config)
 
+    def _name_the_owner(self, params: dict[str, Any], model: OperationModel, **_: object) -> None:
+        shape = model.input_shape
+        owner = self._bucket_owners.get(params.get("Bucket", ""))
+        for name in ("ExpectedBucketOwner", "ExpectedSourceBucketOwner"):
+            if owner and shape and name in shape.members:
+                params[name] = owner
+
 
 @functools.cache
-def aws_clients(max_connections: int) -> AwsClients:
+def aws_clients(max_connections: int, bucket_owners: tuple[tuple[str, str], ...] = ()) -> AwsClients:
     """The clients of this process: a warm function finds them with their connections open."""
-    return AwsClients(max_connections)
+    return AwsClients(max_connections, bucket_owners)
 
 
 @contextmanager

@@ -73,4 +73,4 @@ def dev(deploy_environment: Deploy) -> Deployment:
 @pytest.fixture
 def staging(deploy_environment: Deploy) -> Deployment:
     """An environment whose gate asks for an approver and for the digest of the plan."""
-    return deploy_environment("staging", RequirePlanDigest="staging,prod")
+    return deploy_environment("staging", Gate="digest")

@@ -17,7 +17,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 import pytest
 
@@ -61,6 +61,8 @@ class Front(ThreadingHTTPServer):
         self.lock = threading.Lock()
 
     def invoke(self, name: str, event: dict[str, Any]) -> tuple[int, dict[str, str], Any]:
+        # Everybody calls the alias.
+        name = name.removesuffix(":live")
         with self.lock:
             self.calls.append((name, event))
             self.running += 1
@@ -91,7 +93,7 @@ class Handler(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         parts = self.path.split("/")
         if len(parts) == 5 and parts[2] == "functions" and parts[4] == "invocations":
-            status, headers, answer = self.server.invoke(parts[3], json.loads(self._body()))
+            status, headers, answer = self.server.invoke(unquote(parts[3]), json.loads(self._body()))
             self._answer(status, headers, json.dumps(answer).encode())
         else:
             self._forward()
@@ -248,7 +250,6 @@ def test_every_snapshot_has_one_run_by_the_function_of_its_environment(fleet: Fl
     assert event == {
         "environment": "prod",
         "mode": "drift",
-        "approval": {},
         "requested_by": "fleet",
         "tfvars": {"key": "prod/terraform.tfvars"},
     }
@@ -261,13 +262,13 @@ def test_what_is_no_snapshot_calls_nobody(fleet: Fleet) -> None:
     assert fleet.called() == {"rds-provisioner-dev": 1}
 
 
-def test_a_prefix_a_mode_and_an_approval_are_passed_on(fleet: Fleet) -> None:
+def test_a_prefix_and_a_mode_are_passed_on_and_no_approval_ever(fleet: Fleet) -> None:
     fleet.put("dev/terraform.tfvars", "test/terraform.tfvars")
     fleet.script("test", ANSWER)
     approval = {"allow_db_provision": True, "approved_by": "alice"}
     fleet.run({"mode": "apply", "prefix": "test/", "approval": approval})
     [(name, event)] = fleet.front.calls
-    assert (name, event["mode"], event["approval"]) == ("rds-provisioner-test", "apply", approval)
+    assert (name, event["mode"], "approval" in event) == ("rds-provisioner-test", "apply", False)
 
 
 def test_a_run_that_is_out_of_time_is_called_again_until_it_is_done(fleet: Fleet) -> None:
@@ -354,7 +355,7 @@ def test_real_functions_hand_on_and_fail_as_the_machine_expects(fleet: Fleet, la
     admin = latest_server.create_delegated_admin()
     with (
         World(latest_server, fleet.aws, admin, settings={"MAX_WORKERS": "1"}) as dev,
-        World(latest_server, fleet.aws, admin, environment="test") as test,
+        World(latest_server, fleet.aws, admin, environment="test", settings={"UNGATED_ENVIRONMENTS": "test"}) as test,
     ):
         dev.declare_entries(entries(6))
         test.declare_entries({"shop": {"database_name": "shop", "username": "shop"}}, with_secrets=False)
@@ -362,8 +363,7 @@ def test_real_functions_hand_on_and_fail_as_the_machine_expects(fleet: Fleet, la
         fleet.script("test", real(test, databases_in_one_call=2))
         mark = latest_server.mark()
 
-        approval = {"allow_db_provision": True, "approved_by": "alice"}
-        assert fleet.run({"mode": "apply", "approval": approval})["status"] == "SUCCEEDED"
+        assert fleet.run({"mode": "apply"})["status"] == "SUCCEEDED"
 
         # Throttled, then twice as many databases as fit, then the rest; and one that is not tried again.
         assert fleet.called() == {"rds-provisioner-dev": 1 + 3, "rds-provisioner-test": 1}

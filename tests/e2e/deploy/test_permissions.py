@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 
+from e2e.deploy.conftest import Deploy
 from e2e.deploy.deployment import AUDIT, BACKSTAGE, KEYCLOAK, READER, SNAPSHOTS, Deployment
 from stack.aws import ACCOUNT, REGION, Call
 from unit.infra.deployed_template import as_list, is_allowed
@@ -82,3 +83,13 @@ def test_every_call_of_the_function_is_permitted_and_every_permission_is_used(st
 def test_the_function_touches_no_bucket_but_its_two(staging: Deployment) -> None:
     buckets = {call.parameters["Bucket"] for call in do_everything(staging) if call.service == "s3"}
     assert buckets == {SNAPSHOTS, AUDIT}
+
+
+def test_every_call_to_a_bucket_names_the_account_that_it_must_belong_to(deploy_environment: Deploy) -> None:
+    dev = deploy_environment("staging", Gate="digest", AuditBucketOwner="210987654321")
+    owners = {
+        (call.parameters["Bucket"], call.parameters.get("ExpectedBucketOwner"))
+        for call in do_everything(dev)
+        if call.service == "s3"
+    }
+    assert owners == {(SNAPSHOTS, ACCOUNT), (AUDIT, "210987654321")}

@@ -51,7 +51,7 @@ def watched(deployment: Deployment) -> set[tuple[str, str, frozenset[tuple[str, 
 def test_every_alarm_watches_a_metric_that_the_function_writes(dev: Deployment) -> None:
     dev.put_snapshot(dev.declare(keycloak=KEYCLOAK))
     written = set(metrics_of(invoke(dev, "drift")))
-    assert len(watched(dev)) == 3
+    assert {name for _, name, _ in watched(dev)} == {"Failures", "Drift", "Locked", "Runs", "DurationMs"}
     assert watched(dev) <= written
 
 
@@ -90,6 +90,19 @@ def test_a_failure_is_counted(dev: Deployment) -> None:
     failed = invoke(dev, "apply")
     assert failed.payload["errorType"] == "InvalidSnapshot"
     assert values(failed)["Errors"] == 1
+
+
+def test_a_refusal_is_no_failure_and_a_server_that_is_away_is_one(dev: Deployment) -> None:
+    refused = invoke(dev, "apply")
+    assert refused.payload["errorType"] == "InvalidSnapshot"
+    assert values(refused)["Failures"] == 0
+    dev.put_snapshot(dev.declare(keycloak=KEYCLOAK))
+    dev.aws.put_secret(
+        "goldenpath/dev/rds/master", {"username": "a", "password": "b", "host": "127.0.0.1", "port": 1, "dbname": "c"}
+    )
+    failed = invoke(dev, "apply")
+    assert failed.payload["errorType"] == "DatabaseUnavailable"
+    assert (values(failed)["Errors"], values(failed)["Failures"]) == (1, 1)
 
 
 def test_every_line_names_its_call_and_its_environment_with_few_words(dev: Deployment) -> None:

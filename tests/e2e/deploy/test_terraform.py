@@ -177,7 +177,7 @@ def test_a_failed_provisioning_fails_the_apply_and_the_next_one_tries_again(
 def test_a_gated_environment_fails_the_apply_until_the_digest_is_approved(
     deploy_environment: Deploy, make_hook: MakeHook
 ) -> None:
-    staging = deploy_environment("staging", SnapshotKey=JSON_KEY, RequirePlanDigest="staging,prod")
+    staging = deploy_environment("staging", SnapshotKey=JSON_KEY, Gate="digest")
     hook = make_hook(staging)
     staging.declare(keycloak=KEYCLOAK)
     hook.declare(keycloak=KEYCLOAK)

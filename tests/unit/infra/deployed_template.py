@@ -54,10 +54,10 @@ _NOTHING = object()
 
 
 @functools.cache
-def translated_template() -> dict[str, Any]:
-    """The template after the SAM transform, its CloudFormation functions still in it."""
+def translated_template(name: str = "template.yaml") -> dict[str, Any]:
+    """A template after the SAM transform, its CloudFormation functions still in it."""
     python = Path(os.environ.get("SAM", str(REPOSITORY / ".venv-sam/bin/sam"))).parent / "python"
-    command = [str(python), "-c", _TRANSLATE, str(REPOSITORY / "template.yaml")]
+    command = [str(python), "-c", _TRANSLATE, str(REPOSITORY / name)]
     answer = subprocess.run(command, capture_output=True, text=True, check=False, env=_environment())
     assert answer.returncode == 0, f"the template does not translate; is SAM installed? {answer.stderr}"
     return json.loads(answer.stdout)
@@ -94,14 +94,40 @@ class Stack:
 
 def deploy(**parameters: Any) -> Stack:
     """The stack that these parameters make; what is not given has its default, or the example's value."""
+    return _stack(translated_template(), {**PARAMETERS, **parameters})
+
+
+def deploy_storage(**parameters: Any) -> Stack:
+    """The stack of the buckets, from infra/storage.yaml."""
+    return _stack(translated_template("infra/storage.yaml"), parameters)
+
+
+def broken_rules(**parameters: Any) -> list[str]:
+    """The assertions of the template's rules that refuse these parameters."""
     template = translated_template()
-    defaults = {name: each.get("Default") for name, each in template["Parameters"].items()}
-    values = {**defaults, **PARAMETERS, **parameters}
-    for name, each in template["Parameters"].items():
-        if each["Type"] == "CommaDelimitedList" and isinstance(values[name], str):
-            values[name] = values[name].split(",")
+    resolver = _Resolver(template, _values(template, {**PARAMETERS, **parameters}))
+    return [
+        assertion["AssertDescription"]
+        for rule in template["Rules"].values()
+        if resolver.resolve(rule.get("RuleCondition", True))
+        for assertion in rule["Assertions"]
+        if not resolver.resolve(assertion["Assert"])
+    ]
+
+
+def _stack(template: dict[str, Any], given: dict[str, Any]) -> Stack:
+    values = _values(template, given)
     resolver = _Resolver(template, values)
     return Stack(resolver.kept("Resources"), resolver.kept("Outputs"), values)
+
+
+def _values(template: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:
+    values = {**{name: each.get("Default") for name, each in template["Parameters"].items()}, **given}
+    for name, each in template["Parameters"].items():
+        is_list = each["Type"] == "CommaDelimitedList" or each["Type"].startswith("List<")
+        if is_list and isinstance(values[name], str):
+            values[name] = values[name].split(",")
+    return values
 
 
 def is_allowed(statements: list[dict[str, Any]], action: str, resource: str) -> bool:
@@ -133,17 +159,18 @@ class _Resolver:
         """A section without what its conditions leave out."""
         parts = self._template[section]
         return {
-            name: self._resolve(each)
+            name: self.resolve(each)
             for name, each in parts.items()
             if "Condition" not in each or self._holds(each["Condition"])
         }
 
     def _holds(self, name: str) -> bool:
-        return bool(self._resolve(self._template["Conditions"][name]))
+        return bool(self.resolve(self._template["Conditions"][name]))
 
-    def _resolve(self, value: Any) -> Any:
+    def resolve(self, value: Any) -> Any:
+        """A value of the template, its functions replaced by what they come to."""
         if isinstance(value, list):
-            return [each for each in map(self._resolve, value) if each is not _NOTHING]
+            return [each for each in map(self.resolve, value) if each is not _NOTHING]
         if not isinstance(value, dict):
             return value
         if len(value) == 1:
@@ -152,20 +179,20 @@ class _Resolver:
                 return self._holds(argument)
             if name == "Ref" or name.startswith("Fn::"):
                 return self._call(name.removeprefix("Fn::"), argument)
-        resolved = {name: self._resolve(each) for name, each in value.items()}
+        resolved = {name: self.resolve(each) for name, each in value.items()}
         return {name: each for name, each in resolved.items() if each is not _NOTHING}
 
     def _call(self, function: str, argument: Any) -> Any:
         if function == "If":
             condition, then, otherwise = argument
-            return self._resolve(then if self._holds(condition) else otherwise)
+            return self.resolve(then if self._holds(condition) else otherwise)
         if function == "GetAtt":
             return self._attribute(*(argument if isinstance(argument, list) else argument.split(".", 1)))
         if function == "Ref":
             return self._reference(argument)
         if function == "Sub":
             return self._substitute(argument)
-        values = self._resolve(argument)
+        values = self.resolve(argument)
         simple = {
             "Equals": lambda: values[0] == values[1],
             "Not": lambda: not values[0],
@@ -174,6 +201,7 @@ class _Resolver:
             "Join": lambda: values[0].join(values[1]),
             "Select": lambda: values[1][int(values[0])],
             "Split": lambda: values[1].split(values[0]),
+            "Contains": lambda: values[1] in values[0],
         }
         return simple[function]()
 
@@ -187,15 +215,17 @@ class _Resolver:
         properties = self._template["Resources"][name].get("Properties", {})
         named = {"AWS::Lambda::Function": "FunctionName", "AWS::Logs::LogGroup": "LogGroupName"}
         named |= {"AWS::S3::Bucket": "BucketName"}
+        if self._template["Resources"][name]["Type"] == "AWS::Lambda::Alias":
+            return f"{self._attribute(properties['FunctionName']['Ref'], 'Arn')}:{properties['Name']}"
         kind = self._template["Resources"][name]["Type"]
-        return self._resolve(properties[named[kind]]) if kind in named else self._attribute(name, "Arn")
+        return self.resolve(properties[named[kind]]) if kind in named else self._attribute(name, "Arn")
 
     def _attribute(self, name: str, attribute: str) -> str:
         """A made-up value; an ARN of the right shape, because policies compare them."""
         resource = self._template["Resources"][name]
         properties = resource.get("Properties", {})
         if attribute == "QueueName":
-            return str(self._resolve(properties["QueueName"]))
+            return str(self.resolve(properties["QueueName"]))
         service, _, kind = resource["Type"].removeprefix("AWS::").lower().partition("::")
         shapes = {
             "lambda": ("function:", "FunctionName"),
@@ -206,15 +236,15 @@ class _Resolver:
             "cloudwatch": ("alarm:", "AlarmName"),
         }
         if service == "s3":
-            return f"arn:aws:s3:::{self._resolve(properties['BucketName'])}"
+            return f"arn:aws:s3:::{self.resolve(properties['BucketName'])}"
         prefix, named = shapes.get(service, (f"{kind}/", ""))
         ending = ":*" if service == "logs" else ""
-        own = self._resolve(properties[named]) if named in properties else name
+        own = self.resolve(properties[named]) if named in properties else name
         return f"arn:aws:{service}:{REGION}:{ACCOUNT}:{prefix}{own}{ending}"
 
     def _substitute(self, argument: Any) -> str:
         text, local = argument if isinstance(argument, list) else (argument, {})
-        local = {name: self._resolve(each) for name, each in local.items()}
+        local = {name: self.resolve(each) for name, each in local.items()}
 
         def fill(match: re.Match[str]) -> str:
             name = match[1]

@@ -16,9 +16,9 @@ from unit.infra.deployed_template import (
     REPOSITORY,
     Stack,
     as_list,
+    broken_rules,
     deploy,
     is_allowed,
-    translated_template,
 )
 
 KEY = f"arn:aws:kms:{REGION}:{ACCOUNT}:key/11111111-2222-3333-4444-555555555555"
@@ -28,15 +28,18 @@ EVERYTHING = {
     "DbHost": "db.example.internal",
     "DbPort": "5433",
     "DbName": "platform",
-    "SecretsKmsKeyArn": KEY,
+    "SecretsKmsKeyArns": f"{KEY},{KEY}-2",
+    "LogsKmsKeyArn": KEY,
+    "FunctionKmsKeyArn": KEY,
+    "PagerTopicArn": f"arn:aws:sns:{REGION}:{ACCOUNT}:pager",
+    "ReservedConcurrency": "1",
+    "DriftScheduleState": "ENABLED",
     "SnapshotKmsKeyArn": KEY,
     "AuditKmsKeyArn": KEY,
     "TopicKmsKeyArn": KEY,
     "Tracing": "Active",
     "NotificationEmail": "platform@example.com",
     "CreateFleet": "true",
-    "CreateSnapshotBucket": "true",
-    "CreateAuditBucket": "true",
     "CreateS3Endpoint": "true",
     "CreateSecretsManagerEndpoint": "true",
     "CreateSnsEndpoint": "true",
@@ -100,8 +103,28 @@ def test_the_code_accepts_the_settings_that_the_defaults_make(environment: str) 
     assert settings.snapshot_key == f"{environment}/terraform.tfvars"
     assert settings.admin_secret_id == f"goldenpath/{environment}/rds/master"
     assert settings.app_secret_id == f"goldenpath/{environment}/{{app}}/postgres"
-    assert settings.ungated_environments == {"dev"}
-    assert settings.digest_environments == {"prod"}
+    assert settings.ungated_environments == ({"dev"} & {environment})
+    assert settings.digest_environments == ({"prod"} & {environment})
+    assert dict(settings.bucket_owners) == {"acme-tfvars": ACCOUNT, "acme-governance": ACCOUNT}
+
+
+@pytest.mark.parametrize(
+    ("parameters", "ungated", "digest"),
+    [
+        ({"Environment": "prod-orders"}, set(), set()),
+        ({"Environment": "prod-orders", "Production": "true"}, set(), {"prod-orders"}),
+        ({"Environment": "dev", "Gate": "approval"}, set(), set()),
+        ({"Environment": "dev", "Production": "true"}, set(), {"dev"}),
+        ({"Environment": "sandbox-eu", "Gate": "none"}, {"sandbox-eu"}, set()),
+        ({"Environment": "qa", "Gate": "digest"}, set(), {"qa"}),
+    ],
+)
+def test_the_gate_is_of_this_environment_whatever_its_name(
+    parameters: dict[str, str], ungated: set[str], digest: set[str]
+) -> None:
+    settings = read_settings(deploy(**parameters).function_environment())
+    assert settings.ungated_environments == ungated
+    assert settings.digest_environments == digest
 
 
 def test_the_code_accepts_the_settings_that_every_parameter_makes(full: Stack) -> None:
@@ -137,7 +160,9 @@ def test_no_statement_allows_an_action_by_a_wildcard(full: Stack) -> None:
 
 def test_the_fleet_may_call_the_functions_and_look_after_its_own_runs_only(full: Stack) -> None:
     statements = full.statements("FleetRole")
-    assert not [each["Sid"] for each in statements if "*" in as_list(each["Resource"])]
+    stars = {each["Sid"] for each in statements if "*" in as_list(each["Resource"])}
+    assert stars == {"DeliverItsLog", "SendTraces"}
+    assert not [each["Sid"] for each in full.statements("FleetRole") if "*" in "".join(as_list(each["Action"]))]
     ours = f"arn:aws:lambda:{REGION}:{ACCOUNT}:function:rds-provisioner-prod"
     assert is_allowed(statements, "lambda:InvokeFunction", ours)
     assert not is_allowed(statements, "lambda:InvokeFunction", f"arn:aws:lambda:{REGION}:{ACCOUNT}:function:another")
@@ -160,7 +185,7 @@ def test_the_code_of_the_function_may_not_do_what_attaching_it_to_the_vpc_takes(
     assert denied["Effect"] == "Deny"
     assert denied["Action"] == by_sid["AttachToTheVpc"]["Action"]
     function = f"arn:aws:lambda:{REGION}:{ACCOUNT}:function:rds-provisioner-dev"
-    assert denied["Condition"] == {"ArnEquals": {"lambda:SourceFunctionArn": function}}
+    assert denied["Condition"] == {"ArnLike": {"lambda:SourceFunctionArn": [function, f"{function}:*"]}}
 
 
 @pytest.mark.parametrize(
@@ -176,6 +201,7 @@ def test_the_code_of_the_function_may_not_do_what_attaching_it_to_the_vpc_takes(
         ("s3:PutObject", "arn:aws:s3:::acme-tfvars/dev/terraform.tfvars"),
         ("s3:PutObject", "arn:aws:s3:::acme-governance/governance/prod/rds_provision_audit.csv"),
         ("s3:GetObject", "arn:aws:s3:::acme-governance/governance/prod/plans/plan.json"),
+        ("s3:PutObject", "arn:aws:s3:::acme-governance/governance/dev/approvals/0a1b.json"),
         ("s3:DeleteObject", "arn:aws:s3:::acme-governance/governance/dev/rds_provision_audit.csv"),
         ("s3:DeleteObjectVersion", "arn:aws:s3:::acme-governance/governance/dev/rds_provision_audit.csv"),
         ("s3:BypassGovernanceRetention", "arn:aws:s3:::acme-governance/governance/dev/rds_provision_audit.csv"),
@@ -188,14 +214,86 @@ def test_the_function_may_not_reach_beyond_its_environment(full: Stack, action: 
     assert not is_allowed(full.statements(), action, resource)
 
 
-@pytest.mark.parametrize("key", ["SnapshotKmsKeyArn", "AuditKmsKeyArn", "SecretsKmsKeyArn", "TopicKmsKeyArn"])
+@pytest.mark.parametrize("key", ["SnapshotKmsKeyArn", "AuditKmsKeyArn", "SecretsKmsKeyArns", "TopicKmsKeyArn"])
 def test_a_key_is_used_only_where_it_is_given_and_only_through_its_service(key: str) -> None:
     without = deploy()
     statements = [each for each in deploy(**{key: KEY}).statements() if KEY in as_list(each["Resource"])]
     assert not any(action.startswith("kms:") for each in without.statements() for action in as_list(each["Action"]))
     assert len(statements) == 1
+    assert not deploy(**{key: KEY}).properties("ProvisionerFunction").get("KmsKeyArn")
     service = {"Snap": "s3", "Audi": "s3", "Secr": "secretsmanager", "Topi": "sns"}[key[:4]]
     assert statements[0]["Condition"] == {"StringEquals": {"kms:ViaService": f"{service}.{REGION}.amazonaws.com"}}
+
+
+def test_the_keys_of_log_topic_and_variables_are_used_where_they_are_given(plain: Stack, full: Stack) -> None:
+    places = [
+        ("ProvisionerLogGroup", "KmsKeyId"),
+        ("ProvisionerFunction", "KmsKeyArn"),
+        ("NotificationTopic", "KmsMasterKeyId"),
+    ]
+    assert [full.properties(name)[key] for name, key in [*places, ("FleetLogGroup", "KmsKeyId")]] == [KEY] * 4
+    assert not [name for name, key in places if key in plain.properties(name)]
+    [statement] = [each for each in full.statements() if each.get("Sid") == "DecryptItsOwnVariables"]
+    function = f"arn:aws:lambda:{REGION}:{ACCOUNT}:function:rds-provisioner-dev*"
+    assert statement["Condition"] == {"StringLike": {"kms:EncryptionContext:aws:lambda:FunctionArn": function}}
+
+
+def test_secrets_of_several_keys_and_secrets_named_by_a_pattern_are_read(full: Stack) -> None:
+    for key in (KEY, f"{KEY}-2"):
+        assert is_allowed(full.statements(), "kms:Decrypt", key)
+    shared = deploy(AdditionalSecretArns=secret("shared/*"))
+    assert is_allowed(shared.statements(), "secretsmanager:GetSecretValue", secret("shared/reporting-AbCdEf"))
+
+
+def test_the_roles_take_buckets_of_the_account_that_is_named_only() -> None:
+    stack = deploy(CreateFleet="true", AuditBucketOwner="210987654321")
+    touching = [
+        (statement["Sid"], statement["Condition"]["StringEquals"]["aws:ResourceAccount"])
+        for role in ("ProvisionerRole", "FleetRole")
+        for statement in stack.statements(role)
+        if statement["Effect"] == "Allow" and "Object" in "".join(as_list(statement["Action"]))
+    ]
+    assert touching == [
+        ("ReadSnapshotsOfThisEnvironment", ACCOUNT),
+        ("WriteTheTrailAndThePlans", "210987654321"),
+        ("WriteTheResults", "210987654321"),
+    ]
+
+
+def test_everybody_calls_the_alias_and_a_change_of_any_property_makes_a_version(full: Stack) -> None:
+    alias = f"arn:aws:lambda:{REGION}:{ACCOUNT}:function:rds-provisioner-dev:live"
+    [rule] = full.of_type("AWS::Events::Rule").values()
+    schedule = full.properties("ProvisionerFunctionDriftCheck")
+    [invoked] = full.of_type("AWS::Lambda::EventInvokeConfig").values()
+    assert rule["Targets"][0]["Arn"] == alias
+    assert schedule["Target"]["Arn"] == alias
+    assert invoked["Qualifier"] == "live"
+    assert full.outputs["FunctionName"]["Value"] == "rds-provisioner-dev:live"
+    assert "'rds-provisioner-{}:live'" in (REPOSITORY / "infra/fleet.asl.json").read_text(encoding="utf-8")
+    source = (REPOSITORY / "template.yaml").read_text(encoding="utf-8")
+    assert "AutoPublishAliasAllProperties: true" in source
+    [version] = full.of_type("AWS::Lambda::Version")
+    assert full.resources[version]["DeletionPolicy"] == "Retain"
+
+
+def test_the_runtime_is_never_held_back_and_its_log_has_no_level_of_its_own(plain: Stack) -> None:
+    function = plain.properties("ProvisionerFunction")
+    assert function["RuntimeManagementConfig"] == {"UpdateRuntimeOn": "Auto"}
+    assert function["LoggingConfig"] == {"LogGroup": "/aws/lambda/rds-provisioner-dev", "LogFormat": "Text"}
+
+
+def test_events_may_wait_their_turn_in_lambdas_own_queue(plain: Stack, full: Stack) -> None:
+    [invoked] = plain.of_type("AWS::Lambda::EventInvokeConfig").values()
+    # Six hours are the most that Lambda keeps an event.
+    assert (invoked["MaximumEventAgeInSeconds"], invoked["MaximumRetryAttempts"]) == (21600, 2)
+    assert "ReservedConcurrentExecutions" not in plain.properties("ProvisionerFunction")
+    assert full.properties("ProvisionerFunction")["ReservedConcurrentExecutions"] == "1"
+
+
+@pytest.mark.parametrize("name", ["ProvisionerLogGroup", "FleetLogGroup", "FailureQueue"])
+def test_what_holds_evidence_outlives_the_stack_but_not_a_create_that_failed(full: Stack, name: str) -> None:
+    assert full.resources[name]["DeletionPolicy"] == "RetainExceptOnCreate"
+    assert full.resources[name]["UpdateReplacePolicy"] == "Retain"
 
 
 def test_the_schedule_sends_the_event_of_the_drift_check(plain: Stack) -> None:
@@ -218,53 +316,119 @@ def test_what_fails_for_good_is_kept_in_the_failure_queue(plain: Stack) -> None:
     [invoked] = plain.of_type("AWS::Lambda::EventInvokeConfig").values()
     [rule] = plain.of_type("AWS::Events::Rule").values()
     [schedule] = plain.of_type("AWS::Scheduler::Schedule").values()
+    sweep = deploy(CreateFleet="true").properties("FleetStateMachineSweep")
+    assert sweep["Target"]["DeadLetterConfig"]["Arn"] == queue
+    assert sweep["Target"]["RetryPolicy"]["MaximumRetryAttempts"] == 5
+    sweeping = deploy(CreateFleet="true").statements("FleetStateMachineSweepRole")
+    assert is_allowed(sweeping, "sqs:SendMessage", queue)
     assert invoked["DestinationConfig"]["OnFailure"]["Destination"] == queue
     assert invoked["MaximumRetryAttempts"] == 2
     assert rule["Targets"][0]["DeadLetterConfig"]["Arn"] == queue
     assert schedule["Target"]["DeadLetterConfig"]["Arn"] == queue
 
 
-def test_every_alarm_reaches_the_topic_and_names_a_chapter_of_the_runbook(plain: Stack) -> None:
+TOPIC = f"arn:aws:sns:{REGION}:{ACCOUNT}:rds-provisioner-dev"
+PAGER = f"arn:aws:sns:{REGION}:{ACCOUNT}:pager"
+
+
+def test_every_alarm_reaches_the_topic_says_what_to_do_first_and_names_a_chapter(full: Stack) -> None:
     runbook = (REPOSITORY / "docs/operations.md").read_text(encoding="utf-8")
     headings = set(re.findall(r"^#+ (.*)$", runbook, re.MULTILINE))
-    alarms = plain.of_type("AWS::CloudWatch::Alarm")
-    assert set(alarms) == {
-        "FailureAlarm",
-        "DriftAlarm",
-        "StuckLockAlarm",
-        "DurationAlarm",
-        "FailureQueueAlarm",
-        "SilenceAlarm",
-    }
+    alarms = full.of_type("AWS::CloudWatch::Alarm")
+    assert len(alarms) == 8
     for alarm in alarms.values():
-        assert alarm["AlarmActions"] == [f"arn:aws:sns:{REGION}:{ACCOUNT}:rds-provisioner-dev"]
-        [chapter] = re.findall(r'docs/operations\.md, "(.*)"', alarm["AlarmDescription"])
+        assert alarm["AlarmActions"][0] == TOPIC
+        assert re.search(r"\. First [a-z]", alarm["AlarmDescription"])
+        [chapter] = re.findall(r'docs/operations\.md, "(.*)"$', alarm["AlarmDescription"])
         assert chapter in headings
+        assert len(alarm["AlarmDescription"]) <= 1024
 
 
-def test_without_a_schedule_silence_alarms_nobody() -> None:
-    assert "SilenceAlarm" not in deploy(DriftScheduleState="DISABLED").resources
+def test_the_pager_hears_of_failures_of_ours_or_of_a_server_and_of_nothing_else(full: Stack) -> None:
+    alarms = full.of_type("AWS::CloudWatch::Alarm")
+    paging = {name for name, alarm in alarms.items() if PAGER in alarm["AlarmActions"]}
+    assert paging == {"FailureAlarm", "CrashAlarm", "StuckLockAlarm", "SilenceAlarm", "FleetAlarm"}
+    assert alarms["FailureAlarm"]["MetricName"] == "Failures"
 
 
-def test_the_dashboard_is_json_and_its_alarms_are_those_that_always_stand(plain: Stack) -> None:
-    [dashboard] = plain.of_type("AWS::CloudWatch::Dashboard").values()
+def test_no_alarm_compares_lambdas_numbers_of_the_beginning_with_ours_of_the_end(full: Stack) -> None:
+    for alarm in full.of_type("AWS::CloudWatch::Alarm").values():
+        parts = [part["MetricStat"]["Metric"] for part in alarm.get("Metrics", []) if "MetricStat" in part]
+        assert not {"Errors", "Duration"} & {part["MetricName"] for part in parts if part["Namespace"] == "AWS/Lambda"}
+        assert len({part["Namespace"] for part in parts} & {"AWS/Lambda", "RdsProvisioner"}) <= 1
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "2026-11-25T12:00:00.000Z 8f5a0c6e Task timed out after 900.10 seconds",
+        "RequestId: 8f5a0c6e Error: Runtime exited with error: signal: killed",
+        "[ERROR] Runtime.ImportModuleError: Unable to import module 'provisioner.handler'",
+    ],
+)
+def test_what_lambda_writes_when_it_ends_a_function_is_counted(plain: Stack, line: str) -> None:
+    [crashes] = plain.of_type("AWS::Logs::MetricFilter").values()
+    assert any(term in line for term in re.findall(r'\?"([^"]+)"', crashes["FilterPattern"]))
+    [transformation] = crashes["MetricTransformations"]
+    alarm = plain.properties("CrashAlarm")
+    assert (alarm["Namespace"], alarm["MetricName"]) == (
+        transformation["MetricNamespace"],
+        transformation["MetricName"],
+    )
+
+
+def test_a_refusal_in_the_log_is_no_crash(plain: Stack) -> None:
+    [crashes] = plain.of_type("AWS::Logs::MetricFilter").values()
+    line = "[ERROR] PlanBlocked: role keycloak_user exists but is not managed here; the runbook says what to do"
+    assert not any(term in line for term in re.findall(r'\?"([^"]+)"', crashes["FilterPattern"]))
+
+
+def test_nothing_alarms_before_the_first_snapshot(plain: Stack) -> None:
+    # No check fails for want of a snapshot, and no alarm takes the silence before the first run for a failure.
+    [schedule] = plain.of_type("AWS::Scheduler::Schedule").values()
+    assert schedule["State"] == "DISABLED"
+    alarms = plain.of_type("AWS::CloudWatch::Alarm")
+    assert {alarm["TreatMissingData"] for alarm in alarms.values()} == {"notBreaching", "ignore"}
+    assert "DISABLED" in plain.outputs["DriftCheck"]["Value"]
+    assert "SilenceAlarm" in deploy(DriftScheduleState="ENABLED").resources
+
+
+def test_somebody_is_asked_to_subscribe(plain: Stack, full: Stack) -> None:
+    assert plain.outputs["Subscribers"]["Value"].startswith("NOBODY: ")
+    assert "aws sns subscribe" in plain.outputs["Subscribers"]["Value"]
+    assert full.outputs["Subscribers"]["Value"].startswith("platform@example.com, ")
+
+
+@pytest.mark.parametrize("parameters", [{}, EVERYTHING], ids=["plain", "full"])
+def test_the_dashboard_is_json_and_shows_every_alarm_that_stands(parameters: dict[str, str]) -> None:
+    stack = deploy(**parameters)
+    [dashboard] = stack.of_type("AWS::CloudWatch::Dashboard").values()
     widgets = json.loads(dashboard["DashboardBody"])["widgets"]
-    [alarms] = [widget["properties"]["alarms"] for widget in widgets if widget["type"] == "alarm"]
-    always = deploy(DriftScheduleState="DISABLED").of_type("AWS::CloudWatch::Alarm")
-    assert len(alarms) == len(always)
+    [shown] = [widget["properties"]["alarms"] for widget in widgets if widget["type"] == "alarm"]
+    names = {alarm["AlarmName"] for alarm in stack.of_type("AWS::CloudWatch::Alarm").values()}
+    assert {arn.rpartition(":")[2] for arn in shown} == names
+    assert [widget for widget in widgets if widget["type"] == "text"]
+
+
+def test_the_fleet_is_watched_and_keeps_a_log(full: Stack) -> None:
+    [machine] = full.of_type("AWS::StepFunctions::StateMachine").values()
+    assert machine["LoggingConfiguration"]["Level"] == "ERROR"
+    group = "/aws/vendedlogs/states/rds-provisioner-dev-fleet"
+    assert full.properties("FleetLogGroup")["LogGroupName"] == group
+    watched = [part["MetricStat"]["Metric"] for part in full.properties("FleetAlarm")["Metrics"][1:]]
+    assert {each["MetricName"] for each in watched} >= {"ExecutionsFailed", "ExecutionsTimedOut"}
 
 
 def test_nothing_that_can_be_left_out_is_there_unless_it_is_asked_for(plain: Stack, full: Stack) -> None:
     assert set(full.resources) - set(plain.resources) == {
-        "SnapshotBucket",
-        "SnapshotBucketPolicy",
-        "AuditBucket",
-        "AuditBucketPolicy",
         "S3Endpoint",
         "SecretsManagerEndpoint",
         "SnsEndpoint",
         "EndpointSecurityGroup",
         "NotificationSubscription",
+        "SilenceAlarm",
+        "FleetAlarm",
+        "FleetLogGroup",
         "FleetRole",
         "FleetStateMachine",
         "FleetStateMachineSweep",
@@ -272,48 +436,47 @@ def test_nothing_that_can_be_left_out_is_there_unless_it_is_asked_for(plain: Sta
     }
 
 
-@pytest.mark.parametrize("bucket", ["SnapshotBucket", "AuditBucket"])
-def test_a_bucket_is_versioned_encrypted_private_and_refuses_clear_text(full: Stack, bucket: str) -> None:
-    properties = full.properties(bucket)
-    assert properties["VersioningConfiguration"] == {"Status": "Enabled"}
-    assert all(properties["PublicAccessBlockConfiguration"].values())
-    assert len(properties["PublicAccessBlockConfiguration"]) == 4
-    [rule] = properties["BucketEncryption"]["ServerSideEncryptionConfiguration"]
-    assert rule["ServerSideEncryptionByDefault"] == {"SSEAlgorithm": "aws:kms", "KMSMasterKeyID": KEY}
-    [statement] = full.properties(f"{bucket}Policy")["PolicyDocument"]["Statement"]
-    assert (statement["Effect"], statement["Principal"], statement["Action"]) == ("Deny", "*", "s3:*")
-    assert statement["Condition"] == {"Bool": {"aws:SecureTransport": "false"}}
-    assert full.resources[bucket]["DeletionPolicy"] == "Retain"
+def test_an_endpoint_lets_every_group_of_the_function_in() -> None:
+    def let_in(groups: str) -> list[str]:
+        stack = deploy(**{**EVERYTHING, "SecurityGroupIds": groups})
+        ingress = stack.properties("EndpointSecurityGroup")["SecurityGroupIngress"]
+        return [rule.get("SourceSecurityGroupId") or rule["CidrIp"] for rule in ingress]
+
+    assert let_in("sg-1") == ["sg-1", "10.0.0.0/16"]
+    assert let_in("sg-1,sg-2,sg-3,sg-4,sg-5") == ["sg-1", "sg-2", "sg-3", "sg-4", "sg-5", "10.0.0.0/16"]
 
 
-def test_the_audit_bucket_is_locked_and_the_snapshot_bucket_speaks_to_eventbridge(full: Stack) -> None:
-    lock = full.properties("AuditBucket")["ObjectLockConfiguration"]
-    assert lock["Rule"]["DefaultRetention"] == {"Mode": "GOVERNANCE", "Days": 365}
-    notification = full.properties("SnapshotBucket")["NotificationConfiguration"]
-    assert notification == {"EventBridgeConfiguration": {"EventBridgeEnabled": True}}
+def test_the_endpoint_of_s3_is_no_way_out_for_data() -> None:
+    [statement] = deploy(**EVERYTHING).properties("S3Endpoint")["PolicyDocument"]["Statement"]
+    asked = statement["Condition"]["StringEquals"]
+    assert asked == {"aws:PrincipalAccount": ACCOUNT, "aws:ResourceAccount": [ACCOUNT]}
+    foreign = deploy(**EVERYTHING, AuditBucketOwner="210987654321").properties("S3Endpoint")
+    [statement] = foreign["PolicyDocument"]["Statement"]
+    assert statement["Condition"]["StringEquals"]["aws:ResourceAccount"] == [ACCOUNT, "210987654321"]
 
 
-def test_an_endpoint_lets_the_function_in(full: Stack) -> None:
-    ingress = full.properties("EndpointSecurityGroup")["SecurityGroupIngress"]
-    assert [rule.get("SourceSecurityGroupId") or rule["CidrIp"] for rule in ingress] == [
-        "sg-00000000000000000",
-        "10.0.0.0/16",
-    ]
+@pytest.mark.parametrize("production", [{"Environment": "prod"}, {"Environment": "orders", "Production": "true"}])
+def test_production_cannot_be_deployed_without_its_gate_or_without_a_listener(production: dict[str, str]) -> None:
+    told = {**production, "NotificationEmail": "platform@example.com"}
+    assert broken_rules(**told) == broken_rules(**told, Gate="digest") == []
+    assert broken_rules(**production, PagerTopicArn=PAGER) == []
+    for gate in ("none", "approval"):
+        assert ["Gate must be digest" in broken for broken in broken_rules(**told, Gate=gate)] == [True]
+    [broken] = broken_rules(**production)
+    assert "NotificationEmail or PagerTopicArn" in broken
 
 
-def test_production_cannot_be_deployed_without_its_gate() -> None:
-    rule = translated_template()["Rules"]["ProductionStaysGated"]
-    assert rule["RuleCondition"] == {"Fn::Equals": [{"Ref": "Environment"}, "prod"]}
-    contains = [each["Assert"]["Fn::Contains"] for each in rule["Assertions"]]
-    allowed = {parameter["Ref"]: values for values, parameter in contains}
-    assert not [value for value in allowed["UngatedEnvironments"] if "prod" in value.split(",")]
-    assert all("prod" in value.split(",") for value in allowed["RequirePlanDigest"])
+def test_what_is_no_production_may_choose_its_gate() -> None:
+    for gate in ("", "none", "approval", "digest"):
+        assert broken_rules(Environment="staging", Gate=gate) == []
 
 
 def test_the_outputs_name_what_the_hook_and_the_command_look_for(plain: Stack) -> None:
     values: dict[str, Any] = {name: output["Value"] for name, output in plain.outputs.items()}
-    assert values["FunctionName"] == "rds-provisioner-dev"
+    assert values["FunctionName"] == "rds-provisioner-dev:live"
     assert values["SnapshotBucket"] == "acme-tfvars"
     assert values["SnapshotKey"] == "{environment}/terraform.tfvars"
     assert values["AuditTrail"] == "s3://acme-governance/governance/dev/rds_provision_audit.csv"
     assert values["UngatedEnvironments"] == "dev"
+    assert "RequirePlanDigest" not in values
+    assert deploy(Environment="prod").outputs["RequirePlanDigest"]["Value"] == "prod"
