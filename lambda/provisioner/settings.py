@@ -48,7 +48,8 @@ def read_settings(environ: Mapping[str, str] | None = None) -> Settings:
         digest_environments=reader.environments("REQUIRE_PLAN_DIGEST", "prod"),
         notify_topic_arn=reader.topic("NOTIFY_TOPIC_ARN"),
         max_workers=reader.number("MAX_WORKERS", default=8, highest=64),
-        bucket_owners=reader.owners("SNAPSHOT_BUCKET", "AUDIT_BUCKET"),
+        snapshot_bucket_owner=reader.account("SNAPSHOT_BUCKET_OWNER"),
+        audit_bucket_owner=reader.account("AUDIT_BUCKET_OWNER"),
     )
     if reader.problems:
         raise InvalidRequest(reader.problems.values())
@@ -75,13 +76,11 @@ class _Reader:
             self._refuse(name, "is not the name of a bucket")
         return value
 
-    def owners(self, *buckets: str) -> tuple[tuple[str, str], ...]:
-        """Each bucket with the account in its variable's `_OWNER`, where there is one."""
-        owners = {name: self.text(f"{name}_OWNER", "") for name in buckets}
-        for name, owner in owners.items():
-            if owner and not _ACCOUNT.fullmatch(owner):
-                self._refuse(f"{name}_OWNER", "is not the number of an account, twelve digits")
-        return tuple((self._environ.get(name, "").strip(), owner) for name, owner in owners.items() if owner)
+    def account(self, name: str) -> str:
+        value = self.text(name, "")
+        if value and not _ACCOUNT.fullmatch(value):
+            self._refuse(name, "is not the number of an account, twelve digits")
+        return value
 
     def template(self, name: str, default: str, *, kept: str = "") -> str:
         value = self.text(name, default)

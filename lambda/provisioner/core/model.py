@@ -80,8 +80,15 @@ class Settings:
     digest_environments: frozenset[str]
     notify_topic_arn: str
     max_workers: int
-    # Buckets, and the account that each must belong to; none where it is not said.
-    bucket_owners: tuple[tuple[str, str], ...] = ()
+    # The account that the bucket must belong to; empty where it is not said.
+    snapshot_bucket_owner: str = ""
+    audit_bucket_owner: str = ""
+
+    @property
+    def bucket_owners(self) -> tuple[tuple[str, str], ...]:
+        """The buckets whose owner is known, with it."""
+        owners = (self.snapshot_bucket, self.snapshot_bucket_owner), (self.audit_bucket, self.audit_bucket_owner)
+        return tuple(pair for pair in owners if pair[1])
 
 
 # --- what is declared -----------------------------------------------------------------------------------------------
