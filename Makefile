@@ -34,7 +34,7 @@ help: ## this list
 install: $(VENV)/.installed .postgresql/.installed ## everything that the demo needs
 
 demo: install ## the whole story on the embedded stack; TFVARS=path/to/file for your own
-	@TFVARS="$(TFVARS)" $(PY) -m demo
+	@$(PY) -m demo
 
 bench: install $(SAM) $(RUNTIME) .venv-plots/.installed ## measure speed and size; BENCH_ARGS="--quick" for a look
 	@$(PY) -m bench $(BENCH_ARGS)

@@ -14,6 +14,8 @@ from pathlib import Path
 from types import FrameType
 
 from demo.screen import RED, Screen
+from provisioner.core.errors import InvalidSnapshot
+from provisioner.core.snapshot import parse_snapshot
 
 
 def main() -> int:
@@ -27,6 +29,11 @@ def main() -> int:
         if not path.is_file():
             screen.say(f"There is no file {path}: make demo TFVARS=path/to/terraform.tfvars", RED)
             return 2
+        if problems := _find_problems(path):
+            screen.chapter(f"{path} cannot be provisioned; nothing was started")
+            for problem in problems:
+                screen.say(problem, RED)
+            return 1
         _gather_temporary_files()
         # Imported now, so that what these start is ended before the folder goes: what is registered last runs first.
         from demo.story import tell
@@ -42,6 +49,17 @@ def main() -> int:
     finally:
         # A second Ctrl-C would interrupt the cleaning.
         signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def _find_problems(path: Path) -> list[str]:
+    """What the product would refuse in the file, with its lines; asked before seconds are spent on servers."""
+    try:
+        parse_snapshot(path.read_bytes(), str(path), environment="")
+    except InvalidSnapshot as refused:
+        return [str(finding) for finding in refused.findings]
+    except OSError as error:
+        return [f"{path} cannot be read: {error.strerror}"]
+    return []
 
 
 def _gather_temporary_files() -> None:

@@ -84,6 +84,11 @@ class Story:
                 self.world.aws.put_secret(secret_id, value)
             level = entry.access_level.value
             self.screen.say(f'{entry.application}: "{entry.username}", {level} of database "{entry.database}"')
+        if not self.entries:
+            hint = (
+                "in a copy of it, set rds_config.enabled = true" if "rds_config" in self.path.read_text() else "add one"
+            )
+            self.screen.say(f"No entry of the file is active, so there is nothing to provision: {hint}.", YELLOW)
         self.world.declare(self.path)
 
     def _plan_and_apply(self, title: str, mode: str = "dry_run") -> bool:

@@ -114,6 +114,7 @@ def test_the_inactive_block_of_a_coupled_file_is_told(folder: Path) -> None:
     status, output = run_demo(folder, ROOT / "tests/samples/coupled-dev.tfvars")
     assert status == 0, output
     assert "rds_config.enabled is false, so its application_databases is inactive" in output
+    assert "nothing to provision: in a copy of it, set rds_config.enabled = true" in output
     assert "No changes." in output
 
 
@@ -136,6 +137,21 @@ def test_a_reader_of_a_database_that_nobody_owns_gets_the_products_own_error(fol
     assert "Refused: PlanBlocked" in output
     assert 'database "ghost" does not exist and no entry declares its owner' in output
     assert "Traceback" not in output
+
+
+def test_a_file_that_cannot_be_provisioned_is_refused_before_anything_is_started(folder: Path) -> None:
+    (path := folder / "mine.tfvars").write_text("application_databases = {\n  a = {}\n}\n")
+    status, output = run_demo(folder, path)
+    assert status == 1, output
+    assert f"{path}:2 application_databases.a.database_name: database_name is missing" in output
+    assert "Starting PostgreSQL" not in output
+
+
+def test_make_takes_a_file_of_any_name(folder: Path) -> None:
+    (path := folder / """q"x's.tfvars""").write_text("application_databases = {\n  a = {}\n}\n")
+    command = ["make", "--no-print-directory", "--assume-old=install", "demo", f"TFVARS={path}"]
+    answer = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert "cannot be provisioned" in answer.stdout, answer.stdout + answer.stderr
 
 
 def test_a_file_that_is_not_there_is_said_at_once(folder: Path) -> None:

@@ -112,7 +112,7 @@ def validate(files: tuple[Path, ...], environment: str, as_json: bool) -> None: 
         if declaration:
             databases = len({entry.database for entry in declaration.entries})
             roles = len({entry.username for entry in declaration.entries})
-            screen.say(f"{path}: {databases} databases, {roles} roles")
+            screen.say(f"{path}: {_count(databases, 'database')}, {_count(roles, 'role')}")
         found = [asdict(finding) for finding in findings]
         documents.append({"file": str(path), "valid": declaration is not None, "findings": found})
     if as_json:
@@ -184,6 +184,10 @@ def main() -> None:
     except click.Abort:
         Screen().note("Interrupted.", "red")
         sys.exit(Exit.INTERRUPTED)
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}{'' if number == 1 else 's'}"
 
 
 def _end(status: Exit) -> None:

@@ -23,6 +23,11 @@ def test_the_artifact_holds_no_machine_code(built: Path) -> None:
     assert not suffixes & {".so", ".pyd", ".dylib", ".a"}
 
 
+def test_the_artifact_holds_nothing_of_the_command_line(built: Path) -> None:
+    names = {path.name for path in (built / "ProvisionerFunction").rglob("*")}
+    assert not names & {"rds_provisioner_cli", "click", "rich"}
+
+
 def test_the_certificates_are_those_that_were_given(built: Path) -> None:
     given = session_authority().ca_file.read_text()
     assert (built / "ProvisionerFunction" / BUNDLE).read_text().split() == given.split()

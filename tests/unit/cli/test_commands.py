@@ -47,7 +47,7 @@ def test_a_file_is_read_in_less_than_a_second_with_no_server_and_no_account(good
     begun = time.monotonic()
     answer = run("validate", good)
     assert time.monotonic() - begun < 1
-    assert (answer.returncode, answer.stdout) == (0, f"{good}: 1 databases, 1 roles\n")
+    assert (answer.returncode, answer.stdout) == (0, f"{good}: 1 database, 1 role\n")
 
 
 def test_every_problem_of_every_file_is_named_with_the_persons_own_file_and_line(good: Path, tmp_path: Path) -> None:
