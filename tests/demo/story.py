@@ -85,9 +85,8 @@ class Story:
             level = entry.access_level.value
             self.screen.say(f'{entry.application}: "{entry.username}", {level} of database "{entry.database}"')
         if not self.entries:
-            hint = (
-                "in a copy of it, set rds_config.enabled = true" if "rds_config" in self.path.read_text() else "add one"
-            )
+            is_coupled = "rds_config" in self.path.read_text()
+            hint = "in a copy of it, set rds_config.enabled = true" if is_coupled else "add one"
             self.screen.say(f"No entry of the file is active, so there is nothing to provision: {hint}.", YELLOW)
         self.world.declare(self.path)
 

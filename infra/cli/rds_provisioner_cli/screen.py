@@ -9,7 +9,6 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, TextIO
 
 from rich.console import Console
-from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.text import Text
 
 from provisioner.core.text import sanitize
@@ -57,6 +56,9 @@ class Screen:
     def waiting(self, words: str) -> Iterator[None]:
         """Say that something takes its time: a spinner on a terminal, a line each minute in a log."""
         if self.notes.is_terminal and not self.notes.is_dumb_terminal:
+            # Loaded where it is used: `validate` is run at each commit.
+            from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn  # noqa: PLC0415
+
             columns = SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn()
             with Progress(*columns, console=self.notes, transient=True) as progress:
                 progress.add_task(sanitize(words, 200))
