@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from provisioner.core.errors import DatabaseUnavailable, Finding
@@ -11,7 +12,7 @@ from provisioner.core.guard import database_changes
 from provisioner.core.scope import Scope
 from provisioner.core.script import targets_to_name
 from provisioner.core.state import DatabaseFacts, PasswordCheck, Server, Target
-from provisioner.edges.lock import take_run_lock
+from provisioner.edges.lock import acquire_run_lock, find_run
 from provisioner.edges.observe import Login, observe_databases, observe_passwords, observe_server
 from provisioner.edges.postgres import Connection, Remedy, SqlError, VerifierRefused
 from provisioner.edges.secret_store import has_pending_rotation
@@ -24,8 +25,21 @@ if TYPE_CHECKING:
     from provisioner.vault import Vault
 
 
-def open_session(login: Login) -> tuple[Connection, int]:
-    """The connection that holds the run lock and asks the shared catalogs, and its server process.
+@dataclass(frozen=True, slots=True)
+class Session:
+    """The administrator's connection that asks the shared catalogs; with a `session_id` it holds that run's lock.
+
+    `has_waited` says that another run was at work before; `warnings`, of a session without the lock, that one is.
+    """
+
+    connection: Connection
+    session_id: str = ""
+    has_waited: bool = False
+    warnings: tuple[Finding, ...] = ()
+
+
+def open_session(login: Login, seconds: float, check: Callable[[], object], *, with_lock: bool) -> Session:
+    """Connect; with the lock, wait for it so many seconds, and call `check` now and then meanwhile.
 
     Raises:
         DatabaseUnavailable: the administrator cannot log in.
@@ -35,14 +49,18 @@ def open_session(login: Login) -> tuple[Connection, int]:
         connection = login.connect()
     except SqlError as error:
         raise DatabaseUnavailable(refused(login, error)) from None
-    try:
-        return connection, take_run_lock(connection)
-    except SqlError as error:
-        connection.close()
-        raise DatabaseUnavailable(refused(login, error)) from None
-    except BaseException:
-        connection.close()
-        raise
+    with ExitStack() as stack:
+        stack.enter_context(connection)
+        try:
+            if with_lock:
+                session = Session(connection, *acquire_run_lock(connection, seconds, check))
+            else:
+                under_way = find_run(connection)
+                session = Session(connection, warnings=(under_way,) if under_way else ())
+        except SqlError as error:
+            raise DatabaseUnavailable(refused(login, error)) from None
+        stack.pop_all()
+        return session
 
 
 def observe(

@@ -23,7 +23,7 @@ from provisioner.core.errors import (
     ProvisioningError,
     StaleSnapshot,
 )
-from provisioner.core.gate import Door, decide
+from provisioner.core.gate import Door, decide, may_change
 from provisioner.core.guard import build_plan, left_over_outside
 from provisioner.core.model import Declaration, Mode, Outcome, Request, Status, Trigger
 from provisioner.core.plan import Change, Plan
@@ -35,12 +35,12 @@ from provisioner.core.state import PasswordCheck, RoleFacts
 from provisioner.core.text import join_names
 from provisioner.edges.apply import Applied, Workshop, apply_script
 from provisioner.edges.clock import now_utc
-from provisioner.edges.lock import fence, session_name
+from provisioner.edges.lock import application_name, fence
 from provisioner.edges.notify import notify
 from provisioner.edges.observe import Login, observe_server, probe_login
 from provisioner.edges.postgres import Connection, SqlError, forget_passwords
 from provisioner.edges.snapshot_store import read_snapshot
-from provisioner.observation import count_workers, observe, open_session, refused
+from provisioner.observation import Session, count_workers, observe, open_session, refused
 from provisioner.vault import Vault, open_vault
 
 if TYPE_CHECKING:
@@ -53,6 +53,10 @@ if TYPE_CHECKING:
 # The share of the function's time that is kept for ending a run: the proof, the audit, the answer.
 RESERVED_SHARE = 0.15
 MOST_RESERVED_SECONDS = 90.0
+# How long a call waits for another run, and the share of its function's time that an event waits: Lambda gives an event
+# three tries, which outlast any run of the same function, and what is left is enough for the work or most of it.
+LOCK_SECONDS = 5.0
+WAITING_SHARE = 0.6
 # The part of the reserve in which no answer of the server is waited for any more: the audit needs it.
 SHARE_OF_THE_AUDIT = 0.5
 
@@ -117,29 +121,26 @@ def _provision(request: Request, journal: Journal, seconds_left: Callable[[], fl
 
     The session that holds the run lock is left open on `lock`.
     """
-    reserve = min(seconds_left() * RESERVED_SHARE, MOST_RESERVED_SECONDS)
     try:
-        declaration, warnings = _take_snapshot(request, journal)
+        return _walk(request, journal, seconds_left, lock)
     except StaleSnapshot as error:
         if request.trigger is not Trigger.SNAPSHOT_EVENT:
             raise
         journal.record_findings(error.findings, action="snapshot", status=Status.SKIPPED)
         return Result("superseded", Plan(request.environment, warnings=error.findings))
-    _refuse_unknown_adoptions(request, declaration)
-    vault = open_vault(declaration, journal.settings, journal.clients)
-    refuse_administrator_login(declaration, vault.login.username)
-    address = replace(vault.login.address, patience=lambda: seconds_left() - reserve * SHARE_OF_THE_AUDIT)
-    vault = replace(vault, login=replace(vault.login, address=address))
-    session, holder = open_session(vault.login)
-    lock.enter_context(session)
-    vault = replace(vault, login=replace(vault.login, session=session_name(holder), version=session.version))
-    scope = observe(request, declaration, vault, session, journal.settings, journal.clients)
+
+
+def _walk(request: Request, journal: Journal, seconds_left: Callable[[], float], lock: ExitStack) -> Result:
+    reserve = min(seconds_left() * RESERVED_SHARE, MOST_RESERVED_SECONDS)
+    patience = partial(_seconds_without, seconds_left, reserve * SHARE_OF_THE_AUDIT)
+    declaration, vault, session, warnings = _connect(request, journal, patience, lock)
+    scope = observe(request, declaration, vault, session.connection, journal.settings, journal.clients)
     plan = build_plan(scope)
-    plan = replace(plan, warnings=tuple(sorted({*plan.warnings, *warnings, *vault.warnings})))
+    plan = replace(plan, warnings=tuple(sorted({*plan.warnings, *warnings})))
     journal.plan_digest = plan.digest
     journal.log.info("plan", extra={"plan_digest": plan.digest, "plan": render_text(plan)})
     journal.plan_summary = sum_line(plan)
-    if request.mode is Mode.APPLY:
+    if session.session_id:
         journal.settle_cut_off_run(plan, scope)
     inventory = take_inventory(scope)
     script = write_script(plan.open_changes, scope, inventory)
@@ -155,16 +156,58 @@ def _provision(request: Request, journal: Journal, seconds_left: Callable[[], fl
         fail_fast=request.fail_fast,
         seconds_left=seconds_left,
         reserve=reserve,
-        fence=fence(holder),
+        fence=fence(session.session_id),
     )
     journal.open_run()
     applied = apply_script(script, inventory, workshop)
     _record(plan, applied.outcomes, journal)
-    _prove(scope, plan, applied, vault.login, session)
+    _prove(scope, plan, applied, vault.login, session.connection)
     return Result("applied", plan, _with_statuses(plan.changes, applied.outcomes))
 
 
-# --- snapshot -------------------------------------------------------------------------------------------------------
+# --- input ----------------------------------------------------------------------------------------------------------
+
+
+def _connect(
+    request: Request, journal: Journal, patience: Callable[[], float], lock: ExitStack
+) -> tuple[Declaration, Vault, Session, tuple[Finding, ...]]:
+    """Read what is declared and every secret, then connect, with the lock where the run may change something."""
+    read = partial(_read_input, request, journal, patience)
+    declaration, vault, warnings = read()
+    session = open_session(
+        vault.login,
+        _lock_seconds(request, patience()),
+        partial(read_snapshot, journal.clients, request.snapshot, max_bytes=MAX_BYTES),
+        with_lock=may_change(request, journal.settings),
+    )
+    lock.enter_context(session.connection)
+    if session.has_waited:
+        # What the run before knew may be newer than what this one has read.
+        declaration, vault, warnings = read()
+    login = replace(vault.login, version=session.connection.version, session=application_name(session.session_id))
+    return declaration, replace(vault, login=login), session, (*warnings, *session.warnings)
+
+
+def _read_input(
+    request: Request, journal: Journal, patience: Callable[[], float]
+) -> tuple[Declaration, Vault, tuple[Finding, ...]]:
+    """What is declared and every secret, with what is to be warned of; all refusals of them come from here."""
+    declaration, warnings = _take_snapshot(request, journal)
+    _refuse_unknown_adoptions(request, declaration)
+    vault = open_vault(declaration, journal.settings, journal.clients)
+    refuse_administrator_login(declaration, vault.login.username)
+    address = replace(vault.login.address, patience=patience)
+    return declaration, replace(vault, login=replace(vault.login, address=address)), (*warnings, *vault.warnings)
+
+
+def _lock_seconds(request: Request, seconds_left: float) -> float:
+    """How long to wait for another run: a caller hears of it soon; an event has nobody who would call again."""
+    longest = seconds_left * WAITING_SHARE
+    return longest if request.trigger is Trigger.SNAPSHOT_EVENT else min(longest, LOCK_SECONDS)
+
+
+def _seconds_without(seconds_left: Callable[[], float], reserve: float) -> float:
+    return seconds_left() - reserve
 
 
 def _take_snapshot(request: Request, journal: Journal) -> tuple[Declaration, tuple[Finding, ...]]:

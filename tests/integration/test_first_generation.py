@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from pg8000.native import DatabaseError
 
+from provisioner import pipeline
 from provisioner.core.errors import (
     ApplyFailed,
     ApprovalRequired,
@@ -23,7 +24,7 @@ from provisioner.core.errors import (
     SecretUnavailable,
 )
 from provisioner.edges import postgres
-from provisioner.edges.lock import RUN_LOCK
+from provisioner.edges.lock import TAKE_NAME
 from stack.aws import Aws
 from stack.certificates import Authority
 from stack.postgres import Server
@@ -253,9 +254,9 @@ def test_there_were_no_timeouts(world: World, monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_there_was_no_lock_between_two_runs(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(postgres._SESSION, "lock_timeout", "100")
+    monkeypatch.setattr(pipeline, "LOCK_SECONDS", 0.1)
     with contextlib.closing(world.server.connect(*world.admin)) as other:
-        other.run(f"SELECT pg_advisory_lock({RUN_LOCK})")
+        other.run(TAKE_NAME)
         with pytest.raises(RunInProgress):
             world.apply()
     assert world.apply()["status"] == "applied"

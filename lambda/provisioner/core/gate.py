@@ -50,6 +50,12 @@ def decide(request: Request, settings: Settings, plan_digest: str, *, has_change
     return Door.PROCEED
 
 
+def may_change(request: Request, settings: Settings) -> bool:
+    """Whether the run can come to a change at all: one that cannot needs no lock, and settles nothing."""
+    plans_only = request.trigger is Trigger.SNAPSHOT_EVENT and _missing_approval(request, settings)
+    return request.mode is Mode.APPLY and not plans_only
+
+
 def how_to_approve(plan_digest: str) -> str:
     """The field that an apply of this very plan has to carry, as JSON to paste into the event."""
     approval = {"allow_db_provision": True, "approved_by": "<who approves>", "plan_digest": plan_digest}

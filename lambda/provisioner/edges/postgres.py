@@ -57,10 +57,12 @@ _SESSION = {
     "DateStyle": "ISO",
     "TimeZone": "UTC",
     "jit": "off",
-    # A function whose host vanished says no goodbye: the server notices in half a minute and lets go of the run lock.
-    "tcp_keepalives_idle": "10",
-    "tcp_keepalives_interval": "5",
-    "tcp_keepalives_count": "4",
+    # A function whose host vanished says no goodbye: the server notices in a quarter of a minute, waiting or answering,
+    # and lets go of the run lock.
+    "tcp_keepalives_idle": "5",
+    "tcp_keepalives_interval": "3",
+    "tcp_keepalives_count": "3",
+    "tcp_user_timeout": "15000",
 }
 
 
@@ -89,7 +91,14 @@ def forget_passwords() -> None:
 
 
 # Those that came later, by the version that knows them: an older server refuses a start-up packet that names them.
-_NEWER_SETTINGS = {14: {"idle_session_timeout": "0"}, 17: {"transaction_timeout": "0"}}
+_NEWER_SETTINGS = {
+    14: {"idle_session_timeout": "0", "client_connection_check_interval": "5000"},
+    17: {"transaction_timeout": "0"},
+}
+
+
+def _newer_settings(version: int) -> dict[str, str]:
+    return {key: value for since, items in _NEWER_SETTINGS.items() if since <= version for key, value in items.items()}
 
 
 # What we make ourselves (RFC 7677's least), and the most that is hashed at anybody's word: 0.1 s of processor time.
@@ -265,11 +274,9 @@ class Connection:
         With `own_verifier`, a verifier of other rounds or a shorter salt than ours is refused unhashed.
         """
         self._patience = address.patience
-        newer = {
-            key: value for since, items in _NEWER_SETTINGS.items() if since <= version for key, value in items.items()
-        }
+        self._newer = _newer_settings(version)
         wire = _ProbeWire if own_verifier else _Wire
-        self._inner = _connect(wire, address, (username, password, database), name, _SESSION | newer)
+        self._inner = _connect(wire, address, (username, password, database), name, _SESSION | self._newer)
         # pg8000 keeps the last hundred notices; a run that grants to more objects must not lose a warning.
         self._inner.notices = deque(maxlen=10_000)
 
@@ -282,6 +289,12 @@ class Connection:
     ) -> None:
         """Close it."""
         self.close()
+
+    @property
+    def late_settings(self) -> tuple[str, ...]:
+        """Statements for settings that the start-up packet left out, as the server's version was not known."""
+        late = _newer_settings(self.version).items() - self._newer.items()
+        return tuple(f"SET {key} = {value}" for key, value in sorted(late))
 
     @property
     def version(self) -> int:

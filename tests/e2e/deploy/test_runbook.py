@@ -14,7 +14,7 @@ from botocore import xform_name
 from pg8000.native import DatabaseError, InterfaceError
 
 from provisioner.core.errors import PlanBlocked, RunInProgress
-from provisioner.edges.lock import RUN_LOCK
+from provisioner.edges.lock import TAKE_NAME
 from stack.aws import Aws
 from stack.binaries import ROOT
 from stack.postgres import Login, Server
@@ -161,7 +161,8 @@ def test_the_holder_of_the_lock_is_found_and_ended(latest_server: Server, aws: A
     world = World(latest_server, aws, latest_server.create_delegated_admin()).__enter__()
     world.declare_entries({"keycloak": ENTRIES["keycloak"]})
     with contextlib.closing(world.server.connect(*world.admin)) as stuck:
-        [[pid]] = stuck.run(f"SELECT pg_backend_pid() FROM pg_advisory_lock({RUN_LOCK})")
+        stuck.run(TAKE_NAME)
+        [[pid]] = stuck.run("SELECT pg_backend_pid()")
         with pytest.raises(RunInProgress):
             world.apply()
         assert [row[0] for row in run(world, "who-holds-the-lock")] == [pid]

@@ -19,7 +19,7 @@ REPORT = {"report": {"database_name": "shop", "username": "reporter", "access_le
 BLOG = {"blog": {"database_name": "blog", "username": "blog_user"}}
 WAITING_FOR_A_LOCK = """SELECT FROM pg_stat_activity
     WHERE application_name ~ '^rds-provisioner [0-9]' AND wait_event_type = 'Lock'"""
-LOCK_SESSION = "SELECT pid FROM pg_locks WHERE locktype = 'advisory'"
+LOCK_SESSION = "SELECT pid FROM pg_stat_activity WHERE application_name LIKE 'rds-provisioner run %'"
 
 
 @pytest.fixture
@@ -71,7 +71,7 @@ def test_sessions_of_a_run_that_lost_its_lock_are_ended_by_the_next(world: World
 
 def _session_of_a_dead_run(world: World) -> Any:
     connection = world.server.connect(*world.admin)
-    connection.run("SET application_name = 'rds-provisioner 999999999'")
+    connection.run("SET application_name = 'rds-provisioner 4711 20260101120000000000'")
     return connection
 
 

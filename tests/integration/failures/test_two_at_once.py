@@ -2,6 +2,7 @@
 
 import contextlib
 import itertools
+import re
 import threading
 from collections.abc import Iterator
 from typing import Any
@@ -17,7 +18,7 @@ from stack.world import AUDIT, World
 
 SHOP = {"shop": {"database_name": "shop", "username": "shop_user"}}
 BLOG = {"blog": {"database_name": "blog", "username": "blog_user"}}
-WAITING = "SELECT 1 FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
+WAITING = "SELECT 1 FROM pg_stat_activity WHERE application_name = 'rds-provisioner waiting'"
 
 
 @pytest.fixture
@@ -87,7 +88,9 @@ def test_the_second_says_run_in_progress_when_the_first_takes_long(world: World,
         wait_until(lambda: has_stored_a_plan(world))
         refused = runs[1].call({"environment": "dev", "run_id": "second"})
     assert refused.error == "RunInProgress"
-    assert "another run is at work on this server; wait for it and call again" in refused.message
+    assert re.search(
+        r"another run is at work on this server: process \d+, connected since 20\S+ \S+ UTC", refused.message
+    )
     answer = first.end().answer
     assert answer
     assert answer["status"] == "applied"
