@@ -85,15 +85,14 @@ def observe(
     except SqlError as error:
         raise DatabaseUnavailable(refused(vault.login, error)) from None
     scope = Scope(
-        declaration, server, request.environment, adopt=frozenset(request.adopt), fingerprints=vault.fingerprints()
+        declaration, server, request.environment, adopt=frozenset(request.adopt), secret_problems=vault.problems
     )
     workers = count_workers(server, settings)
     server = observe_databases(
         vault.login, server, sorted(databases), workers, _targets_of(scope), with_extensions=with_extensions
     )
-    clear = {role: item for role, item in vault.credentials.items() if role not in scope.fingerprints}
-    server = observe_passwords(vault.login.address, server, clear, workers)
-    return replace(scope, server=replace(server, passwords=_settle(server, scope, vault, settings, clients)))
+    server = observe_passwords(vault.login.address, server, vault.credentials, workers)
+    return replace(scope, server=replace(server, passwords=_settle(server, vault, settings, clients)))
 
 
 def count_workers(server: Server, settings: Settings) -> int:
@@ -123,16 +122,9 @@ def _targets_of(scope: Scope) -> Callable[[DatabaseFacts], Sequence[Target]]:
     return targets
 
 
-def _settle(
-    server: Server, scope: Scope, vault: Vault, settings: Settings, clients: AwsClients
-) -> dict[str, PasswordCheck]:
-    """What is known of each password: what the login said, the fingerprint of a verifier, a rotation under way."""
+def _settle(server: Server, vault: Vault, settings: Settings, clients: AwsClients) -> dict[str, PasswordCheck]:
+    """What is known of each password: what the login said, a rotation under way."""
     checks = dict(server.passwords)
-    for role, fingerprint in scope.fingerprints.items():
-        facts = server.roles.get(role)
-        if facts is not None and role not in scope.by_iam:
-            is_same = facts.marker is not None and facts.marker.verifier == fingerprint
-            checks[role] = PasswordCheck.CURRENT if is_same else PasswordCheck.DIFFERS
     differs = {PasswordCheck.DIFFERS, PasswordCheck.OTHER_VERIFIER}
     differing = [role for role, check in checks.items() if check in differs]
 

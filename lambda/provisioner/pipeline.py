@@ -21,6 +21,7 @@ from provisioner.core.errors import (
     OutOfTime,
     PlanBlocked,
     ProvisioningError,
+    SecretUnavailable,
     StaleSnapshot,
 )
 from provisioner.core.gate import Door, decide, may_change
@@ -195,6 +196,8 @@ def _read_input(
     declaration, warnings = _take_snapshot(request, journal)
     _refuse_unknown_adoptions(request, declaration)
     vault = open_vault(declaration, journal.settings, journal.clients)
+    if vault.problems and request.mode is not Mode.DRY_RUN:
+        raise SecretUnavailable(vault.problems)
     refuse_administrator_login(declaration, vault.login.username)
     address = replace(vault.login.address, patience=patience)
     return declaration, replace(vault, login=replace(vault.login, address=address)), (*warnings, *vault.warnings)
@@ -273,9 +276,7 @@ def _stop_at(door: Door, request: Request, plan: Plan, journal: Journal) -> Resu
 
 
 def _prove_password(scope: Scope, vault: Vault, role: str) -> PasswordCheck:
-    """What a login with the password that was just set says; of one that came as a verifier nobody can ask."""
-    if role in scope.fingerprints:
-        return PasswordCheck.NOT_ASKED
+    """What a login with the password that was just set says."""
     facts = scope.server.roles.get(role) or RoleFacts(role)
     return probe_login(vault.login.address, vault.credentials[role], facts)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
@@ -10,7 +9,6 @@ from typing import TYPE_CHECKING
 from provisioner.core.credentials import (
     Administrator,
     Credentials,
-    is_verifier,
     parse_administrator_secret,
     parse_application_secret,
     scram_verifier,
@@ -32,32 +30,27 @@ SALT_BYTES = 16
 
 @dataclass(frozen=True)
 class Vault:
-    """The secrets of a run, read before anything is touched; none of them is in a plan, a log or an answer."""
+    """The secrets of a run, read before anything is touched; none of them is in a plan, a log or an answer.
+
+    `problems` are those of the applications' secrets; a role that has one has no credentials.
+    """
 
     login: Login
     credentials: Mapping[str, Credentials] = field(repr=False)
     secrets: Mapping[str, Secret] = field(repr=False)
+    problems: tuple[Finding, ...] = ()
     warnings: tuple[Finding, ...] = ()
-
-    def fingerprints(self) -> dict[str, str]:
-        """What is kept of passwords that came as SCRAM verifiers, which no login can check."""
-        return {
-            role: hashlib.sha256(item.password.encode()).hexdigest()
-            for role, item in self.credentials.items()
-            if is_verifier(item.password)
-        }
 
     def make_verifier(self, role: str) -> str:
         """A SCRAM verifier of a role's password; costs a millisecond."""
-        password = self.credentials[role].password
-        return password if is_verifier(password) else scram_verifier(password, os.urandom(SALT_BYTES))
+        return scram_verifier(self.credentials[role].password, os.urandom(SALT_BYTES))
 
 
 def open_vault(declaration: Declaration, settings: Settings, clients: AwsClients) -> Vault:
     """Read every secret at once: the administrator's and one for each role.
 
     Raises:
-        SecretUnavailable: with everything that is wrong with any of them.
+        SecretUnavailable: the administrator's cannot be used; with everything that is wrong with any of them.
     """
     names = {
         entry.application: entry.secret_name or settings.app_secret_id.replace("{app}", entry.application)
@@ -81,12 +74,12 @@ def open_vault(declaration: Declaration, settings: Settings, clients: AwsClients
             problems += [finding for item in parsed if not isinstance(item, Credentials) for finding in item]
         else:
             credentials[role], secrets[role] = usable, secret
-    if problems or administrator is None:
+    if administrator is None:
         raise SecretUnavailable(problems)
     address = Address(administrator.host, administrator.port, trust(settings.ca_bundle))
     login = Login(address, administrator.username, administrator.password, administrator.database)
     warnings = tuple(finding for item in credentials.values() for finding in item.warnings)
-    return Vault(login, credentials, secrets, warnings)
+    return Vault(login, credentials, secrets, tuple(problems), warnings)
 
 
 def _administrator(secret: Secret | Finding, settings: Settings, problems: list[Finding]) -> Administrator | None:

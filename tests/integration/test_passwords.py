@@ -7,12 +7,13 @@ from typing import Any
 import pytest
 
 from provisioner.core.credentials import Credentials
+from provisioner.core.errors import SecretUnavailable
 from provisioner.core.state import PasswordCheck, RoleFacts
 from provisioner.edges.observe import _judge as judge
 from provisioner.edges.observe import probe_login
 from provisioner.edges.postgres import Address, SqlError, trust
 from stack.aws import Aws
-from stack.postgres import Server, make_verifier
+from stack.postgres import Login, Server, make_verifier
 from stack.world import World
 
 ENTRY = {"shop": {"database_name": "shop", "username": "shop_owner"}}
@@ -119,39 +120,45 @@ def test_a_secret_of_another_name_is_used(world: World) -> None:
     world.server.connect("shop_owner", "from elsewhere", "shop").close()
 
 
-def test_a_verifier_is_set_as_it_is_once_and_its_warning_stays(world: World) -> None:
-    verifier = make_verifier("known elsewhere")
+def test_a_secret_that_holds_a_verifier_is_refused_before_anything_is_touched(world: World) -> None:
     world.declare_entries(ENTRY)
-    world.put_secret("shop", "shop_owner", "shop", password=verifier)
-    answer = world.apply()
-    assert (answer["status"], codes(answer)) == ("applied", ["password_unproved"])
-    assert world.server.run_as_superuser("SELECT rolpassword FROM pg_authid WHERE rolname = 'shop_owner'") == [
-        [verifier]
-    ]
-    world.server.connect("shop_owner", "known elsewhere", "shop").close()
-    answer = world.apply()
-    assert (answer["status"], codes(answer)) == ("no_change", ["password_unproved"])
+    world.put_secret("shop", "shop_owner", "shop", password=make_verifier("known elsewhere"))
+    with pytest.raises(SecretUnavailable, match="holds a SCRAM verifier and no password"):
+        world.apply()
+    assert world.server.run_as_superuser("SELECT count(*) FROM pg_roles WHERE rolname = 'shop_owner'") == [[0]]
 
 
-def test_another_verifier_in_the_secret_is_set(world: World) -> None:
-    world.declare_entries(ENTRY)
-    world.put_secret("shop", "shop_owner", "shop", password=make_verifier("one"))
-    world.apply()
-    world.put_secret("shop", "shop_owner", "shop", password=make_verifier("two"))
-    assert actions(world.apply()) == ["set_password"]
-    world.server.connect("shop_owner", "two", "shop").close()
-    assert world.apply()["status"] == "no_change"
+def test_in_a_dry_run_a_secret_that_cannot_be_used_is_a_blocker_beside_the_plan(applied: World) -> None:
+    bank = {"bank": {"database_name": "bank", "username": "bank_user"}}
+    applied.put_secret("shop", "shop_owner", "shop", password=make_verifier("known elsewhere"))
+    applied.declare_entries(ENTRY | bank)
+    applied.aws.client("secretsmanager").delete_secret(SecretId="goldenpath/dev/bank/postgres")
+    answer = applied.dry_run()
+    assert answer["status"] == "planned"
+    assert {(item["code"], item["username"]) for item in answer["blockers"]} == {
+        ("secret_deleted", "bank_user"),
+        ("secret_password_verifier", "shop_owner"),
+    }
+    assert ("create_database", "bank") in {(item["action"], item["database"]) for item in answer["changes"]}
+    assert not any("known elsewhere" in str(item) or "SCRAM-SHA-256$" in str(item) for item in answer.values())
+    # The role, its database and its privileges; of its password nothing is known.
+    assert answer["summary"]["unchanged"] == 3
 
 
-def test_a_password_after_a_verifier_is_compared_by_logging_in_again(world: World) -> None:
-    world.declare_entries(ENTRY)
-    world.put_secret("shop", "shop_owner", "shop", password=make_verifier("one"))
-    world.apply()
-    world.put_secret("shop", "shop_owner", "shop", password="two")
-    assert actions(world.apply()) == ["set_password"]
-    assert world.apply()["status"] == "no_change"
-    world.server.run_as_superuser("ALTER ROLE shop_owner PASSWORD 'by hand'")
-    assert actions(world.drift()) == ["set_password"]
+def test_what_an_older_version_kept_of_a_verifier_in_a_mark_is_taken_out_once(
+    pg_server: Server, admin: Login, aws: Aws
+) -> None:
+    old = '{"managed_by": "rds-provisioner", "environment": "dev", "verifier": "0123abcd", "comment": "ours"}'
+    of_role = "SELECT shobj_description('shop_owner'::regrole, 'pg_authid')"
+    with World(pg_server, aws, admin) as world:
+        world.declare_entries(ENTRY)
+        world.apply()
+        pg_server.run_as_superuser(f"COMMENT ON ROLE shop_owner IS '{old}'")
+        assert actions(world.drift()) == ["finish"]
+        assert actions(world.apply()) == ["finish"]
+        comment = pg_server.run_as_superuser(of_role)[0][0]
+        assert json.loads(comment) == {"managed_by": "rds-provisioner", "environment": "dev", "comment": "ours"}
+        assert world.apply()["status"] == "no_change"
 
 
 @pytest.mark.parametrize("group", ["rds_iam", "iam_users"])

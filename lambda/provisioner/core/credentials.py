@@ -71,10 +71,7 @@ def parse_application_secret(
             )
     if problems:
         return tuple(problems)
-    password = str(fields["password"])
-    if is_verifier(password):
-        warnings = (*warnings, _unproved(subject))
-    return Credentials(entry.username, password, warnings)
+    return Credentials(entry.username, str(fields["password"]), warnings)
 
 
 def parse_administrator_secret(
@@ -95,9 +92,6 @@ def parse_administrator_secret(
         fields.get("dbname", settings.database_name),
     )
     problems = [*_password_problems(fields, subject)]
-    if is_verifier(str(fields.get("password"))):
-        what = "holds a SCRAM verifier and no password: nobody can log in with that"
-        problems.append(subject.problem("secret_password_verifier", what, "store the password itself"))
     if not _is_name(username):
         problems.append(subject.problem("secret_username", 'has no usable "username"', "add it to the secret"))
     if not (isinstance(host, str) and host and host.isprintable()):
@@ -123,8 +117,8 @@ def scram_verifier(password: str, salt: bytes) -> str:
     return f"SCRAM-SHA-256${ITERATIONS}:{encoded[0]}${encoded[1]}:{encoded[2]}"
 
 
-def is_verifier(password: str) -> bool:
-    """Whether the text already is a SCRAM-SHA-256 verifier and no password, by the measure of the server.
+def _is_verifier(password: str) -> bool:
+    """Whether the text is a SCRAM-SHA-256 verifier and no password, by the measure of the server.
 
     What only looks like one is a password to the server (`parse_scram_secret`), so it is one here.
     """
@@ -168,6 +162,9 @@ def _password_problems(fields: dict[str, object], subject: _Subject) -> tuple[Fi
     if not isinstance(password, str) or not password:
         what = 'has no "password", or one that is empty or no text'
         return (subject.problem("secret_without_password", what, "add it to the secret"),)
+    if _is_verifier(password):
+        what = "holds a SCRAM verifier and no password: nobody can log in with that"
+        return (subject.problem("secret_password_verifier", what, "store the password itself"),)
     if any(unicodedata.category(each) in {"Cc", "Cs"} for each in password):
         what = "has control characters in its password (a line break at its end?)"
         return (subject.problem("secret_password_controls", what, "store the password without them"),)
@@ -175,11 +172,6 @@ def _password_problems(fields: dict[str, object], subject: _Subject) -> tuple[Fi
         what = "has characters in its password that SASLprep (RFC 4013) refuses"
         return (subject.problem("secret_password_characters", what, "generate a password of ASCII characters"),)
     return ()
-
-
-def _unproved(subject: _Subject) -> Finding:
-    what = "holds a SCRAM verifier, which is set as it is: no login can prove it"
-    return subject.problem("password_unproved", what, "nothing to do if the application has the password elsewhere")
 
 
 def _survives_saslprep(password: str) -> bool:

@@ -166,6 +166,7 @@ def _observed_role(facts: RoleFacts, scope: Scope) -> Role:
         verifier_current=check is not PasswordCheck.OTHER_VERIFIER,
         memberships=frozenset(scope.memberships_of.get(facts.name, ())),
         unfinished=bool(facts.marker and facts.marker.creating),
+        marker_current=facts.marker is None or facts.marker.current,
     )
 
 

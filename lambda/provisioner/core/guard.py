@@ -7,6 +7,7 @@ findings and both are complete: every one of them is shown, not the first.
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from provisioner.core.ddl import MEMBERSHIP_OPTIONS
@@ -133,6 +134,8 @@ def _unchanged(scope: Scope, changes: Iterable[Change]) -> tuple[Unchanged, ...]
 
 def _is_ours(aspect: str, entry: Entry, scope: Scope) -> bool:
     """Whether something is as declared where nothing is changed; of what is blocked, nobody knows."""
+    if aspect == "password" and any(problem.username == entry.username for problem in scope.secret_problems):
+        return False
     if aspect in {"role", "password"}:
         return scope.manages(entry.username)
     facts = scope.server.databases.get(entry.database)
@@ -143,6 +146,8 @@ def _is_ours(aspect: str, entry: Entry, scope: Scope) -> bool:
 
 
 def _blockers(scope: Scope) -> Iterable[Finding]:
+    # It is the role that cannot be served; its database is, by that, where the role owns it.
+    yield from (replace(problem, database="") for problem in scope.secret_problems)
     for entry in scope.declaration.entries:
         role = scope.server.roles.get(entry.username)
         if role is not None:

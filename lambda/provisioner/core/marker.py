@@ -8,6 +8,7 @@ written by its owner, so the mark on a database counts only together with a mark
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 from provisioner.core.state import Marker
@@ -28,13 +29,13 @@ def parse_marker(comment: str) -> Marker | None:
     environment, creating = value.get("environment"), value.get("creating", [])
     if not isinstance(environment, str) or not isinstance(creating, list):
         return None
-    return Marker(
+    marker = Marker(
         environment=_encodable(environment),
         creating=tuple(sorted(_encodable(name) for name in creating if isinstance(name, str))),
         borrowed=value.get("borrowed") is True,
-        verifier=_text(value, "verifier"),
         comment=_text(value, "comment"),
     )
+    return replace(marker, current=comment == render_marker(marker))
 
 
 def render_marker(marker: Marker) -> str:
@@ -42,7 +43,6 @@ def render_marker(marker: Marker) -> str:
     optional = {
         "creating": list(marker.creating),
         "borrowed": marker.borrowed,
-        "verifier": marker.verifier,
         "comment": marker.comment,
     }
     value = {"managed_by": MANAGED_BY, "environment": marker.environment}

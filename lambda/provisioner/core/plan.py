@@ -80,14 +80,22 @@ class _Described(Change):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Finish(_Described):
-    """End what a run that was cut off had begun: give back the role it had borrowed to create databases."""
+class Finish(Change):
+    """End what a run that was cut off had begun: give back the role it had borrowed to create databases.
+
+    Where no run was `interrupted`, only the mark is written anew.
+    """
 
     action: ClassVar[str] = "finish"
     rank: ClassVar[int] = 0
-    description: ClassVar[str] = (
-        "a run was cut off while it created databases for this role; what it borrowed goes back"
-    )
+    interrupted: bool = True
+
+    @property
+    def detail(self) -> str:
+        """What is left over."""
+        if self.interrupted:
+            return "a run was cut off while it created databases for this role; what it borrowed goes back"
+        return "its mark is not as this version writes it; what is too much in it goes"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -404,8 +412,8 @@ def _diff_role(observed: Role | None, desired: Role) -> list[Change]:
         return [CreateRole(username=desired.name, createdb=desired.createdb, connection_limit=desired.connection_limit)]
     name = desired.name
     changes: list[Change] = []
-    if observed.unfinished and not desired.unfinished:
-        changes.append(Finish(username=name))
+    if (observed.unfinished, observed.marker_current) != (desired.unfinished, desired.marker_current):
+        changes.append(Finish(username=name, interrupted=observed.unfinished))
     if desired.managed and not observed.managed:
         changes.append(AdoptRole(username=name))
     attributes = AlterRole(

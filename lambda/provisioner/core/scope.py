@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from itertools import groupby
 from operator import attrgetter
@@ -22,6 +22,8 @@ from provisioner.core.state import (
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
+    from provisioner.core.errors import Finding
+
 T = TypeVar("T")
 
 
@@ -29,14 +31,14 @@ T = TypeVar("T")
 class Scope:
     """What a run is about, and by whose leave: the declaration, the observation, the adopted applications.
 
-    `fingerprints` are those of the passwords that came as SCRAM verifiers, by role.
+    `secret_problems` are what keeps the roles of unusable secrets from being changed.
     """
 
     declaration: Declaration
     server: Server
     environment: str
     adopt: frozenset[str] = frozenset()
-    fingerprints: Mapping[str, str] = field(default_factory=dict)
+    secret_problems: tuple[Finding, ...] = ()
 
     @cached_property
     def by_role(self) -> Mapping[str, tuple[Entry, ...]]:

@@ -124,12 +124,9 @@ class _Marks:
     def lasting(self, role: str) -> Marker:
         """The mark that a role has when nothing is under way."""
         facts = self.scope.server.roles.get(role)
-        fingerprint = self.scope.fingerprints.get(role, "")
         if facts is None or facts.marker is None:
-            return Marker(self.scope.environment, verifier=fingerprint, comment=facts.comment if facts else "")
-        return replace(
-            facts.marker, environment=self.scope.environment, creating=(), borrowed=False, verifier=fingerprint
-        )
+            return Marker(self.scope.environment, comment=facts.comment if facts else "")
+        return replace(facts.marker, environment=self.scope.environment, creating=(), borrowed=False)
 
     def under_way(self, role: str) -> Marker:
         """The mark of a role while its databases are created."""
@@ -144,12 +141,11 @@ class _Marks:
 
 def _role_statements(changes: Sequence[Change], marks: _Marks) -> Iterable[Statement | PasswordStatement]:
     yield from (item for change in changes for item in _role_statement(change, marks.scope))
-    marked = {
-        change.username for change in changes if isinstance(change, Finish | AdoptRole | CreateRole | SetPassword)
-    }
+    marked = {change.username for change in changes if isinstance(change, Finish | AdoptRole | CreateRole)}
     for role in sorted(marked | marks.creating.keys()):
         facts = marks.scope.server.roles.get(role)
-        if facts is None or facts.marker != marks.under_way(role):
+        marker = facts.marker if facts else None
+        if marker is None or marker != marks.under_way(role) or not marker.current:
             yield ddl.mark_role(role, marks.under_way(role))
     for role in sorted(marks.creating):
         if marks.is_borrowed(role):

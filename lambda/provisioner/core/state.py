@@ -88,7 +88,7 @@ class Role:
 
     `connection_limit` is -1 for none; `password_current` and `verifier_current` are what a login said; `memberships`
     are those in which the role is the member; `unfinished` says that a run was cut off while it created databases for
-    the role.
+    the role, and `marker_current` that its mark is as we would write it.
     """
 
     name: str
@@ -100,6 +100,7 @@ class Role:
     verifier_current: bool = True
     memberships: frozenset[Membership] = frozenset()
     unfinished: bool = False
+    marker_current: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,15 +141,15 @@ class Marker:
     """Our mark on a role or a database: a comment holding JSON (see `core.marker`).
 
     `creating` names the databases that a run is creating for this role, and `borrowed` says that the administrator
-    has made itself a member of the role for that time. `verifier` is the fingerprint of a password that came as a
-    SCRAM verifier, which no login can check. `comment` is what stood there before the object was adopted.
+    has made itself a member of the role for that time. `comment` is what stood there before the object was
+    adopted. `current` says that it was read as we would write it.
     """
 
     environment: str
     creating: tuple[str, ...] = ()
     borrowed: bool = False
-    verifier: str = ""
     comment: str = ""
+    current: bool = field(default=True, compare=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,6 @@ import pytest
 from provisioner.core.credentials import (
     Administrator,
     Credentials,
-    is_verifier,
     parse_administrator_secret,
     parse_application_secret,
     scram_verifier,
@@ -88,14 +87,9 @@ def test_an_unusable_secret_is_refused_with_all_that_is_wrong(fields: object, ex
     assert codes(application(fields)) == expected
 
 
-def test_a_verifier_in_place_of_a_password_is_taken_as_it_is_and_warned_of() -> None:
+def test_a_verifier_in_place_of_a_password_is_refused() -> None:
     verifier = scram_verifier("hunter2", b"0123456789abcdef")
-    assert is_verifier(verifier)
-    parsed = application({"password": verifier})
-    assert isinstance(parsed, Credentials)
-    assert parsed.password == verifier
-    assert [each.code for each in parsed.warnings] == ["password_unproved"]
-    assert verifier not in str(parsed.warnings)
+    assert codes(application({"password": verifier})) == ["secret_password_verifier"]
 
 
 def test_the_administrator_cannot_log_in_with_a_verifier() -> None:
@@ -105,21 +99,19 @@ def test_the_administrator_cannot_log_in_with_a_verifier() -> None:
 
 
 @pytest.mark.parametrize(
-    "text",
+    "password",
     [
         "SCRAM-SHA-256$4096:c2FsdA==$c2hvcnQ=:c2hvcnQ=",
         "SCRAM-SHA-256$4096:c2FsdA$" + "A" * 43 + "=:" + "A" * 43 + "=",
         "SCRAM-SHA-256$4096:$" + "A" * 43 + "=:" + "A" * 43 + "=",
+        "SCRAM-SHA-256",
+        "SCRAM-SHA-256$4096:x",
+        "md5" + "0" * 32,
     ],
-    ids=["short keys", "salt that is no base64", "no salt"],
+    ids=["short keys", "salt that is no base64", "no salt", "a name", "nothing behind", "MD5, which is sent hashed"],
 )
-def test_what_only_looks_like_a_verifier_is_a_password(text: str) -> None:
-    assert not is_verifier(text)
-
-
-@pytest.mark.parametrize("password", ["hunter2", "SCRAM-SHA-256", "SCRAM-SHA-256$4096:x", "md5" + "0" * 32])
-def test_a_password_is_no_verifier(password: str) -> None:
-    assert not is_verifier(password)
+def test_what_only_looks_like_a_verifier_is_a_password(password: str) -> None:
+    assert isinstance(application({"password": password}), Credentials)
 
 
 def test_no_finding_quotes_the_secret() -> None:
