@@ -13,6 +13,7 @@ from provisioner.core.errors import (
     ProvisioningError,
     RunInProgress,
 )
+from provisioner.core.levels import EXCEEDS_LEVEL
 from provisioner.core.report import build_answer
 from provisioner.edges.aws import aws_clients
 from provisioner.journal import Journal
@@ -72,5 +73,6 @@ def _numbers(
     }
     # A zero of a run that did not look would end the alarm of one that did.
     if result and plan and result.status in {"drifted", "in_sync", "applied", "no_change"}:
-        numbers["Drift"] = len(plan.changes) + len(plan.blockers) if result.status == "drifted" else 0
+        differences = len(plan.changes) + len(plan.blockers) if result.status == "drifted" else 0
+        numbers["Drift"] = differences + sum(item.code in EXCEEDS_LEVEL for item in plan.warnings)
     return numbers

@@ -49,11 +49,11 @@ def test_the_access_levels_are_those_of_the_code(level: AccessLevel) -> None:
 @pytest.mark.parametrize(
     ("row", "held"),
     [
-        ("everybody (PUBLIC) loses", levels.PUBLIC_LOSES),
+        ("everybody (PUBLIC) keeps at most", levels.PUBLIC_KEEPS),
         ("the administrator keeps", levels.ADMINISTRATOR_PRIVILEGES),
     ],
 )
-def test_what_everybody_loses_and_the_administrator_keeps_is_that_of_the_code(
+def test_what_everybody_and_the_administrator_keep_is_that_of_the_code(
     row: str, held: dict[Kind, frozenset[str]]
 ) -> None:
     assert [privileges(cell) for cell in table("access levels")[row]] == [held.get(kind, set()) for kind in COLUMNS]

@@ -13,6 +13,8 @@ variable "application_databases" {
     createdb         = optional(bool)
     connection_limit = optional(number)
     extensions       = optional(list(string))
+
+    accepted_findings = optional(list(string))
   }))
 }
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from provisioner.core.document import Attribute, Content, NotLiteral, Object, Value, redact
 from provisioner.core.errors import Finding, InvalidSnapshot
+from provisioner.core.levels import ACCEPTABLE
 from provisioner.core.model import AccessLevel, Declaration, Entry, Layout
 
 if TYPE_CHECKING:
@@ -193,6 +194,7 @@ class _EntryReader:
             createdb=self._createdb(level),
             connection_limit=self._connection_limit(),
             extensions=self._extensions(level),
+            accepted_findings=self._accepted_findings(),
         )
         return entry if database and username and level else None
 
@@ -290,32 +292,45 @@ class _EntryReader:
         return None
 
     def _extensions(self, level: AccessLevel | None) -> tuple[str, ...]:
-        content = self._content("extensions")
-        if content is None:
-            return ()
-        if not isinstance(content, tuple):
-            self._refuse_type("extensions", "a list of strings", 'write a list: ["citext"]')
-            return ()
-        names = tuple(str(item.content) for item in content if self._is_extension(item))
-        for name in _repeated(names):
-            self._refuse("duplicate", f'extension "{name}" is listed twice', "remove one", "extensions")
-        if content:
+        names = self._strings("extensions", '["citext"]')
+        for name in names:
+            if not _NAME.fullmatch(name):
+                next_step = "a lower-case letter, then letters, digits, _ or -, at most 63"
+                self._refuse("invalid_name", f"{redact(name)} is no extension's name", next_step, "extensions")
+        if self._content("extensions"):
             self._refuse_unless_owner(level, "extensions", "move them to the entry of the database's owner")
         return names
 
-    def _is_extension(self, item: Value) -> bool:
-        content = item.content
-        if not isinstance(content, str):
-            found = Attribute("extensions", item, item.line)
-            next_step = 'write each in quotes: ["citext"]'
-            path = f"{self.path}.extensions"
-            _refuse_type(self.problems, found, "a string", next_step, path, self.subject, "each of extensions")
-            return False
-        if not _NAME.fullmatch(content):
-            next_step = "a lower-case letter, then letters, digits, _ or -, at most 63"
-            self._refuse("invalid_name", f"{redact(content)} is no extension's name", next_step, "extensions")
-            return False
-        return True
+    def _accepted_findings(self) -> tuple[str, ...]:
+        codes = self._strings("accepted_findings", '["public_can_create"]')
+        for code in codes:
+            if code not in ACCEPTABLE:
+                message = f"{redact(code)} is no finding that can be accepted"
+                next_step = f"those that can are {', '.join(sorted(ACCEPTABLE))}"
+                self._refuse("invalid_value", message, next_step, "accepted_findings")
+        return codes
+
+    def _strings(self, attribute: str, example: str) -> tuple[str, ...]:
+        content = self._content(attribute)
+        if content is None:
+            return ()
+        if not isinstance(content, tuple):
+            self._refuse_type(attribute, "a list of strings", f"write a list: {example}")
+            return ()
+        strings = tuple(str(item.content) for item in content if self._is_string(item, attribute, example))
+        for name in _repeated(strings):
+            self._refuse(
+                "duplicate", f'{_SINGULAR[attribute]} "{redact(name)}" is listed twice', "remove one", attribute
+            )
+        return strings
+
+    def _is_string(self, item: Value, attribute: str, example: str) -> bool:
+        if isinstance(item.content, str):
+            return True
+        found = Attribute(attribute, item, item.line)
+        next_step, path = f"write each in quotes: {example}", f"{self.path}.{attribute}"
+        _refuse_type(self.problems, found, "a string", next_step, path, self.subject, f"each of {attribute}")
+        return False
 
 
 # --- entries together -----------------------------------------------------------------------------------------------
@@ -457,7 +472,9 @@ RESERVED_NAMES = frozenset(
 
 _ATTRIBUTES = (
     "database_name", "username", "access_level", "secret_name", "createdb", "connection_limit", "extensions",
+    "accepted_findings",
 )  # fmt: skip
+_SINGULAR = {"extensions": "extension", "accepted_findings": "finding"}
 _APPLICATION = re.compile(r"[A-Za-z0-9_-]{1,63}")
 _NAME = re.compile(r"[a-z][a-z0-9_-]{0,62}")
 _SECRET_NAME = re.compile(r"[A-Za-z0-9/_+=.@-]{1,512}")

@@ -194,7 +194,8 @@ def _membership_stays(membership: Membership, scope: Scope, findings: list[Findi
     if role == IAM_ROLE:
         return True
     if not scope.manages(role):
-        if not membership.is_of_use:
+        # With ADMIN alone the member is one statement away from it.
+        if not (membership.is_of_use or membership.admin_option):
             return True
         findings.append(
             Finding(
@@ -331,11 +332,13 @@ class _Room:
         target = grant.target
         if grant.grantee == PUBLIC:
             return self._public_stays(grant, findings)
-        if grant.grantee not in self.scope.by_role or not self.scope.manages(grant.grantee):
+        is_declared = grant.grantee in self.scope.by_role and self.scope.manages(grant.grantee)
+        if not is_declared or grant.grantee == target.owner:
             return True
-        if grant.grantee == target.owner:
+        if target.extension or target.kind in NO_LEVEL_SPEAKS_OF:
+            findings.extend(self._outside_the_levels(grant))
             return True
-        if target.extension or target.kind in NO_LEVEL_SPEAKS_OF or self._is_within_level(grant):
+        if self._is_within_level(grant):
             return True
         if self.scope.may_act_as(grant.grantor, self.owner):
             return False
@@ -355,24 +358,29 @@ class _Room:
 
     def _public_stays(self, grant: Grant, findings: list[Finding]) -> bool:
         target = grant.target
-        is_ours = target.kind is Kind.DATABASE or (target.kind is Kind.SCHEMA and target.schema == "public")
-        if not is_ours or target.creator or grant.privilege not in levels.PUBLIC_LOSES[target.kind]:
+        if grant.privilege in levels.PUBLIC_KEEPS[target.kind]:
             return True
-        if self.scope.may_act_as(grant.grantor, self.owner):
+        is_revocable = not target.extension and target.kind is not Kind.LARGE_OBJECT
+        if is_revocable and self.scope.may_act_as(grant.grantor, self.owner):
             return False
-        # The owner creates by what everybody may; it must not lose that on the way.
-        keep = f'GRANT CREATE, USAGE ON SCHEMA "public" TO "{self.owner}"; ' if target.kind is Kind.SCHEMA else ""
-        findings.append(
-            Finding(
-                "public_can_create" if target.kind is Kind.SCHEMA else "public_can_connect",
-                f'in database "{self.facts.name}" everybody has {grant.privilege} on {_name(target)}, which belongs '
-                f'to "{target.owner}" and is not ours to change',
-                f'as "{target.owner}" in that database: {keep}REVOKE {grant.privilege} ON {target.kind.value.upper()} '
-                f'"{target.schema or self.facts.name}" FROM PUBLIC',
-                database=self.facts.name,
-            )
-        )
+        findings.append(self._public_beyond(grant))
         return True
+
+    def _public_beyond(self, grant: Grant) -> Finding:
+        target = grant.target
+        codes = {Kind.DATABASE: "public_can_connect", Kind.SCHEMA: "public_can_create"}
+        # The owner creates by what everybody may; it must not lose that on the way.
+        is_public = target.kind is Kind.SCHEMA and target.schema == "public"
+        keep = f'GRANT CREATE, USAGE ON SCHEMA "public" TO "{self.owner}"; ' if is_public else ""
+        on = f'{target.kind.value.upper()} "{target.schema or self.facts.name}"' if target.kind in codes else "..."
+        whose = "an extension" if target.extension else f'"{target.owner}"'
+        return Finding(
+            codes.get(target.kind, "public_privileges"),
+            f'in database "{self.facts.name}" everybody has {grant.privilege} on {_name(target)}, which belongs '
+            f"to {whose} and is not ours to change",
+            f'as "{grant.grantor}" in that database: {keep}REVOKE {grant.privilege} ON {on} FROM PUBLIC',
+            database=self.facts.name,
+        )
 
     def _out_of_reach(self, group: ObjectGroup) -> Iterable[Finding]:
         """What the levels lack on a schema `public` that belongs to somebody in whose place we cannot grant."""
@@ -392,6 +400,24 @@ class _Room:
                     database=self.facts.name,
                     username=role,
                 )
+
+    def _outside_the_levels(self, grant: Grant) -> Iterable[Finding]:
+        """What a role holds where no level reaches: beyond its own on an extension's objects, at all on other kinds."""
+        target = grant.target
+        level = self.members.get(grant.grantee)
+        kind = Kind.TABLE if target.kind is Kind.COLUMN else target.kind
+        allowed = levels.PRIVILEGES[level].get(kind, frozenset()) if level else frozenset()
+        if level is AccessLevel.OWNER or (target.extension and grant.privilege in allowed and not grant.option):
+            return
+        what = f"{_name(target)}{' that belongs to an extension' if target.extension else ''}"
+        yield Finding(
+            "extension_privileges" if target.extension else "privileges_outside_levels",
+            f'role "{grant.grantee}" holds {grant.privilege} on {what} in database "{self.facts.name}", beyond its '
+            "level",
+            f'if that is not meant, as "{grant.grantor}": REVOKE {grant.privilege} there FROM "{grant.grantee}"',
+            database=self.facts.name,
+            username=grant.grantee,
+        )
 
     def _beyond_reach(self, grant: Grant, group: ObjectGroup) -> Finding:
         return Finding(
@@ -467,7 +493,8 @@ def _items(grantor: str, grantee: str, privileges: Iterable[str]) -> tuple[AclIt
 
 def _name(target: Target, count: int = 1) -> str:
     if target.creator:
-        return f'future {target.kind.value}s of "{target.creator}"'
+        where = f' in schema "{target.schema}"' if target.schema else ""
+        return f'future {target.kind.value}s of "{target.creator}"{where}'
     if target.kind is Kind.DATABASE:
         return "the database"
     if target.kind is Kind.SCHEMA:

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from itertools import accumulate
+from itertools import accumulate, groupby
+from operator import attrgetter
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 MOST_SHOWN = 200
 _MOST_BYTES = 180_000
 _LONGEST_FINDING = 4_000
+_MOST_ALIKE = 5
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -42,6 +44,20 @@ class Finding:
         """One line: `where: message; next step`."""
         text = f"{self.where}: {self.message}" if self.where else self.message
         return f"{text}; {self.next_step}" if self.next_step else text
+
+
+def shorten_alike(findings: Iterable[Finding]) -> tuple[Finding, ...]:
+    """Sort, and cut those of one code about one subject, so that one tenant's noise does not hide the others'."""
+    shortened = []
+    subject = attrgetter("code", "database", "username")
+    for (code, database, username), alike in groupby(sorted(set(findings), key=subject), subject):
+        ordered = sorted(alike)
+        shortened += ordered[:_MOST_ALIKE]
+        if len(ordered) > _MOST_ALIKE:
+            what = " ".join(f'{kind} "{name}"' for kind, name in (("role", username), ("database", database)) if name)
+            message = f"{len(ordered) - _MOST_ALIKE} more of {code} were found for {what}"
+            shortened.append(Finding(code, message, "mend these first", database=database, username=username))
+    return tuple(sorted(shortened))
 
 
 class ProvisioningError(Exception):

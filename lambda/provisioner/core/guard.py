@@ -20,7 +20,7 @@ from provisioner.core.desired import (
     observed_roles,
     observed_state,
 )
-from provisioner.core.errors import Finding
+from provisioner.core.errors import Finding, shorten_alike
 from provisioner.core.model import AccessLevel, Entry
 from provisioner.core.plan import (
     AdoptDatabase,
@@ -68,13 +68,24 @@ def build_plan(scope: Scope) -> Plan:
     desired = desired_state(scope)
     changes = diff(observed_state(scope), desired.state, desired.inventory)
     blockers = (*_blockers(scope), *_missing_rights(scope, changes))
-    warnings = (*desired.findings, *_warnings(scope, desired))
+    warnings = [item for item in (*desired.findings, *_warnings(scope, desired)) if not _is_accepted(item, scope)]
     return Plan(
         environment=scope.environment,
         changes=changes,
         blockers=tuple(sorted(set(blockers))),
-        warnings=tuple(sorted(set(warnings))),
+        warnings=shorten_alike(warnings),
         unchanged=_unchanged(scope, changes),
+    )
+
+
+def _is_accepted(warning: Finding, scope: Scope) -> bool:
+    """Whether an entry of the role or database that a warning is about accepts it."""
+    is_of_role = warning.username in scope.by_role or not warning.database
+    return any(
+        warning.code in entry.accepted_findings
+        and (entry.database == warning.database or not warning.database)
+        and (entry.username == warning.username or not is_of_role)
+        for entry in scope.by_database.get(warning.database, ()) or scope.by_role.get(warning.username, ())
     )
 
 
@@ -210,6 +221,11 @@ def _database_blockers(database: DatabaseFacts, scope: Scope) -> Iterable[Findin
         return
     if not owner and any(entry.username == database.owner for entry in scope.by_database[name]):
         yield _lesser_owner(database, scope)
+        return
+    if database.invalid:
+        message = f'database "{name}" is invalid: a DROP DATABASE was interrupted, and nobody can connect to it'
+        remedy = f'as its owner: DROP DATABASE "{name}"; then run again, which makes it anew'
+        yield Finding("database_invalid", message, remedy, database=name)
         return
     if database.is_template or not database.allows_connections:
         what = "is a template" if database.is_template else "does not allow connections"
@@ -402,19 +418,43 @@ def _strangers(facts: DatabaseFacts, scope: Scope) -> Iterable[Finding]:
             message = f'role "{role}" is not declared and holds privileges in database "{facts.name}"'
             next_step = "declare it, or revoke them by hand"
             yield Finding("foreign_grants", message, next_step, database=facts.name, username=role)
-    open_to_all = {
-        item.privilege
+    yield from _definer_routines(facts, scope)
+    if any(
+        item.grantee == PUBLIC and item.privilege == "SELECT"
         for group in groups
-        if group.target.kind in {Kind.TABLE, Kind.SEQUENCE, Kind.COLUMN}
+        if group.target.kind in {Kind.TABLE, Kind.SEQUENCE, Kind.COLUMN, Kind.LARGE_OBJECT}
         for item in group.items
-        if item.grantee == PUBLIC
-    }
-    if open_to_all:
-        message = f'everybody holds {", ".join(sorted(open_to_all))} on objects in database "{facts.name}"'
+    ):
+        message = f'everybody holds SELECT on objects in database "{facts.name}"'
         yield Finding("public_grants", message, "revoke it from PUBLIC if that is not meant", database=facts.name)
     for membership in scope.memberships_in.get(facts.owner, ()):
         if membership.is_of_use and membership.member not in known and membership.member not in scope.by_role:
             yield _member_of_owner(membership.member, facts)
+
+
+def _definer_routines(facts: DatabaseFacts, scope: Scope) -> Iterable[Finding]:
+    """What another role than the owner may run with somebody else's rights: whether it writes, no catalog says."""
+    others = [entry.username for entry in scope.by_database[facts.name] if entry.username != facts.owner]
+    for role in sorted(others):
+        found = [
+            routines
+            for routines in facts.definers
+            if routines.owner != role
+            and any(item.privilege == "EXECUTE" and item.grantee in {role, PUBLIC} for item in routines.items)
+        ]
+        if not found:
+            continue
+        count, first = sum(routines.count for routines in found), min(found, key=lambda each: each.example)
+        name = f'"{first.schema}"."{first.example}"'
+        yield Finding(
+            "definer_routines",
+            f'role "{role}" may execute {count} SECURITY DEFINER routine{"" if count == 1 else "s"} in database '
+            f'"{facts.name}", such as {name}, with the rights of "{first.owner}": beyond its level if one writes',
+            f'if that is not meant, as "{first.owner}": REVOKE EXECUTE ON ROUTINE {name} FROM PUBLIC, "{role}"; '
+            'else accept it in the entry: accepted_findings = ["definer_routines"]',
+            database=facts.name,
+            username=role,
+        )
 
 
 def _is_strangers(target: Target, owner: str) -> bool:
@@ -436,8 +476,9 @@ def _foreign_objects(owner: str, kind: str, count: int, facts: DatabaseFacts, sc
             f'to move all that "{owner}" owns there, and databases that it owns, as who administers both roles: '
             f"{_reassign(owner, facts.owner)}"
         )
+    is_lesser = any(entry.username == owner for entry in scope.by_database[facts.name])
     return Finding(
-        "foreign_objects",
+        "created_beyond_level" if is_lesser else "foreign_objects",
         f'{count} {kind}{" belongs" if count == 1 else "s belong"} to "{owner}" in database "{facts.name}", and not to '
         f"its owner; {effect}",
         next_step,

@@ -33,10 +33,41 @@ PRIVILEGES: dict[AccessLevel, dict[Kind, frozenset[str]]] = {
 # What the administrator keeps for itself once PUBLIC has lost CONNECT; without it, it could not come back.
 ADMINISTRATOR_PRIVILEGES: dict[Kind, frozenset[str]] = {Kind.DATABASE: frozenset({"CONNECT"})}
 
-# What PUBLIC loses on a managed database, and in its schema `public`. Anything else that PUBLIC holds is reported.
-PUBLIC_LOSES: dict[Kind, frozenset[str]] = {
-    Kind.DATABASE: frozenset({"CONNECT", "TEMPORARY"}),
-    Kind.SCHEMA: frozenset({"CREATE"}),
+# What PUBLIC may keep on a managed database and on what stands in it: nobody gets in but the declared roles, and what
+# each of them may do is for its level to say. Routines and types are everybody's by PostgreSQL's own default.
+PUBLIC_KEEPS: dict[Kind, frozenset[str]] = {
+    Kind.DATABASE: frozenset(),
+    Kind.SCHEMA: frozenset({"USAGE"}),
+    Kind.TABLE: frozenset({"SELECT"}),
+    Kind.SEQUENCE: frozenset({"SELECT"}),
+    Kind.COLUMN: frozenset({"SELECT"}),
+    Kind.LARGE_OBJECT: frozenset({"SELECT"}),
+    Kind.ROUTINE: frozenset({"EXECUTE"}),
+    Kind.TYPE: frozenset({"USAGE"}),
+}
+
+# The codes of what lets a declared role, or everybody, do more than its level, and is not ours to take away.
+EXCEEDS_LEVEL = frozenset(
+    {
+        "created_beyond_level",
+        "definer_routines",
+        "extension_privileges",
+        "foreign_membership",
+        "membership_of_another_grantor",
+        "privilege_beyond_reach",
+        "privileges_outside_levels",
+        "public_can_connect",
+        "public_can_create",
+        "public_privileges",
+    }
+)
+# What an entry may accept, so that it is not told again: those, and what others hold or own in a database.
+ACCEPTABLE = EXCEEDS_LEVEL | {
+    "foreign_grants",
+    "foreign_objects",
+    "member_of_owner",
+    "other_privileges",
+    "public_grants",
 }
 
 # The kinds that get a default privilege, so that an object made tomorrow is covered like those that stand today.

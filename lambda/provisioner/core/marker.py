@@ -14,6 +14,9 @@ from typing import Any
 from provisioner.core.state import Marker
 
 MANAGED_BY = "rds-provisioner"
+# What is read of a comment. That of a database is its owner's to write, so it is short; that of a role is not, and
+# names the databases that are being created for it.
+MAX_COMMENT_CHARACTERS, MAX_ROLE_COMMENT_CHARACTERS = 8_192, 1_000_000
 
 
 def parse_marker(comment: str) -> Marker | None:
@@ -39,14 +42,17 @@ def parse_marker(comment: str) -> Marker | None:
 
 
 def render_marker(marker: Marker) -> str:
-    """Write the comment for a marker; what is empty is left out."""
+    """Write the comment for a marker; what is empty is left out, and the older comment cut where all is too long."""
     optional = {
         "creating": list(marker.creating),
         "borrowed": marker.borrowed,
         "comment": marker.comment,
     }
     value = {"managed_by": MANAGED_BY, "environment": marker.environment}
-    return json.dumps(value | {name: item for name, item in optional.items() if item}, ensure_ascii=False)
+    text = json.dumps(value | {name: item for name, item in optional.items() if item}, ensure_ascii=False)
+    if len(text) > MAX_COMMENT_CHARACTERS and marker.comment:
+        return render_marker(replace(marker, comment=marker.comment[: len(marker.comment) // 2]))
+    return text
 
 
 def _text(value: dict[str, Any], name: str) -> str:

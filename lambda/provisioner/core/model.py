@@ -114,6 +114,7 @@ class Entry:
     createdb: bool = False
     connection_limit: int | None = None
     extensions: tuple[str, ...] = ()
+    accepted_findings: tuple[str, ...] = ()
 
 
 class Layout(StrEnum):

@@ -78,7 +78,7 @@ class Membership:
 
     @property
     def is_of_use(self) -> bool:
-        """Whether the member may do what the role may; from 16 the creator of a role gets a membership that is not."""
+        """Whether the member may do what the role may: ADMIN alone, as a creator has it from 16 on, is not that."""
         return self.inherit_option or self.set_option
 
 
@@ -197,11 +197,23 @@ class ObjectGroup:
 
 
 @dataclass(frozen=True, slots=True)
+class DefinerRoutines:
+    """SECURITY DEFINER routines of one owner and schema that share an access control list; `example` names one."""
+
+    schema: str
+    owner: str
+    items: tuple[AclItem, ...]
+    example: str
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
 class DatabaseFacts:
     """One database as `pg_database` has it and, once looked into, what stands in it.
 
     `groups` holds the database itself, its schemas, the groups of objects and the default privileges. `extensions` are
-    installed. `refusal` says why the database could not be looked into.
+    installed, `definers` is what runs with its owner's rights. `refusal` says why the database could not be looked
+    into, `invalid` that a DROP DATABASE was interrupted.
     """
 
     name: str
@@ -213,7 +225,9 @@ class DatabaseFacts:
     groups: tuple[ObjectGroup, ...] = ()
     extensions: frozenset[str] = frozenset()
     refusal: str = ""
+    invalid: bool = False
     names: Mapping[Target, tuple[tuple[str, ...], ...]] = field(default_factory=lambda: MappingProxyType({}))
+    definers: tuple[DefinerRoutines, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

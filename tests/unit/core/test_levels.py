@@ -1,6 +1,6 @@
 """The access levels are what the promise says, word for word."""
 
-from provisioner.core.levels import ADMINISTRATOR_PRIVILEGES, DEFAULT_PRIVILEGE_KINDS, PRIVILEGES, PUBLIC_LOSES
+from provisioner.core.levels import ADMINISTRATOR_PRIVILEGES, DEFAULT_PRIVILEGE_KINDS, PRIVILEGES, PUBLIC_KEEPS
 from provisioner.core.model import AccessLevel
 from provisioner.core.state import Kind
 
@@ -30,8 +30,17 @@ def test_an_owner_is_given_only_what_can_be_kept_from_it() -> None:
     }
 
 
-def test_everybody_loses_the_database_and_the_administrator_keeps_its_way_in() -> None:
-    assert dict(PUBLIC_LOSES) == {Kind.DATABASE: {"CONNECT", "TEMPORARY"}, Kind.SCHEMA: {"CREATE"}}
+def test_everybody_may_at_most_read_and_the_administrator_keeps_its_way_in() -> None:
+    assert {
+        Kind.DATABASE: set(),
+        Kind.SCHEMA: {"USAGE"},
+        Kind.TABLE: {"SELECT"},
+        Kind.SEQUENCE: {"SELECT"},
+        Kind.COLUMN: {"SELECT"},
+        Kind.LARGE_OBJECT: {"SELECT"},
+        Kind.ROUTINE: {"EXECUTE"},
+        Kind.TYPE: {"USAGE"},
+    } == PUBLIC_KEEPS
     assert dict(ADMINISTRATOR_PRIVILEGES) == {Kind.DATABASE: {"CONNECT"}}
 
 

@@ -1,0 +1,108 @@
+"""A tenant makes what is read of it as large as it can: it stands against its own database, and costs little."""
+
+import tracemalloc
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from provisioner.core.errors import PlanBlocked
+from stack.aws import Aws
+from stack.postgres import Login, Server
+from stack.world import World
+
+SHOP: dict[str, Any] = {
+    "shop": {"database_name": "shop", "username": "shop_user"},
+    "reports": {"database_name": "shop", "username": "shop_reader", "access_level": "reader"},
+}
+BANK = {"bank": {"database_name": "bank", "username": "bank_user"}}
+
+
+@pytest.fixture
+def world(pg_server: Server, admin: Login, aws: Aws) -> Iterator[World]:
+    with World(pg_server, aws, admin) as world:
+        world.declare_entries(SHOP)
+        assert world.apply()["status"] == "applied"
+        yield world
+
+
+def run_as_owner(world: World, *statements: str) -> None:
+    with world.login("shop_user", "shop") as connection:
+        for statement in statements:
+            connection.run(statement)
+
+
+def apply_blocked(world: World) -> str:
+    """Declare another application beside the tenant: it is served, and what is blocked is said."""
+    world.declare_entries(SHOP | BANK)
+    with pytest.raises(PlanBlocked) as blocked:
+        world.apply()
+    world.login("bank_user", "bank").close()
+    return str(blocked.value)
+
+
+def test_a_comment_of_many_megabytes_is_no_marker_and_is_not_fetched(world: World) -> None:
+    run_as_owner(
+        world,
+        "DO $$ BEGIN EXECUTE 'COMMENT ON DATABASE shop IS '"
+        " || quote_literal('rds-provisioner' || repeat(chr(1), 20000000)); END $$",
+    )
+    tracemalloc.start()
+    problem = apply_blocked(world)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 10_000_000
+    assert 'database "shop" exists but is not managed here' in problem
+    world.declare_entries(SHOP | BANK)
+    assert world.apply(adopt=["shop", "reports"])["status"] == "applied"
+    assert world.apply()["status"] == "no_change"
+
+
+def test_a_database_whose_drop_was_interrupted_is_told_to_be_dropped(world: World) -> None:
+    world.server.run_as_superuser("UPDATE pg_database SET datconnlimit = -2 WHERE datname = 'shop'")
+    problem = apply_blocked(world)
+    # Else nobody could clear the server for the next test.
+    world.server.run_as_superuser("UPDATE pg_database SET datconnlimit = -1 WHERE datname = 'shop'")
+    assert 'database "shop" is invalid' in problem
+    assert 'DROP DATABASE "shop"' in problem
+
+
+def test_many_small_access_lists_are_healed_in_one_look(world: World) -> None:
+    run_as_owner(
+        world,
+        """DO $$ DECLARE r text; k int; BEGIN FOR i IN 1..600 LOOP EXECUTE format('CREATE TABLE t%s ()', i); k := i;
+        FOREACH r IN ARRAY ARRAY['SELECT', 'INSERT', 'UPDATE', 'DELETE', 'TRUNCATE', 'REFERENCES', 'TRIGGER'] LOOP
+            IF k % 2 = 1 THEN EXECUTE format('GRANT %s ON t%s TO pg_monitor', r, i); END IF; k := k / 2; END LOOP;
+        EXECUTE format('GRANT INSERT ON t%s TO shop_reader', i); END LOOP; CREATE TABLE plain (); END $$""",
+    )
+    assert world.drift()["status"] == "drifted"
+    assert world.apply()["status"] == "applied"
+    assert world.apply()["status"] == "no_change"
+
+
+def test_lists_that_are_too_long_together_are_the_business_of_their_own_database(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from provisioner.edges import observe
+
+    monkeypatch.setattr(observe, "MAX_ACL_CHARACTERS", 2_000)
+    run_as_owner(
+        world,
+        "DO $$ BEGIN FOR i IN 1..30 LOOP EXECUTE format('CREATE SCHEMA s%1$s', i);"
+        " EXECUTE format('CREATE TABLE s%1$s.t ()', i); END LOOP; END $$",
+    )
+    assert "its access control lists are longer than 2000 characters" in apply_blocked(world)
+
+
+def test_names_without_number_are_the_business_of_their_own_database(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from provisioner.edges import observe
+
+    monkeypatch.setattr(observe, "MAX_NAMES", 20)
+    run_as_owner(
+        world,
+        "DO $$ BEGIN FOR i IN 1..30 LOOP EXECUTE format('CREATE TABLE t%1$s ()', i);"
+        " EXECUTE format('GRANT INSERT ON t%1$s TO shop_reader', i); END LOOP; CREATE TABLE plain (); END $$",
+    )
+    assert "more than 20 of its objects would have to be changed one by one" in apply_blocked(world)

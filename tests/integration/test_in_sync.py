@@ -1,0 +1,212 @@
+"""In sync means in sync: what gives a declared role or everybody more than a level is taken back, or named."""
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pg8000.native
+import pytest
+
+from stack.aws import Aws
+from stack.postgres import Login, Server
+from stack.world import World
+
+ENTRIES: dict[str, dict[str, Any]] = {
+    "shop": {"database_name": "shop", "username": "shop_user"},
+    "desk": {"database_name": "shop", "username": "shop_editor", "access_level": "editor"},
+    "reports": {"database_name": "shop", "username": "shop_reader", "access_level": "reader"},
+}
+
+
+@pytest.fixture
+def world(pg_server: Server, admin: Login, aws: Aws) -> Iterator[World]:
+    with World(pg_server, aws, admin) as world:
+        world.declare_entries(ENTRIES)
+        assert world.apply()["status"] == "applied"
+        run_as(
+            world,
+            "shop_user",
+            "CREATE TABLE items (id serial, name text)",
+            "CREATE SCHEMA own",
+            "CREATE TABLE own.t (a int)",
+        )
+        yield world
+
+
+def run_as(world: World, role: str, *statements: str) -> None:
+    with world.login(role, "shop") as connection:
+        for statement in statements:
+            connection.run(statement)
+
+
+def is_refused(world: World, role: str, *statements: str) -> bool:
+    with world.login(role, "shop") as connection:
+        connection.run("BEGIN")
+        try:
+            for statement in statements:
+                connection.run(statement)
+        except pg8000.native.DatabaseError as error:
+            if error.args[0]["C"] != "42501":
+                raise
+            return True
+        return False
+
+
+def named(answer: dict[str, Any], code: str) -> list[dict[str, Any]]:
+    return [item for item in answer["warnings"] if item["code"] == code]
+
+
+def drift_metric(text: str) -> float:
+    metrics = [json.loads(line) for line in text.splitlines() if '"_aws"' in line]
+    return float(metrics[-1]["Drift"][0])
+
+
+REVOCABLE = {
+    "create in a schema": ("GRANT CREATE ON SCHEMA own TO PUBLIC", "CREATE TABLE own.x (a int)"),
+    "create schemas": ("GRANT CREATE ON DATABASE shop TO PUBLIC", "CREATE SCHEMA s_r"),
+    "create in schemas to come": (
+        "ALTER DEFAULT PRIVILEGES GRANT CREATE ON SCHEMAS TO PUBLIC; CREATE SCHEMA later",
+        "CREATE TABLE later.x (a int)",
+    ),
+    "write a table": ("GRANT INSERT, TRUNCATE, TRIGGER ON own.t TO PUBLIC", "INSERT INTO own.t VALUES (1)"),
+    "write a column": ("GRANT UPDATE (a) ON own.t TO PUBLIC", "UPDATE own.t SET a = 1"),
+    "write tables to come": (
+        "ALTER DEFAULT PRIVILEGES GRANT DELETE ON TABLES TO PUBLIC; CREATE TABLE own.later (a int)",
+        "DELETE FROM own.later",
+    ),
+    "use a sequence": ("GRANT USAGE ON SEQUENCE items_id_seq TO PUBLIC", "SELECT nextval('items_id_seq')"),
+}
+
+
+def test_what_everybody_may_beyond_reading_is_taken_back(world: World) -> None:
+    for grant, attempt in REVOCABLE.values():
+        run_as(world, "shop_user", *grant.split("; "))
+        assert not is_refused(world, "shop_reader", attempt), attempt
+        drift = world.drift()
+        assert drift["status"] == "drifted"
+        assert {item["username"] for item in drift["changes"] if item["action"].startswith("revoke")} >= {"public"}
+        world.apply()
+        assert is_refused(world, "shop_reader", attempt), attempt
+        # A sequence of a table's own is used by who may insert into the table; nothing of the levels is lost.
+        assert not is_refused(world, "shop_editor", "INSERT INTO items (name) VALUES ('a')")
+        assert world.apply()["status"] == "no_change"
+
+
+def test_a_dropped_column_with_a_grant_is_no_column(world: World) -> None:
+    run_as(world, "shop_user", "CREATE TABLE c (a int, b int)")
+    world.apply()
+    run_as(world, "shop_user", "GRANT UPDATE (a), UPDATE (b) ON c TO shop_reader", "ALTER TABLE c DROP b")
+    assert world.apply()["status"] == "applied"
+    assert is_refused(world, "shop_reader", "UPDATE c SET a = 1")
+    assert world.apply()["status"] == "no_change"
+
+
+DEFINER = (
+    "CREATE FUNCTION own.wipe() RETURNS void LANGUAGE sql SECURITY DEFINER SET search_path = own AS 'DELETE FROM own.t'"
+)
+
+
+def test_what_runs_with_its_owners_rights_is_named_in_every_mode(
+    world: World, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run_as(world, "shop_user", DEFINER)
+    assert not is_refused(world, "shop_reader", "SELECT own.wipe()")
+    for look in (world.drift, world.dry_run, world.apply):
+        found = named(look(), "definer_routines")
+        assert [item["username"] for item in found] == ["shop_editor", "shop_reader"]
+        assert 'such as "own"."wipe"' in found[0]["message"]
+    capsys.readouterr()
+    before = drift_of(world, capsys)
+    world.declare_entries(
+        {name: entry | {"accepted_findings": ["definer_routines"]} for name, entry in ENTRIES.items()}
+    )
+    assert drift_of(world, capsys) == before - 2
+    assert named(world.drift(), "definer_routines") == []
+    world.declare_entries(ENTRIES)
+    run_as(world, "shop_user", "REVOKE EXECUTE ON FUNCTION own.wipe() FROM PUBLIC")
+    assert named(world.drift(), "definer_routines") == []
+    assert is_refused(world, "shop_reader", "SELECT own.wipe()")
+
+
+def drift_of(world: World, capsys: pytest.CaptureFixture[str]) -> float:
+    capsys.readouterr()
+    world.drift()
+    return drift_metric(capsys.readouterr().out)
+
+
+def test_an_owner_that_is_alone_with_its_routines_is_not_told_of_them(world: World) -> None:
+    run_as(world, "shop_user", DEFINER)
+    world.declare_entries({"shop": ENTRIES["shop"]})
+    assert named(world.drift(), "definer_routines") == []
+
+
+def test_a_table_that_is_hidden_in_an_extension_is_named(world: World) -> None:
+    run_as(
+        world,
+        "shop_user",
+        "CREATE EXTENSION citext",
+        "ALTER EXTENSION citext ADD TABLE items",
+        "GRANT INSERT ON items TO shop_reader",
+        "ALTER EXTENSION citext ADD TABLE own.t",
+        "GRANT DELETE ON own.t TO PUBLIC",
+    )
+    answer = world.drift()
+    assert [(item["database"], item["username"]) for item in named(answer, "extension_privileges")] == [
+        ("shop", "shop_reader")
+    ]
+    assert "INSERT" in named(answer, "extension_privileges")[0]["message"]
+    assert "everybody has DELETE" in named(answer, "public_privileges")[0]["message"]
+
+
+def test_admin_alone_on_a_foreign_role_is_named(world: World) -> None:
+    world.server.run_as_superuser("CREATE ROLE dba")
+    options = "WITH ADMIN TRUE, INHERIT FALSE, SET FALSE" if world.server.version >= 16 else "WITH ADMIN OPTION"
+    world.server.run_as_superuser(f"GRANT dba TO shop_reader {options}")
+    assert [item["username"] for item in named(world.drift(), "foreign_membership")] == ["shop_reader"]
+
+
+def test_large_objects_are_named(world: World) -> None:
+    with world.login("shop_user", "shop") as owner:
+        [[number]] = owner.run("SELECT lo_from_bytea(0, 'x')")
+        owner.run(f"GRANT UPDATE ON LARGE OBJECT {number} TO shop_reader")
+        [[number]] = owner.run("SELECT lo_from_bytea(0, 'y')")
+        owner.run(f"GRANT UPDATE ON LARGE OBJECT {number} TO PUBLIC")
+    run_as(world, "shop_editor", "SELECT lo_from_bytea(0, 'z')")
+    answer = world.drift()
+    assert [item["username"] for item in named(answer, "privileges_outside_levels")] == ["shop_reader"]
+    assert "everybody has UPDATE" in named(answer, "public_privileges")[0]["message"]
+    assert [item["username"] for item in named(answer, "created_beyond_level")] == ["shop_editor"]
+
+
+def test_default_privileges_on_routines_and_types_are_named(world: World) -> None:
+    run_as(
+        world,
+        "shop_user",
+        "ALTER DEFAULT PRIVILEGES GRANT EXECUTE ON ROUTINES TO shop_reader",
+        "ALTER DEFAULT PRIVILEGES GRANT USAGE ON TYPES TO shop_editor",
+    )
+    found = named(world.drift(), "privileges_outside_levels")
+    assert [item["username"] for item in found] == ["shop_editor", "shop_reader"]
+
+
+def test_what_an_entry_accepts_is_accepted_for_its_own_role_and_database(world: World) -> None:
+    run_as(world, "shop_user", DEFINER)
+    world.declare_entries(ENTRIES | {"reports": ENTRIES["reports"] | {"accepted_findings": ["definer_routines"]}})
+    assert [item["username"] for item in named(world.drift(), "definer_routines")] == ["shop_editor"]
+
+
+def test_the_noise_of_one_tenant_does_not_hide_what_is_found_of_another(world: World) -> None:
+    noise = """DO $$ BEGIN FOR i IN 1..300 LOOP
+        EXECUTE format('CREATE SCHEMA n%1$s', i);
+        EXECUTE format('ALTER DEFAULT PRIVILEGES IN SCHEMA n%1$s GRANT EXECUTE ON ROUTINES TO shop_reader', i);
+    END LOOP; END $$"""
+    world.declare_entries(ENTRIES | {"zoo": {"database_name": "zoo", "username": "zoo_user"}})
+    world.apply()
+    run_as(world, "shop_user", noise)
+    world.server.run_as_superuser("CREATE ROLE zoo_dba")
+    world.server.run_as_superuser("GRANT zoo_dba TO zoo_user")
+    answer = world.drift()
+    found = named(answer, "privileges_outside_levels")
+    assert len(found) == 6
+    assert any("295 more" in item["message"] for item in found)
+    assert [item["username"] for item in named(answer, "foreign_membership")] == ["zoo_user"]
