@@ -24,10 +24,9 @@ BUNDLE = "rds-ca-bundle.pem"
 
 # Installed as dependencies of dependencies, never reached by the product:
 # - bin, cli: command lines;
-# - tzdata: python-dateutil reads it for time zones by name, and the product knows UTC only;
 # - regex: a compiled module that python-hcl2 imports for writing HCL, while the product only reads it. Something has
 #   to answer the import, see STAND_INS.
-LEFT_OUT = ("bin", "cli", "tzdata", "tzdata-*.dist-info", "regex", "regex-*.dist-info")
+LEFT_OUT = ("bin", "cli", "regex", "regex-*.dist-info")
 # The record of an installation names the tool and the files that were there before the pruning.
 LEFT_OUT_OF_METADATA = ("RECORD", "INSTALLER", "REQUESTED", "WHEEL", "direct_url.json", "uv_cache.json")
 

@@ -4,9 +4,11 @@ import hashlib
 import os
 import subprocess
 import sys
+from importlib import metadata
 from pathlib import Path
 
 from build_artifact import BUNDLE, find_runtime_python
+from packaging.requirements import Requirement
 
 from stack.binaries import ROOT
 from stack.certificates import session_authority
@@ -26,6 +28,23 @@ def test_the_artifact_holds_no_machine_code(built: Path) -> None:
 def test_the_artifact_holds_nothing_of_the_command_line(built: Path) -> None:
     names = {path.name for path in (built / "ProvisionerFunction").rglob("*")}
     assert not names & {"rds_provisioner_cli", "click", "rich"}
+
+
+def test_the_packages_of_the_artifact_agree_with_each_other_and_with_the_sdk(built: Path) -> None:
+    """Each finds what it declares to need, but for the compiled package that is left out."""
+    shipped = {
+        each.name.replace("_", "-"): each for each in metadata.distributions(path=[str(built / "ProvisionerFunction")])
+    }
+    sdk = [metadata.distribution(name) for name in ("boto3", "botocore", "s3transfer")]
+    problems = [
+        f"{each.name} needs {need}"
+        for each in (*shipped.values(), *sdk)
+        for need in map(Requirement, each.requires or ())
+        if not need.marker and (need.name in shipped or each not in sdk) and need.name != "regex"
+        if need.name not in shipped or shipped[need.name].version not in need.specifier
+    ]
+    assert {"python-dateutil", "jmespath"} <= set(shipped)
+    assert problems == []
 
 
 def test_the_certificates_are_those_that_were_given(built: Path) -> None:

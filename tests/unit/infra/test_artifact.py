@@ -4,13 +4,17 @@ import os
 import subprocess
 import sys
 import tomllib
+from importlib import metadata
 from pathlib import Path
 
 import build_artifact
 import pytest
 from build_artifact import BuildError
+from packaging.requirements import Requirement
 
 from unit.infra.deployed_template import REPOSITORY
+
+SDK = ("boto3", "botocore", "s3transfer")
 
 
 def read_pins(name: str) -> set[str]:
@@ -27,6 +31,15 @@ def test_what_is_shipped_is_what_the_project_declares_without_the_sdk_that_lambd
 def test_every_pin_is_exact() -> None:
     pins = read_pins("requirements.txt") | read_pins("constraints.txt")
     assert all(pin.count("==") == 1 for pin in pins)
+
+
+def test_the_pins_are_within_what_the_packages_that_need_them_declare() -> None:
+    """The SDK comes from Lambda, and meets what is shipped before what Lambda has beside it."""
+    pins = dict(pin.split("==") for pin in read_pins("requirements.txt") | read_pins("constraints.txt"))
+    needs = [(name, Requirement(text)) for name in (*SDK, *pins) for text in metadata.requires(name) or ()]
+    needs = [(name, need) for name, need in needs if need.name in pins and not need.marker]
+    assert {"botocore", "pg8000"} <= {name for name, need in needs if need.name == "python-dateutil"}
+    assert [(name, str(need)) for name, need in needs if pins[need.name] not in need.specifier] == []
 
 
 def test_a_compiled_module_stops_the_build(tmp_path: Path) -> None:
