@@ -214,6 +214,8 @@ def _seconds_without(seconds_left: Callable[[], float], reserve: float) -> float
 
 
 def _take_snapshot(request: Request, journal: Journal) -> tuple[Declaration, tuple[Finding, ...]]:
+    if request.snapshot.inline is not None:
+        return parse_snapshot(request.snapshot.inline, request.snapshot.key, environment=request.environment)
     snapshot = read_snapshot(journal.clients, request.snapshot, max_bytes=MAX_BYTES)
     journal.snapshot_version = snapshot.version_id
     journal.log.info("snapshot", extra={"version_id": snapshot.version_id, "sha256": snapshot.sha256})

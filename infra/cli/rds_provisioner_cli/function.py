@@ -26,21 +26,13 @@ def call(target: Target, event: dict[str, Any], screen: Screen) -> dict[str, Any
     except KeyboardInterrupt:
         raise Stopped(_interrupted(target, event["mode"]), Exit.INTERRUPTED) from None
     except failures() as error:
-        raise Stopped(_no_answer(target, explain(error))) from None
+        beside = f" ({target.unknown})" if target.unknown else ""
+        raise Stopped(_no_answer(target, explain(error)) + beside) from None
     if "FunctionError" in answer:
         # Killed, or out of memory, the function says no more than that.
         told = content if isinstance(content, dict) else {}
         raise FunctionFailed(told.get("errorType", "Unknown"), told.get("errorMessage", str(content)))
     return dict(content)
-
-
-def check_function(target: Target) -> None:
-    """Raise Stopped where there is no such function, or it may not be called: before anything is put anywhere."""
-    try:
-        client("lambda").invoke(FunctionName=target.function_name, InvocationType="DryRun")
-    except failures() as error:
-        beside = f" ({target.unknown})" if target.unknown else ""
-        raise Stopped(f"{explain(error)}{beside}") from None
 
 
 def call_when_free(target: Target, event: dict[str, Any], screen: Screen, *, wait_seconds: float) -> dict[str, Any]:
@@ -67,7 +59,7 @@ def call_when_free(target: Target, event: dict[str, Any], screen: Screen, *, wai
 def how_to_look(target: Target) -> str:
     """The commands that show what a run does of which no answer came."""
     return (
-        f"  aws logs tail /aws/lambda/{target.function_name} --since 20m --follow\n"
+        f"  aws logs tail /aws/lambda/{target.plain_name} --since 20m --follow\n"
         f"  rds-provisioner history {target.environment}"
     )
 

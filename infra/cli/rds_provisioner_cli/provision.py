@@ -6,9 +6,9 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from rds_provisioner_cli.approval import approve
-from rds_provisioner_cli.function import call, call_when_free, check_function
+from rds_provisioner_cli.function import call, call_when_free
 from rds_provisioner_cli.psql_script import write_script
-from rds_provisioner_cli.snapshot import check_file, read_file, refuse_other_format, upload_preview, upload_snapshot
+from rds_provisioner_cli.snapshot import bring_along, check_file, read_file, refuse_other_format, upload_snapshot
 from rds_provisioner_cli.stopped import Exit, FunctionFailed, Stopped
 from rds_provisioner_cli.stored_plan import markdown_of, markdown_of_failure, read_plan, show_statements
 from rds_provisioner_cli.target import Target, find_target
@@ -26,7 +26,7 @@ def look(options: Options, screen: Screen, mode: str) -> Exit:
     _forget_last_markdown(options)
     try:
         content = _read_and_check(options)
-        target = find_target(options.given, with_bucket=content is not None)
+        target = find_target(options.given, with_bucket=False)
         answer = _plan(options, target, content, screen, mode)
         if options.sql:
             _write(options.sql, write_script(read_plan(answer)), screen)
@@ -90,8 +90,7 @@ def _plan(options: Options, target: Target, content: bytes | None, screen: Scree
     event = {**options.event(), "mode": mode}
     event.pop("fail_fast", None)
     if options.tfvars and content is not None:
-        check_function(target)
-        event |= upload_preview(target, options.tfvars, content)
+        event |= bring_along(options.tfvars, content)
     answer = call(target, event, screen)
     screen.show_plan(answer["plan_text"])
     if options.show_sql:

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from provisioner.core.errors import Finding, InvalidSnapshot
 from provisioner.core.snapshot import parse_snapshot
-from rds_provisioner_cli.aws import client
+from provisioner.core.text import sanitize
+from rds_provisioner_cli.aws import client, explain, failures
 from rds_provisioner_cli.stopped import Exit, Stopped
 
 if TYPE_CHECKING:
@@ -40,25 +41,21 @@ def refuse_other_format(path: Path, target: Target) -> None:
         raise Stopped(f"{message}; write it as {suffix_of(target.key)}, or change SnapshotKey of the stack", Exit.USAGE)
 
 
-def upload_preview(target: Target, path: Path, content: bytes) -> dict[str, Any]:
-    """Put the file beside the snapshot, where it calls nobody, and name it for the dry run.
-
-    Its key has the file's own name, which the function's findings begin with; the next one takes its place.
-    """
-    folder = target.key.rpartition("/")[0]
-    return _upload(target.snapshot_bucket(), f"{folder}/previews/{path.name}", content)
+def bring_along(path: Path, content: bytes) -> dict[str, Any]:
+    """The field of a dry run that holds the file itself, so that it is planned before it is put anywhere."""
+    return {"tfvars": {"inline": content.decode(), "name": sanitize(str(path), 1000)}}
 
 
 def upload_snapshot(target: Target, content: bytes) -> dict[str, Any]:
-    """Put the file where the function, its schedule and its rule look for it."""
-    return _upload(target.snapshot_bucket(), target.key, content)
+    """Put the file where the function and its rule look for it, and name it for the apply. Raises Stopped."""
+    place = {"bucket": target.snapshot_bucket(), "key": target.key}
+    try:
+        version = client("s3").put_object(Bucket=place["bucket"], Key=place["key"], Body=content).get("VersionId")
+    except failures() as error:
+        raise Stopped(f"the snapshot cannot be put into {place['bucket']}: {explain(error)}") from None
+    return {"tfvars": place | ({"version_id": version} if version else {})}
 
 
 def suffix_of(name: str) -> str:
     """The ending that says whether a snapshot is HCL or JSON."""
     return next((suffix for suffix in SUFFIXES if name.endswith(suffix)), "")
-
-
-def _upload(bucket: str, key: str, content: bytes) -> dict[str, Any]:
-    version = client("s3").put_object(Bucket=bucket, Key=key, Body=content).get("VersionId")
-    return {"tfvars": {"bucket": bucket, "key": key} | ({"version_id": version} if version else {})}

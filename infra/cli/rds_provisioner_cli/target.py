@@ -39,6 +39,12 @@ class Target:
     unknown: str = ""
 
     @property
+    def plain_name(self) -> str:
+        """The function's name without alias, account and region, which its log group is called by."""
+        words = self.function_name.split(":")
+        return words[6] if words[0] == "arn" else words[0]
+
+    @property
     def needs_digest(self) -> bool:
         """Whether an apply needs the digest of a plan that somebody has read."""
         return self.environment in self.digest_required

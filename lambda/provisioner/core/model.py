@@ -38,11 +38,15 @@ class Approval:
 
 @dataclass(frozen=True, slots=True)
 class SnapshotReference:
-    """Where the snapshot lies; an empty `version_id` means the newest."""
+    """Where the snapshot lies; an empty `version_id` means the newest.
+
+    One that came in the event itself (`inline`) lies nowhere and has no version; `key` is then its file's name.
+    """
 
     bucket: str
     key: str
     version_id: str = ""
+    inline: bytes | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 DIRECT_FIELDS = frozenset(
     {"environment", "mode", "tfvars", "build_id", "run_id", "requested_by", "approval", "fail_fast", "adopt"}
 )
-TFVARS_FIELDS = frozenset({"bucket", "key", "version_id"})
+PLACE_FIELDS = frozenset({"bucket", "key", "version_id"})
+TFVARS_FIELDS = PLACE_FIELDS | {"inline", "name"}
 APPROVAL_FIELDS = frozenset({"allow_db_provision", "approved_by", "plan_digest"})
 
 SNAPSHOT_SUFFIXES = (".tfvars", ".tfvars.json")
@@ -52,15 +53,12 @@ def _read_direct(reader: _Reader, event: Mapping[str, object], settings: Setting
     reader.refuse_unknown(event, DIRECT_FIELDS, "")
     tfvars = reader.fields(event, "tfvars", TFVARS_FIELDS)
     approval = reader.fields(event, "approval", APPROVAL_FIELDS)
+    mode = reader.mode(event)
     request = Request(
         environment=settings.environment,
-        mode=reader.mode(event),
+        mode=mode,
         trigger=Trigger.DIRECT,
-        snapshot=SnapshotReference(
-            bucket=reader.text(tfvars, "bucket", "tfvars.", default=settings.snapshot_bucket),
-            key=reader.text(tfvars, "key", "tfvars.", default=settings.snapshot_key, limit=_LONGEST_KEY),
-            version_id=reader.text(tfvars, "version_id", "tfvars.", limit=_LONGEST_KEY),
-        ),
+        snapshot=_read_inline(reader, tfvars, mode) if "inline" in tfvars else _read_place(reader, tfvars, settings),
         build_id=reader.text(event, "build_id"),
         run_id=reader.text(event, "run_id"),
         requested_by=reader.text(event, "requested_by"),
@@ -73,10 +71,39 @@ def _read_direct(reader: _Reader, event: Mapping[str, object], settings: Setting
         adopt=reader.names(event, "adopt"),
     )
     reader.refuse_environment(event, settings.environment)
-    reader.refuse_bucket(request.snapshot.bucket, settings, "tfvars.bucket")
-    if not _is_key_of_environment(request.snapshot.key, settings):
-        reader.refuse_key(request.snapshot.key, settings, "tfvars.key")
     return request
+
+
+def _read_place(reader: _Reader, tfvars: Mapping[str, object], settings: Settings) -> SnapshotReference:
+    place = SnapshotReference(
+        bucket=reader.text(tfvars, "bucket", "tfvars.", default=settings.snapshot_bucket),
+        key=reader.text(tfvars, "key", "tfvars.", default=settings.snapshot_key, limit=_LONGEST_KEY),
+        version_id=reader.text(tfvars, "version_id", "tfvars.", limit=_LONGEST_KEY),
+    )
+    reader.refuse_bucket(place.bucket, settings, "tfvars.bucket")
+    if not _is_key_of_environment(place.key, settings):
+        reader.refuse_key(place.key, settings, "tfvars.key")
+    if "name" in tfvars:
+        reader.refuse(
+            "tfvars.name", "tfvars.name is the name of a text in the event, and there is none", "leave it out"
+        )
+    return place
+
+
+def _read_inline(reader: _Reader, tfvars: Mapping[str, object], mode: Mode) -> SnapshotReference:
+    """A text that the event brings along, to be planned before it is put anywhere."""
+    if mode is not Mode.DRY_RUN:
+        next_step = 'set "mode": "dry_run"; to apply it, put it where the snapshot lies'
+        reader.refuse("tfvars.inline", "a text in the event can be planned and nothing else", next_step)
+    for name in sorted(PLACE_FIELDS & tfvars.keys()):
+        reader.refuse(f"tfvars.{name}", f"tfvars.{name} and tfvars.inline name two snapshots", "leave one of them out")
+    text = tfvars["inline"]
+    if not isinstance(text, str):
+        reader.refuse("tfvars.inline", "tfvars.inline is not a text", "send the content of the file as a string")
+        text = ""
+    name = reader.text(tfvars, "name", "tfvars.", default="terraform.tfvars", limit=_LONGEST_KEY)
+    # What is no text after all is refused as a file with the same bytes would be.
+    return SnapshotReference("", name, inline=text.encode("utf-8", "surrogatepass"))
 
 
 def _read_snapshot_event(reader: _Reader, event: Mapping[str, object], settings: Settings) -> Request:

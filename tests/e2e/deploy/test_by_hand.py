@@ -50,12 +50,12 @@ def test_a_dry_run_shows_the_plan_and_changes_nothing(dev: Deployment) -> None:
     assert "+ create_database" in answer.stdout
     assert "status: planned, digest: sha256:" in answer.stdout
     assert dev.databases() == set()
+    assert dev.aws.list_keys(SNAPSHOTS) == []
 
 
 def test_a_dry_run_leaves_the_snapshot_alone_and_calls_nobody_else(dev: Deployment) -> None:
     with dev.rule() as bridge:
         make(dev, "rds-provision-dry-run", f"TFVARS={dev.declare(keycloak=KEYCLOAK)}")
-        assert dev.aws.list_keys(SNAPSHOTS, "dev/terraform") == []
         dev.put_snapshot(dev.declare(keycloak=KEYCLOAK))
         assert len(bridge.wait_for(1)) == 1
 
@@ -210,12 +210,6 @@ def test_a_json_file_is_planned_and_takes_the_place_of_no_hcl_snapshot(dev: Depl
     assert answer.returncode == 64
     assert "HCL or JSON" in answer.stderr
     assert dev.aws.list_keys(SNAPSHOTS, "dev/terraform") == []
-
-
-def test_many_previews_are_one_object(dev: Deployment) -> None:
-    for entries in ({"keycloak": KEYCLOAK}, {"keycloak": KEYCLOAK, "backstage": BACKSTAGE}):
-        assert dev.command("plan", "--tfvars", dev.declare(**entries), **BUCKET).returncode == 0
-    assert dev.aws.list_keys(SNAPSHOTS) == ["dev/previews/dev.tfvars"]
 
 
 # --- the gate -------------------------------------------------------------------------------------------------------

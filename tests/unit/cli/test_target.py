@@ -48,6 +48,11 @@ def test_what_the_caller_says_of_the_gate_is_believed_for_asking_only(monkeypatc
     assert not target.needs_digest
 
 
+@pytest.mark.parametrize("name", ["f", "f:live", "arn:aws:lambda:eu-west-2:123456789012:function:f:live"])
+def test_the_log_is_that_of_the_function_by_whatever_name_it_is_called(name: str) -> None:
+    assert find_target(Given("dev", function_name=name), with_bucket=False).plain_name == "f"
+
+
 def test_who_may_not_see_the_stack_goes_on_with_the_usual_names_or_hears_why_not(refusal: str) -> None:
     if refusal == "ExpiredToken":
         with pytest.raises(Stopped, match="sign in again"):

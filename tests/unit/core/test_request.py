@@ -228,6 +228,32 @@ def test_all_problems_are_named_at_once() -> None:
     ]
 
 
+def test_a_dry_run_may_bring_the_text_itself() -> None:
+    tfvars = {"inline": "application_databases = {}\n", "name": "envs/dev/terraform.tfvars"}
+    snapshot = parse_request({"environment": "dev", "mode": "dry_run", "tfvars": tfvars}, DEV).snapshot
+    assert snapshot == SnapshotReference("", "envs/dev/terraform.tfvars", inline=b"application_databases = {}\n")
+    del tfvars["name"]
+    unnamed = parse_request({"environment": "dev", "mode": "dry_run", "tfvars": tfvars}, DEV).snapshot
+    assert unnamed.key == "terraform.tfvars"
+
+
+@pytest.mark.parametrize(
+    ("mode", "tfvars", "problems"),
+    [
+        ("apply", {"inline": ""}, ["tfvars.inline"]),
+        ("drift", {"inline": ""}, ["tfvars.inline"]),
+        ("dry_run", {"inline": None}, ["tfvars.inline"]),
+        ("dry_run", {"inline": "", "name": "a\nb"}, ["tfvars.name"]),
+        ("dry_run", {"inline": "", "bucket": "acme-tfvars", "version_id": "1"}, ["tfvars.bucket", "tfvars.version_id"]),
+        ("dry_run", {"name": "terraform.tfvars"}, ["tfvars.name"]),
+    ],
+)
+def test_a_text_goes_with_a_dry_run_alone_and_with_no_place(
+    mode: str, tfvars: dict[str, object], problems: list[str]
+) -> None:
+    assert refused({"environment": "dev", "mode": mode, "tfvars": tfvars}) == problems
+
+
 def test_another_bucket_is_refused() -> None:
     assert refused({"environment": "dev", "tfvars": {"bucket": "acme-tfvars-2"}}) == ["tfvars.bucket"]
 

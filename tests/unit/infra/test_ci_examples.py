@@ -31,12 +31,11 @@ def test_the_linter_of_workflows_finds_nothing_to_say() -> None:
     assert answer.returncode == 0, answer.stdout + answer.stderr
 
 
-def test_the_role_may_do_four_things_each_for_one_environment() -> None:
+def test_the_role_may_do_three_things_each_for_one_environment() -> None:
     statements = json.loads((EXAMPLES / "plan-policy.json").read_text())["Statement"]
     assert {statement["Action"] for statement in statements} == {
         "lambda:InvokeFunction",
         "cloudformation:DescribeStacks",
-        "s3:PutObject",
         "s3:GetObject",
     }
     for statement in statements:
