@@ -159,12 +159,3 @@ def test_what_an_older_version_kept_of_a_verifier_in_a_mark_is_taken_out_once(
         comment = pg_server.run_as_superuser(of_role)[0][0]
         assert json.loads(comment) == {"managed_by": "rds-provisioner", "environment": "dev", "comment": "ours"}
         assert world.apply()["status"] == "no_change"
-
-
-@pytest.mark.parametrize("group", ["rds_iam", "iam_users"])
-def test_a_role_that_logs_in_by_iam_keeps_whatever_password_it_has(applied: World, group: str) -> None:
-    applied.server.run_as_superuser("CREATE ROLE iam_users; GRANT rds_iam TO iam_users")
-    applied.server.run_as_superuser(f"GRANT {group} TO shop_owner; ALTER ROLE shop_owner PASSWORD 'of no use'")
-    answer = applied.apply()
-    assert answer["status"] == "no_change"
-    assert "iam_login" in codes(answer)

@@ -191,6 +191,8 @@ def _role_blockers(role: RoleFacts, application: str, scope: Scope) -> Iterable[
         message = f'role "{role.name}" has {", ".join(powers)}, which no access level may have'
         remedy = f'ALTER ROLE "{role.name}" ' + " ".join("NO" + word for word in powers)
         yield Finding("privileged_role", message, f"as a superuser: {remedy}; or give it another username", **place)
+    if role.name in scope.by_iam:
+        yield _iam_login(role.name, scope, **place)
     if not scope.manages(role.name):
         elsewhere = f' (its mark names environment "{role.marker.environment}")' if role.marker else ""
         yield Finding(
@@ -199,6 +201,18 @@ def _role_blockers(role: RoleFacts, application: str, scope: Scope) -> Iterable[
             f'adopt it (adopt: ["{application}"]) or give {application} another username',
             **place,
         )
+
+
+def _iam_login(name: str, scope: Scope, **place: str) -> Finding:
+    way, facts = scope.iam_ways[name], scope.server.roles[name]
+    is_member = scope.server.version >= MEMBERSHIP_OPTIONS and facts.administrable
+    return Finding(
+        "iam_login",
+        f'role "{name}" is a member of "{IAM_ROLE}": RDS takes no password of it, nor of who is a member of it, as the '
+        f"administrator {'is' if is_member else 'would have to be'}",
+        f'as "{way.grantor}": REVOKE "{way.role}" FROM "{name}"; or declare another username',
+        **place,
+    )
 
 
 def _missing_database(name: str, scope: Scope) -> Iterable[Finding]:
@@ -249,6 +263,8 @@ def _database_blockers(database: DatabaseFacts, scope: Scope) -> Iterable[Findin
             f'declare an entry for its owner "{database.owner}" and adopt it',
             database=name,
         )
+    elif not owner and database.owner in scope.by_iam:
+        yield _iam_login(database.owner, scope, database=name)
     if database.refusal:
         yield Finding(
             "database_unreadable",
@@ -375,6 +391,7 @@ def _warnings(scope: Scope, desired: Desired) -> Iterable[Finding]:
                 username=item.role,
             )
     yield from _orphans(scope)
+    yield from _iam_administrator(scope)
 
 
 def _role_warnings(role: RoleFacts, scope: Scope) -> Iterable[Finding]:
@@ -393,12 +410,22 @@ def _role_warnings(role: RoleFacts, scope: Scope) -> Iterable[Finding]:
     if check is PasswordCheck.ROTATING:
         message = f'the secret of role "{name}" is being rotated; its password is left alone'
         yield Finding("rotation", message, "run again when the rotation is done", username=name)
-    if name in scope.by_iam:
-        message = f'role "{name}" is a member of "{IAM_ROLE}" and logs in by IAM; its password is left alone'
-        yield Finding("iam_login", message, "nothing to do if that is meant", username=name)
     if check is PasswordCheck.UNKNOWN:
         message = f'whether the password of role "{name}" is that of its secret could not be found out'
         yield Finding("password_unknown", message, "try to log in as the application; then run again", username=name)
+
+
+def _iam_administrator(scope: Scope) -> Iterable[Finding]:
+    """Where RDS will not take the administrator's password again; nothing that a run does made it so."""
+    me = scope.server.administrator
+    way = scope.iam_ways.get(me)
+    if way:
+        yield Finding(
+            "iam_administrator",
+            f'the administrator "{me}" is a member of "{way.role}", by which RDS takes tokens of IAM from it and no '
+            "password any more",
+            f'as "{way.grantor}": REVOKE "{way.role}" FROM "{me}"; or see the runbook',
+        )
 
 
 def _strangers(facts: DatabaseFacts, scope: Scope) -> Iterable[Finding]:

@@ -62,8 +62,13 @@ class Scope:
 
     @cached_property
     def by_iam(self) -> frozenset[str]:
-        """The roles that log in with tokens of IAM, so that nobody looks at their passwords."""
+        """The roles whose password RDS does not take but a token of IAM, and so of who is their member."""
         return members_of(IAM_ROLE, self.server.memberships)
+
+    @cached_property
+    def iam_ways(self) -> Mapping[str, Membership]:
+        """For each role that logs in by IAM a membership that makes it so."""
+        return {item.member: item for item in self.server.memberships if item.role in {IAM_ROLE, *self.by_iam}}
 
     @cached_property
     def adopted_roles(self) -> frozenset[str]:
@@ -129,7 +134,8 @@ class Scope:
         facts = self.server.roles.get(role)
         if facts is None:
             return role in self.by_role
-        return facts.inherited or (not facts.superuser and self.manages(role))
+        # A member of a role that logs in by IAM does so too: the administrator would lock itself out.
+        return facts.inherited or (not facts.superuser and self.manages(role) and role not in self.by_iam)
 
 
 def is_marked(facts: RoleFacts | DatabaseFacts, environment: str) -> bool:

@@ -500,7 +500,8 @@ def _unproved(address: Address, reason: str) -> DatabaseUnavailable:
         Finding(
             "server_unproved",
             f"the server {address.host}:{address.port} does not prove that it knows the password too: {reason}",
-            "make sure that it is PostgreSQL itself, reached directly, with scram-sha-256; nothing was asked of it",
+            "make sure that it is PostgreSQL itself, reached directly, with scram-sha-256, and that the role is no "
+            "member of rds_iam (RDS asks its members for a token: see the runbook); nothing was asked of it",
         )
     )
 

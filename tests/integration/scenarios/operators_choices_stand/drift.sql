@@ -3,6 +3,3 @@ ALTER ROLE editor_role NOLOGIN;
 ALTER ROLE shop_owner CONNECTION LIMIT 5;
 ALTER ROLE shop_owner VALID UNTIL '2099-01-01 00:00:00+00';
 ALTER ROLE report_role VALID UNTIL '2001-01-01 00:00:00+00';
--- in database shop
-GRANT rds_iam TO tokens_role;
-ALTER ROLE tokens_role PASSWORD 'of no use to anybody';
