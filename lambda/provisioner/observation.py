@@ -38,6 +38,10 @@ class Session:
     warnings: tuple[Finding, ...] = ()
 
 
+# SQLSTATE classes that speak of a login, a database or a right; any other says nothing of the administrator.
+_ABOUT_WHO_ASKS = frozenset({"28", "3D", "42", "55"})
+
+
 def open_session(login: Login, seconds: float, check: Callable[[], object], *, with_lock: bool) -> Session:
     """Connect; with the lock, wait for it so many seconds, and call `check` now and then meanwhile.
 
@@ -108,11 +112,13 @@ def refused(login: Login, error: SqlError) -> Finding:
         return Finding("administrator_verifier", message, error.next_step)
     if error.remedy is not Remedy.PERSON:
         return Finding("server_unavailable", f"{server} broke off: {error}", error.next_step)
-    return Finding(
-        "administrator_refused",
-        f'{server} refused "{login.username}": {error}',
-        "check the administrator's secret, its rights, and the database that it names",
-    )
+    if error.sqlstate[:2] in _ABOUT_WHO_ASKS:
+        return Finding(
+            "administrator_refused",
+            f'{server} refused "{login.username}": {error}',
+            "check the administrator's secret, its rights, and the database that it names",
+        )
+    return Finding("server_unavailable", f"{server} could not answer: {error}", error.next_step)
 
 
 def _targets_of(scope: Scope) -> Callable[[DatabaseFacts], Sequence[Target]]:

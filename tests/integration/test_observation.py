@@ -17,7 +17,8 @@ from provisioner.core.state import (
 )
 from provisioner.core.state import Server as Observed
 from provisioner.edges.observe import Login, observe_databases, observe_passwords, observe_server
-from provisioner.edges.postgres import Address, trust
+from provisioner.edges.postgres import Address, SqlError, trust
+from provisioner.observation import refused
 from stack.postgres import Server
 
 ROLES = ("owner", "direct", "everybody_only", "passed", "member")
@@ -222,3 +223,22 @@ def test_a_role_of_iam_is_not_asked_for_its_password(latest_server: Server) -> N
     )
     assert observed.passwords.get("token", PasswordCheck.NOT_ASKED) is PasswordCheck.NOT_ASKED
     assert 'user "token"' not in latest_server.log_text(mark)
+
+
+@pytest.mark.parametrize(
+    ("sqlstate", "code"),
+    [
+        ("28P01", "administrator_refused"),
+        ("3D000", "administrator_refused"),
+        ("42501", "administrator_refused"),
+        ("53200", "server_unavailable"),
+        ("53100", "server_unavailable"),
+        ("54000", "server_unavailable"),
+        ("XX001", "server_unavailable"),
+    ],
+)
+def test_only_what_speaks_of_a_login_or_a_right_sends_people_to_the_secret(
+    latest_server: Server, sqlstate: str, code: str
+) -> None:
+    finding = refused(login_of(latest_server), SqlError(sqlstate, "refused"))
+    assert (finding.code, "secret" in finding.next_step) == (code, code == "administrator_refused")

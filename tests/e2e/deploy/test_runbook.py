@@ -174,3 +174,8 @@ def test_nobody_holds_the_lock_when_no_run_is_at_work(world: World) -> None:
     world.declare_entries({"keycloak": ENTRIES["keycloak"]})
     world.apply()
     assert run(world, "who-holds-the-lock") == []
+
+
+def test_who_is_in_rds_iam_is_found_with_the_remedy(world: World) -> None:
+    world.server.run_as_superuser('CREATE ROLE "Token"; GRANT rds_iam TO "Token"')
+    assert ['REVOKE rds_iam FROM "Token"', "rdsadmin"] in run(world, "who-is-in-rds-iam")
