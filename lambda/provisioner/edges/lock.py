@@ -57,8 +57,8 @@ _STEP_BACK = (
 )
 # Nothing for one who stepped back: the sessions are those of the run that it has seen.
 _TERMINATE_LEFTOVERS = (
-    "SELECT count(pg_terminate_backend(a.pid)) FROM pg_stat_activity AS a WHERE a.usename = session_user "
-    "AND a.application_name ~ '^rds-provisioner [0-9]+ [0-9]{20}$' "
+    "SELECT count(pg_terminate_backend(a.pid)), clock_timestamp()::text FROM pg_stat_activity AS a "
+    "WHERE a.usename = session_user AND a.application_name ~ '^rds-provisioner [0-9]+ [0-9]{20}$' "
     "AND current_setting('application_name') LIKE 'rds-provisioner run %'"
 )
 
@@ -84,9 +84,9 @@ def acquire_run_lock(connection: Connection, seconds: float, check: Callable[[],
     statements = (*connection.late_settings, TAKE_NAME, _FRESH_VIEW, _STEP_BACK, _FRESH_VIEW, _TERMINATE_LEFTOVERS)
     while True:
         rows = connection.run(*statements)
-        [session_id, _], _, *others, _, [leftovers] = rows
+        [session_id, _], _, *others, _, [leftovers, moment] = rows
         if not others:
-            _wait_for_leftovers(connection, int(leftovers))
+            _wait_for_leftovers(connection, int(leftovers), moment)
             return session_id, has_waited
         has_waited, now = True, time.monotonic()
         if now > deadline:
@@ -119,7 +119,10 @@ def fence(session_id: str) -> str:
     )
 
 
-def _wait_for_leftovers(connection: Connection, left: int) -> None:
+def _wait_for_leftovers(connection: Connection, left: int, moment: str) -> None:
+    # Who came after that is refused by its own question, or is a tool of an operator's that is named so by the owner of
+    # its database and comes back again and again.
+    earlier = f"{_TERMINATE_LEFTOVERS} AND a.backend_start < '{moment}'"
     deadline = time.monotonic() + LEFTOVER_TIMEOUT_SECONDS
     while left:
         if time.monotonic() > deadline:
@@ -127,7 +130,7 @@ def _wait_for_leftovers(connection: Connection, left: int) -> None:
             next_step = "call again in a minute; the runbook tells how to find them (application_name)"
             raise RunInProgress(Finding("run_ending", message, next_step))
         time.sleep(0.05)
-        left = int(connection.run(_TERMINATE_LEFTOVERS)[-1][0])
+        left = int(connection.run(earlier)[-1][0])
 
 
 def _in_progress(pid: int, since: str) -> Finding:

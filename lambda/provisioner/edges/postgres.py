@@ -140,7 +140,11 @@ _REMEDIES: dict[str, tuple[Remedy, str]] = {
     "57014": (Remedy.LATER, "the server was slow: " + _AGAIN_LATER),
     "25006": (Remedy.LATER, "the server has become a standby (a failover?): " + _AGAIN_LATER),
     "53300": (Remedy.LATER, "the server has no connection left: end some, or raise max_connections, and call again"),
-    "53200": (Remedy.LATER, _AGAIN_LATER),
+    "53200": (
+        Remedy.LATER,
+        "the server has no memory left, or a session holds thousands of locks (count them by pid in pg_locks) and has "
+        "to be ended: " + _AGAIN_LATER,
+    ),
     "08000": (Remedy.LATER, _AGAIN_LATER),
     "08003": (Remedy.LATER, _AGAIN_LATER),
     CONNECTION_LOST: (Remedy.LATER, _AGAIN_LATER),

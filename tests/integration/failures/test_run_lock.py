@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -210,6 +211,31 @@ def test_an_owner_cannot_name_the_sessions_of_the_administrator_in_its_database_
             assert "run_under_way" not in codes(world.dry_run())
             assert world.apply()["status"] == "no_change"
             assert tool.run("SELECT 1") == [[1]]
+
+
+def test_an_owner_cannot_keep_a_run_waiting_for_tools_that_it_names_as_left_over(
+    pg_server: Server, admin: Login, aws: Aws, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Those that came before the run are ended; one that comes back at once, each time, is not waited for."""
+    with World(pg_server, aws, admin) as world:
+        world.declare_entries(SHOP)
+        assert world.apply()["status"] == "applied"
+        with contextlib.closing(world.login("shop_user", "shop")) as owner:
+            owner.run("ALTER DATABASE shop SET application_name = 'rds-provisioner 1 20260101120000000000'")
+
+        def come_back(_seconds: float) -> None:
+            tools.append(world.server.connect(*world.admin, "shop"))
+
+        tools: list[Any] = []
+        come_back(0)
+        monkeypatch.setattr(lock, "LEFTOVER_TIMEOUT_SECONDS", 1)
+        monkeypatch.setattr(lock, "time", SimpleNamespace(monotonic=time.monotonic, sleep=come_back))
+        assert world.apply()["status"] == "no_change"
+        with pytest.raises(Exception, match=r"terminating connection|network error|57P01"):
+            tools[0].run("SELECT 1")
+        for tool in tools[1:]:
+            assert tool.run("SELECT 1") == [[1]]
+            tool.close()
 
 
 def test_a_refused_run_names_the_process_and_the_administrator_can_end_it(
