@@ -71,8 +71,9 @@ def _numbers(
         "Databases": len(databases - {""}),
         "DurationMs": round((time.monotonic() - begun) * 1000),
     }
-    # A zero of a run that did not look would end the alarm of one that did.
-    if result and plan and result.status in {"drifted", "in_sync", "applied", "no_change"}:
+    # A zero of a run that did not look would end the alarm of one that did. What another run has half done is no drift.
+    is_beside_a_run = plan and any(item.code == "run_under_way" for item in plan.warnings)
+    if result and plan and not is_beside_a_run and result.status in {"drifted", "in_sync", "applied", "no_change"}:
         differences = len(plan.changes) + len(plan.blockers) if result.status == "drifted" else 0
         numbers["Drift"] = differences + sum(item.code in EXCEEDS_LEVEL for item in plan.warnings)
     return numbers

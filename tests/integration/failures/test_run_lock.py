@@ -266,6 +266,15 @@ def test_who_only_looks_works_beside_a_run_and_says_so(world: World, mode: str, 
     assert beside["plan_digest"] == alone["plan_digest"]
 
 
+def test_what_a_run_has_half_done_is_not_counted_as_drift(world: World, capsys: pytest.CaptureFixture[str]) -> None:
+    world.declare_entries(SHOP)
+    with run_of(world):
+        assert world.call(mode="drift")["status"] == "drifted"
+    assert '"Drift"' not in capsys.readouterr().out
+    world.call(mode="drift")
+    assert '"Drift"' in capsys.readouterr().out
+
+
 def test_an_event_that_only_plans_needs_no_lock(world: World) -> None:
     world.settings["UNGATED_ENVIRONMENTS"] = "sandbox"
     version = world.declare_entries(SHOP)
