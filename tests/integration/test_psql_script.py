@@ -4,6 +4,7 @@ import json
 import os
 import pty
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import pytest
 from provisioner.core.credentials import scram_verifier
 from rds_provisioner_cli.psql_script import write_script
 from stack.aws import Aws
+from stack.binaries import ROOT
 from stack.postgres import Login, Server
 from stack.world import AUDIT, World
 
@@ -85,6 +87,20 @@ def test_psql_heals_what_was_changed_by_hand(world: World, tmp_path: Path) -> No
 def test_where_there_is_nothing_to_do_the_script_does_nothing(world: World, tmp_path: Path) -> None:
     world.declare_entries({})
     run_psql(world, make_script(world, tmp_path))
+
+
+def test_a_stored_plan_is_written_as_a_script_with_no_function_at_hand(tmp_path: Path) -> None:
+    statements = {"roles": [], "databases": [{"database": "a", "create": None, "open": [], "statements": ["SELECT 1"]}]}
+    words = dict.fromkeys(("plan_digest", "snapshot_version", "requested_by", "plan_text"), "x")
+    (stored := tmp_path / "plan.json").write_text(json.dumps({"environment": "dev", **words, "statements": statements}))
+    folders = os.pathsep.join(str(ROOT / name) for name in ("lambda", "infra/cli"))
+    command = [sys.executable, "-m", "rds_provisioner_cli", "plan", "dev", "--stored", str(stored)]
+    command += ["--sql", str(script := tmp_path / "plan.sql")]
+    environment = {"PATH": os.environ["PATH"], "PYTHONPATH": folders}
+    subprocess.run(command, env=environment, check=True, capture_output=True)
+    assert "\nBEGIN;\nSELECT 1;\nCOMMIT;\n" in script.read_text()
+    command[command.index("dev")] = "prod"
+    assert subprocess.run(command, env=environment, check=False, capture_output=True).returncode == 64
 
 
 @pytest.mark.parametrize("admin", ["delegated"], indirect=True)

@@ -53,7 +53,7 @@ def cli() -> None:
 
 
 @cli.command(epilog=_STATUSES)
-@take.with_options(take.SQL, take.DETAILED)
+@take.with_options(take.SQL, take.STORED, take.DETAILED)
 def plan(options: take.Options) -> None:
     r"""Show what an apply would do, and change nothing.
 
@@ -62,8 +62,10 @@ def plan(options: take.Options) -> None:
       rds-provisioner plan dev --tfvars terraform.tfvars --show-sql
       rds-provisioner plan prod --tfvars prod.tfvars --markdown plan.md --detailed-exitcode
       rds-provisioner plan prod --sql emergency.sql
+      rds-provisioner plan prod --sql emergency.sql --stored s3://acme-governance/governance/prod/plans/....json
     """
-    _end(provision.look(options, Screen(is_json=options.as_json), "dry_run"))
+    screen = Screen(is_json=options.as_json)
+    _end(provision.show_stored(options, screen) if options.stored else provision.look(options, screen, "dry_run"))
 
 
 @cli.command(epilog=_STATUSES)

@@ -42,6 +42,7 @@ class Options:
     show_sql: bool
     detailed_exitcode: bool = False
     sql: Path | None = None
+    stored: str = ""
     fail_fast: bool = False
     approve: bool = False
     approved_by: str = ""
@@ -152,6 +153,9 @@ APPLY = (
 )
 DETAILED = click.option(
     "--detailed-exitcode", is_flag=True, help="End with 2 where something differs, as Terraform does."
+)
+STORED = click.option(
+    "--stored", default="", metavar="PLAN", help="Take this stored plan (s3://... or a file) and call no function."
 )
 SQL = click.option("--sql", type=file_type, help="Write the plan as a script for psql, to be run without the function.")
 

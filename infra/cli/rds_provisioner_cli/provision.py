@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rds_provisioner_cli.approval import approve
+from rds_provisioner_cli.aws import read_object
 from rds_provisioner_cli.function import call, call_when_free
 from rds_provisioner_cli.psql_script import write_script
 from rds_provisioner_cli.snapshot import bring_along, check_file, read_file, refuse_other_format, upload_snapshot
 from rds_provisioner_cli.stopped import Exit, FunctionFailed, Stopped
-from rds_provisioner_cli.stored_plan import markdown_of, markdown_of_failure, read_plan, show_statements
+from rds_provisioner_cli.stored_plan import markdown_of, markdown_of_failure, parse_plan, read_plan, show_statements
 from rds_provisioner_cli.target import Target, find_target
 
 if TYPE_CHECKING:
@@ -35,6 +37,23 @@ def look(options: Options, screen: Screen, mode: str) -> Exit:
         raise
     _finish(options, answer, screen)
     return _status(options, answer)
+
+
+def show_stored(options: Options, screen: Screen) -> Exit:
+    """Show a plan that a run stored, and write its script; no function is called. Raises Stopped."""
+    content = read_object(options.stored) if options.stored.startswith("s3://") else read_file(Path(options.stored))
+    plan = parse_plan(content, options.stored)
+    if plan["environment"] != options.environment:
+        raise Stopped(f"{options.stored} is a plan of {plan['environment']}", Exit.USAGE)
+    screen.show_plan(plan["plan_text"])
+    if options.show_sql:
+        show_statements(plan, screen)
+    screen.say(f"asked for by {plan['requested_by']}, digest: {plan['plan_digest']}")
+    if options.sql:
+        _write(options.sql, write_script(plan), screen)
+    if options.as_json:
+        screen.document(json.dumps(plan, indent=2))
+    return Exit.DONE
 
 
 def apply(options: Options, screen: Screen) -> Exit:

@@ -16,7 +16,16 @@ if TYPE_CHECKING:
 def read_plan(answer: dict[str, Any]) -> dict[str, Any]:
     """The stored plan of an answer; empty where there was nothing to store. Raises Stopped."""
     address = answer["audit"]["plan"]
-    return dict(json.loads(read_object(address))) if address else {}
+    return parse_plan(read_object(address), address) if address else {}
+
+
+def parse_plan(content: bytes, place: str) -> dict[str, Any]:
+    """A stored plan. Raises Stopped where it is none."""
+    try:
+        plan = json.loads(content)
+        return {**plan, "statements": {name: plan["statements"][name] for name in ("roles", "databases")}}
+    except (ValueError, KeyError, TypeError):
+        raise Stopped(f"{place} is not a plan that a run stored") from None
 
 
 def show_statements(plan: dict[str, Any], screen: Screen) -> None:
