@@ -7,6 +7,7 @@ from typing import Any
 import pg8000.native
 import pytest
 
+from provisioner.core.errors import PlanBlocked
 from stack.aws import Aws
 from stack.postgres import Login, Server
 from stack.world import World
@@ -210,3 +211,17 @@ def test_the_noise_of_one_tenant_does_not_hide_what_is_found_of_another(world: W
     assert len(found) == 6
     assert any("295 more" in item["message"] for item in found)
     assert [item["username"] for item in named(answer, "foreign_membership")] == ["zoo_user"]
+
+
+def test_an_extension_where_public_was_dropped_is_a_blocker_and_nothing_is_written(world: World) -> None:
+    run_as(world, "shop_user", "CREATE SCHEMA apart")
+    if world.server.version < 15:
+        world.server.run_as_superuser("DROP SCHEMA public CASCADE", "shop")
+    else:
+        run_as(world, "shop_user", "DROP SCHEMA public CASCADE")
+    world.apply()
+    world.declare_entries(ENTRIES | {"shop": ENTRIES["shop"] | {"extensions": ["citext"]}})
+    with pytest.raises(PlanBlocked, match='has no schema "public"'):
+        world.apply()
+    run_as(world, "shop_user", "CREATE EXTENSION citext SCHEMA apart")
+    assert world.apply()["status"] == "no_change"

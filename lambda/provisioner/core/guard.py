@@ -314,8 +314,23 @@ def _extension_blockers(scope: Scope) -> Iterable[Finding]:
         database = scope.server.databases.get(entry.database)
         if database is None or not database.refusal:
             installed = database.extensions if database else frozenset()
-            for extension in sorted(set(entry.extensions) - installed):
+            missing = sorted(set(entry.extensions) - installed)
+            for extension in missing:
                 yield from _one_extension(extension, entry, scope)
+            if missing and database and database.groups and not _has_public_schema(database):
+                yield Finding(
+                    "extension_without_schema",
+                    f'database "{entry.database}" has no schema "public" any more, where extensions are created',
+                    f'as "{database.owner}" in that database: CREATE SCHEMA "public", or CREATE EXTENSION in another',
+                    database=entry.database,
+                    username=entry.username,
+                )
+
+
+def _has_public_schema(database: DatabaseFacts) -> bool:
+    is_looked_into = any(group.target.kind is not Kind.DATABASE for group in database.groups)
+    schemas = {group.target.schema for group in database.groups if group.target.kind is Kind.SCHEMA}
+    return not is_looked_into or "public" in schemas
 
 
 def _one_extension(extension: str, entry: Entry, scope: Scope) -> Iterable[Finding]:
