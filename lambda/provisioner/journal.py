@@ -274,6 +274,7 @@ def _plan_document(plan: Plan, script: Script, provenance: Provenance) -> dict[s
                 {
                     "database": item.name,
                     "create": item.create,
+                    "open": item.open,
                     "statements": [str(text) for text in (*item.statements, *item.afterwards)],
                 }
                 for item in script.databases

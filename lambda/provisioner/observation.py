@@ -7,6 +7,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from provisioner.core.desired import as_created
 from provisioner.core.errors import DatabaseUnavailable, Finding
 from provisioner.core.guard import database_changes
 from provisioner.core.scope import Scope
@@ -91,6 +92,7 @@ def observe(
     scope = Scope(
         declaration, server, request.environment, adopt=frozenset(request.adopt), secret_problems=vault.problems
     )
+    server = as_created(scope)
     workers = count_workers(server, settings)
     server = observe_databases(
         vault.login, server, sorted(databases), workers, _targets_of(scope), with_extensions=with_extensions

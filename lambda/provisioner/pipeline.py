@@ -34,13 +34,14 @@ from provisioner.core.script import Script, write_script
 from provisioner.core.snapshot import MAX_BYTES, parse_snapshot
 from provisioner.core.state import PasswordCheck, RoleFacts
 from provisioner.core.text import join_names
-from provisioner.edges.apply import Applied, Workshop, apply_script
+from provisioner.edges.apply import Applied, apply_script
 from provisioner.edges.clock import now_utc
 from provisioner.edges.lock import application_name, fence
 from provisioner.edges.notify import notify
 from provisioner.edges.observe import Login, observe_server, probe_login
 from provisioner.edges.postgres import Connection, SqlError, forget_passwords
 from provisioner.edges.snapshot_store import read_snapshot
+from provisioner.edges.transaction import Workshop
 from provisioner.observation import Session, count_workers, observe, open_session, refused
 from provisioner.vault import Vault, open_vault
 
@@ -101,12 +102,16 @@ def _run_and_store(event: object, journal: Journal, seconds_left: Callable[[], f
         message = f"the run stopped at a mistake of its own ({type(error).__name__})"
         next_step = "report it with the log of this run; what was committed stands, and the next run continues"
         finding = Finding("unexpected", message, next_step)
-        journal.log.error("unexpected", extra={"place": traceback.format_tb(error.__traceback__)})
+        _log_mistake(journal, error)
         journal.record_findings([finding], action="refuse", status=Status.ERROR)
         _store_beside(ApplyFailed(finding), journal)
         raise ApplyFailed(finding) from None
     journal.store()
     return replace(result, plan=replace(result.plan, warnings=(*result.plan.warnings, *journal.findings)))
+
+
+def _log_mistake(journal: Journal, error: Exception) -> None:
+    journal.log.error("unexpected", extra={"place": traceback.format_tb(error.__traceback__)})
 
 
 def _store_beside(error: ProvisioningError, journal: Journal) -> None:
@@ -158,6 +163,8 @@ def _walk(request: Request, journal: Journal, seconds_left: Callable[[], float],
         seconds_left=seconds_left,
         reserve=reserve,
         fence=fence(session.session_id),
+        blocked_roles=plan.blocked_roles,
+        log_mistake=partial(_log_mistake, journal),
     )
     journal.open_run()
     applied = apply_script(script, inventory, workshop)

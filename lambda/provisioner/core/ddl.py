@@ -175,10 +175,20 @@ def give_back(role: str) -> Statement:
 
 
 def create_database(change: CreateDatabase) -> Statement:
-    """From template0: copying template1 fails while anybody is connected to it."""
+    """From template0: copying template1 fails while anybody is connected to it.
+
+    Closed to everybody, since PUBLIC may connect to what has just been created, and up to 14 create in it.
+    """
     return statement(
-        "CREATE DATABASE {} OWNER {} TEMPLATE template0", Identifier(change.database), Identifier(change.username)
+        "CREATE DATABASE {} OWNER {} TEMPLATE template0 ALLOW_CONNECTIONS false",
+        Identifier(change.database),
+        Identifier(change.username),
     )
+
+
+def open_database(name: str) -> Statement:
+    """Let in whoever may connect."""
+    return statement("ALTER DATABASE {} ALLOW_CONNECTIONS true", Identifier(name))
 
 
 def mark_database(name: str, marker: Marker) -> Statement:

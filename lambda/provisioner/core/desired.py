@@ -69,6 +69,16 @@ def new_database(name: str, owner: str, server: Server) -> DatabaseFacts:
     )
 
 
+def as_created(scope: Scope) -> Server:
+    """The server, with what stands in the databases that an interrupted run left closed: nobody has been in them."""
+    left = {
+        name: replace(facts, groups=new_database(name, facts.owner, scope.server).groups)
+        for name, facts in scope.server.databases.items()
+        if name in scope.by_database and scope.is_left_closed(facts)
+    }
+    return replace(scope.server, databases={**scope.server.databases, **left})
+
+
 def observed_roles(scope: Scope) -> dict[str, Role]:
     """The compared part of the declared roles that exist."""
     return {
@@ -148,7 +158,9 @@ def observed_database(facts: DatabaseFacts, scope: Scope) -> Database:
 def _to_be_created(name: str, scope: Scope) -> DatabaseFacts | None:
     owner = scope.declared_owner(name)
     # Not for a role that is not ours: a blocker says so.
-    return new_database(name, owner, scope.server) if owner and scope.manages(owner) else None
+    if not owner or not scope.manages(owner):
+        return None
+    return replace(new_database(name, owner, scope.server), allows_connections=False)
 
 
 # --- roles ----------------------------------------------------------------------------------------------------------
@@ -179,8 +191,8 @@ def _desired_role(name: str, scope: Scope, present: Role | None, findings: list[
     role = Role(name=name, createdb=any(entry.createdb for entry in entries))
     if declared_limit is not None:
         role = replace(role, connection_limit=declared_limit)
-    elif present is not None:
-        # A limit that nobody declared is an operator's; it stands.
+    elif present is not None and not scope.server.roles[name].has_limit_of_ours:
+        # A limit that nobody declared and that we did not set is an operator's; it stands.
         role = replace(role, connection_limit=present.connection_limit)
     if present is not None:
         kept = frozenset(item for item in present.memberships if _membership_stays(item, scope, findings))

@@ -40,6 +40,7 @@ from provisioner.core.scope import Scope, is_marked
 from provisioner.core.state import (
     DATABASE_OWNER,
     IAM_ROLE,
+    NO_LIMIT,
     PUBLIC,
     DatabaseFacts,
     Kind,
@@ -241,7 +242,7 @@ def _database_blockers(database: DatabaseFacts, scope: Scope) -> Iterable[Findin
         remedy = f'as its owner: DROP DATABASE "{name}"; then run again, which makes it anew'
         yield Finding("database_invalid", message, remedy, database=name)
         return
-    if database.is_template or not database.allows_connections:
+    if database.is_template or not (database.allows_connections or scope.is_left_closed(database)):
         what = "is a template" if database.is_template else "does not allow connections"
         remedy = f'ALTER DATABASE "{name}" WITH IS_TEMPLATE false ALLOW_CONNECTIONS true'
         yield Finding("database_closed", f'database "{name}" {what}', f"as its owner: {remedy}", database=name)
@@ -418,7 +419,8 @@ def _role_warnings(role: RoleFacts, scope: Scope) -> Iterable[Finding]:
     if role.valid_until:
         message = f'the password of role "{name}" {"expired" if role.expired else "expires"} at {role.valid_until}'
         yield Finding("expiry", message, f"""to lift it: ALTER ROLE "{name}" VALID UNTIL 'infinity'""", username=name)
-    if role.connection_limit != -1 and all(entry.connection_limit is None for entry in declared):
+    is_declared = any(entry.connection_limit is not None for entry in declared)
+    if role.connection_limit != NO_LIMIT and not is_declared and not role.has_limit_of_ours:
         message = f'role "{name}" has connection limit {role.connection_limit}, which is not declared; it stands'
         yield Finding("connection_limit", message, "declare connection_limit to manage it here", username=name)
     check = scope.server.passwords.get(name)

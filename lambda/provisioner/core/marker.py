@@ -11,7 +11,7 @@ import json
 from dataclasses import replace
 from typing import Any
 
-from provisioner.core.state import Marker
+from provisioner.core.state import NO_LIMIT, Marker
 
 MANAGED_BY = "rds-provisioner"
 # What is read of a comment. That of a database is its owner's to write, so it is short; that of a role is not, and
@@ -37,6 +37,7 @@ def parse_marker(comment: str) -> Marker | None:
         creating=tuple(sorted(_encodable(name) for name in creating if isinstance(name, str))),
         borrowed=value.get("borrowed") is True,
         comment=_text(value, "comment"),
+        connection_limit=limit if isinstance(limit := value.get("connection_limit"), int) else NO_LIMIT,
     )
     return replace(marker, current=comment == render_marker(marker))
 
@@ -48,7 +49,9 @@ def render_marker(marker: Marker) -> str:
         "borrowed": marker.borrowed,
         "comment": marker.comment,
     }
-    value = {"managed_by": MANAGED_BY, "environment": marker.environment}
+    value: dict[str, Any] = {"managed_by": MANAGED_BY, "environment": marker.environment}
+    if marker.connection_limit != NO_LIMIT:
+        value["connection_limit"] = marker.connection_limit
     text = json.dumps(value | {name: item for name, item in optional.items() if item}, ensure_ascii=False)
     if len(text) > MAX_COMMENT_CHARACTERS and marker.comment:
         return render_marker(replace(marker, comment=marker.comment[: len(marker.comment) // 2]))

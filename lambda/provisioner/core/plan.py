@@ -9,12 +9,23 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from provisioner.core.state import DATABASE_OWNER, Database, DatabaseFacts, Grant, Kind, Role, State, Target, grants_of
+from provisioner.core.state import (
+    DATABASE_OWNER,
+    NO_LIMIT,
+    Database,
+    DatabaseFacts,
+    Grant,
+    Kind,
+    Role,
+    State,
+    Target,
+    grants_of,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -52,6 +63,10 @@ class Change:
     def acting_roles(self) -> frozenset[str]:
         """The roles in whose place the change is made."""
         return frozenset({self.username})
+
+    def concerns(self, roles: Collection[str]) -> bool:
+        """Whether one of the roles is given or loses something, or the change is made in its place."""
+        return self.username in roles or not self.acting_roles.isdisjoint(roles)
 
     def to_json(self) -> dict[str, Any]:
         """The change as the answer and the stored plan show it."""
@@ -144,10 +159,13 @@ class AlterRole(Change):
     def detail(self) -> str:
         """The attributes, each as it will be."""
         words = {True: "may", False: "may no longer"}
+        limit = (
+            "no connection limit" if self.connection_limit == NO_LIMIT else f"connection limit {self.connection_limit}"
+        )
         parts = [
             f"{words[self.createdb]} create databases" if self.createdb is not None else "",
             f"{words[self.createrole]} create roles" if self.createrole is not None else "",
-            f"connection limit {self.connection_limit}" if self.connection_limit is not None else "",
+            limit if self.connection_limit is not None else "",
         ]
         return ", ".join(part for part in parts if part)
 
@@ -365,6 +383,11 @@ class Plan:
             return units["database", change.database]
         roles = (units.get(("role", role)) for role in sorted({change.username, *change.acting_roles}))
         return units.get(("", "")) or next((blocker for blocker in roles if blocker), None)
+
+    @property
+    def blocked_roles(self) -> frozenset[str]:
+        """The roles that a blocker stands against."""
+        return frozenset(name for kind, name in self._blocked_units if kind == "role")
 
     @cached_property
     def _blocked_units(self) -> Mapping[tuple[str, str], Finding]:

@@ -12,6 +12,7 @@ from provisioner.core.model import AccessLevel, Declaration, Entry
 from provisioner.core.state import (
     DATABASE_OWNER,
     IAM_ROLE,
+    PUBLIC,
     DatabaseFacts,
     Membership,
     RoleFacts,
@@ -101,13 +102,28 @@ class Scope:
             return True
         if is_marked(facts, self.environment):
             return self.is_trusted(facts.owner)
+        return self.is_interrupted_create(facts)
+
+    def is_interrupted_create(self, facts: DatabaseFacts) -> bool:
+        """Whether a run created a database and ended before it could mark it: only its owner's mark tells."""
         owner = self.server.roles.get(facts.owner)
         return bool(
-            owner
+            not is_marked(facts, self.environment)
+            and owner
             and owner.marker
             and owner.marker.environment == self.environment
             and facts.name in owner.marker.creating
         )
+
+    def is_left_closed(self, facts: DatabaseFacts) -> bool:
+        """Whether such a database was not even opened: PUBLIC loses CONNECT in the transaction that opens it.
+
+        So one that somebody closed later is not taken for it.
+        """
+        is_new = any(
+            item.grantee == PUBLIC and item.privilege == "CONNECT" for each in facts.groups for item in each.items
+        )
+        return is_new and not facts.allows_connections and self.is_interrupted_create(facts)
 
     def may_change(self, facts: DatabaseFacts) -> bool:
         """Whether a database is ours to change: managed, and owned by whom it is declared to be."""

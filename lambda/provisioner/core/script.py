@@ -26,7 +26,16 @@ from provisioner.core.plan import (
     RevokeMembership,
     SetPassword,
 )
-from provisioner.core.state import DATABASE_OWNER, PUBLIC, DatabaseFacts, Kind, Marker, RoleFacts, Target
+from provisioner.core.state import (
+    DATABASE_OWNER,
+    NO_LIMIT,
+    PUBLIC,
+    DatabaseFacts,
+    Kind,
+    Marker,
+    RoleFacts,
+    Target,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -37,8 +46,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class DatabaseScript:
-    """What is done to one database: `create` alone, then `statements` in one transaction in it.
+    """What is done to one database: `create` alone, `open` from outside, then `statements` in one transaction in it.
 
+    A new database is closed until `open` has taken from PUBLIC what everybody has on it; the last of `open` lets in.
     `is_lent` says that the membership in its owner stands while that is done. `afterwards` ends, in the same
     transaction, what was borrowed to create the databases of its owner; it is there only on the last of them, and
     where that one is not reached, `cut_short` gives back what was borrowed but leaves the note of what was begun.
@@ -48,36 +58,51 @@ class DatabaseScript:
     owner: str
     changes: tuple[Change, ...]
     create: Statement | None
+    open: tuple[Statement, ...]
     statements: tuple[Statement, ...]
+    changes_outside: tuple[Change, ...] = ()
     is_lent: bool = False
     afterwards: tuple[Statement, ...] = ()
     cut_short: tuple[Statement, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
-class Script:
-    """First `role_statements` in one transaction, then each database; those of one owner one after the other."""
+class RoleScript:
+    """What is done to one role."""
 
-    role_changes: tuple[Change, ...]
-    role_statements: tuple[Statement | PasswordStatement, ...]
+    name: str
+    changes: tuple[Change, ...]
+    statements: tuple[Statement | PasswordStatement, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Script:
+    """First the roles, in one transaction; then each database, those of one owner one after the other."""
+
+    roles: tuple[RoleScript, ...]
     databases: tuple[DatabaseScript, ...]
+
+    @property
+    def role_statements(self) -> tuple[Statement | PasswordStatement, ...]:
+        """The statements of all roles."""
+        return tuple(item for role in self.roles for item in role.statements)
 
 
 def write_script(changes: Sequence[Change], scope: Scope, inventory: Mapping[str, DatabaseFacts]) -> Script:
     """Write the statements of ordered changes; `inventory` holds the names of objects where single ones change."""
-    role_changes = tuple(change for change in changes if not change.database)
+    by_role: dict[str, list[Change]] = {}
     by_database: dict[str, list[Change]] = {}
-    for change in changes:
-        if change.database:
-            by_database.setdefault(change.database, []).append(change)
     creating: dict[str, list[str]] = {}
     for change in changes:
+        if not change.database:
+            by_role.setdefault(change.username, []).append(change)
+            continue
+        by_database.setdefault(change.database, []).append(change)
         if isinstance(change, CreateDatabase) or _is_unfinished(change, scope):
             creating.setdefault(change.username, []).append(change.database)
-    marks = _Marks(scope, creating)
+    marks = _Marks(scope, creating, {role: limit for role, own in by_role.items() if (limit := _limit_set(own))})
     return Script(
-        role_changes,
-        tuple(_role_statements(role_changes, marks)),
+        tuple(_one_role(role, by_role.get(role, ()), marks) for role in sorted(by_role.keys() | creating.keys())),
         tuple(_one_database(name, inventory[name], members, marks) for name, members in by_database.items()),
     )
 
@@ -116,17 +141,21 @@ def database_statements(
 
 @dataclass(frozen=True, slots=True)
 class _Marks:
-    """The marks of the roles before and while databases are created for them."""
+    """The marks of the roles before and while databases are created for them; `limits` are those set now."""
 
     scope: Scope
     creating: Mapping[str, list[str]]
+    limits: Mapping[str, int]
 
     def lasting(self, role: str) -> Marker:
         """The mark that a role has when nothing is under way."""
         facts = self.scope.server.roles.get(role)
-        if facts is None or facts.marker is None:
-            return Marker(self.scope.environment, comment=facts.comment if facts else "")
-        return replace(facts.marker, environment=self.scope.environment, creating=(), borrowed=False)
+        marker = facts.marker if facts else None
+        limit = self.limits.get(role, marker.connection_limit if marker else NO_LIMIT)
+        if marker is None:
+            return Marker(self.scope.environment, comment=facts.comment if facts else "", connection_limit=limit)
+        environment = self.scope.environment
+        return replace(marker, environment=environment, creating=(), borrowed=False, connection_limit=limit)
 
     def under_way(self, role: str) -> Marker:
         """The mark of a role while its databases are created."""
@@ -139,17 +168,23 @@ class _Marks:
         return facts is None or not _is_inherited(facts)
 
 
-def _role_statements(changes: Sequence[Change], marks: _Marks) -> Iterable[Statement | PasswordStatement]:
-    yield from (item for change in changes for item in _role_statement(change, marks.scope))
-    marked = {change.username for change in changes if isinstance(change, Finish | AdoptRole | CreateRole)}
-    for role in sorted(marked | marks.creating.keys()):
-        facts = marks.scope.server.roles.get(role)
-        marker = facts.marker if facts else None
-        if marker is None or marker != marks.under_way(role) or not marker.current:
-            yield ddl.mark_role(role, marks.under_way(role))
-    for role in sorted(marks.creating):
-        if marks.is_borrowed(role):
-            yield ddl.borrow(role, marks.scope.server.version)
+def _one_role(role: str, changes: Sequence[Change], marks: _Marks) -> RoleScript:
+    statements = [item for change in changes for item in _role_statement(change, marks.scope)]
+    is_marked = any(isinstance(item, Finish | AdoptRole | CreateRole | AlterRole) for item in changes)
+    facts = marks.scope.server.roles.get(role)
+    marker = facts.marker if facts else None
+    is_right = marker is not None and marker.current and marker == marks.under_way(role)
+    if (is_marked or role in marks.creating) and not is_right:
+        statements.append(ddl.mark_role(role, marks.under_way(role)))
+    if role in marks.creating and marks.is_borrowed(role):
+        statements.append(ddl.borrow(role, marks.scope.server.version))
+    return RoleScript(role, tuple(changes), tuple(statements))
+
+
+def _limit_set(changes: Iterable[Change]) -> int | None:
+    """The connection limit that a role is given; -1 where one is taken away."""
+    limits = (item.connection_limit for item in changes if isinstance(item, CreateRole | AlterRole))
+    return next((limit for limit in limits if limit is not None), None)
 
 
 def _role_statement(change: Change, scope: Scope) -> Iterable[Statement | PasswordStatement]:
@@ -174,17 +209,30 @@ def _one_database(name: str, facts: DatabaseFacts, changes: list[Change], marks:
     creating = marks.creating.get(owner, [])
     lent = frozenset({owner}) if name in creating else frozenset()
     back = [ddl.give_back(owner)] if marks.is_borrowed(owner) else []
+    outside = [] if facts.allows_connections else [item for item in changes if _is_said_outside(item, marks.scope)]
+    inside = [item for item in changes if item not in outside]
     is_last = bool(creating) and name == creating[-1]
     return DatabaseScript(
         name=name,
         owner=owner,
         changes=tuple(changes),
         create=ddl.create_database(create) if create else None,
-        statements=database_statements(changes, facts, marks.scope, lent=lent),
+        open=(*database_statements(outside, facts, marks.scope, lent=lent), ddl.open_database(name)) if outside else (),
+        statements=database_statements(inside, facts, marks.scope, lent=lent),
+        changes_outside=tuple(outside),
         is_lent=name in creating,
         afterwards=(*back, ddl.mark_role(owner, marks.lasting(owner))) if is_last else (),
         cut_short=(*back, ddl.mark_role(owner, replace(marks.under_way(owner), borrowed=False))) if is_last else (),
     )
+
+
+def _is_said_outside(change: Change, scope: Scope) -> bool:
+    """Whether a change has to be made before a new database lets anybody in: what PUBLIC loses, what we keep.
+
+    Editors and readers get in by what the transaction in the database grants, together with all else that they get.
+    """
+    is_on_database = isinstance(change, ChangeGrants) and change.target.kind is Kind.DATABASE
+    return is_on_database and change.username in {PUBLIC, scope.server.administrator}
 
 
 def _is_unfinished(change: Change, scope: Scope) -> bool:
@@ -192,9 +240,8 @@ def _is_unfinished(change: Change, scope: Scope) -> bool:
 
     So that mark has to stay until the database has its own.
     """
-    owner = scope.server.roles.get(change.username)
-    marker = owner.marker if owner else None
-    return isinstance(change, AdoptDatabase) and marker is not None and change.database in marker.creating
+    facts = scope.server.databases.get(change.database)
+    return isinstance(change, AdoptDatabase) and facts is not None and scope.is_interrupted_create(facts)
 
 
 def _roles_to_borrow(changes: Iterable[Change], owner: str, scope: Scope) -> set[str]:

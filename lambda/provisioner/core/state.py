@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 PUBLIC = "public"
 # The role that since PostgreSQL 14 stands for whoever owns the current database; it owns `public` since 15.
 DATABASE_OWNER = "pg_database_owner"
+# The connection limit of a role that has none.
+NO_LIMIT = -1
 # The role of RDS whose members log in with tokens of IAM; the server does not look at their passwords.
 IAM_ROLE = "rds_iam"
 
@@ -142,13 +144,14 @@ class Marker:
 
     `creating` names the databases that a run is creating for this role, and `borrowed` says that the administrator
     has made itself a member of the role for that time. `comment` is what stood there before the object was
-    adopted. `current` says that it was read as we would write it.
+    adopted, `connection_limit` the one that we set. `current` says that it was read as we would write it.
     """
 
     environment: str
     creating: tuple[str, ...] = ()
     borrowed: bool = False
     comment: str = ""
+    connection_limit: int = NO_LIMIT
     current: bool = field(default=True, compare=False)
 
 
@@ -175,6 +178,11 @@ class RoleFacts:
     administrable: bool = True
     inherited: bool = False
     inherits: bool = True
+
+    @property
+    def has_limit_of_ours(self) -> bool:
+        """Whether its connection limit is the one that we set; any other is an operator's."""
+        return self.marker is not None and self.marker.connection_limit == self.connection_limit
 
 
 @dataclass(frozen=True, slots=True, order=True)

@@ -1,68 +1,47 @@
 """Changes a server: a script in, an outcome for each change out; each transaction is proved before it is committed.
 
-Roles come first, in one transaction; then each database, alone or beside others of other owners. A database's
-transaction ends with the observation of that database, and is committed only if nothing is left to change.
+Roles come first, in one transaction, or each alone where that fails; then each database, alone or beside others of
+other owners. A database's transaction ends with the observation of that database, and is committed only if nothing is
+left to change. This is the one place where a failed change becomes a finding of its unit, whatever it failed with.
 """
 
 from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass, field
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass, field, replace
+from functools import partial
 from itertools import islice
 from queue import SimpleQueue
-from random import SystemRandom
 from threading import Event
 from typing import TYPE_CHECKING
 
 from provisioner.core.ddl import PasswordStatement, Statement
-from provisioner.core.errors import DatabaseUnavailable, Finding, OutOfTime
-from provisioner.core.guard import database_changes
+from provisioner.core.errors import DatabaseUnavailable, Finding, OutOfTime, ProvisioningError
 from provisioner.core.model import Outcome, Status
-from provisioner.core.plan import AdoptDatabase, Change
-from provisioner.core.script import DatabaseScript, Script, database_statements, targets_to_name
+from provisioner.core.plan import AdoptDatabase, Change, CreateRole
+from provisioner.core.script import DatabaseScript, RoleScript, Script, database_statements
+from provisioner.core.state import PasswordCheck
 from provisioner.edges.clock import now_utc
-from provisioner.edges.observe import Login, add_names, ask_inside
-from provisioner.edges.postgres import SqlError
+from provisioner.edges.postgres import LOCK_LOST, LOCK_TIMEOUT_MS, SqlError
+from provisioner.edges.transaction import TRIES, Workshop, change_database, refuse_empty_grants, retry, transaction
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
-    from provisioner.core.scope import Scope
-    from provisioner.core.state import DatabaseFacts, PasswordCheck
+    from provisioner.core.state import DatabaseFacts
     from provisioner.edges.postgres import Connection
 
-# A GRANT that grants nothing and a REVOKE that revokes nothing are warnings to the server. To us they are failures.
-NOTHING_GRANTED = frozenset({"01006", "01007"})
-TRIES = 6
 # How many databases are created at once: more than two gain nothing, the server copies files.
 CREATORS = 2
 # One message to the server; longer scripts of roles are sent in several, in the one transaction.
 STATEMENTS_PER_MESSAGE = 200
-_RANDOM = SystemRandom()
-
-
-@dataclass(frozen=True)
-class Workshop:
-    """What an apply works with.
-
-    `make_verifier` gives the SCRAM verifier of a role's password, `prove` what a login with it says. `seconds_left`
-    says how long the function may still run; below `reserve` seconds nothing further is begun. `fence` is the statement
-    that fails unless this run still holds its lock: every connection that changes something sends it first.
-    """
-
-    login: Login
-    scope: Scope
-    make_verifier: Callable[[str], str] = field(repr=False)
-    prove: Callable[[str], PasswordCheck] = field(repr=False)
-    workers: int
-    fail_fast: bool
-    seconds_left: Callable[[], float]
-    reserve: float
-    fence: str
+# The least that a role is waited for once many others were held.
+SHORTEST_LOCK_TIMEOUT_MS = 100
+_FAIL_FAST = Finding("skipped", "an earlier change failed and fail_fast is set")
+_OUT_OF_TIME = Finding("out_of_time", "the function's time is nearly up", "run again: the next run continues")
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,23 +59,19 @@ class Applied:
 
 
 def apply_script(script: Script, inventory: Mapping[str, DatabaseFacts], workshop: Workshop) -> Applied:
-    """Send a script; a failure of the roles ends it, one of a database ends it or not as `fail_fast` says."""
+    """Send a script; what fails keeps back what depends on it, or all that is not begun where `fail_fast` says so."""
     try:
         connection = workshop.login.connect()
-    except (SqlError, DatabaseUnavailable) as error:
-        failure = _failure(error, "the server")
-        return _sum_up([_Result((), failure), *_skip_all(script, failure)], {})
-    logins: dict[str, PasswordCheck | None] = {}
+    except Exception as error:  # noqa: BLE001 - no unit was begun, and each has to be told of
+        failure = _failure(error, "the server", workshop)
+        changes = [item.changes for item in script.roles] + [item.changes for item in script.databases]
+        return _sum_up([_Result((), failure), *(_skipped(each, failure) for each in changes)], {})
     with connection:
-        results = [_apply_roles(connection, script, workshop)]
-        if results[0].failure:
-            results += [_skipped(item.changes, results[0].failure) for item in script.databases]
-        else:
-            databases, logins = _apply_databases(connection, script, inventory, workshop)
-            results += databases
-            done = {outcome.database for result in results for outcome in result.outcomes if outcome.is_success}
-            _return_what_is_lent(connection, [item for item in script.databases if item.name not in done])
-    return _sum_up(results, logins)
+        roles = _apply_roles(connection, script.roles, workshop)
+        databases, logins = _apply_databases(connection, script, roles, inventory, workshop)
+        done = {outcome.database for result in databases for outcome in result.outcomes if outcome.is_success}
+        _return_what_is_lent(connection, [item for item in script.databases if item.name not in done])
+    return _sum_up([*roles.results, *databases], logins)
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +80,23 @@ class _Result:
     failure: Finding | None = None
     skipped: bool = False
     out_of_time: bool = False
+
+
+@dataclass(slots=True)
+class _Roles:
+    """What became of the roles: why each failed, which do not exist for that, and what ends it all."""
+
+    results: list[_Result] = field(default_factory=list)
+    failed: dict[str, Finding] = field(default_factory=dict)
+    absent: set[str] = field(default_factory=set)
+    stop: Finding | None = None
+
+    def add(self, role: RoleScript, result: _Result) -> None:
+        self.results.append(result)
+        if result.failure or result.out_of_time:
+            self.failed[role.name] = result.failure or _OUT_OF_TIME
+            if any(isinstance(change, CreateRole) for change in role.changes):
+                self.absent.add(role.name)
 
 
 def _sum_up(results: Sequence[_Result], logins: Mapping[str, PasswordCheck | None]) -> Applied:
@@ -116,44 +108,86 @@ def _sum_up(results: Sequence[_Result], logins: Mapping[str, PasswordCheck | Non
     )
 
 
-def _skip_all(script: Script, reason: Finding) -> list[_Result]:
-    groups = (script.role_changes, *(item.changes for item in script.databases))
-    return [_skipped(changes, reason) for changes in groups]
-
-
 # --- roles ----------------------------------------------------------------------------------------------------------
 
 
-def _apply_roles(connection: Connection, script: Script, workshop: Workshop) -> _Result:
-    if not script.role_statements:
-        return _Result(())
-    begun = time.monotonic()
+def _apply_roles(connection: Connection, scripts: Sequence[RoleScript], workshop: Workshop) -> _Roles:
+    """All in one transaction; where that fails each alone, so that who fails is known and costs no other anything."""
+    roles, begun = _Roles(), time.monotonic()
     # A verifier takes a millisecond, most of it outside of Python, and a role more than that of the server: those of a
     # message are made beside each other, and beside the message before.
     with ThreadPoolExecutor(workshop.workers) as pool:
-        verifiers = {role: pool.submit(workshop.make_verifier, role) for role in _roles_with_passwords(script)}
-
-        def complete(item: Statement | PasswordStatement) -> Statement:
-            return item.complete(verifiers[item.role].result()) if isinstance(item, PasswordStatement) else item
-
-        def send() -> None:
-            statements = [Statement("BEGIN"), Statement(workshop.fence), *script.role_statements]
-            with _transaction(connection, leave=False):
-                for start in range(0, len(statements), STATEMENTS_PER_MESSAGE):
-                    message = statements[start : start + STATEMENTS_PER_MESSAGE]
-                    connection.run(*map(complete, message), secret=True)
-                    _refuse_empty_grants(connection)
-
+        passwords = (item.role for role in scripts for item in role.statements if isinstance(item, PasswordStatement))
+        verifiers = {name: pool.submit(workshop.make_verifier, name) for name in passwords}
+        send = partial(_send_roles, connection, verifiers, workshop)
         try:
-            _retry(send, workshop)
-        except SqlError as error:
-            failure = _failure(error, "the roles")
-            return _Result(_outcomes(script.role_changes, Status.ERROR, begun, str(failure)), failure)
-    return _Result(_outcomes(script.role_changes, Status.SUCCESS, begun))
+            if len(scripts) > 1:
+                send(scripts)
+        except Exception as error:  # noqa: BLE001 - each is tried alone, and then told of
+            if _ends_everything(error):
+                roles.stop = _failure(error, "the roles", workshop)
+                changes = [change for role in scripts for change in role.changes]
+                roles.results = [_Result(_outcomes(changes, Status.ERROR, begun, str(roles.stop)), roles.stop)]
+                return roles
+        else:
+            if len(scripts) > 1:
+                changes = [change for role in scripts for change in role.changes]
+                roles.results = [_Result(_outcomes(changes, Status.SUCCESS, begun))]
+                return roles
+        for role in scripts:
+            roles.add(role, _apply_role(role, roles, send, workshop))
+    return roles
 
 
-def _roles_with_passwords(script: Script) -> list[str]:
-    return [item.role for item in script.role_statements if isinstance(item, PasswordStatement)]
+def _apply_role(role: RoleScript, roles: _Roles, send: Callable[..., None], workshop: Workshop) -> _Result:
+    if roles.stop:
+        return _skipped(role.changes, roles.stop)
+    if workshop.is_late:
+        return _left_for_the_next_run(role.changes)
+    begun = time.monotonic()
+    try:
+        send([role], failed=len(roles.failed))
+    except Exception as error:  # noqa: BLE001 - whatever it is, it is this role's
+        result = _failed(error, role.changes, begun, f'role "{role.name}"', workshop, username=role.name)
+        if _ends_everything(error) or workshop.fail_fast:
+            roles.stop = result.failure if _ends_everything(error) else _FAIL_FAST
+        return result
+    return _Result(_outcomes(role.changes, Status.SUCCESS, begun))
+
+
+def _send_roles(
+    connection: Connection,
+    verifiers: Mapping[str, Future[str]],
+    workshop: Workshop,
+    scripts: Sequence[RoleScript],
+    *,
+    failed: int = 0,
+) -> None:
+    """Send roles in one transaction; one alone waits, and is tried again, the less the more have `failed` before it.
+
+    So many roles that are all held cost twice as much as one, and not each its whole time-out.
+    """
+
+    def complete(item: Statement | PasswordStatement) -> Statement:
+        return item.complete(verifiers[item.role].result()) if isinstance(item, PasswordStatement) else item
+
+    def send() -> None:
+        wait = f"SET LOCAL lock_timeout = {max(LOCK_TIMEOUT_MS >> failed, SHORTEST_LOCK_TIMEOUT_MS)}"
+        statements = [Statement(text) for text in ("BEGIN", workshop.fence, wait)]
+        statements += [item for role in scripts for item in role.statements]  # type: ignore[misc]
+        with transaction(connection, leave=False):
+            for start in range(0, len(statements), STATEMENTS_PER_MESSAGE):
+                message = statements[start : start + STATEMENTS_PER_MESSAGE]
+                connection.run(*map(complete, message), secret=True)
+                refuse_empty_grants(connection)
+
+    # Where several are sent together, one that is busy is told from the others before it is tried again.
+    retry(send, workshop, tries=1 if len(scripts) > 1 else max(TRIES >> failed, 1))
+
+
+def _ends_everything(error: Exception) -> bool:
+    """Whether no role and no database could be changed any more."""
+    return isinstance(error, SqlError) and (error.is_connection_lost or error.sqlstate == LOCK_LOST)
 
 
 def _return_what_is_lent(connection: Connection, not_done: Iterable[DatabaseScript]) -> None:
@@ -171,46 +205,48 @@ def _return_what_is_lent(connection: Connection, not_done: Iterable[DatabaseScri
 
 
 def _apply_databases(
-    connection: Connection, script: Script, inventory: Mapping[str, DatabaseFacts], workshop: Workshop
+    connection: Connection, script: Script, roles: _Roles, inventory: Mapping[str, DatabaseFacts], workshop: Workshop
 ) -> tuple[list[_Result], dict[str, PasswordCheck | None]]:
     """Change the databases, and log in once as each role whose password was set; None where there was no time for it.
 
     The two take turns: most of a new database is waiting for the server to copy it.
     """
+    if roles.stop:
+        return [_skipped(item.changes, roles.stop) for item in script.databases], {}
     by_owner: dict[str, list[DatabaseScript]] = {}
     for item in script.databases:
         by_owner.setdefault(item.owner, []).append(item)
-    failed = Event()
     with ExitStack() as stack:
         creators = _open_creators(connection, script, workshop, stack)
-
-        def work(items: Sequence[DatabaseScript]) -> list[_Result]:
-            return [_apply_database(item, inventory[item.name], workshop, creators, failed) for item in items]
-
+        each = _Databases(inventory, roles, workshop, creators)
         # With the session of the lock never more than two connections beside the workers': a second creator is one.
         with ThreadPoolExecutor(workshop.workers + 1 - creators.qsize()) as pool:
             databases: list[Future[list[_Result]]] = []
             logins: dict[str, Future[PasswordCheck | None]] = {}
-            roles = _roles_with_passwords(script)
+            passwords = [item.role for item in script.role_statements if isinstance(item, PasswordStatement)]
+            made = [role for role in passwords if role not in roles.failed]
             # Where there is no database, one turn without any: a password can change alone.
             groups = list(by_owner.values()) or [[]]
-            share, waiting = math.ceil(len(roles) / len(groups)), iter(roles)
+            share, waiting = math.ceil(len(made) / len(groups)), iter(made)
             for items in groups:
-                databases.append(pool.submit(work, items))
+                databases.append(pool.submit(each.apply, items))
                 logins |= {role: pool.submit(_log_in, role, workshop) for role in islice(waiting, share)}
         return (
-            [result for each in databases for result in each.result()],
-            {role: each.result() for role, each in logins.items()},
+            [result for future in databases for result in future.result()],
+            {role: future.result() for role, future in logins.items()},
         )
 
 
 def _log_in(role: str, workshop: Workshop) -> PasswordCheck | None:
-    if workshop.seconds_left() < workshop.reserve:
+    if workshop.is_late:
         return None
     try:
         return workshop.prove(role)
     except OutOfTime:
         return None
+    except Exception as error:  # noqa: BLE001 - what one role's login shows is no reason to leave the others
+        workshop.log_mistake(error)
+        return PasswordCheck.UNKNOWN
 
 
 def _open_creators(
@@ -222,121 +258,88 @@ def _open_creators(
     wanted = min(CREATORS, workshop.workers, sum(1 for item in script.databases if item.create))
     for _ in range(wanted - 1):
         # One is enough; where another is not to be had, that is no reason to stop.
-        with suppress(SqlError, DatabaseUnavailable):
+        with suppress(SqlError, DatabaseUnavailable, OutOfTime):
             another = stack.enter_context(workshop.login.connect())
             another.run(workshop.fence)
             creators.put(another)
     return creators
 
 
-def _apply_database(
-    item: DatabaseScript,
-    facts: DatabaseFacts,
-    workshop: Workshop,
-    creators: SimpleQueue[Connection],
-    failed: Event,
-) -> _Result:
-    if failed.is_set() and workshop.fail_fast:
-        return _skipped(item.changes, Finding("skipped", "an earlier change failed and fail_fast is set"))
-    if workshop.seconds_left() < workshop.reserve:
-        reason = Finding("out_of_time", "the function's time is nearly up", "run again: the next run continues")
-        outcomes = _outcomes(item.changes, Status.SKIPPED, time.monotonic(), str(reason))
-        return _Result(outcomes, skipped=True, out_of_time=True)
-    begun = time.monotonic()
-    try:
-        if item.create:
-            _create(item, creators, workshop)
-        _retry(lambda: _send_and_prove(item, facts, workshop), workshop)
-    except (SqlError, DatabaseUnavailable) as error:
-        failed.set()
-        failure = _failure(error, f'database "{item.name}"', item.name)
-        return _Result(_outcomes(item.changes, Status.ERROR, begun, str(failure)), failure)
-    return _Result(_outcomes(item.changes, Status.SUCCESS, begun))
+@dataclass(frozen=True)
+class _Databases:
+    """Changes databases, those of one owner one after the other."""
 
+    inventory: Mapping[str, DatabaseFacts]
+    roles: _Roles
+    workshop: Workshop
+    creators: SimpleQueue[Connection]
+    failed: Event = field(default_factory=Event)
 
-def _create(item: DatabaseScript, creators: SimpleQueue[Connection], workshop: Workshop) -> None:
-    connection = creators.get()
-    try:
-        _retry(lambda: connection.run(item.create or ""), workshop)
-    finally:
-        creators.put(connection)
+    def apply(self, items: Sequence[DatabaseScript]) -> list[_Result]:
+        results: list[_Result] = []
+        for item in items:
+            is_whole = all(result.failure is None and not result.out_of_time for result in results)
+            # The owner's mark names what it was created for until all of that has a mark of its own.
+            results.append(self._apply(item if is_whole else replace(item, afterwards=item.cut_short)))
+        return results
 
+    def _apply(self, item: DatabaseScript) -> _Result:
+        if self.failed.is_set() and self.workshop.fail_fast:
+            return _skipped(item.changes, _FAIL_FAST)
+        if self.workshop.is_late:
+            return _left_for_the_next_run(item.changes)
+        failure = self.roles.failed.get(item.owner)
+        if failure and (item.is_lent or any(isinstance(change, AdoptDatabase) for change in item.changes)):
+            return _skipped(item.changes, Finding("skipped", f'its owner "{item.owner}" failed: {failure.message}'))
+        begun = time.monotonic()
+        kept = tuple(change for change in item.changes if not change.concerns(self.roles.absent))
+        try:
+            self._change(item, kept)
+        except Exception as error:  # noqa: BLE001 - whatever it is, it is this database's
+            self.failed.set()
+            result = _failed(error, kept, begun, f'database "{item.name}"', self.workshop, database=item.name)
+        else:
+            result = _Result(_outcomes(kept, Status.SUCCESS, begun))
+        left = tuple(change for change in item.changes if change not in kept)
+        reason = "a role that it needs could not be created"
+        return replace(result, outcomes=(*result.outcomes, *_outcomes(left, Status.SKIPPED, begun, reason)))
 
-def _send_and_prove(item: DatabaseScript, facts: DatabaseFacts, workshop: Workshop) -> None:
-    """One connection, one transaction: the statements, what is still missing after them, and the proof that nothing is.
-
-    A new database may differ from what its version makes us expect (who owns `public`), and an application may create
-    a table in between; what follows from that is done too, unless it takes something away that no plan showed.
-    """
-    with workshop.login.connect(item.name) as connection, _transaction(connection, leave=True) as last:
-        found = _send(connection, ("BEGIN", workshop.fence, *item.statements), facts, workshop.scope)
-        rest = _rest(found, workshop.scope)
-        if rest and (item.create or not any(change.destructive for change in rest)):
-            found = add_names(connection, found, targets_to_name(rest))
+    def _change(self, item: DatabaseScript, kept: tuple[Change, ...]) -> None:
+        facts, workshop = self.inventory[item.name], self.workshop
+        if kept != item.changes:
             lent = frozenset({item.owner}) if item.is_lent else frozenset()
-            statements = database_statements(rest, found, workshop.scope, lent=lent)
-            found = _send(connection, statements, found, workshop.scope)
-            rest = _rest(found, workshop.scope)
-        if rest:
-            missing = "; ".join(f"{change.action} {change.username}: {change.detail}" for change in rest[:5])
-            raise SqlError("", f"after the changes the database is still not as declared: {missing}")
-        last.extend(item.afterwards)
+            inside = [change for change in kept if change not in item.changes_outside]
+            statements = database_statements(inside, facts, workshop.scope, lent=lent)
+            item = replace(item, changes=kept, statements=statements)
+        if not kept:
+            return
+        if item.open:
+            self._create(item)
+        change_database(item, facts, workshop.blocked_roles | self.roles.absent, workshop)
 
+    def _create(self, item: DatabaseScript) -> None:
+        """Create a database, closed, and open it from outside once everybody has lost what they had on it."""
+        connection = self.creators.get()
+        *outside, let_in = item.open
 
-def _send(connection: Connection, statements: Sequence[str], facts: DatabaseFacts, scope: Scope) -> DatabaseFacts:
-    with_extensions = scope.declaration.has_extensions
-    found = ask_inside(connection, facts, *statements, with_extensions=with_extensions)
-    _refuse_empty_grants(connection)
-    return found
+        def open_it() -> None:
+            with transaction(connection, leave=False) as last:
+                connection.run("BEGIN", self.workshop.fence, *outside)
+                refuse_empty_grants(connection)
+                last.append(let_in)
 
-
-def _rest(facts: DatabaseFacts, scope: Scope) -> list[Change]:
-    # The mark counts together with the owner's, which is shared and observed at the end of the run.
-    return [change for change in database_changes(facts, scope) if not isinstance(change, AdoptDatabase)]
+        try:
+            if item.create:
+                retry(lambda: connection.run(item.create or ""), self.workshop)
+            retry(open_it, self.workshop)
+        finally:
+            self.creators.put(connection)
 
 
 # --- both -----------------------------------------------------------------------------------------------------------
 
 
-@contextmanager
-def _transaction(connection: Connection, *, leave: bool) -> Iterator[list[Statement]]:
-    """Ends the transaction that the first message in it begins: BEGIN by itself would be a round trip more.
-
-    What is put into the list that it gives is sent in one message with COMMIT, and with the goodbye where we `leave`.
-    """
-    last: list[Statement] = []
-    try:
-        yield last
-        connection.run(*last, "COMMIT", leave=leave)
-    except SqlError:
-        # Where the connection is gone the transaction is too; the first error is the one to tell.
-        with suppress(SqlError):
-            connection.run("ROLLBACK")
-        raise
-
-
-def _retry(attempt: Callable[[], object], workshop: Workshop) -> None:
-    """Try again what failed for a passing reason, a few times, a little later each time, while there is time."""
-    for number in range(1, TRIES + 1):
-        try:
-            attempt()
-        except SqlError as error:
-            if not error.is_passing or number == TRIES or workshop.seconds_left() < workshop.reserve:
-                raise
-        else:
-            return
-        # With jitter, so that two who got in each other's way do not meet again.
-        time.sleep(_RANDOM.uniform(0.05, 0.1) * 2**number)
-
-
-def _refuse_empty_grants(connection: Connection) -> None:
-    empty = NOTHING_GRANTED.intersection(connection.warnings())
-    if empty:
-        code = min(empty)
-        raise SqlError(code, "the server said that a GRANT or REVOKE changed nothing: the administrator may not")
-
-
-def _outcomes(changes: Sequence[Change], status: Status, begun: float, message: str = "") -> tuple[Outcome, ...]:
+def _outcomes(changes: Iterable[Change], status: Status, begun: float, message: str = "") -> tuple[Outcome, ...]:
     now = now_utc()
     duration = round((time.monotonic() - begun) * 1000)
     return tuple(
@@ -349,7 +352,36 @@ def _skipped(changes: Sequence[Change], reason: Finding) -> _Result:
     return _Result(_outcomes(changes, Status.SKIPPED, time.monotonic(), str(reason)), reason, skipped=True)
 
 
-def _failure(error: SqlError | DatabaseUnavailable, subject: str, database: str = "") -> Finding:
-    if isinstance(error, DatabaseUnavailable):
-        return error.findings[0]
-    return Finding("apply_failed", f"{subject} could not be changed: {error}", error.next_step, database=database)
+def _left_for_the_next_run(changes: Sequence[Change]) -> _Result:
+    outcomes = _outcomes(changes, Status.SKIPPED, time.monotonic(), str(_OUT_OF_TIME))
+    return _Result(outcomes, skipped=True, out_of_time=True)
+
+
+def _failed(
+    error: Exception,
+    changes: Sequence[Change],
+    begun: float,
+    subject: str,
+    workshop: Workshop,
+    *,
+    database: str = "",
+    username: str = "",
+) -> _Result:
+    failure = _failure(error, subject, workshop, database=database, username=username)
+    outcomes = _outcomes(changes, Status.ERROR, begun, str(failure))
+    if isinstance(error, OutOfTime):
+        return _Result(outcomes, out_of_time=True)
+    return _Result(outcomes, failure)
+
+
+def _failure(error: Exception, subject: str, workshop: Workshop, *, database: str = "", username: str = "") -> Finding:
+    if isinstance(error, ProvisioningError):
+        return replace(error.findings[0], database=database, username=username)
+    if isinstance(error, SqlError):
+        message, next_step = f"{subject} could not be changed: {error}", error.next_step
+        return Finding("apply_failed", message, next_step, database=database, username=username)
+    # Its text may hold anything, so only its kind is told; the log has the place.
+    workshop.log_mistake(error)
+    message = f"{subject} could not be changed: the run met a mistake of its own ({type(error).__name__})"
+    next_step = "report it with the log of this run; the next run tries it again"
+    return Finding("unexpected", message, next_step, database=database, username=username)

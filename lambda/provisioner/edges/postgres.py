@@ -110,6 +110,7 @@ class Remedy(StrEnum):
     """What a failure of PostgreSQL asks for."""
 
     RETRY = "retry"  # the same transaction again, now: it may go through a moment later
+    LOOK = "look"  # another look and another script, then as LATER: what was seen is not there any more
     LATER = "later"  # another run: nothing is broken that time does not mend
     PERSON = "person"  # somebody has to change something first
 
@@ -128,8 +129,17 @@ _REMEDIES: dict[str, tuple[Remedy, str]] = {
     "XX000": (Remedy.RETRY, _AGAIN_LATER),
     "23505": (Remedy.RETRY, _AGAIN_LATER),
     "55006": (Remedy.RETRY, _AGAIN_LATER),
+    # A schema, a table, a column, a function or a role went away since it was looked at.
+    "3F000": (Remedy.LOOK, _AGAIN_LATER),
+    "42P01": (Remedy.LOOK, _AGAIN_LATER),
+    "42703": (Remedy.LOOK, _AGAIN_LATER),
+    "42883": (Remedy.LOOK, _AGAIN_LATER),
+    "42704": (Remedy.LOOK, _AGAIN_LATER),
     # It has waited for `lock_timeout` already.
-    "55P03": (Remedy.LATER, "somebody holds a lock there (an open ALTER TABLE?): wait for it and call again"),
+    "55P03": (
+        Remedy.LATER,
+        "somebody holds a lock there (an open ALTER TABLE or ALTER ROLE?): wait for it and call again",
+    ),
     # It exists already, so somebody made it since it was looked for: only another look helps.
     "42710": (Remedy.LATER, _AGAIN_LATER),
     "42P04": (Remedy.LATER, _AGAIN_LATER),
@@ -150,7 +160,7 @@ _REMEDIES: dict[str, tuple[Remedy, str]] = {
     CONNECTION_LOST: (Remedy.LATER, _AGAIN_LATER),
     LOCK_LOST: (Remedy.LATER, "the run has lost its lock, so that another may be at work: " + _AGAIN_LATER),
     # No refusal of the server but a judgement of ours about what it shows.
-    "": (Remedy.LATER, "somebody changes the same things: call again when it is quieter"),
+    "": (Remedy.LOOK, "somebody changes the same things: call again when it is quieter"),
     "53100": (Remedy.PERSON, "the server's storage is full: add storage, then call again"),
     "58030": (Remedy.PERSON, "the server cannot read or write its storage: see its own log, then call again"),
     "42501": (Remedy.PERSON, "the administrator lacks the right: see the runbook, then call again"),

@@ -70,7 +70,7 @@ def test_from_16_a_membership_says_what_it_is_good_for() -> None:
 
 def test_databases() -> None:
     assert ddl.create_database(CreateDatabase(database="shop", username="a")) == (
-        'CREATE DATABASE "shop" OWNER "a" TEMPLATE template0'
+        'CREATE DATABASE "shop" OWNER "a" TEMPLATE template0 ALLOW_CONNECTIONS false'
     )
     assert ddl.mark_database("shop", Marker("dev", comment="it's")) == (
         'COMMENT ON DATABASE "shop" IS '

@@ -22,23 +22,27 @@ def test_a_new_database_from_16_on() -> None:
     script = script_for(OWNER, READER)
     assert [str(each) for each in script.role_statements] == [
         "CREATE ROLE \"owner\" LOGIN PASSWORD '********'",
-        "CREATE ROLE \"reader\" LOGIN PASSWORD '********'",
         (
             'COMMENT ON ROLE "owner" IS \'{"managed_by": "rds-provisioner", "environment": "dev", "creating": ["shop"],'
             ' "borrowed": true}\''
         ),
-        'COMMENT ON ROLE "reader" IS \'{"managed_by": "rds-provisioner", "environment": "dev"}\'',
         'GRANT "owner" TO CURRENT_USER WITH INHERIT TRUE, SET TRUE',
+        "CREATE ROLE \"reader\" LOGIN PASSWORD '********'",
+        'COMMENT ON ROLE "reader" IS \'{"managed_by": "rds-provisioner", "environment": "dev"}\'',
     ]
     (database,) = script.databases
-    assert database.create == 'CREATE DATABASE "shop" OWNER "owner" TEMPLATE template0'
+    assert database.create == 'CREATE DATABASE "shop" OWNER "owner" TEMPLATE template0 ALLOW_CONNECTIONS false'
+    assert list(database.open) == [
+        'GRANT CONNECT ON DATABASE "shop" TO "admin"',
+        'REVOKE CONNECT, TEMPORARY ON DATABASE "shop" FROM PUBLIC',
+        'ALTER DATABASE "shop" ALLOW_CONNECTIONS true',
+    ]
     assert list(database.statements) == [
         'GRANT USAGE ON SCHEMA "public" TO "reader"',
-        'GRANT CONNECT ON DATABASE "shop" TO "admin", "reader"',
+        'GRANT CONNECT ON DATABASE "shop" TO "reader"',
         'ALTER DEFAULT PRIVILEGES FOR ROLE "owner" GRANT USAGE ON SCHEMAS TO "reader"',
         'ALTER DEFAULT PRIVILEGES FOR ROLE "owner" GRANT SELECT ON SEQUENCES TO "reader"',
         'ALTER DEFAULT PRIVILEGES FOR ROLE "owner" GRANT SELECT ON TABLES TO "reader"',
-        'REVOKE CONNECT, TEMPORARY ON DATABASE "shop" FROM PUBLIC',
         'COMMENT ON DATABASE "shop" IS \'{"managed_by": "rds-provisioner", "environment": "dev"}\'',
     ]
     assert list(database.afterwards) == [

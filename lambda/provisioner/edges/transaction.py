@@ -1,0 +1,165 @@
+"""One transaction of an apply: statements in, committed once what they were to reach is proved, or an error out."""
+
+from __future__ import annotations
+
+import time
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from random import SystemRandom
+from typing import TYPE_CHECKING
+
+from provisioner.core.guard import database_changes
+from provisioner.core.plan import AdoptDatabase, Change, CreateDatabase
+from provisioner.core.script import DatabaseScript, database_statements, targets_to_name
+from provisioner.edges.observe import Login, add_names, ask_inside
+from provisioner.edges.postgres import Remedy, SqlError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from provisioner.core.ddl import Statement
+    from provisioner.core.scope import Scope
+    from provisioner.core.state import DatabaseFacts, PasswordCheck
+    from provisioner.edges.postgres import Connection
+
+# A GRANT that grants nothing and a REVOKE that revokes nothing are warnings to the server. To us they are failures.
+NOTHING_GRANTED = frozenset({"01006", "01007"})
+TRIES = 6
+# How often a database is looked at again where what was seen there is gone before it can be granted on.
+MAX_LOOKS = 4
+_RANDOM = SystemRandom()
+
+
+@dataclass(frozen=True)
+class Workshop:
+    """What an apply works with.
+
+    `make_verifier` gives the SCRAM verifier of a role's password, `prove` what a login with it says. `seconds_left`
+    says how long the function may still run; below `reserve` seconds nothing further is begun. `fence` is the statement
+    that fails unless this run still holds its lock: every connection that changes something sends it first. Nothing is
+    granted to the `blocked_roles`, nor in their place. `log_mistake` is told what nobody expected.
+    """
+
+    login: Login
+    scope: Scope
+    make_verifier: Callable[[str], str] = field(repr=False)
+    prove: Callable[[str], PasswordCheck] = field(repr=False)
+    workers: int
+    fail_fast: bool
+    seconds_left: Callable[[], float]
+    reserve: float
+    fence: str
+    blocked_roles: frozenset[str]
+    log_mistake: Callable[[Exception], None]
+
+    @property
+    def is_late(self) -> bool:
+        """Whether nothing further may be begun."""
+        return self.seconds_left() < self.reserve
+
+
+@contextmanager
+def transaction(connection: Connection, *, leave: bool) -> Iterator[list[Statement]]:
+    """Ends the transaction that the first message in it begins: BEGIN by itself would be a round trip more.
+
+    What is put into the list that it gives is sent in one message with COMMIT, and with the goodbye where we `leave`.
+    """
+    last: list[Statement] = []
+    try:
+        yield last
+        connection.run(*last, "COMMIT", leave=leave)
+    except Exception:
+        # Where the connection is gone the transaction is too; the first error is the one to tell.
+        with suppress(SqlError):
+            connection.run("ROLLBACK")
+        raise
+
+
+def retry(attempt: Callable[[], object], workshop: Workshop, *, tries: int = TRIES) -> None:
+    """Try again what failed for a passing reason, a few times, a little later each time, while there is time."""
+    for number in range(1, tries + 1):
+        try:
+            attempt()
+        except SqlError as error:
+            if not error.is_passing or number == tries or workshop.is_late:
+                raise
+        else:
+            return
+        # With jitter, so that two who got in each other's way do not meet again.
+        time.sleep(_RANDOM.uniform(0.05, 0.1) * 2**number)
+
+
+def refuse_empty_grants(connection: Connection) -> None:
+    """Raise where the last message had a GRANT or REVOKE that changed nothing."""
+    empty = NOTHING_GRANTED.intersection(connection.warnings())
+    if empty:
+        code = min(empty)
+        raise SqlError(code, "the server said that a GRANT or REVOKE changed nothing: the administrator may not")
+
+
+def change_database(item: DatabaseScript, facts: DatabaseFacts, held: frozenset[str], workshop: Workshop) -> None:
+    """Send a database's script; where what it speaks of has gone since, look again and say what is needed now.
+
+    Raises:
+        SqlError: it failed, or what is there changes too fast for a few looks.
+        DatabaseUnavailable: the server could not be reached.
+    """
+    statements: tuple[Statement, ...] | None = item.statements
+    for number in range(1, MAX_LOOKS + 1):
+        try:
+            retry(lambda: _send_and_prove(item, statements, facts, held, workshop), workshop)  # noqa: B023 - run at once
+        except SqlError as error:
+            if error.remedy is not Remedy.LOOK or number == MAX_LOOKS or workshop.is_late:
+                raise
+            statements = None
+        else:
+            return
+
+
+def _send_and_prove(
+    item: DatabaseScript,
+    statements: Sequence[Statement] | None,
+    facts: DatabaseFacts,
+    held: frozenset[str],
+    workshop: Workshop,
+) -> None:
+    """One connection, one transaction: the statements, what is still missing after them, and the proof that nothing is.
+
+    Without `statements` all that is missing follows from a look. A new database may differ from what its version makes
+    us expect (who owns `public`), and an application may create a table in between; what follows from that is done
+    too, unless it takes something away that no plan showed.
+    """
+    scope = workshop.scope
+    shown = {change.identity() for change in item.changes}
+    with workshop.login.connect(item.name) as connection, transaction(connection, leave=True) as last:
+        found = _send(connection, ("BEGIN", workshop.fence, *(statements or ())), facts, scope)
+        rest = _rest(found, scope, held)
+        unseen = [change for change in rest if change.destructive and change.identity() not in shown]
+        if statements is None or (rest and (item.open or not unseen)):
+            # The mark is not seen from inside.
+            marks = [change for change in item.changes if isinstance(change, CreateDatabase | AdoptDatabase)]
+            wanted = [*(marks if statements is None else ()), *(rest if item.open or not unseen else ())]
+            found = add_names(connection, found, targets_to_name(wanted))
+            lent = frozenset({item.owner}) if item.is_lent else frozenset()
+            found = _send(connection, database_statements(wanted, found, scope, lent=lent), found, scope)
+            rest = _rest(found, scope, held)
+        if rest:
+            missing = "; ".join(f"{change.action} {change.username}: {change.detail}" for change in rest[:5])
+            raise SqlError("", f"after the changes the database is still not as declared: {missing}")
+        last.extend(item.afterwards)
+
+
+def _send(connection: Connection, statements: Sequence[str], facts: DatabaseFacts, scope: Scope) -> DatabaseFacts:
+    with_extensions = scope.declaration.has_extensions
+    found = ask_inside(connection, facts, *statements, with_extensions=with_extensions)
+    refuse_empty_grants(connection)
+    return found
+
+
+def _rest(facts: DatabaseFacts, scope: Scope, held: frozenset[str]) -> list[Change]:
+    # The mark counts together with the owner's, which is shared and observed at the end of the run.
+    return [
+        change
+        for change in database_changes(facts, scope)
+        if not isinstance(change, AdoptDatabase) and not change.concerns(held)
+    ]
