@@ -57,8 +57,8 @@ _SESSION = {
     "DateStyle": "ISO",
     "TimeZone": "UTC",
     "jit": "off",
-    # A function whose host vanished says no goodbye: the server notices in a quarter of a minute, waiting or answering,
-    # and lets go of the run lock.
+    # A function whose host vanished says no goodbye: the server notices in twenty seconds, waiting or answering, and
+    # lets go of the run lock.
     "tcp_keepalives_idle": "5",
     "tcp_keepalives_interval": "3",
     "tcp_keepalives_count": "3",
