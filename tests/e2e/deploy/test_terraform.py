@@ -71,6 +71,8 @@ module "provisioning" {
   snapshot_bucket       = var.hook.snapshot_bucket
   approval              = var.hook.approval
   secrets               = var.hook.secrets
+
+  dry_run_while_planning = var.hook.dry_run
 }
 
 output "hook" { value = module.provisioning }
@@ -111,6 +113,7 @@ class Hook(Terraform):
         super().__init__(folder, {**deployment.command_environment(), "AWS_ACCESS_KEY_ID": TERRAFORM_USER})
         self.deployment = deployment
         self.secrets: tuple[str, ...] = ()
+        self.dry_run = False
         shutil.copytree(ROOT / "infra/terraform/rds-provisioner-hook", folder / "hook")
         (folder / "main.tf").write_text(ROOT_MODULE)
         self.initialize()
@@ -119,7 +122,13 @@ class Hook(Terraform):
         environment = self.deployment.environment
         values = {"environment": environment, "snapshot_bucket": SNAPSHOTS}
         secrets = {name: f"goldenpath/{environment}/{name}/postgres" for name in self.secrets}
-        hook = {**values, "application_databases": entries, "approval": approval, "secrets": secrets}
+        hook = {
+            **values,
+            "application_databases": entries,
+            "approval": approval,
+            "secrets": secrets,
+            "dry_run": self.dry_run,
+        }
         (self.folder / "terraform.tfvars.json").write_text(json.dumps({"hook": hook}))
 
     def plan(self) -> subprocess.CompletedProcess[str]:
@@ -206,6 +215,29 @@ def test_a_gated_environment_fails_the_apply_until_the_digest_is_approved(
     hook.declare({"allow_db_provision": True, "approved_by": "alice", "plan_digest": digest}, keycloak=KEYCLOAK)
     assert hook.apply().returncode == 0
     assert staging.databases() == {"keycloak"}
+
+
+@needs_provider
+def test_a_plan_of_terraform_shows_what_an_application_that_is_new_will_bring(
+    deploy_environment: Deploy, make_hook: MakeHook
+) -> None:
+    dev = deploy_environment("dev", SnapshotKey=JSON_KEY)
+    hook = make_hook(dev)
+    hook.dry_run = True
+    dev.declare(keycloak=KEYCLOAK)
+    # Nothing is in the bucket, and backstage has no secret yet.
+    hook.declare(keycloak=KEYCLOAK, backstage=BACKSTAGE)
+    planned = hook.plan()
+    assert planned.returncode == 0, planned.stderr
+    assert "+ create_role" in planned.stdout
+    assert "backstage_user" in planned.stdout
+    assert "goldenpath/dev/backstage/postgres" in planned.stdout
+    assert dev.databases() == set()
+    assert dev.aws.list_keys(SNAPSHOTS) == []
+
+    dev.declare(keycloak=KEYCLOAK, backstage=BACKSTAGE)
+    assert hook.apply().returncode == 0
+    assert dev.databases() == {"keycloak", "backstage"}
 
 
 @needs_provider
