@@ -39,6 +39,8 @@ def show_statements(plan: dict[str, Any], screen: Screen) -> None:
         if database["create"]:
             screen.say(f"-- {database['database']}: alone", "dim")
             screen.say(f"{database['create']};")
+        for sql in database.get("open", []):
+            screen.say(f"{sql};")
         screen.say(f"-- in {database['database']}, in one transaction", "dim")
         for sql in database["statements"]:
             screen.say(f"{sql};")
