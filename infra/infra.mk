@@ -4,7 +4,8 @@
 
 build: $(SAM) ## build the Lambda artifact into .aws-sam/build; RDS_CA_BUNDLE=path where there is no network
 	$(SAM) validate --lint
-	$(SAM) build
+	@# The build runs in a folder of its own, where a relative path would mean something else.
+	@if [ -n "$$RDS_CA_BUNDLE" ]; then RDS_CA_BUNDLE="$$(realpath "$$RDS_CA_BUNDLE")" && export RDS_CA_BUNDLE; fi; $(SAM) build
 
 # The command line has a small environment of its own: on call, nobody waits for the tests' packages.
 CLI := .venv-cli/bin/rds-provisioner

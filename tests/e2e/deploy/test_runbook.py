@@ -3,9 +3,15 @@ commands, held against the descriptions of the services.
 """
 
 import contextlib
+import json
+import os
 import re
 import shlex
-from collections.abc import Iterator
+import subprocess
+import sys
+import textwrap
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import botocore.session
@@ -13,6 +19,7 @@ import pytest
 from botocore import xform_name
 from pg8000.native import DatabaseError, InterfaceError
 
+from e2e.deploy.deployment import Deployment
 from provisioner.core.errors import PlanBlocked, RunInProgress
 from provisioner.edges.lock import TAKE_NAME
 from stack.aws import Aws
@@ -26,7 +33,23 @@ ENTRIES = {
 }
 RUNBOOK = (ROOT / "docs/operations.md").read_text(encoding="utf-8")
 # Of the command line itself, whatever the operation.
-GLOBAL_OPTIONS = {"query", "output"}
+GLOBAL_OPTIONS = {"query", "output", "cli-read-timeout", "cli-binary-format"}
+# What else a block may begin a command with: the shell's own, and what the page asks for.
+PROGRAMS = {
+    "aws",
+    "curl",
+    "export",
+    "git",
+    "make",
+    "output",
+    "psql",
+    "python3",
+    "read",
+    "rm",
+    "terraform",
+    "umask",
+    "unset",
+}
 SERVICES = {"s3api": "s3"}
 
 
@@ -82,18 +105,141 @@ def roles(world: World) -> set[str]:
 @pytest.mark.parametrize("command", read_aws_commands())
 def test_an_aws_command_has_an_operation_and_its_options(command: str) -> None:
     _, service, operation, *words = shlex.split(command)
-    model = botocore.session.get_session().get_service_model(SERVICES.get(service, service))
+    session = botocore.session.get_session()
+    model = session.get_service_model(SERVICES.get(service, service))
+    if operation == "wait":
+        waiter, *words = words
+        waiters = session.get_waiter_model(service)
+        [name] = [each for each in waiters.waiter_names if xform_name(each, "-") == waiter]
+        operation = xform_name(waiters.get_waiter(name).operation, "-")
     operations = {xform_name(name, "-"): name for name in model.operation_names}
     assert operation in operations, f"{service} has no {operation}"
     parameters = model.operation_model(operations[operation]).input_shape
     assert parameters
-    options = {word.removeprefix("--") for word in words if word.startswith("--")} - GLOBAL_OPTIONS
+    options = {word.removeprefix("--").removeprefix("no-") for word in words if word.startswith("--")} - GLOBAL_OPTIONS
     assert options <= {xform_name(name, "-") for name in parameters.members}
     assert {xform_name(name, "-") for name in parameters.required_members} <= options
 
 
 def test_every_aws_command_of_the_runbook_is_looked_at() -> None:
     assert len(read_aws_commands()) == len(re.findall(r"\baws [a-z0-9]+ [a-z-]+", RUNBOOK))
+
+
+def read_bash(mark: str) -> str:
+    """The commands of the block that a comment marks, the indentation of a list taken away."""
+    [block] = re.findall(rf"<!-- {mark} -->\s*```bash\n(.*?)```", RUNBOOK, re.DOTALL)
+    return textwrap.dedent(block)
+
+
+def test_every_command_of_the_runbook_is_one_that_the_page_asks_for_or_brings() -> None:
+    blocks = "\n".join(map(textwrap.dedent, re.findall(r"```bash\n(.*?)```", RUNBOOK, re.DOTALL)))
+    lines = blocks.replace("\\\n", " ").splitlines()
+    spans = re.findall(r"`((?:make|sam|aws|\.venv-sam\S+|psql|curl)\s[^`]+)`", RUNBOOK)
+    unknown = []
+    for line in [*lines, *spans]:
+        word = re.sub(r"^(\(|\w+=\$\(|(\w+=[^\s$(]+ )+|\w+=)", "", line.strip()).split(" ")[0]
+        path = ROOT / word
+        is_installed = word.startswith(".venv-") and path.exists()
+        if word and not word.startswith(("#", "'", "}", "$", "(", "...")) and word not in PROGRAMS and not is_installed:
+            unknown.append(line)
+    assert [line for line in unknown if not line.startswith(("output()", "    aws"))] == []
+
+
+@pytest.mark.parametrize("target", sorted(set(re.findall(r"make (rds[\w-]+|build|cli|doctor|release)\b", RUNBOOK))))
+def test_every_target_of_make_is_there(target: str) -> None:
+    makefiles = (ROOT / "Makefile").read_text() + (ROOT / "infra/infra.mk").read_text()
+    assert re.search(rf"^{target}:", makefiles, re.MULTILINE)
+
+
+def test_every_option_of_sam_is_one_that_it_has() -> None:
+    for command in re.findall(r"\.venv-sam/bin/sam ([a-z]+)((?:[^`\n]|\\\n)*)", RUNBOOK):
+        answer = subprocess.run(
+            [ROOT / ".venv-sam/bin/sam", command[0], "--help"], capture_output=True, text=True, check=True
+        )
+        for option in re.findall(r"--[a-z-]+", command[1]):
+            assert option in answer.stdout
+
+
+@pytest.fixture
+def shell(aws: Aws, tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Runs commands of the runbook in an empty folder, with an `aws` that asks this AWS."""
+    program = f'#!/bin/sh\nexec {sys.executable} {Path(__file__).with_name("aws_command.py")} "$@"\n'
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin/aws").write_text(program)
+    (tmp_path / "bin/aws").chmod(0o755)
+
+    def run(commands: str, *, typed: str = "", endpoint: str = "") -> subprocess.CompletedProcess[str]:
+        environment = {**aws.environment(endpoint), "ENV": "dev", "HOST": "db.example.internal"}
+        return subprocess.run(
+            ["bash", "-u", "-c", commands],
+            cwd=tmp_path,
+            env={**environment, "PATH": f"{tmp_path / 'bin'}:{os.environ['PATH']}", "HOME": str(tmp_path)},
+            input=typed,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+
+    return run
+
+
+@pytest.mark.parametrize("password", ["plain", 'pa"ss\\word%s', "sp ace $HOME `id` 'quoted'"])
+def test_the_secret_of_the_administrator_holds_any_password_and_leaves_no_file(
+    shell: Callable[..., subprocess.CompletedProcess[str]], aws: Aws, tmp_path: Path, password: str
+) -> None:
+    commands = read_bash("admin-secret").replace("umask 077", "umask 077 && umask > umask.txt")
+    answer = shell(commands, typed=f"{password}\n")
+    assert answer.returncode == 0, answer.stderr
+    value = aws.client("secretsmanager").get_secret_value(SecretId="goldenpath/dev/rds/master")["SecretString"]
+    secret = json.loads(value)
+    # read takes a backslash as it stands, and blanks at the ends away.
+    assert (secret["password"], secret["host"], secret["port"]) == (password, "db.example.internal", 5432)
+    assert not (tmp_path / "admin.json").exists()
+    assert (tmp_path / "umask.txt").read_text().strip() == "0077"
+    # Again: the secret exists, the call fails, and the file goes all the same.
+    shell(commands, typed=f"{password}\n")
+    assert not (tmp_path / "admin.json").exists()
+
+
+def test_the_secret_of_an_application_is_one_that_the_function_takes(
+    shell: Callable[..., subprocess.CompletedProcess[str]], world: World
+) -> None:
+    answer = shell(read_bash("application-secret").replace("db.example.internal", world.server.host))
+    assert answer.returncode == 0, answer.stderr
+    world.declare_entries({"keycloak": ENTRIES["keycloak"]}, with_secrets=False)
+    assert world.apply()["status"] == "applied"
+
+
+def test_a_bucket_that_notifies_others_keeps_them_when_eventbridge_is_switched_on(
+    shell: Callable[..., subprocess.CompletedProcess[str]], aws: Aws, tmp_path: Path
+) -> None:
+    s3 = aws.client("s3")
+    aws.create_bucket("acme-tfvars", versioned=False)
+    queue = aws.client("sqs").create_queue(QueueName="others")["QueueUrl"]
+    arn = aws.client("sqs").get_queue_attributes(QueueUrl=queue, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
+    others = {"QueueConfigurations": [{"QueueArn": arn, "Events": ["s3:ObjectCreated:*"]}]}
+    s3.put_bucket_notification_configuration(Bucket="acme-tfvars", NotificationConfiguration=others)
+    answer = shell(read_bash("existing-bucket"))
+    assert answer.returncode == 0, answer.stderr
+    put = json.loads((tmp_path / "with-eventbridge.json").read_text())
+    assert put["EventBridgeConfiguration"] == {}
+    now = s3.get_bucket_notification_configuration(Bucket="acme-tfvars")
+    assert [each["QueueArn"] for each in now["QueueConfigurations"]] == [arn]
+    assert s3.get_bucket_versioning(Bucket="acme-tfvars")["Status"] == "Enabled"
+
+
+def test_break_glass_calls_the_function_once(
+    shell: Callable[..., subprocess.CompletedProcess[str]], dev: Deployment, tmp_path: Path
+) -> None:
+    dev.put_snapshot(dev.declare(keycloak={"database_name": "keycloak", "username": "keycloak_user"}))
+    (tmp_path / "events").mkdir()
+    event = json.loads((ROOT / "events/break-glass.json").read_text())
+    (tmp_path / "events/break-glass.json").write_text(json.dumps({**event, "environment": "dev"}))
+    answer = shell(read_bash("break-glass"), endpoint=dev.runtime.endpoint_url)
+    assert answer.returncode == 0, answer.stderr
+    assert json.loads(answer.stdout)["StatusCode"] == 200
+    assert json.loads((tmp_path / "answer.json").read_text())["status"] == "applied"
+    assert dev.runtime.log_text().count("START RequestId") <= 1
 
 
 def test_what_depends_on_a_role_is_named_with_its_databases(world: World) -> None:
