@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import TYPE_CHECKING
 
-from provisioner.core.document import Attribute, Content, NotLiteral, Object, Value, redact
+from provisioner.core.document import Attribute, Content, NotLiteral, Object, Value, attributes_by_key, redact
 from provisioner.core.errors import Finding, InvalidSnapshot
 from provisioner.core.levels import ACCEPTABLE
 from provisioner.core.model import AccessLevel, Declaration, Entry, Layout
@@ -28,7 +28,7 @@ def parse_declaration(
     Raises:
         InvalidSnapshot: with every problem in `problems`, those of this file's declaration included.
     """
-    top = _fields(document, "", problems)
+    top = attributes_by_key(document, "", problems)
     declared_environment = _environment(top.get("environment"), problems, environment)
     block, layout, warnings = _block(top, problems)
     path = _PATHS[layout]
@@ -110,7 +110,7 @@ def _coupled(found: Attribute | None, problems: Problems, *, must_declare: bool)
         if found.value.content is not None or must_declare:
             _refuse_type(problems, found, "an object", _DECLARE_NOTHING, "rds_config")
         return None, False
-    fields = _fields(found.value.content, "rds_config", problems)
+    fields = attributes_by_key(found.value.content, "rds_config", problems)
     enabled = fields.get("enabled")
     active = _as_bool(enabled.value.content) if enabled else True
     if enabled and active is None:
@@ -145,7 +145,7 @@ def _entries(block: Attribute, path: str, problems: Problems) -> tuple[Entry, ..
         return ()
     read = [
         (found, entry)
-        for application, found in _fields(table, path, problems).items()
+        for application, found in attributes_by_key(table, path, problems).items()
         if (entry := _entry(application, found, path, problems)) is not None
     ]
     _check_together(read, path, problems)
@@ -162,7 +162,7 @@ def _entry(application: str, found: Attribute, parent: str, problems: Problems) 
     if not isinstance(table, Object):
         _refuse_type(problems, found, "an object", "write { database_name = ..., username = ... }", path)
         return None
-    reader = _EntryReader(application, _fields(table, path, problems), path, found.line, problems)
+    reader = _EntryReader(application, attributes_by_key(table, path, problems), path, found.line, problems)
     return reader.read()
 
 
@@ -398,23 +398,6 @@ def _at(found: Attribute) -> str:
     return f"on line {found.line}" if found.line else "again"
 
 
-def _fields(table: Object, path: str, problems: Problems) -> dict[str, Attribute]:
-    """Return the fields by key, the first of each, after refusing duplicates: Terraform silently takes the last."""
-    by_key: dict[str, Attribute] = {}
-    for found in table.attributes:
-        where = problems.location(found.line, f"{path}.{redact(found.key)}".lstrip("."))
-        if isinstance(found.key, NotLiteral):
-            if found.key is not NotLiteral.REFUSED:
-                problems.refuse("computed_key", f"the key is {found.key.value}", "write the key itself", where)
-        elif found.key in by_key:
-            lines = f"on lines {by_key[found.key].line} and {found.line}" if found.line else "twice"
-            message = f"the key {redact(found.key)} stands {lines}; the last would silently win"
-            problems.refuse("duplicate_key", message, "keep one of them", where)
-        else:
-            by_key[found.key] = found
-    return by_key
-
-
 def _refuse_type(
     problems: Problems,
     found: Attribute,
@@ -429,6 +412,8 @@ def _refuse_type(
     if content is NotLiteral.REFUSED:
         return
     code = "computed_value" if isinstance(content, NotLiteral) else "wrong_type"
+    if content is NotLiteral.FOR:
+        code, next_step = "for_expression", "write the values out"
     message = f"{name or redact(found.key)} must be {wanted}, not {_kind(content)}"
     problems.refuse(code, message, next_step, problems.location(found.line, path), subject)
 

@@ -6,6 +6,10 @@ import re
 from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
 from enum import Enum
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from provisioner.core.fields import Problems
 
 
 class NotLiteral(Enum):
@@ -13,6 +17,7 @@ class NotLiteral(Enum):
 
     TEMPLATE = "a template in a string"
     HEREDOC = "a heredoc"
+    FOR = "a for expression"
     COMPUTED = "a computed value"
     REFUSED = "already reported"
 
@@ -46,12 +51,22 @@ Content = str | Decimal | bool | None | tuple[Value, ...] | Object | NotLiteral
 _SHOWABLE = re.compile(r"[A-Za-z0-9_-]{1,80}")
 
 
-def parse_number(digits: str) -> Decimal | NotLiteral:
-    """A number as it is written; one with an exponent beyond what Decimal holds is none that counts anything here."""
+_MAX_EXPONENT = 2**31 - 1
+
+
+def parse_number(digits: str) -> Decimal:
+    """Return a number as it is written.
+
+    Raises:
+        ValueError: its exponent is beyond what Terraform reads.
+    """
     try:
-        return Decimal(digits)
+        number = Decimal(digits)
     except InvalidOperation:
-        return NotLiteral.COMPUTED
+        raise ValueError("the exponent has too many digits") from None
+    if number and abs(number.adjusted()) > _MAX_EXPONENT:
+        raise ValueError("the exponent is too large")
+    return number
 
 
 def redact(name: str | NotLiteral) -> str:
@@ -59,3 +74,20 @@ def redact(name: str | NotLiteral) -> str:
     if isinstance(name, NotLiteral):
         return "<computed key>"
     return name if _SHOWABLE.fullmatch(name) else f"<{len(name)} characters>"
+
+
+def attributes_by_key(found: Object, path: str, problems: Problems) -> dict[str, Attribute]:
+    """Return the attributes by key, the first of each, and refuse duplicates: in HCL the last would silently win."""
+    by_key: dict[str, Attribute] = {}
+    for each in found.attributes:
+        where = problems.location(each.line, f"{path}.{redact(each.key)}".lstrip("."))
+        if isinstance(each.key, NotLiteral):
+            if each.key is not NotLiteral.REFUSED:
+                problems.refuse("computed_key", f"the key is {each.key.value}", "write the key itself", where)
+        elif each.key in by_key:
+            lines = f"on lines {by_key[each.key].line} and {each.line}" if each.line else "twice"
+            message = f"the key {redact(each.key)} stands {lines}; the last would silently win"
+            problems.refuse("duplicate_key", message, "keep one of them", where)
+        else:
+            by_key[each.key] = each
+    return by_key

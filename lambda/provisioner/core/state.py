@@ -90,8 +90,7 @@ class Role:
 
     `connection_limit` is -1 for none; `password_current` and `verifier_current` are what a login said; `memberships`
     are those in which the role is the member; `unfinished` says that a run was cut off while it created databases for
-    the role, and `marker_current` that its mark is as we would write it; `lent`
-    that the administrator has made itself a member of it.
+    the role, and `marker_current` that its mark is as we would write it.
     """
 
     name: str
@@ -104,7 +103,6 @@ class Role:
     memberships: frozenset[Membership] = frozenset()
     unfinished: bool = False
     marker_current: bool = True
-    lent: bool = False
 
 
 @dataclass(frozen=True, slots=True)

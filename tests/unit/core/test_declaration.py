@@ -41,6 +41,8 @@ WRONG_ATTRIBUTES = {
     "limit with a fraction": ("connection_limit = 1.5", "invalid_value"),
     "limit over 32 bits": ("connection_limit = 2147483648", "invalid_value"),
     "limit that fills the memory": ("connection_limit = 1e999999999", "invalid_value"),
+    "extensions by a for": ('extensions = [for x in ["a"] : x]', "for_expression"),
+    "name by a for": ('secret_name = { for x in ["a"] : x => x }', "for_expression"),
     "limit computed": ("connection_limit = 2 * 2", "computed_value"),
     "limit as a bool": ("connection_limit = true", "wrong_type"),
     "extensions in a string": ('extensions = "citext"', "wrong_type"),

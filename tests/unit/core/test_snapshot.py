@@ -155,7 +155,6 @@ TERRAFORM_REFUSES = {
     "reference in arithmetic": ("v = 1 + x\n", "reference"),
     "reference in a template": ('v = "a ${var.x}"\n', "reference"),
     "reference in a heredoc": ("v = <<EOT\n${x}\nEOT\n", "reference"),
-    "reference beside a for variable": ("v = [for x in [1] : y]\n", "reference"),
     "reference as a key": ("v = { (a) = 1 }\n", "reference"),
     "function": ('v = file("x")\n', "function_call"),
     "function in a map": ("v = { a = max(1, 2) }\n", "function_call"),
@@ -197,9 +196,16 @@ class TestRefusedFiles:
     def test_a_byte_order_mark_is_refused(self, content: bytes) -> None:
         assert codes(content) == ["byte_order_mark"]
 
+    def test_entries_made_by_a_for_are_refused_with_a_next_step(self) -> None:
+        (finding,) = refused('application_databases = { for x in ["a"] : x => {} }\n')
+        assert str(finding) == (
+            "terraform.tfvars:1 application_databases: application_databases must be an object, not a for expression; "
+            "write the values out"
+        )
+
     def test_bytes_that_are_not_utf8_are_refused_with_their_line(self) -> None:
         (finding,) = refused(b'a = 1\nb = "\xe9"\n')
-        assert (finding.code, finding.where) == ("not_utf8", "terraform.tfvars:2")
+        assert (finding.code, finding.where) == ("not_utf8", "terraform.tfvars:2 column 6")
 
     def test_a_file_over_the_limit_is_refused(self) -> None:
         assert codes(b"#" * (MAX_BYTES + 1)) == ["too_large"]
@@ -210,7 +216,8 @@ class TestRefusedFiles:
     def test_a_syntax_error_names_line_and_column_and_no_text(self) -> None:
         (finding,) = refused('a = 1\nb = "x" "hunter2!"\n')
         assert str(finding) == (
-            "terraform.tfvars:2 column 9: this is not HCL that Terraform would read; check it with terraform fmt"
+            "terraform.tfvars:2 column 9: elements must be separated by a comma or a line, arguments by a line; "
+            "check it with terraform fmt"
         )
 
     def test_every_problem_is_told_at_once_with_its_line(self) -> None:
@@ -271,6 +278,6 @@ class TestJson:
     def test_brackets_in_strings_do_not_nest(self) -> None:
         assert read(f'{{"a": "{"[" * 1000}", "application_databases": {{}}}}', "x.tfvars.json").entries == ()
 
-    def test_a_number_with_a_huge_exponent_is_only_a_wrong_limit(self) -> None:
+    def test_a_number_whose_exponent_terraform_does_not_read_is_refused(self) -> None:
         entry = '{"database_name": "d", "username": "u", "connection_limit": 1e999999999999999999999}'
-        assert codes(f'{{"application_databases": {{"a": {entry}}}}}', "x.tfvars.json") == ["computed_value"]
+        assert codes(f'{{"application_databases": {{"a": {entry}}}}}', "x.tfvars.json") == ["syntax"]

@@ -5,12 +5,14 @@ from __future__ import annotations
 import base64
 import json
 import os
+import re
 import shutil
 import subprocess
 from pathlib import Path
 
 import pytest
 
+from integration.tfvars_files import Files
 from provisioner.core.errors import InvalidSnapshot
 from provisioner.core.snapshot import parse_snapshot
 
@@ -19,15 +21,14 @@ pytestmark = pytest.mark.skipif(
 )
 
 # Terraform evaluates only what is declared, as every argument of a real file is.
-MODULE = """
-variable "application_databases" {
-  type = any
-}
-variable "v" {
-  type    = any
-  default = null
-}
-"""
+MODULE = "".join(
+    f'variable "{name}" {{\n  type = any\n{default}}}\n'
+    for name, default in [
+        ("application_databases", ""),
+        *((name, "  default = null\n") for name in ("v", "v0", "v1", "v2", "év0", "év1", "év2")),
+    ]
+)
+GENERATED, BATCH = 500, 50
 EXPRESSION = "base64encode(jsonencode(var.application_databases))\n"
 NOTHING = "application_databases = {}\n"
 
@@ -39,40 +40,53 @@ def module(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def terraform_reads(module: Path, content: str, name: str = "x.tfvars") -> object:
-    """Return the variable's value as Terraform has it, or None where Terraform refuses the file."""
-    (module / name).write_bytes(content.encode())
+def ask_terraform(module: Path, content: str, name: str) -> tuple[object, set[str]]:
+    """Return the variable's value as Terraform has it, or None and the titles of what it says against the file."""
+    (module / name).write_bytes(content.encode("utf-8", "surrogateescape"))
     done = subprocess.run(
         ["terraform", "console", "-no-color", f"-var-file={name}"],
         cwd=module,
         input=EXPRESSION,
         capture_output=True,
         text=True,
+        errors="surrogateescape",
         check=False,
         timeout=60,
         env={"PATH": os.environ["PATH"], "HOME": str(module), "CHECKPOINT_DISABLE": "1"},
     )
-    if done.returncode != 0:
-        assert "Error" in done.stderr
-        return None
     # Warnings about undeclared variables stand before the value.
-    return json.loads(base64.b64decode(done.stdout.splitlines()[-1].strip('"')))
+    value = done.stdout.splitlines()[-1] if done.stdout else ""
+    if done.returncode != 0 or not value.startswith('"'):
+        errors = set(re.findall(r"^Error: (.*)$", done.stderr, re.MULTILINE))
+        assert errors or "known after apply" in value, done
+        return None, errors or {"No value for required variable"}
+    return json.loads(base64.b64decode(value.strip('"'))), set()
 
 
-def we_read(content: str, name: str = "x.tfvars") -> object:
-    """Return what we read in the form of the variable's value, or None where we refuse the file."""
+def terraform_reads(module: Path, content: str, name: str = "x.tfvars") -> object:
+    return ask_terraform(module, content, name)[0]
+
+
+def read(content: str, name: str) -> tuple[object, set[str]]:
+    """Return what we read in the form of the variable's value, or None and the codes of our refusal."""
     try:
-        declaration, _ = parse_snapshot(content.encode(), name, environment="dev")
-    except InvalidSnapshot:
-        return None
+        declaration, _ = parse_snapshot(content.encode("utf-8", "surrogateescape"), name, environment="dev")
+    except InvalidSnapshot as refusal:
+        return None, {finding.code for finding in refusal.findings}
     return {
         entry.application: {"database_name": entry.database, "username": entry.username}
         for entry in declaration.entries
-    }
+    }, set()
+
+
+def we_read(content: str, name: str = "x.tfvars") -> object:
+    return read(content, name)[0]
 
 
 ENTRY = 'database_name = "d", username = "u"'
 OTHER = 'database_name = "e", username = "w"'
+BLANKS_OF_GO = "\t\v\f \x85\u00a0\u1680\u2000\u2007\u200a\u2028\u2029\u202f\u205f\u3000"
+OTHER_BLANKS = "\x1c\x1f\u180e\u200b\ufeff"
 READ_ALIKE = [
     f"application_databases = {{ a = {{ {ENTRY} }} }}",
     f"application_databases = {{ a : {{ {ENTRY}, }}, }}",
@@ -99,6 +113,12 @@ READ_ALIKE = [
     f"x = <<E\napplication_databases = {{}}\nE\napplication_databases = {{ a = {{ {ENTRY} }} }}",
     f'x = "application_databases = {{"\napplication_databases = {{ a = {{ {ENTRY} }} }}',
     f"x = {{}}\napplication_databases = {{ a = {{ {ENTRY} }} }}\ny = [\n]",
+    # A heredoc ends where Go's blanks leave its marker alone: two declarations in one file otherwise.
+    "v1 = <<E\n\u00a0E\nv2 = <<F\nE\napplication_databases = { evil = { "
+    + ENTRY
+    + " } }\na-b = <<G\nF\napplication_databases = {}\n_x = <<H\nG\ntrue1 = <<H\nH\n",
+    *(f"v = <<E\n{blank}E{blank}\napplication_databases = {{ a = {{ {ENTRY} }} }}" for blank in BLANKS_OF_GO),
+    f"# caf\udce9\napplication_databases = {{ a = {{ {ENTRY} }} }} // \udce9",
 ]
 
 REST_ALIKE = [
@@ -154,6 +174,20 @@ REST_ALIKE = [
     "v = 1 /**/",
     'v = "\\"\\\\\\n\\r\\t"',
     "v = { a = 1, a = 2 }",
+    "v = 60-12",
+    "v = [2-14, (1)-10, 2-1.5]",
+    "v = !!true",
+    "v = --1",
+    "v = {(<<E\na\nE\n) = 1}",
+    "v = 1e999999",
+    "v = 1e-000000000000000000005",
+    "v = 0e99999999999",
+    "v = [1].0",
+    "v = [{ a = 1 }].0.a",
+    "v = { for x in [1] : x => x }",
+    "v = {\n# c\nfor x in [1] :\nx => x\n}",
+    "v = { a = 1\n for = 2 }",
+    "v = { in = 1\n if = 2 }",
     # refused by both
     "v = x",
     "v = True",
@@ -230,12 +264,22 @@ REST_ALIKE = [
     "v = {<<E\nx\nE\n = 1}",
     "v = { for = 1 }",
     "v = { for: 1 }",
-    "v = [for x in [1] : y]",
-    "v = [for x in y : x]",
     "v = a ? 1 : 2",
     "v = -a",
     "v = { a = [b] }",
     "v = [1...]",
+    "v = 1.2.3",
+    "v = 1e9999999999999",
+    "v = 1e2147483648",
+    "v = { /* c */ for = 1 }",
+    "v = [for = 1]",
+    "caf\udce9 = 1",
+    "v = <<E\na\rb\nE\n",
+    "v = <<E\n\rE\n",
+    "v = <<E\nE\r\n",
+    'v = "caf\udce9"',
+    "v = <<E\ncaf\udce9\nE\n",
+    *(f"v = <<E\n{blank}E\n" for blank in OTHER_BLANKS),
     'v = "a" "b"',
     "v = ~",
     "{}",
@@ -252,16 +296,44 @@ STRICTER = {
     "number as a name: Terraform would make a string of it": (
         'application_databases = { a = { database_name = 1, username = "u" } }'
     ),
-    "python-hcl2 reads -12 as a number after a number": "v = 60-12\n" + NOTHING,
-    "python-hcl2 knows one sign before a value": "v = !!true\n" + NOTHING,
 }
 
 # Computed values outside of our part are searched for references and functions, and not computed.
 MORE_LENIENT = {
     "operands are not typed": 'v = 1 + "x"\n' + NOTHING,
+    "branches are not typed": "v = true ? 1 : [2]\n" + NOTHING,
     "indices are not followed": "v = [1][5]\n" + NOTHING,
+    "legacy indices are not followed": "v = [[1]].0.0\n" + NOTHING,
+    "attributes are not followed": "v = null.a\n" + NOTHING,
+    "templates are not computed": 'v = "a${null}"\n' + NOTHING,
+    "keys are not computed": 'v = {"${null}" = 1}\n' + NOTHING,
     "directives are not paired": 'v = "%{ endif }"\n' + NOTHING,
+    "a loop is not read: its names would need scopes": "v = [for x in [1] : y]\n" + NOTHING,
+    "a loop is not run": 'v = {for k in ["a", "a"] : k => 1}\n' + NOTHING,
+    "a loop in a template is not read": 'v = "%{ for x in y }${z}%{ endfor }"\n' + NOTHING,
+    "a number is taken for anything that has attributes": "v = 1.a\n" + NOTHING,
 }
+
+# What is refused here although Terraform reads it, and what Terraform says of values that it computes and we do not.
+OURS_ONLY = {
+    "unknown_attribute",
+    "missing_attribute",
+    "invalid_name",
+    "duplicate_key",
+    "computed_key",
+    "computed_value",
+    "for_expression",
+    "wrong_type",
+}
+COMPUTED = {
+    "Inconsistent conditional result types",
+    "Invalid index",
+    "Invalid operand",
+    "Invalid template interpolation value",
+    "Operation failed",
+    "Unsupported attribute",
+}
+IN_LOOPS = COMPUTED | {"Function calls not allowed", "Variables not allowed"}
 
 JSON_ALIKE = [
     '{"application_databases": {"a": {"database_name": "d", "username": "u"}}}',
@@ -273,6 +345,12 @@ JSON_ALIKE = [
     "{'application_databases': {}}",
     '{"application_databases": {}, "v": 01}',
     '{"application_databases": {}, "application_databases": {}}',
+    '{"application_databases": {}, "v": {"a": 1, "a": 2}}',
+    '{"application_databases": {}, "v": [{"a": 1, "a": 2}]}',
+    '{"application_databases": {}, "v": 1.2.3}',
+    '{"application_databases": {}, "v": 1e9999999999999}',
+    '{"application_databases": {}, "v": 1e2147483648}',
+    '{"application_databases": {}, "v": 1e999999}',
 ]
 
 
@@ -304,3 +382,16 @@ def test_we_are_more_lenient_only_for_a_reason(module: Path, content: str) -> No
 @pytest.mark.parametrize("content", JSON_ALIKE)
 def test_terraform_and_we_read_the_same_json(module: Path, content: str) -> None:
     assert we_read(content, "x.tfvars.json") == terraform_reads(module, content, "x.tfvars.json")
+
+
+@pytest.mark.parametrize("batch", range(GENERATED // BATCH))
+def test_terraform_and_we_read_the_same_generated_files(module: Path, batch: int) -> None:
+    differences = []
+    for seed in range(batch * BATCH, (batch + 1) * BATCH):
+        content = Files(seed).file()
+        theirs, errors = ask_terraform(module, content, "x.tfvars")
+        ours, codes = read(content, "x.tfvars")
+        computed = IN_LOOPS if "for" in content else COMPUTED
+        if theirs != ours and not (ours is None and codes <= OURS_ONLY) and not (theirs is None and errors <= computed):
+            differences.append((seed, content, theirs, errors, ours, codes))
+    assert not differences

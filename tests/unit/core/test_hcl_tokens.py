@@ -2,9 +2,9 @@ from __future__ import annotations
 
 import pytest
 
-from provisioner.core.masking import MAX_NESTING, MAX_TOKENS, MaskingError, mask
+from provisioner.core.hcl_tokens import MAX_NESTING, MAX_TOKENS, TokenError, blank
 
-MASKED = {
+BLANKED = {
     "a string": ('a = "b c"', 'a = "xxx"'),
     "escapes": (r'a = "\"\\\n\u00e9"', 'a = "xxxxxxxxxxxx"'),
     "escaped templates": ('a = "$${b} %%{c}"', 'a = "xxxxxxxxxxx"'),
@@ -21,9 +21,9 @@ MASKED = {
 }
 
 
-@pytest.mark.parametrize(("text", "masked"), MASKED.values(), ids=MASKED.keys())
-def test_the_masked_text_hides_contents_and_keeps_offsets(text: str, masked: str) -> None:
-    assert mask(text) == masked
+@pytest.mark.parametrize(("text", "blanked"), BLANKED.values(), ids=BLANKED.keys())
+def test_the_blanked_text_hides_contents_and_keeps_offsets(text: str, blanked: str) -> None:
+    assert blank(text) == blanked
 
 
 REFUSED = {
@@ -41,18 +41,18 @@ REFUSED = {
 
 @pytest.mark.parametrize(("text", "offset"), REFUSED.values(), ids=REFUSED.keys())
 def test_broken_text_is_refused_where_it_breaks(text: str, offset: int) -> None:
-    with pytest.raises(MaskingError) as caught:
-        mask(text)
+    with pytest.raises(TokenError) as caught:
+        blank(text)
     assert (caught.value.code, caught.value.offset) == ("syntax", offset)
 
 
 def test_nesting_is_allowed_to_its_limit_and_no_deeper() -> None:
-    mask("[" * MAX_NESTING + "]" * MAX_NESTING)
-    with pytest.raises(MaskingError, match="more than 64 brackets"):
-        mask("[" * (MAX_NESTING + 1) + "]" * (MAX_NESTING + 1))
+    blank("[" * MAX_NESTING + "]" * MAX_NESTING)
+    with pytest.raises(TokenError, match="more than 64 brackets"):
+        blank("[" * (MAX_NESTING + 1) + "]" * (MAX_NESTING + 1))
 
 
 def test_tokens_are_counted_to_their_limit_and_no_further() -> None:
-    mask("," * MAX_TOKENS)
-    with pytest.raises(MaskingError, match="more than 150000 tokens"):
-        mask("," * (MAX_TOKENS + 1))
+    blank("," * MAX_TOKENS)
+    with pytest.raises(TokenError, match="more than 150000 tokens"):
+        blank("," * (MAX_TOKENS + 1))
