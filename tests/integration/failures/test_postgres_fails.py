@@ -209,16 +209,6 @@ def test_a_full_disk_asks_for_storage() -> None:
     assert SqlError("53100", "").next_step == "the server's storage is full: add storage, then call again"
 
 
-def test_the_server_lets_go_of_a_client_whose_host_vanished_within_half_a_minute(world: World) -> None:
-    """Without a farewell only keep-alives tell; the system's own wait two hours, with the run lock held."""
-    from provisioner.edges.postgres import Address, Connection, trust
-
-    address = Address(world.server.host, world.server.port, trust(str(world.server.ca_file)))
-    with Connection(address, *world.admin, "postgres") as connection:
-        settings = [connection.run(f"SHOW tcp_keepalives_{name}")[0][0] for name in ("idle", "interval", "count")]
-    assert settings == ["10", "5", "4"]
-
-
 class RunningOut:
     """Lambda's context of a function whose time is up soon after it began."""
 

@@ -154,7 +154,9 @@ def test_a_killed_process_gives_the_lock_back_within_seconds(pg_server: Server, 
 
 
 def test_a_holder_whose_host_vanished_is_noticed_within_a_quarter_of_a_minute(pg_server: Server) -> None:
-    """Of its connection as of all others: the first does not know the version of the server yet."""
+    """Without a farewell only keep-alives tell; the system's own wait two hours. The first connection of a run has the
+    settings too that wait for the server's version.
+    """
     with way_in(pg_server, pg_server.create_delegated_admin()).connect() as holder:
         lock.acquire_run_lock(holder, 0, lambda: None)
         asked = "SELECT name, setting FROM pg_settings WHERE name ~ '^(tcp_|client_conn|idle_sess)' ORDER BY name"
