@@ -6,6 +6,7 @@ A dry run and a drift check walk the path of an apply and stop at the gate, befo
 from __future__ import annotations
 
 import traceback
+from collections import Counter
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import partial
@@ -298,19 +299,31 @@ def _prove(scope: Scope, plan: Plan, applied: Applied, login: Login, session: Co
         OutOfTime: databases, or logins that prove a password, were left for the next run.
         PlanBlocked: some changes were blocked; all others are made and proved.
     """
-    failures = applied.failures
-    if not applied.out_of_time:
-        failures += _look_again(scope, plan, applied, login, session)
+    failures, out_of_time = applied.failures, applied.out_of_time
+    if not out_of_time:
+        try:
+            failures += _look_again(scope, plan, applied, login, session)
+        except OutOfTime:
+            out_of_time = True
     if failures:
         raise ApplyFailed((*failures, *plan.blockers))
-    if applied.out_of_time:
-        left = sum(outcome.status is Status.SKIPPED for outcome in applied.outcomes)
-        what = f"{left} changes were not begun, all others are done" if left else "not every new password was proved"
-        message = f"the function's time was nearly up: {what}"
-        finding = Finding("out_of_time", message, "call again: the next run continues where this one ended")
-        raise OutOfTime((finding, *plan.blockers))
+    if out_of_time:
+        raise OutOfTime((_out_of_time(applied), *plan.blockers))
     if plan.blockers:
         raise PlanBlocked(plan.blockers)
+
+
+def _out_of_time(applied: Applied) -> Finding:
+    counts = Counter(outcome.status for outcome in applied.outcomes)
+    left, cut_off = counts[Status.SKIPPED], counts[Status.ERROR]
+    parts = [f"{left} changes were not begun"] if left else []
+    if cut_off:
+        parts.append(f"of {cut_off} the server's answer was not heard")
+    if parts:
+        parts.append("all others are done")
+    what = ", ".join(parts) or "not every new password was proved, or what was done was not looked at again"
+    message = f"the function's time was nearly up: {what}"
+    return Finding("out_of_time", message, "call again: the next run continues where this one ended")
 
 
 def _look_again(scope: Scope, plan: Plan, applied: Applied, login: Login, session: Connection) -> tuple[Finding, ...]:

@@ -63,8 +63,10 @@ def apply_script(script: Script, inventory: Mapping[str, DatabaseFacts], worksho
     try:
         connection = workshop.login.connect()
     except Exception as error:  # noqa: BLE001 - no unit was begun, and each has to be told of
-        failure = _failure(error, "the server", workshop)
         changes = [item.changes for item in script.roles] + [item.changes for item in script.databases]
+        if isinstance(error, OutOfTime):
+            return _sum_up([_left_for_the_next_run(each) for each in changes], {})
+        failure = _failure(error, "the server", workshop)
         return _sum_up([_Result((), failure), *(_skipped(each, failure) for each in changes)], {})
     with connection:
         roles = _apply_roles(connection, script.roles, workshop)
@@ -127,7 +129,7 @@ def _apply_roles(connection: Connection, scripts: Sequence[RoleScript], workshop
             if _ends_everything(error):
                 roles.stop = _failure(error, "the roles", workshop)
                 changes = [change for role in scripts for change in role.changes]
-                roles.results = [_Result(_outcomes(changes, Status.ERROR, begun, str(roles.stop)), roles.stop)]
+                roles.results = [_failed(error, changes, begun, "the roles", workshop)]
                 return roles
         else:
             if len(scripts) > 1:
@@ -150,7 +152,7 @@ def _apply_role(role: RoleScript, roles: _Roles, send: Callable[..., None], work
     except Exception as error:  # noqa: BLE001 - whatever it is, it is this role's
         result = _failed(error, role.changes, begun, f'role "{role.name}"', workshop, username=role.name)
         if _ends_everything(error) or workshop.fail_fast:
-            roles.stop = result.failure if _ends_everything(error) else _FAIL_FAST
+            roles.stop = (result.failure or _OUT_OF_TIME) if _ends_everything(error) else _FAIL_FAST
         return result
     return _Result(_outcomes(role.changes, Status.SUCCESS, begun))
 
@@ -187,7 +189,9 @@ def _send_roles(
 
 def _ends_everything(error: Exception) -> bool:
     """Whether no role and no database could be changed any more."""
-    return isinstance(error, SqlError) and (error.is_connection_lost or error.sqlstate == LOCK_LOST)
+    return isinstance(error, OutOfTime) or (
+        isinstance(error, SqlError) and (error.is_connection_lost or error.sqlstate == LOCK_LOST)
+    )
 
 
 def _return_what_is_lent(connection: Connection, not_done: Iterable[DatabaseScript]) -> None:
@@ -197,7 +201,7 @@ def _return_what_is_lent(connection: Connection, not_done: Iterable[DatabaseScri
     """
     for item in not_done:
         if item.cut_short:
-            with suppress(SqlError):
+            with suppress(SqlError, OutOfTime):
                 connection.run(*item.cut_short)
 
 

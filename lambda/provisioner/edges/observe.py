@@ -190,7 +190,6 @@ def probe_login(address: Address, credentials: Credentials, role: RoleFacts) -> 
     A server judges the password first and everything else after it, so no such database, no CONNECT, a connection
     limit reached and NOLOGIN all mean that the password was right (PostgreSQL, InitPostgres).
     """
-    _refuse_when_late(address)
     try:
         Connection(
             address,
@@ -220,13 +219,6 @@ def _judge(error: SqlError, role: RoleFacts) -> PasswordCheck:
     return PasswordCheck.UNKNOWN
 
 
-def _refuse_when_late(address: Address) -> None:
-    if address.patience() <= 0:
-        message = "the function's time was nearly up while the server was looked at; no change was begun after that"
-        next_step = "give the function more time, or more MAX_WORKERS; then call again"
-        raise OutOfTime(Finding("out_of_time", message, next_step))
-
-
 def _look_into(
     login: Login,
     to_name: Callable[[DatabaseFacts], Sequence[Target]],
@@ -236,7 +228,6 @@ def _look_into(
 ) -> DatabaseFacts:
     if facts.is_template or not facts.allows_connections or facts.invalid or facts.refusal:
         return facts
-    _refuse_when_late(login.address)
     try:
         with login.connect(facts.name) as connection:
             found = ask_inside(connection, facts, with_extensions=with_extensions)

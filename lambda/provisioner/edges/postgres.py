@@ -22,7 +22,7 @@ import scramp
 import scramp.core
 from pg8000.core import TERMINATE_MSG, Context
 
-from provisioner.core.errors import DatabaseUnavailable, Finding
+from provisioner.core.errors import DatabaseUnavailable, Finding, OutOfTime
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -270,6 +270,7 @@ class Connection:
     Raises:
         SqlError: of `__init__`, the server was reached and refused; `sqlstate` says why.
         DatabaseUnavailable: of `__init__`, the server could not be reached or trusted.
+        OutOfTime: of `__init__` and `run`, there is no time left for an answer, whether or not one was asked for.
     """
 
     def __init__(
@@ -287,7 +288,7 @@ class Connection:
 
         With `own_verifier`, a verifier of other rounds or a shorter salt than ours is refused unhashed.
         """
-        self._patience = address.patience
+        self._patience, self._is_late = address.patience, False
         self._newer = _newer_settings(version)
         wire = _ProbeWire if own_verifier else _Wire
         self._inner = _connect(wire, address, (username, password, database), name, _SESSION | self._newer)
@@ -335,8 +336,12 @@ class Connection:
             SqlError: a statement failed, or the connection was lost.
         """
         self._inner.notices.clear()
+        seconds = self._patience()
+        if seconds <= 0 or self._is_late:
+            self.close()
+            raise _out_of_time()
         try:
-            self._inner.wait_at_most(self._patience())
+            self._inner.wait_at_most(seconds)
             send = self._inner.run_and_leave if leave else self._inner.run
             return send(";\n".join(statements)) or []
         except pg8000.native.DatabaseError as error:
@@ -347,8 +352,10 @@ class Connection:
             raise SqlError("22021", "the answer is no text: names in the database are not UTF-8") from None
         except (pg8000.native.InterfaceError, OSError, ssl.SSLError) as error:
             self.close()
-            reason = "no answer in time" if isinstance(error, TimeoutError) else type(error).__name__
-            raise SqlError(CONNECTION_LOST, f"the connection was lost ({reason})") from None
+            self._is_late = _is_timeout(error) and seconds < READ_TIMEOUT_SECONDS
+            if self._is_late:
+                raise _out_of_time() from None
+            raise SqlError(CONNECTION_LOST, f"the connection was lost ({_reason(error)})") from None
 
     def warnings(self) -> tuple[str, ...]:
         """The SQLSTATEs of the warnings that the last `run` caused."""
@@ -366,11 +373,9 @@ class _Wire(pg8000.native.Connection):  # type: ignore[misc]
     _usock: Any
 
     def wait_at_most(self, seconds: float) -> None:
-        """Bound the next answers of the server; without time left the connection counts as lost."""
+        """Bound the next answers of the server."""
         if self._usock is None:
             raise pg8000.native.InterfaceError("the connection is closed")
-        if seconds <= 0:
-            raise TimeoutError
         self._usock.settimeout(min(seconds, READ_TIMEOUT_SECONDS))
 
     def run_and_leave(self, sql: str) -> Any:
@@ -439,11 +444,13 @@ def _connect(
 ) -> _Wire:
     username, password, database = login
     patience = address.patience()
+    if patience <= 0:
+        raise _out_of_time()
     try:
-        if patience <= 0:
-            raise TimeoutError
         sock = socket.create_connection((address.host, address.port), min(patience, CONNECT_TIMEOUT_SECONDS))
     except OSError as error:
+        if _is_timeout(error) and patience < CONNECT_TIMEOUT_SECONDS:
+            raise _out_of_time() from None
         raise _unreachable(address, _reason(error)) from None
     # Without this the start-up packet waits 40 ms for a delayed acknowledgement.
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -477,6 +484,8 @@ def _connect(
         raise _unproved(address, str(error) if isinstance(error, _Unproved) else "its proof is wrong") from None
     except Exception as error:  # noqa: BLE001 - whatever a peer says, it ends one login and not the run
         sock.close()
+        if _is_timeout(error) and patience < LOGIN_TIMEOUT_SECONDS:
+            raise _out_of_time() from None
         raise _unreachable(address, _reason(error)) from None
 
 
@@ -487,8 +496,13 @@ def _sql_error(error: pg8000.native.DatabaseError, *, secret: bool) -> SqlError:
     return SqlError(sqlstate, message, routine)
 
 
+def _is_timeout(error: Exception) -> bool:
+    # pg8000 wraps what goes wrong while it sends.
+    return isinstance(error, TimeoutError) or isinstance(error.__cause__, TimeoutError)
+
+
 def _reason(error: Exception) -> str:
-    if isinstance(error, TimeoutError):
+    if _is_timeout(error):
         return "no answer in time"
     if isinstance(error, ConnectionRefusedError):
         return "connection refused"
@@ -496,6 +510,17 @@ def _reason(error: Exception) -> str:
         return "the name does not resolve"
     text = str(error.args[0]) if error.args else ""
     return "it offers no TLS" if "refuses SSL" in text else type(error).__name__
+
+
+def _out_of_time() -> OutOfTime:
+    return OutOfTime(
+        Finding(
+            "out_of_time",
+            "the function's time was nearly up before the server had answered",
+            "call again: the next run continues; if it stays, see whether the server answers, or give the function "
+            "more time or more MAX_WORKERS",
+        )
+    )
 
 
 def _unreachable(address: Address, reason: str) -> DatabaseUnavailable:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from random import SystemRandom
 from typing import TYPE_CHECKING
 
+from provisioner.core.errors import OutOfTime
 from provisioner.core.guard import database_changes
 from provisioner.core.plan import AdoptDatabase, Change, CreateDatabase
 from provisioner.core.script import DatabaseScript, database_statements, targets_to_name
@@ -70,7 +71,7 @@ def transaction(connection: Connection, *, leave: bool) -> Iterator[list[Stateme
         connection.run(*last, "COMMIT", leave=leave)
     except Exception:
         # Where the connection is gone the transaction is too; the first error is the one to tell.
-        with suppress(SqlError):
+        with suppress(SqlError, OutOfTime):
             connection.run("ROLLBACK")
         raise
 
