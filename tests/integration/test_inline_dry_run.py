@@ -1,8 +1,13 @@
 """A dry run that brings the file's text itself: a pull request sees its plan before anything is put anywhere."""
 
+import csv
+import io
+import json
+
 import pytest
 
 from provisioner.core.errors import ApprovalRequired, InvalidRequest, InvalidSnapshot
+from provisioner.core.snapshot import MAX_BYTES
 from stack.aws import Aws
 from stack.postgres import Server
 from stack.world import AUDIT, SNAPSHOTS, World, render_tfvars
@@ -24,6 +29,19 @@ def test_a_text_is_planned_with_no_snapshot_in_the_bucket_and_none_is_made(world
     assert "+ create_database    keycloak_user" in answer["plan_text"]
     assert world.aws.list_keys(SNAPSHOTS) == []
     assert world.server.run_as_superuser("SELECT 1 FROM pg_roles WHERE rolname = 'keycloak_user'") == []
+
+
+def test_its_stored_plan_and_its_rows_claim_no_version(world: World) -> None:
+    answer = world.dry_run(tfvars={"inline": TEXT})
+    plan = json.loads(world.aws.read_object(AUDIT, answer["audit"]["plan"].removeprefix(f"s3://{AUDIT}/")))
+    assert plan["snapshot_version"] == ""
+    run = world.aws.read_object(AUDIT, answer["audit"]["run"].removeprefix(f"s3://{AUDIT}/")).decode()
+    assert {row["snapshot_version"] for row in csv.DictReader(io.StringIO(run))} == {""}
+
+
+def test_a_text_that_is_too_long_is_refused_as_a_file_would_be(world: World) -> None:
+    with pytest.raises(InvalidSnapshot, match=r"^mine\.tfvars: the file has 1048577 bytes"):
+        world.dry_run(tfvars={"inline": "#" * (MAX_BYTES + 1), "name": "mine.tfvars"})
 
 
 def test_its_digest_approves_the_same_content_once_that_is_the_snapshot(world: World) -> None:

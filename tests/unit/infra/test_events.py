@@ -7,6 +7,7 @@ import pytest
 
 from provisioner.core.model import Mode, Trigger
 from provisioner.core.request import parse_request
+from provisioner.core.snapshot import parse_snapshot
 from provisioner.settings import read_settings
 from unit.infra.deployed_template import REPOSITORY, deploy
 
@@ -15,6 +16,7 @@ EXPECTED = {
     "apply-dev": (Mode.APPLY, Trigger.DIRECT),
     "apply-prod-approved": (Mode.APPLY, Trigger.DIRECT),
     "dry-run": (Mode.DRY_RUN, Trigger.DIRECT),
+    "dry-run-inline": (Mode.DRY_RUN, Trigger.DIRECT),
     "drift-schedule": (Mode.DRIFT, Trigger.DIRECT),
     "s3-object-created": (Mode.APPLY, Trigger.SNAPSHOT_EVENT),
     "break-glass": (Mode.APPLY, Trigger.DIRECT),
@@ -65,3 +67,9 @@ def test_the_adopting_call_names_the_applications() -> None:
 def test_the_schedule_of_the_template_sends_the_event_of_the_file() -> None:
     [schedule] = deploy().of_type("AWS::Scheduler::Schedule").values()
     assert json.loads(schedule["Target"]["Input"]) == read_event("drift-schedule")
+
+
+def test_the_text_that_a_dry_run_brings_declares_something() -> None:
+    snapshot = parse("dry-run-inline").snapshot
+    declaration, _ = parse_snapshot(snapshot.inline, snapshot.key, environment="dev")
+    assert [entry.database for entry in declaration.entries] == ["keycloak"]
