@@ -27,6 +27,7 @@ from provisioner.core.model import Mode, Outcome, Request, Settings, Status
 from provisioner.core.open_run import NotOurs, OpenRun, parse_note, parse_plan, render_note, settle
 from provisioner.core.report import AuditLocations, render_text, summarize
 from provisioner.core.text import sanitize
+from provisioner.core.units import units_to_json
 from provisioner.edges.audit_store import (
     append_trail,
     put_aside,
@@ -265,6 +266,8 @@ def _plan_document(plan: Plan, script: Script, provenance: Provenance) -> dict[s
     return {
         **asdict(provenance),
         "summary": summarize(plan),
+        "holds_for": asdict(plan.validity) if plan.validity else {},
+        "units": units_to_json(plan.units),
         "changes": [{**change.to_json(), "identity": change.identity()} for change in plan.changes],
         "blockers": [asdict(finding) for finding in plan.blockers],
         "warnings": [asdict(finding) for finding in plan.warnings],

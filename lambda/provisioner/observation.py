@@ -90,7 +90,14 @@ def observe(
     except SqlError as error:
         raise DatabaseUnavailable(refused(vault.login, error)) from None
     scope = Scope(
-        declaration, server, request.environment, adopt=frozenset(request.adopt), secret_problems=vault.problems
+        declaration,
+        server,
+        request.environment,
+        adopt=frozenset(request.adopt),
+        secret_problems=vault.problems,
+        secrets={role: secret.arn for role, secret in vault.secrets.items()},
+        host=vault.login.address.host,
+        port=vault.login.address.port,
     )
     server = as_created(scope)
     workers = count_workers(server, settings)

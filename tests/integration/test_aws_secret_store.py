@@ -31,6 +31,10 @@ def version_of(aws: Aws, name: str, stage: str) -> str:
     return next(version for version, names in stages.items() if stage in names)
 
 
+def arn_of(aws: Aws, name: str) -> str:
+    return str(aws.client("secretsmanager").describe_secret(SecretId=name)["ARN"])
+
+
 def test_no_ids_need_no_call(aws: Aws, clients: AwsClients) -> None:
     assert read_secrets(clients, []) == {}
     assert aws.calls() == []
@@ -48,7 +52,9 @@ def test_forty_five_secrets_are_read_in_three_calls_in_the_order_asked_for(aws: 
 
 def test_a_secret_comes_with_the_version_that_was_read(aws: Aws, clients: AwsClients) -> None:
     aws.put_secret("app", "one")
-    assert read_secrets(clients, ["app"]) == {"app": Secret("app", version_of(aws, "app", "AWSCURRENT"), "one")}
+    assert read_secrets(clients, ["app"]) == {
+        "app": Secret("app", arn_of(aws, "app"), version_of(aws, "app", "AWSCURRENT"), "one")
+    }
 
 
 def test_the_current_version_is_read_and_not_a_pending_one(aws: Aws, clients: AwsClients) -> None:
@@ -108,7 +114,7 @@ def test_a_service_that_is_throttled_for_a_moment_is_waited_for(aws: Aws, client
 
 
 def test_a_secret_does_not_show_its_text() -> None:
-    assert "hunter2" not in repr(Secret("app", "1", "hunter2"))
+    assert "hunter2" not in repr(Secret("app", "arn", "1", "hunter2"))
 
 
 def test_a_secret_at_rest_is_not_being_rotated(aws: Aws, clients: AwsClients) -> None:

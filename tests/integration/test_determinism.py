@@ -36,7 +36,7 @@ def stored_statements(world: World, answer: dict[str, Any]) -> dict[str, list[st
     """By database, in order; those of the roles under the administrator's own."""
     key = answer["audit"]["plan"].removeprefix(f"s3://{AUDIT}/")
     statements = json.loads(world.aws.read_object(AUDIT, key))["statements"]
-    creates = [item["create"] for item in statements["databases"] if item["create"]]
+    creates = [text for item in statements["databases"] if item["create"] for text in (item["create"], *item["open"])]
     found = {item["database"]: item["statements"] for item in statements["databases"]}
     return {
         name: list(texts) for name, texts in {"postgres": [*statements["roles"], *creates], **found}.items() if texts
@@ -44,12 +44,12 @@ def stored_statements(world: World, answer: dict[str, Any]) -> dict[str, list[st
 
 
 def sent_statements(server: Server, since: int, user: str) -> dict[str, list[str]]:
-    """What the log has, by database, less questions and the words of transactions."""
+    """What the log has, by database, less questions, the words of transactions, and settings of a session."""
     found: dict[str, list[str]] = {}
     for entry in server.log_statements(since, user=user):
         for text in entry.statement.split(";\n"):
             statement = VERIFIER.sub("'********'", text.strip())
-            if not re.match(r"(SELECT|WITH|BEGIN|COMMIT)\b", statement):
+            if not re.match(r"(SELECT|WITH|BEGIN|COMMIT|SET (LOCAL )?\w+ =)", statement):
                 found.setdefault(entry.database, []).append(statement)
     return found
 

@@ -188,7 +188,7 @@ def _desired_role(name: str, scope: Scope, present: Role | None, findings: list[
         return present
     entries = scope.by_role[name]
     declared_limit = next((entry.connection_limit for entry in entries if entry.connection_limit is not None), None)
-    role = Role(name=name, createdb=any(entry.createdb for entry in entries))
+    role = Role(name, createdb=any(entry.createdb for entry in entries), secret=scope.secrets.get(name, ""))
     if declared_limit is not None:
         role = replace(role, connection_limit=declared_limit)
     elif present is not None and not scope.server.roles[name].has_limit_of_ours:

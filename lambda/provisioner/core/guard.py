@@ -50,6 +50,7 @@ from provisioner.core.state import (
     Target,
 )
 from provisioner.core.text import join_names
+from provisioner.core.units import Validity
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
@@ -76,6 +77,9 @@ def build_plan(scope: Scope) -> Plan:
         blockers=tuple(sorted(set(blockers))),
         warnings=shorten_alike(warnings),
         unchanged=_unchanged(scope, changes),
+        validity=Validity(
+            scope.environment, scope.host, scope.port, scope.server.system_identifier, scope.server.administrator
+        ),
     )
 
 

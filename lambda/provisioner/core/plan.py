@@ -6,8 +6,6 @@ business. No change holds a secret.
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections import defaultdict
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
@@ -26,6 +24,7 @@ from provisioner.core.state import (
     Target,
     grants_of,
 )
+from provisioner.core.units import Unit, UnitEffects, Validity, collect_units, digest_plan, digest_unit
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -46,6 +45,8 @@ class Change:
     # The order across kinds, written once: what was left unfinished comes first, roles stand before their databases,
     # rights are given before any is taken, so that nobody who keeps access loses it in between.
     rank: ClassVar[int]
+    # Whether it only ends what an interrupted run had begun.
+    is_housekeeping: ClassVar[bool] = False
     database: str = ""
     username: str = ""
 
@@ -103,6 +104,7 @@ class Finish(Change):
 
     action: ClassVar[str] = "finish"
     rank: ClassVar[int] = 0
+    is_housekeeping: ClassVar[bool] = True
     interrupted: bool = True
 
     @property
@@ -124,13 +126,18 @@ class AdoptRole(_Described):
 
 @dataclass(frozen=True, kw_only=True)
 class CreateRole(Change):
-    """Create a login role with the password of its secret."""
+    """Create a login role with the password of its secret; `secret` is the ARN of that."""
 
     action: ClassVar[str] = "create_role"
     symbol: ClassVar[str] = "+"
     rank: ClassVar[int] = 2
     createdb: bool = False
     connection_limit: int = -1
+    secret: str = ""
+
+    def identity(self) -> tuple[str, ...]:
+        """With the secret: who can write that knows the password."""
+        return (self.action, self.database, self.username, self.detail, self.secret)
 
     @property
     def detail(self) -> str:
@@ -177,6 +184,11 @@ class SetPassword(Change):
     action: ClassVar[str] = "set_password"
     rank: ClassVar[int] = 4
     known: bool = True
+    secret: str = ""
+
+    def identity(self) -> tuple[str, ...]:
+        """With the secret, and without the reason, which the role itself can change all day."""
+        return (self.action, self.database, self.username, self.secret)
 
     @property
     def detail(self) -> str:
@@ -365,6 +377,7 @@ class Plan:
     blockers: tuple[Finding, ...] = ()
     warnings: tuple[Finding, ...] = ()
     unchanged: tuple[Unchanged, ...] = ()
+    validity: Validity | None = None
 
     @cached_property
     def open_changes(self) -> tuple[Change, ...]:
@@ -398,14 +411,15 @@ class Plan:
         return units
 
     @cached_property
+    def units(self) -> Mapping[Unit, UnitEffects]:
+        """What the plan does, by role and by database."""
+        return collect_units(self.changes, self.blockers)
+
+    @cached_property
     def digest(self) -> str:
-        """`sha256:` and the hash of what the plan does: the same for the same changes, whatever the order or time."""
-        content = {
-            "environment": self.environment,
-            "changes": sorted(change.identity() for change in self.changes),
-            "blockers": sorted((item.code, item.database, item.username, item.message) for item in self.blockers),
-        }
-        return "sha256:" + hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+        """`sha256:` and the hash of what the plan does: the same for the same effects, whatever the order or time."""
+        unit_digests = (digest_unit(unit, effects) for unit, effects in self.units.items())
+        return digest_plan(self.validity or Validity(self.environment), unit_digests)
 
 
 def diff(observed: State, desired: State, inventory: Mapping[str, DatabaseFacts]) -> tuple[Change, ...]:
@@ -432,7 +446,10 @@ def _order(change: Change) -> tuple[int, str, int, tuple[str, ...]]:
 
 def _diff_role(observed: Role | None, desired: Role) -> list[Change]:
     if observed is None:
-        return [CreateRole(username=desired.name, createdb=desired.createdb, connection_limit=desired.connection_limit)]
+        limit = desired.connection_limit
+        return [
+            CreateRole(username=desired.name, createdb=desired.createdb, connection_limit=limit, secret=desired.secret)
+        ]
     name = desired.name
     changes: list[Change] = []
     if (observed.unfinished, observed.marker_current) != (desired.unfinished, desired.marker_current):
@@ -448,9 +465,9 @@ def _diff_role(observed: Role | None, desired: Role) -> list[Change]:
     if attributes != AlterRole(username=name):
         changes.append(attributes)
     if desired.password_current and not observed.password_current:
-        changes.append(SetPassword(username=name))
+        changes.append(SetPassword(username=name, secret=desired.secret))
     elif desired.verifier_current and not observed.verifier_current:
-        changes.append(SetPassword(username=name, known=False))
+        changes.append(SetPassword(username=name, secret=desired.secret, known=False))
     left = {item.role for item in observed.memberships - desired.memberships}
     changes += [RevokeMembership(username=name, role=role) for role in sorted(left)]
     return changes

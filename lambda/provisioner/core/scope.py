@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import groupby
 from operator import attrgetter
@@ -32,7 +32,8 @@ T = TypeVar("T")
 class Scope:
     """What a run is about, and by whose leave: the declaration, the observation, the adopted applications.
 
-    `secret_problems` are what keeps the roles of unusable secrets from being changed.
+    `secret_problems` are what keeps the roles of unusable secrets from being changed, `secrets` the ARNs of the others
+    by role. `host` and `port` are where the server was found.
     """
 
     declaration: Declaration
@@ -40,6 +41,9 @@ class Scope:
     environment: str
     adopt: frozenset[str] = frozenset()
     secret_problems: tuple[Finding, ...] = ()
+    secrets: Mapping[str, str] = field(default_factory=dict)
+    host: str = ""
+    port: int = 0
 
     @cached_property
     def by_role(self) -> Mapping[str, tuple[Entry, ...]]:

@@ -90,7 +90,8 @@ class Role:
 
     `connection_limit` is -1 for none; `password_current` and `verifier_current` are what a login said; `memberships`
     are those in which the role is the member; `unfinished` says that a run was cut off while it created databases for
-    the role, and `marker_current` that its mark is as we would write it.
+    the role, and `marker_current` that its mark is as we would write it. `secret` is the ARN of the secret with its
+    password.
     """
 
     name: str
@@ -103,6 +104,7 @@ class Role:
     memberships: frozenset[Membership] = frozenset()
     unfinished: bool = False
     marker_current: bool = True
+    secret: str = field(default="", compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -255,7 +257,8 @@ class Server:
     `roles`, `memberships` and `databases` (by name) hold what the run needs to know: the declared, the marked, and
     whoever they are entangled with. `bootstrap` is the role with oid 10, which owns what initdb made.
     `available_extensions` maps what the server could install to whether a database owner may do it (trusted).
-    `connections_left` is how many more sessions it takes at the moment from somebody who is not a superuser.
+    `connections_left` is how many more sessions it takes at the moment from somebody who is not a superuser, and
+    `system_identifier` what initdb gave the cluster.
     """
 
     version: int
@@ -268,6 +271,7 @@ class Server:
     available_extensions: Mapping[str, bool] = field(default_factory=lambda: MappingProxyType({}))
     passwords: Mapping[str, PasswordCheck] = field(default_factory=lambda: MappingProxyType({}))
     connections_left: int = 100
+    system_identifier: str = ""
 
 
 def members_of(role: str, memberships: Iterable[Membership]) -> frozenset[str]:

@@ -106,6 +106,7 @@ def observe_server(connection: Connection, databases: Collection[str], *, with_e
         other_privileges=tuple(OtherPrivilege(*row) for row in found["other"]),
         available_extensions=dict(found["extensions"]),
         connections_left=found["connections_left"],
+        system_identifier=found["system_identifier"],
     )
 
 
@@ -382,6 +383,7 @@ SELECT json_build_object(
     'standby', pg_is_in_recovery(),
     'administrator', current_user,
     'bootstrap', (SELECT rolname FROM pg_roles WHERE oid = 10),
+    'system_identifier', (SELECT system_identifier::text FROM pg_control_system()),
     'connections_left', (
         SELECT current_setting('max_connections')::int - current_setting('superuser_reserved_connections')::int
                - coalesce(current_setting('reserved_connections', true)::int, 0)

@@ -48,6 +48,7 @@ class Secret:
     """The current version of a secret; `text` is None where it is binary."""
 
     secret_id: str
+    arn: str
     version_id: str
     text: str | None = field(repr=False)
 
@@ -91,7 +92,7 @@ def _read_batch(clients: AwsClients, secret_ids: list[str]) -> dict[str, Secret 
     else:
         for value in answer["SecretValues"]:
             for secret_id in _asked_as(secret_ids, value["Name"], value["ARN"]):
-                found[secret_id] = Secret(secret_id, value["VersionId"], value.get("SecretString"))
+                found[secret_id] = Secret(secret_id, value["ARN"], value["VersionId"], value.get("SecretString"))
         for error in answer.get("Errors", []):
             if error["SecretId"] in secret_ids:
                 found[error["SecretId"]] = _problem(error["SecretId"], AwsError(error["ErrorCode"], 400))
@@ -110,7 +111,7 @@ def _read_one(clients: AwsClients, secret_id: str) -> Secret | Finding:
             value = clients.secrets.get_secret_value(SecretId=secret_id)
     except AwsError as failure:
         return _problem(secret_id, failure)
-    return Secret(secret_id, value["VersionId"], value.get("SecretString"))
+    return Secret(secret_id, value["ARN"], value["VersionId"], value.get("SecretString"))
 
 
 def _problem(secret_id: str, failure: AwsError) -> Finding:

@@ -1,0 +1,154 @@
+"""A difference in an effect changes the digest of its unit, and of no other."""
+
+from dataclasses import replace
+
+import pytest
+
+from provisioner.core.errors import Finding
+from provisioner.core.plan import (
+    AdoptDatabase,
+    AdoptRole,
+    AlterRole,
+    Change,
+    CreateDatabase,
+    CreateExtension,
+    CreateRole,
+    Finish,
+    GrantDefaultPrivileges,
+    GrantPrivileges,
+    Plan,
+    RevokeMembership,
+    RevokePrivileges,
+    SetPassword,
+)
+from provisioner.core.state import Kind, Target
+from provisioner.core.units import Unit, Validity, digest_plan, digest_unit
+
+ARN = "arn:aws:secretsmanager:eu-central-1:000000000000:secret:shop-AbCdEf"
+TABLES = Target(Kind.TABLE, schema="public", owner="shop_user")
+GRANT = GrantPrivileges(
+    database="shop",
+    username="reader",
+    owner="shop_user",
+    grantor="shop_user",
+    privileges=("SELECT",),
+    targets=(TABLES,),
+)
+FUTURE = GrantDefaultPrivileges(
+    database="shop",
+    username="reader",
+    owner="shop_user",
+    grantor="shop_user",
+    privileges=("SELECT",),
+    targets=(Target(Kind.TABLE, owner="shop_user", creator="shop_user"),),
+)
+REVOKE = RevokePrivileges(
+    database="shop",
+    username="reader",
+    owner="shop_user",
+    grantor="shop_user",
+    privileges=("INSERT",),
+    targets=(TABLES,),
+)
+OTHERS: tuple[Change, ...] = (
+    CreateRole(username="bank_user", secret=ARN),
+    CreateDatabase(database="bank", username="bank_user"),
+    SetPassword(username="third", secret=ARN),
+)
+EFFECTS: dict[str, tuple[Change, Change]] = {
+    "the secret of a new role": (
+        CreateRole(username="shop_user", secret=ARN),
+        CreateRole(username="shop_user", secret=ARN + "x"),
+    ),
+    "the attributes of a new role": (
+        CreateRole(username="shop_user", secret=ARN),
+        CreateRole(username="shop_user", secret=ARN, createdb=True),
+    ),
+    "the secret of a password": (
+        SetPassword(username="shop_user", secret=ARN),
+        SetPassword(username="shop_user", secret=ARN + "x"),
+    ),
+    "an attribute": (
+        AlterRole(username="shop_user", connection_limit=5),
+        AlterRole(username="shop_user", connection_limit=6),
+    ),
+    "a membership": (RevokeMembership(username="reader", role="a"), RevokeMembership(username="reader", role="b")),
+    "an adoption": (AdoptRole(username="shop_user"), AlterRole(username="shop_user", createdb=False)),
+    "the owner of a database": (
+        CreateDatabase(database="shop", username="shop_user"),
+        CreateDatabase(database="shop", username="reader"),
+    ),
+    "the adoption of a database": (
+        AdoptDatabase(database="shop", username="shop_user"),
+        AdoptDatabase(database="shop", username="reader"),
+    ),
+    "a privilege": (GRANT, replace(GRANT, privileges=("INSERT", "SELECT"))),
+    "who is granted to": (GRANT, replace(GRANT, username="editor")),
+    "who grants": (GRANT, replace(GRANT, grantor="other")),
+    "the right to pass on": (REVOKE, replace(REVOKE, option=True)),
+    "whose objects": (GRANT, replace(GRANT, targets=(replace(TABLES, owner="other"),))),
+    "the schema": (GRANT, replace(GRANT, targets=(replace(TABLES, schema="own"),))),
+    "the kind of object": (GRANT, replace(GRANT, targets=(replace(TABLES, kind=Kind.SEQUENCE),))),
+    "objects of an extension": (REVOKE, replace(REVOKE, targets=(replace(TABLES, extension=True),))),
+    "who creates": (FUTURE, replace(FUTURE, targets=(Target(Kind.TABLE, owner="other", creator="other"),))),
+    "an extension": (
+        CreateExtension(database="shop", username="shop_user", extension="citext"),
+        CreateExtension(database="shop", username="shop_user", extension="hstore"),
+    ),
+}
+
+
+def digests(*changes: Change, blockers: tuple[Finding, ...] = ()) -> dict[Unit, str]:
+    plan = Plan("prod", changes, blockers)
+    return {unit: digest_unit(unit, effects) for unit, effects in plan.units.items()}
+
+
+@pytest.mark.parametrize("name", EFFECTS)
+def test_a_difference_in_an_effect_changes_its_unit_and_no_other(name: str) -> None:
+    before, after = EFFECTS[name]
+    first, second = digests(before, *OTHERS), digests(after, *OTHERS)
+    changed = {unit for unit in first | second if first.get(unit) != second.get(unit)}
+    assert len(changed) == 1
+    assert changed.isdisjoint(digests(*OTHERS))
+    assert Plan("prod", (before, *OTHERS)).digest != Plan("prod", (after, *OTHERS)).digest
+
+
+def test_what_a_tenant_does_all_day_changes_nothing() -> None:
+    assert digests(replace(GRANT, count=1)) == digests(replace(GRANT, count=5000))
+    again = SetPassword(username="reader", secret=ARN)
+    assert digests(again) == digests(replace(again, known=False))
+
+
+def test_the_order_of_changes_does_not_matter() -> None:
+    assert Plan("prod", (GRANT, REVOKE, *OTHERS)).digest == Plan("prod", (*reversed(OTHERS), REVOKE, GRANT)).digest
+
+
+def test_what_only_ends_an_interrupted_run_is_no_effect() -> None:
+    assert digests(Finish(username="shop_user"), GRANT) == digests(GRANT)
+
+
+def test_what_stands_against_a_unit_is_of_that_unit() -> None:
+    blocker = Finding("database_closed", "closed", database="bank")
+    first, second = digests(GRANT, *OTHERS), digests(GRANT, *OTHERS, blockers=(blocker,))
+    assert {unit for unit in first if first[unit] != second[unit]} == {Unit("database", "bank")}
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        Validity("staging", "db", 5432, "1", "admin"),
+        Validity("prod", "other", 5432, "1", "admin"),
+        Validity("prod", "db", 5433, "1", "admin"),
+        Validity("prod", "db", 5432, "2", "admin"),
+        Validity("prod", "db", 5432, "1", "master"),
+    ],
+)
+def test_a_plan_holds_for_one_environment_server_and_administrator(other: Validity) -> None:
+    plan = Plan("prod", (GRANT,), validity=Validity("prod", "db", 5432, "1", "admin"))
+    assert plan.digest != replace(plan, validity=other).digest
+
+
+def test_a_stored_plan_can_be_checked_against_its_digest() -> None:
+    plan = Plan("prod", (GRANT, *OTHERS), validity=Validity("prod", "db", 5432, "1", "admin"))
+    assert plan.validity is not None
+    assert plan.digest == digest_plan(plan.validity, digests(GRANT, *OTHERS).values())
