@@ -76,7 +76,7 @@ def install_dependencies(source: Path, artifact: Path) -> None:
 
     In this order because pip's configuration is where a company says which index is its own.
     """
-    pins = ["--requirement", str(source / "requirements.txt"), "--constraint", str(source / "constraints.txt")]
+    pins = ["--require-hashes", "--requirement", str(source / "requirements.lock")]
     if importlib.util.find_spec("pip"):
         command = [sys.executable, "-m", "pip", "install", "--quiet", "--no-compile", "--python-version", RUNTIME]
         command += ["--platform", "manylinux2014_aarch64", "--implementation", "cp"]

@@ -1,11 +1,26 @@
 # Included by the Makefile: what is built for AWS and called there.
 
-.PHONY: build cli stack rds-provision rds-provision-dry-run
+.PHONY: build release cli stack rds-provision rds-provision-dry-run
 
 build: $(SAM) ## build the Lambda artifact into .aws-sam/build; RDS_CA_BUNDLE=path where there is no network
 	$(SAM) validate --lint
 	@# The build runs in a folder of its own, where a relative path would mean something else.
 	@if [ -n "$$RDS_CA_BUNDLE" ]; then RDS_CA_BUNDLE="$$(realpath "$$RDS_CA_BUNDLE")" && export RDS_CA_BUNDLE; fi; $(SAM) build
+
+# An SBOM by the field's own tool, in an environment of its own: nothing else needs it.
+SBOM := .venv-release/bin/cyclonedx-py
+TEST_NEEDS += $(SBOM)
+
+$(SBOM): pyproject.toml
+	$(call environment,$(PYTHON),.venv-release,release)
+	@touch $@
+
+release: build $(SBOM) ## what somebody deploys who builds nothing: .aws-sam/release, with checksums and an SBOM
+	@$(PYTHON) infra/make_release.py --built .aws-sam/build --release .aws-sam/release --cyclonedx $(SBOM)
+
+lambda/requirements.lock: lambda/requirements.txt lambda/constraints.txt $(VENV)/.installed
+	cd lambda && ../$(UV) pip compile requirements.txt --constraint constraints.txt --generate-hashes --no-header --no-annotate \
+		--python-version 3.13 --python-platform aarch64-manylinux2014 --quiet --output-file requirements.lock
 
 # The command line has a small environment of its own: on call, nobody waits for the tests' packages.
 CLI := .venv-cli/bin/rds-provisioner

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from e2e.deploy.deployment import Deployment
+from e2e.deploy.sending import serve_cloudformation
 from stack.aws import Aws
 from stack.binaries import ROOT
 from stack.certificates import session_authority
@@ -74,3 +75,10 @@ def dev(deploy_environment: Deploy) -> Deployment:
 def staging(deploy_environment: Deploy) -> Deployment:
     """An environment whose gate asks for an approver and for the digest of the plan."""
     return deploy_environment("staging", Gate="digest")
+
+
+@pytest.fixture
+def cloudformation() -> Iterator[str]:
+    """The address of a CloudFormation that writes down what it is sent."""
+    with serve_cloudformation() as address:
+        yield address

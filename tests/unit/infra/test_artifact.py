@@ -1,6 +1,7 @@
 """The rules of the artifact, each on a folder that keeps or breaks it; the whole build is tested end to end."""
 
 import os
+import re
 import subprocess
 import sys
 import tomllib
@@ -31,6 +32,13 @@ def test_what_is_shipped_is_what_the_project_declares_without_the_sdk_that_lambd
 def test_every_pin_is_exact() -> None:
     pins = read_pins("requirements.txt") | read_pins("constraints.txt")
     assert all(pin.count("==") == 1 for pin in pins)
+
+
+def test_what_is_installed_are_those_pins_each_with_the_hashes_of_its_files() -> None:
+    lock = (REPOSITORY / "lambda/requirements.lock").read_text(encoding="utf-8")
+    locked = re.findall(r"^(\S+==\S+) \\\n((?:    --hash=sha256:[0-9a-f]{64}(?: \\)?\n)+)", lock, re.MULTILINE)
+    assert {pin for pin, _ in locked} == read_pins("requirements.txt") | read_pins("constraints.txt")
+    assert lock.count("==") == len(locked)
 
 
 def test_the_pins_are_within_what_the_packages_that_need_them_declare() -> None:

@@ -1,0 +1,66 @@
+"""What `make release` makes: the same bytes twice, with sums, of what the artifact holds; nobody builds it again."""
+
+import hashlib
+import json
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from e2e.deploy.sending import send
+from stack.aws import Aws
+from stack.binaries import ROOT
+
+
+def make(built: Path, folder: Path) -> Path:
+    cyclonedx = ROOT / ".venv-release/bin/cyclonedx-py"
+    options = ["--built", built, "--release", folder, "--cyclonedx", cyclonedx]
+    answer = subprocess.run(
+        [sys.executable, ROOT / "infra/make_release.py", *options], capture_output=True, text=True, check=False
+    )
+    assert answer.returncode == 0, answer.stderr
+    return folder
+
+
+@pytest.fixture(scope="module")
+def made(built: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make(built, tmp_path_factory.mktemp("release") / "first")
+
+
+def test_the_same_build_makes_the_same_bytes(built: Path, made: Path, tmp_path: Path) -> None:
+    again = make(built, tmp_path / "again")
+    assert {each.name: each.read_bytes() for each in again.iterdir()} == {
+        each.name: each.read_bytes() for each in made.iterdir()
+    }
+
+
+def test_the_checksums_are_of_everything_else_in_the_folder(made: Path) -> None:
+    sums = dict(line.split("  ")[::-1] for line in (made / "SHA256SUMS").read_text().splitlines())
+    files = {each.name: hashlib.sha256(each.read_bytes()).hexdigest() for each in made.iterdir()}
+    files.pop("SHA256SUMS")
+    assert sums == files
+
+
+def test_the_bill_of_materials_and_the_requirements_name_what_the_zip_holds(made: Path) -> None:
+    [code] = made.glob("rds-provisioner-*.zip")
+    with zipfile.ZipFile(code) as archive:
+        folders = {name.split("/")[0] for name in archive.namelist() if ".dist-info/" in name}
+    held = {tuple(folder.removesuffix(".dist-info").replace("_", "-").lower().rsplit("-", 1)) for folder in folders}
+    sbom = json.loads((made / "sbom.cdx.json").read_text())
+    assert sbom["bomFormat"] == "CycloneDX"
+    assert sbom["metadata"]["component"]["name"] == "rds-provisioner"
+    assert {(each["name"], each["version"]) for each in sbom["components"]} == held
+    pins = [line for line in (made / "requirements.txt").read_text().splitlines() if "==" in line]
+    assert {tuple(pin.removesuffix(" \\").split("==")) for pin in pins} == held
+    assert (made / "requirements.txt").read_text().count("--hash=sha256:") >= len(pins)
+
+
+def test_it_is_deployed_without_building(made: Path, aws: Aws, cloudformation: str) -> None:
+    _, template = send("dev", made, aws, cloudformation)
+    bucket, _, key = (
+        template["Resources"]["ProvisionerFunction"]["Properties"]["CodeUri"].removeprefix("s3://").partition("/")
+    )
+    [code] = made.glob("rds-provisioner-*.zip")
+    assert aws.read_object(bucket, key) == code.read_bytes()
