@@ -70,7 +70,7 @@ def blank(text: str) -> str:
     """Return the blanked text, of the same length as `text`.
 
     A string or heredoc becomes a quoted string of `x`; the code of a template in it stays. Newlines stay where they
-    separate something, and become blanks where HCL ignores them.
+    separate something, the first of several, and become blanks elsewhere: each costs the parser as much as a value.
 
     Raises:
         TokenError: what the parser would let pass and Terraform refuses, or text that is too deep or too long.
@@ -141,7 +141,7 @@ class _Blanking:
                 self._operand(frame, kind, match)
 
     def _newline(self, frame: _Frame, found: str) -> None:
-        if not frame.has_lines:
+        if not frame.has_lines or frame.previous == "newline":
             self._put(" " * len(found))
             return
         if frame.previous in {"operator", "sign"}:

@@ -11,7 +11,7 @@ BLANKED = {
     "the text around a template": ('a = "b${c}d"', 'a = "x${c}x"'),
     "a string in a template": ('a = "${"}"}"', 'a = "${"x"}"'),
     "strip marks": ('a = "${~ 1 ~}"', 'a = "${  1  }"'),
-    "comments": ("a = 1 # b\n// c\n/* d\n */ e = 2", "a = 1    \n    \n         e = 2"),
+    "comments": ("a = 1 # b\n// c\n/* d\n */ e = 2", "a = 1    \n              e = 2"),
     "no comment in a string": ('a = "# // /*"', 'a = "xxxxxxx"'),
     "a heredoc": ("a = <<E\nb\n E\nc = 1", 'a = "xxxxxx"\nc = 1'),
     "a template in a heredoc": ("a = <<E\n${b}\nE\n", 'a = "xxx${b}x"\n'),
