@@ -69,6 +69,19 @@ def test_an_apply_shows_the_plan_and_where_it_is_written_down(dev: Deployment) -
     assert dev.databases() == {"keycloak"}
 
 
+def test_an_apply_and_the_event_that_its_snapshot_causes_both_end_well(dev: Deployment) -> None:
+    with dev.rule() as bridge:
+        answer = make(dev, "rds-provision", f"TFVARS={dev.declare(keycloak=KEYCLOAK)}")
+        assert answer.returncode == 0, answer.stderr
+        bridge.wait_for(1)
+        [event] = dev.runtime.wait_until_idle()
+    assert {event.payload["status"], re.findall(r"^(\w+): ", answer.stdout, re.MULTILINE)[-1]} == {
+        "applied",
+        "no_change",
+    }
+    assert dev.databases() == {"keycloak"}
+
+
 def test_the_second_apply_says_no_change(dev: Deployment) -> None:
     tfvars = dev.declare(keycloak=KEYCLOAK)
     make(dev, "rds-provision", f"TFVARS={tfvars}")

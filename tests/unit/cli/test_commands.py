@@ -1,6 +1,7 @@
 """The words of the command line: what they mean without any AWS, and what is refused."""
 
 import ast
+import io
 import os
 import re
 import resource
@@ -133,6 +134,30 @@ def test_the_command_takes_of_the_function_its_pure_core_alone() -> None:
     ours = {name for name in imported if name.startswith("provisioner")}
     assert ours
     assert {name for name in ours if not name.startswith("provisioner.core.")} == set()
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.mark.parametrize(
+    ("variables", "is_coloured"), [({}, True), ({"NO_COLOR": "1"}, False), ({"TERM": "dumb"}, False)]
+)
+def test_a_terminal_beside_a_file_has_colours_alone_and_only_where_it_wants_them(
+    monkeypatch: pytest.MonkeyPatch, variables: dict[str, str], *, is_coloured: bool
+) -> None:
+    out, err = Terminal(), io.StringIO()
+    monkeypatch.setattr("sys.stdout", out)
+    monkeypatch.setattr("sys.stderr", err)
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    for name, value in {"TERM": "xterm", **variables}.items():
+        monkeypatch.setenv(name, value)
+    screen = Screen()
+    screen.show_plan("  + create_role")
+    screen.note("a note", "red")
+    assert out.getvalue() == ("\x1b[32m  + create_role\x1b[0m\n" if is_coloured else "  + create_role\n")
+    assert err.getvalue() == "a note\n"
 
 
 def test_each_stream_decides_for_itself_whether_it_has_colours(capsys: pytest.CaptureFixture[str]) -> None:
