@@ -122,15 +122,27 @@ def left_over_outside(scope: Scope, made: Iterable[Change], left: Collection[Cha
             and is_marked(facts, scope.environment)
         )
     ]
-    return tuple(
-        Finding(
-            "not_as_declared",
-            f"{change.action} ({change.detail}) was done, but the server does not show it",
-            "run again; if it stays, see the runbook",
-            database=change.database,
-            username=change.username,
-        )
-        for change in (*roles, *unmarked)
+    return (
+        *(
+            Finding(
+                "not_as_declared",
+                f"{change.action} ({change.detail}) was done, but the server does not show it",
+                "run again; if it stays, see the runbook",
+                database=change.database,
+                username=change.username,
+            )
+            for change in (*roles, *unmarked)
+        ),
+        *(
+            Finding(
+                "password_not_proved",
+                f'the new password of role "{role}" was set, but what a login with it was told says nothing of it',
+                "run again, which logs in once more; if it stays, try to log in as the application",
+                username=role,
+            )
+            for role, check in sorted(scope.server.passwords.items())
+            if check is PasswordCheck.UNKNOWN
+        ),
     )
 
 

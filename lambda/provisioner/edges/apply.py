@@ -222,7 +222,7 @@ def _apply_databases(
         by_owner.setdefault(item.owner, []).append(item)
     with ExitStack() as stack:
         creators = _open_creators(connection, script, workshop, stack)
-        each = _Databases(inventory, roles, workshop, creators)
+        each = _Databases(inventory, roles, workshop, creators, stack)
         # With the session of the lock never more than two connections beside the workers': a second creator is one.
         with ThreadPoolExecutor(workshop.workers + 1 - creators.qsize()) as pool:
             databases: list[Future[list[_Result]]] = []
@@ -261,12 +261,18 @@ def _open_creators(
     creators.put(connection)
     wanted = min(CREATORS, workshop.workers, sum(1 for item in script.databases if item.create))
     for _ in range(wanted - 1):
-        # One is enough; where another is not to be had, that is no reason to stop.
-        with suppress(SqlError, DatabaseUnavailable, OutOfTime):
-            another = stack.enter_context(workshop.login.connect())
-            another.run(workshop.fence)
+        if another := _another_creator(workshop, stack):
             creators.put(another)
     return creators
+
+
+def _another_creator(workshop: Workshop, stack: ExitStack) -> Connection | None:
+    # One is enough; where another is not to be had, that is no reason to stop.
+    with suppress(SqlError, DatabaseUnavailable, OutOfTime):
+        another = stack.enter_context(workshop.login.connect())
+        another.run(workshop.fence)
+        return another
+    return None
 
 
 @dataclass(frozen=True)
@@ -277,6 +283,7 @@ class _Databases:
     roles: _Roles
     workshop: Workshop
     creators: SimpleQueue[Connection]
+    stack: ExitStack
     failed: Event = field(default_factory=Event)
 
     def apply(self, items: Sequence[DatabaseScript]) -> list[_Result]:
@@ -336,6 +343,11 @@ class _Databases:
             if item.create:
                 retry(lambda: connection.run(item.create or ""), self.workshop)
             retry(open_it, self.workshop)
+        except SqlError as error:
+            if error.is_connection_lost:
+                # The next database must not pay for this one.
+                connection = _another_creator(self.workshop, self.stack) or connection
+            raise
         finally:
             self.creators.put(connection)
 
