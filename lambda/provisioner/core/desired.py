@@ -179,6 +179,7 @@ def _observed_role(facts: RoleFacts, scope: Scope) -> Role:
         memberships=frozenset(scope.memberships_of.get(facts.name, ())),
         unfinished=bool(facts.marker and facts.marker.creating),
         marker_current=facts.marker is None or facts.marker.current,
+        lent=facts.name in scope.self_granted,
     )
 
 

@@ -423,6 +423,7 @@ def _warnings(scope: Scope, desired: Desired) -> Iterable[Finding]:
                 username=item.role,
             )
     yield from _orphans(scope)
+    yield from _administrator_memberships(scope)
     yield from _iam_administrator(scope)
 
 
@@ -446,6 +447,23 @@ def _role_warnings(role: RoleFacts, scope: Scope) -> Iterable[Finding]:
     if check is PasswordCheck.UNKNOWN:
         message = f'whether the password of role "{name}" is that of its secret could not be found out'
         yield Finding("password_unknown", message, "try to log in as the application; then run again", username=name)
+
+
+def _administrator_memberships(scope: Scope) -> Iterable[Finding]:
+    """What somebody else made the administrator a member of; from 16 on its ADMIN option has to stay."""
+    me = scope.server.administrator
+    for item in scope.memberships_of.get(me, ()):
+        if not item.is_of_use or item.role not in scope.by_role or item.grantor == me or not scope.manages(item.role):
+            continue
+        options = ("INHERIT OPTION FOR ", "SET OPTION FOR ")
+        parts = options if item.admin_option and scope.server.version >= MEMBERSHIP_OPTIONS else ("",)
+        remedy = "; ".join(f'REVOKE {option}"{item.role}" FROM "{me}"' for option in parts)
+        yield Finding(
+            "administrator_membership",
+            f'"{item.grantor}" made the administrator "{me}" a member of role "{item.role}", which no run needs',
+            f'if that is not meant, as "{item.grantor}": {remedy}',
+            username=item.role,
+        )
 
 
 def _iam_administrator(scope: Scope) -> Iterable[Finding]:

@@ -99,19 +99,22 @@ class _Described(Change):
 class Finish(Change):
     """End what a run that was cut off had begun: give back the role it had borrowed to create databases.
 
-    Where no run was `interrupted`, only the mark is written anew.
+    Where no run was `interrupted`, what is `lent` all the same goes back, and the mark is written anew.
     """
 
     action: ClassVar[str] = "finish"
     rank: ClassVar[int] = 0
     is_housekeeping: ClassVar[bool] = True
     interrupted: bool = True
+    lent: bool = False
 
     @property
     def detail(self) -> str:
         """What is left over."""
         if self.interrupted:
             return "a run was cut off while it created databases for this role; what it borrowed goes back"
+        if self.lent:
+            return "the administrator has made itself a member of this role, which no run needs; it gives that back"
         return "its mark is not as this version writes it; what is too much in it goes"
 
 
@@ -452,8 +455,8 @@ def _diff_role(observed: Role | None, desired: Role) -> list[Change]:
         ]
     name = desired.name
     changes: list[Change] = []
-    if (observed.unfinished, observed.marker_current) != (desired.unfinished, desired.marker_current):
-        changes.append(Finish(username=name, interrupted=observed.unfinished))
+    if not desired.unfinished and (observed.unfinished or observed.lent or not observed.marker_current):
+        changes.append(Finish(username=name, interrupted=observed.unfinished, lent=observed.lent))
     if desired.managed and not observed.managed:
         changes.append(AdoptRole(username=name))
     attributes = AlterRole(

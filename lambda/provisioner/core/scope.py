@@ -76,6 +76,14 @@ class Scope:
         return {item.member: item for item in self.server.memberships if item.role in {IAM_ROLE, *self.by_iam}}
 
     @cached_property
+    def self_granted(self) -> frozenset[str]:
+        """The managed roles of entries that the administrator made itself a member of; a run borrows them anew."""
+        me = self.server.administrator
+        memberships = self.memberships_of.get(me, ())
+        granted = {item.role for item in memberships if item.grantor == me and item.is_of_use}
+        return frozenset(role for role in granted & self.by_role.keys() if self.manages(role))
+
+    @cached_property
     def adopted_roles(self) -> frozenset[str]:
         """The roles of the adopted entries."""
         return frozenset(entry.username for entry in self.declaration.entries if entry.application in self.adopt)

@@ -165,7 +165,7 @@ class _Marks:
     def is_borrowed(self, role: str) -> bool:
         """Whether creating a database for a role takes a membership that the administrator does not have."""
         facts = self.scope.server.roles.get(role)
-        return facts is None or not _is_inherited(facts)
+        return facts is None or not _is_inherited(facts, self.scope)
 
 
 def _one_role(role: str, changes: Sequence[Change], marks: _Marks) -> RoleScript:
@@ -191,7 +191,7 @@ def _role_statement(change: Change, scope: Scope) -> Iterable[Statement | Passwo
     """The statement of one change; adopting a role is its mark and nothing more."""
     if isinstance(change, Finish):
         marker = scope.server.roles[change.username].marker
-        if marker and marker.borrowed:
+        if change.username in scope.self_granted or (marker and marker.borrowed):
             yield ddl.give_back(change.username)
     elif isinstance(change, CreateRole):
         yield ddl.create_role(change)
@@ -251,13 +251,14 @@ def _roles_to_borrow(changes: Iterable[Change], owner: str, scope: Scope) -> set
     return {
         role
         for role in roles
-        if role != scope.server.administrator and not (role in known and _is_inherited(known[role]))
+        if role != scope.server.administrator and not (role in known and _is_inherited(known[role], scope))
     }
 
 
-def _is_inherited(role: RoleFacts) -> bool:
-    """Whether the administrator has a role's privileges for good, and not only because a killed run borrowed it."""
-    return role.inherited and not (role.marker is not None and role.marker.borrowed)
+def _is_inherited(role: RoleFacts, scope: Scope) -> bool:
+    """Whether the administrator has a role's privileges for good, and not only because it made itself a member."""
+    is_borrowed = role.marker is not None and role.marker.borrowed
+    return role.inherited and not is_borrowed and role.name not in scope.self_granted
 
 
 def _alike(change: ChangeGrants) -> tuple[object, ...]:

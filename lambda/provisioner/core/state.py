@@ -90,8 +90,8 @@ class Role:
 
     `connection_limit` is -1 for none; `password_current` and `verifier_current` are what a login said; `memberships`
     are those in which the role is the member; `unfinished` says that a run was cut off while it created databases for
-    the role, and `marker_current` that its mark is as we would write it. `secret` is the ARN of the secret with its
-    password.
+    the role, `marker_current` that its mark is as we would write it, and `lent` that the administrator has made itself
+    a member of it. `secret` is the ARN of the secret with its password.
     """
 
     name: str
@@ -104,6 +104,7 @@ class Role:
     memberships: frozenset[Membership] = frozenset()
     unfinished: bool = False
     marker_current: bool = True
+    lent: bool = False
     secret: str = field(default="", compare=False)
 
 

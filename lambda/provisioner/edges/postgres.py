@@ -93,6 +93,8 @@ def forget_passwords() -> None:
 # Those that came later, by the version that knows them: an older server refuses a start-up packet that names them.
 _NEWER_SETTINGS = {
     14: {"idle_session_timeout": "0", "client_connection_check_interval": "5000"},
+    # Whatever somebody set for the administrator, it does not become a usable member of each role that it creates.
+    16: {"createrole_self_grant": ""},
     17: {"transaction_timeout": "0"},
 }
 
@@ -309,7 +311,7 @@ class Connection:
     def late_settings(self) -> tuple[str, ...]:
         """Statements for settings that the start-up packet left out, as the server's version was not known."""
         late = _newer_settings(self.version).items() - self._newer.items()
-        return tuple(f"SET {key} = {value}" for key, value in sorted(late))
+        return tuple(f"SET {key} = '{value}'" for key, value in sorted(late))
 
     @property
     def version(self) -> int:
