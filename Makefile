@@ -17,7 +17,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 PYTEST_ARGS ?=
 # Two processes, which is what a CI machine has cores for; `PYTEST_ARGS="-n 0 ..."` for one.
-PYTEST := -m pytest -n 2 --dist loadgroup
+PYTEST := -m pytest -n 2 --dist loadscope --no-loadscope-reorder
 # infra.mk may add what has to stand before the tests run.
 TEST_NEEDS :=
 
@@ -26,7 +26,7 @@ TEST_NEEDS :=
 
 -include infra/infra.mk
 
-.PHONY: help install test test-3.13 check format demo bench clean
+.PHONY: help install test test-all unit check format demo bench clean
 
 help: ## this list
 	@grep -hE '^[a-zA-Z0-9_.-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([^:]+):.*## /  make \1\t/' | expand -t 30
@@ -40,22 +40,32 @@ bench: install $(SAM) $(RUNTIME) .venv-plots/.installed ## measure speed and siz
 	@$(PY) -m bench $(BENCH_ARGS)
 	@if [ -f .bench/results.json ]; then .venv-plots/bin/python tests/bench/plots.py; fi
 
-test: test-here test-3.13 ## unit, integration and end-to-end tests; on Python 3.13 too where it stands on the machine
+# What is deployed runs on Python 3.13: the whole matrix once, there; on another Python, what may differ.
+ELSEWHERE := tests/unit tests/integration/test_main_job.py tests/integration/test_demo.py
 
-.PHONY: test-here
-test-here: install $(SAM) $(RUNTIME) $(TEST_NEEDS)
-	$(PY) $(PYTEST) $(PYTEST_ARGS)
+test: ## every test on Python 3.13, the core of them on this Python too; every test on this one where no 3.13 stands
+	@$(MAKE) --no-print-directory test-with PART="$(ELSEWHERE)"
 
-# Not twice where the chosen Python is 3.13 already.
-test-3.13: $(VENV)/.installed ## the same on Python 3.13 alone
+test-all: ## every test on Python 3.13 and on this one
+	@$(MAKE) --no-print-directory test-with PART=
+
+.PHONY: test-with test-here test-3.13
+test-with: $(VENV)/.installed
 	@python313="$$($(PY) tests/stack/find_python.py 3.13)"; \
-	if [ -z "$$python313" ]; then echo "No Python 3.13 on this machine: its run is skipped."; \
-	elif $(PY) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 13))'; then :; \
-	else $(MAKE) --no-print-directory run-3.13 PYTHON313="$$python313"; fi
+	if $(PY) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 13))'; then $(MAKE) --no-print-directory test-here PART=; \
+	elif [ -z "$$python313" ]; then echo "No Python 3.13 on this machine: every test runs on this one."; \
+		$(MAKE) --no-print-directory test-here PART=; \
+	else $(MAKE) --no-print-directory test-3.13 PYTHON313="$$python313" && $(MAKE) --no-print-directory test-here; fi
 
-.PHONY: run-3.13
-run-3.13: .venv313/.installed .postgresql/.installed $(SAM) .venv-runtime313/.installed $(TEST_NEEDS)
+# What is named in PYTEST_ARGS takes the place of the part.
+test-here: install $(SAM) $(RUNTIME) $(TEST_NEEDS)
+	$(PY) $(PYTEST) $(or $(PYTEST_ARGS),$(PART))
+
+test-3.13: .venv313/.installed .postgresql/.installed $(SAM) .venv-runtime313/.installed $(TEST_NEEDS)
 	$(PY313) $(PYTEST) $(PYTEST_ARGS)
+
+unit: $(VENV)/.installed ## what needs no server and no other program, in half a minute
+	$(PY) $(PYTEST) --hypothesis-profile=dev $(or $(PYTEST_ARGS),tests/unit)
 
 check: $(VENV)/.installed ## what the linters and the type checker hold
 	$(VENV)/bin/ruff check .

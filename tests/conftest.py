@@ -1,30 +1,88 @@
 """What every test may ask for: real PostgreSQL servers of each version, started when first needed."""
 
+import os
+import re
+import shutil
 import signal
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from pathlib import Path
 
 import pytest
 
-from stack import binaries
+from stack import binaries, postgres
 from stack.aws import Aws
 from stack.postgres import Login, Server
 
 Servers = Callable[[int], Server]
 
 
+# Seconds that the groups of a file took, where that is more than its number of tests tells. The longest begin first, so
+# that both processes are busy to the end.
+SECONDS = {
+    "deploy": 260,
+    "test_scenarios": 85,
+    "test_killed_anywhere": 70,
+    "test_hostile": 50,
+    "test_canary": 50,
+    "test_counts": 42,
+    "test_two_at_once": 40,
+    "test_bad_input": 38,
+    "test_convergence": 33,
+    "test_postgres_fails": 33,
+    "test_first_generation": 30,
+    "test_demo": 30,
+    "test_aws_fails": 28,
+    "test_lambda_clock": 18,
+}
+MEMORY = Path("/dev/shm")
+# What a dozen servers take; less than that is left to those who share memory.
+ENOUGH_MEMORY = 4 * 2**30
+
+
 def pytest_configure() -> None:
     """A run in the background ignores Ctrl-C and hands that on to its children; the tests send it to them."""
     if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+    if os.access(MEMORY, os.W_OK) and shutil.disk_usage(MEMORY).free > ENOUGH_MEMORY:
+        postgres.data_parent = MEMORY
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Two processes share the tests (`--dist loadgroup`): a file stays whole, as do those that need the artifact."""
-    for item in items:
-        folder = item.path.parent
-        group = folder.name if folder.name == "deploy" else item.path.stem
-        item.add_marker(pytest.mark.xdist_group(group))
+@pytest.hookimpl(wrapper=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> Iterator[None]:
+    """Bring the groups into the order in which they are handed out, after pytest has sorted by fixtures."""
+    yield
+    count = Counter(group_of(item.nodeid) for item in items)
+
+    def rank(item: pytest.Item) -> tuple[float, str]:
+        group = group_of(item.nodeid)
+        return -SECONDS.get(group.split()[0].rpartition("/")[2], count[group] / 10), group
+
+    items.sort(key=rank)
+
+
+def group_of(nodeid: str) -> str:
+    """What one process takes at a time: a file's tests of one PostgreSQL version."""
+    file, _, name = nodeid.partition("::")
+    if "/deploy/" in file:
+        return "deploy"  # the built artifact is one for all
+    if "test_killed_anywhere" in file:
+        return f"{file.removesuffix('.py')} {name}"  # each enumeration takes a minute
+    version = re.search(r"[\[-](pg\d+)[\]-]", name)
+    return f"{file.removesuffix('.py')} {version[1] if version else ''}"
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> object:
+    """Two processes share the tests group by group. (The marks that xdist has for this are lost on pytest 9.2.)"""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class Groups(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            return group_of(nodeid)
+
+    return Groups(config, log)
 
 
 def pytest_report_header() -> str:

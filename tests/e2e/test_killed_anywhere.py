@@ -19,7 +19,7 @@ from typing import Any
 
 import pytest
 
-from stack import binaries
+from stack import binaries, postgres
 from stack.aws import Aws
 from stack.dump import dump, has_password
 from stack.fuse import Fuse, FusedProxy, Moment
@@ -161,7 +161,7 @@ def ground() -> Iterator[Ground]:
         environment |= {"MAX_WORKERS": "1", "POWERTOOLS_METRICS_NAMESPACE": "RdsProvisioner"}
         mortal = stack.enter_context(Mortal(environment))
         aws.put_secret("goldenpath/dev/rds/master", server.admin_secret(world.admin) | {"port": proxy.port})
-        saved = Path(tempfile.mkdtemp(prefix="pg-saved-"))
+        saved = Path(tempfile.mkdtemp(prefix="pg-saved-", dir=postgres.data_parent))
         stack.callback(shutil.rmtree, saved)
         ground = Ground(world, mortal, fuse, proxy, aws_proxy, saved / "data")
         _prepare(ground)

@@ -35,6 +35,9 @@ DELEGATED_ADMIN_FILE = binaries.ROOT / "infra" / "admin-role.sql"
 
 Rows = list[list[Any]]
 
+# Where data directories are made; None leaves it to `tempfile`. The tests put them into memory where there is enough.
+data_parent: Path | None = None
+
 
 class Login(NamedTuple):
     """A role's name and password."""
@@ -228,7 +231,7 @@ class Server:
 
     def _create(self, template: Path) -> None:
         # The shortest of names: the path of a unix socket ends at 107 bytes.
-        self._folder = Path(tempfile.mkdtemp(prefix="pg-"))
+        self._folder = Path(tempfile.mkdtemp(prefix="pg-", dir=data_parent))
         shutil.copytree(template, self._data, symlinks=True)
         self._log.touch()
         (self._data / "server.key").write_bytes(self.certificate.key)

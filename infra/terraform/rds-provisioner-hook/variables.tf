@@ -1,6 +1,11 @@
 variable "environment" {
   description = "The environment that the function serves, as its stack names it."
   type        = string
+
+  validation {
+    condition     = can(regex("^[a-z][a-z0-9-]{0,30}$", var.environment))
+    error_message = "An environment has lower-case letters, digits and hyphens, at most 31, and begins with a letter."
+  }
 }
 
 variable "application_databases" {
@@ -16,6 +21,22 @@ variable "application_databases" {
 
     accepted_findings = optional(list(string))
   }))
+
+  validation {
+    condition = alltrue([
+      for entry in values(var.application_databases) : contains(["owner", "editor", "reader"], entry.access_level)
+    ])
+    error_message = "The access_level is owner, editor or reader."
+  }
+
+  validation {
+    condition = alltrue(flatten([
+      for entry in values(var.application_databases) : [
+        for name in [entry.database_name, entry.username] : can(regex("^[a-z][a-z0-9_-]{0,62}$", name))
+      ]
+    ]))
+    error_message = "A database_name and a username begin with a letter, then have letters, digits, _ or -, all lower case, at most 63."
+  }
 }
 
 variable "snapshot_bucket" {
@@ -40,6 +61,12 @@ variable "function_name" {
   default     = null
 }
 
+variable "function_qualifier" {
+  description = "The alias or version to call."
+  type        = string
+  default     = "live"
+}
+
 variable "build_id" {
   description = "Which build this is, for the audit. A new value calls the function again."
   type        = string
@@ -53,7 +80,7 @@ variable "run_id" {
 }
 
 variable "requested_by" {
-  description = "Who asks, for the audit."
+  description = "Who asks, for the audit: a pipeline, not a person, since a new value calls the function again. CloudTrail has the person."
   type        = string
   default     = "terraform"
 }
@@ -86,14 +113,26 @@ variable "triggers" {
   default     = {}
 }
 
+variable "secrets" {
+  description = "Ids or ARNs of the secrets that the function reads, by a name of yours: a new current version of one calls the function again. Refer to the aws_secretsmanager_secret_version, so that a new secret has its value before."
+  type        = map(string)
+  default     = {}
+}
+
 variable "dry_run_while_planning" {
-  description = "For pipelines that only plan: asks the function, while Terraform plans, what an apply would do."
+  description = "Asks the function, while Terraform plans, what an apply of this configuration would do; see the output dry_run."
   type        = bool
   default     = false
 }
 
-variable "dry_run_snapshot_key" {
-  description = "The snapshot that the dry run looks at, uploaded before; the one that stands in the bucket unless given."
-  type        = string
-  default     = null
+variable "keep_history" {
+  description = "Whether Terraform refuses to delete the snapshot, because that deletes every version of it."
+  type        = bool
+  default     = true
+}
+
+variable "tags" {
+  description = "Tags of the snapshot's object."
+  type        = map(string)
+  default     = {}
 }

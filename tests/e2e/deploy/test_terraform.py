@@ -15,11 +15,14 @@ import pytest
 
 from e2e.deploy.conftest import Deploy
 from e2e.deploy.deployment import BACKSTAGE, KEYCLOAK, READER, SNAPSHOTS, Deployment
-from stack.aws import REGION, Aws
+from e2e.deploy.test_permissions import permissions
+from stack.aws import REGION, Aws, Call
 from stack.binaries import ROOT
+from unit.infra.deployed_template import is_allowed
 
 TERRAFORM = shutil.which("terraform")
 PROVIDER = "*/hashicorp/aws"
+TERRAFORM_USER = "terraform"
 JSON_KEY = "{environment}/terraform.tfvars.json"
 
 
@@ -67,6 +70,9 @@ module "provisioning" {
   application_databases = var.hook.application_databases
   snapshot_bucket       = var.hook.snapshot_bucket
   approval              = var.hook.approval
+  secrets               = var.hook.secrets
+
+  dry_run_while_planning = var.hook.dry_run
 }
 
 output "hook" { value = module.provisioning }
@@ -104,16 +110,35 @@ class Hook(Terraform):
     """A root that uses the module as a stack of an application team would."""
 
     def __init__(self, folder: Path, deployment: Deployment) -> None:
-        super().__init__(folder, deployment.command_environment())
+        super().__init__(folder, {**deployment.command_environment(), "AWS_ACCESS_KEY_ID": TERRAFORM_USER})
         self.deployment = deployment
+        self.secrets: tuple[str, ...] = ()
+        self.dry_run = False
         shutil.copytree(ROOT / "infra/terraform/rds-provisioner-hook", folder / "hook")
         (folder / "main.tf").write_text(ROOT_MODULE)
         self.initialize()
 
     def declare(self, approval: dict[str, object] | None = None, **entries: dict[str, object]) -> None:
-        values = {"environment": self.deployment.environment, "snapshot_bucket": SNAPSHOTS}
-        hook = {**values, "application_databases": entries, "approval": approval}
+        environment = self.deployment.environment
+        values = {"environment": environment, "snapshot_bucket": SNAPSHOTS}
+        secrets = {name: f"goldenpath/{environment}/{name}/postgres" for name in self.secrets}
+        hook = {
+            **values,
+            "application_databases": entries,
+            "approval": approval,
+            "secrets": secrets,
+            "dry_run": self.dry_run,
+        }
         (self.folder / "terraform.tfvars.json").write_text(json.dumps({"hook": hook}))
+
+    def plan(self) -> subprocess.CompletedProcess[str]:
+        return self.run("plan", "-input=false", "-no-color")
+
+    def versions(self) -> list[str]:
+        """What S3 has of the snapshot, newest first."""
+        listed = self.deployment.aws.client("s3").list_object_versions(Bucket=SNAPSHOTS)
+        assert "DeleteMarkers" not in listed
+        return [version["VersionId"] for version in listed.get("Versions", [])]
 
     def outputs(self) -> dict[str, object]:
         return dict(json.loads(self.run("output", "-json", "hook").stdout))
@@ -192,6 +217,154 @@ def test_a_gated_environment_fails_the_apply_until_the_digest_is_approved(
     assert staging.databases() == {"keycloak"}
 
 
+@needs_provider
+def test_a_plan_of_terraform_shows_what_an_application_that_is_new_will_bring(
+    deploy_environment: Deploy, make_hook: MakeHook
+) -> None:
+    dev = deploy_environment("dev", SnapshotKey=JSON_KEY)
+    hook = make_hook(dev)
+    hook.dry_run = True
+    dev.declare(keycloak=KEYCLOAK)
+    # Nothing is in the bucket, and backstage has no secret yet.
+    hook.declare(keycloak=KEYCLOAK, backstage=BACKSTAGE)
+    planned = hook.plan()
+    assert planned.returncode == 0, planned.stderr
+    assert "+ create_role" in planned.stdout
+    assert "backstage_user" in planned.stdout
+    assert "goldenpath/dev/backstage/postgres" in planned.stdout
+    assert dev.databases() == set()
+    assert dev.aws.list_keys(SNAPSHOTS) == []
+
+    dev.declare(keycloak=KEYCLOAK, backstage=BACKSTAGE)
+    assert hook.apply().returncode == 0
+    assert dev.databases() == {"keycloak", "backstage"}
+
+
+@needs_provider
+def test_a_foreign_snapshot_is_put_right_and_never_applied(deploy_environment: Deploy, make_hook: MakeHook) -> None:
+    dev = deploy_environment("dev", SnapshotKey=JSON_KEY)
+    hook = make_hook(dev)
+    dev.declare(keycloak=KEYCLOAK, backstage=BACKSTAGE)
+    hook.declare(keycloak=KEYCLOAK)
+    assert hook.apply().returncode == 0
+    foreign = json.dumps({"environment": "dev", "application_databases": {"backstage": BACKSTAGE}})
+    # As `aws s3 cp` puts a file of this name.
+    dev.aws.client("s3").put_object(
+        Bucket=SNAPSHOTS, Key=dev.snapshot_key, Body=foreign.encode(), ContentType="application/json"
+    )
+    planned = hook.plan()
+    assert planned.returncode == 0, planned.stderr
+    assert "aws_s3_object.snapshot[0] will be updated in-place" in planned.stdout
+    applied = hook.apply()
+    assert applied.returncode == 0, applied.stdout + applied.stderr
+    assert dev.databases() == {"keycloak"}
+    assert json.loads(dev.aws.read_object(SNAPSHOTS, dev.snapshot_key)) == json.loads(str(hook.outputs()["snapshot"]))
+    assert "No changes." in hook.apply().stdout
+
+
+@needs_provider
+def test_a_foreign_snapshot_that_looks_like_ours_is_refused(deploy_environment: Deploy, make_hook: MakeHook) -> None:
+    dev = deploy_environment("dev", SnapshotKey=JSON_KEY)
+    hook = make_hook(dev)
+    dev.declare(keycloak=KEYCLOAK)
+    hook.declare(keycloak=KEYCLOAK)
+    assert hook.apply().returncode == 0
+    s3 = dev.aws.client("s3")
+    ours = s3.head_object(Bucket=SNAPSHOTS, Key=dev.snapshot_key)
+    foreign = s3.put_object(
+        Bucket=SNAPSHOTS,
+        Key=dev.snapshot_key,
+        Body=b'{"application_databases": {}}',
+        ContentType="application/json",
+        Metadata=ours["Metadata"],
+        ChecksumAlgorithm="SHA256",
+    )["VersionId"]
+    refused = hook.plan()
+    assert refused.returncode == 1
+    assert "is not the snapshot of" in refused.stderr
+    assert foreign in refused.stderr
+    s3.delete_object(Bucket=SNAPSHOTS, Key=dev.snapshot_key, VersionId=foreign)
+    assert "No changes." in hook.apply().stdout
+
+
+LEFT = """
+removed {
+  from = module.provisioning
+
+  lifecycle {
+    destroy = false
+  }
+}
+"""
+
+
+@needs_provider
+def test_a_destroy_keeps_the_versions_and_what_leaves_is_handed_over(
+    deploy_environment: Deploy, make_hook: MakeHook
+) -> None:
+    dev = deploy_environment("dev", SnapshotKey=JSON_KEY)
+    hook = make_hook(dev)
+    dev.declare(keycloak=KEYCLOAK, backstage=BACKSTAGE)
+    hook.declare(keycloak=KEYCLOAK)
+    hook.apply()
+    hook.declare(keycloak=KEYCLOAK, backstage=BACKSTAGE)
+    hook.apply()
+    versions = hook.versions()
+    assert len(versions) == 2
+    destroyed = hook.run("destroy", "-auto-approve", "-input=false", "-no-color")
+    assert destroyed.returncode == 1
+    assert "prevent_destroy" in destroyed.stderr
+    assert hook.versions() == versions
+
+    root = (hook.folder / "main.tf").read_text()
+    start = root.index('module "provisioning"')
+    (hook.folder / "main.tf").write_text(root[:start] + LEFT)
+    left = hook.apply()
+    assert left.returncode == 0, left.stdout + left.stderr
+    assert hook.run("state", "list").stdout == ""
+    assert hook.versions() == versions
+
+
+@needs_provider
+def test_a_secret_that_is_rotated_elsewhere_calls_the_function_again(
+    deploy_environment: Deploy, make_hook: MakeHook
+) -> None:
+    dev = deploy_environment("dev", SnapshotKey=JSON_KEY)
+    hook = make_hook(dev)
+    hook.secrets = ("keycloak",)
+    dev.declare(keycloak=KEYCLOAK)
+    hook.declare(keycloak=KEYCLOAK)
+    assert hook.apply().returncode == 0
+    assert "No changes." in hook.plan().stdout
+    dev.passwords.clear()
+    dev.put_secret("keycloak", "keycloak_user", "keycloak")
+    applied = hook.apply()
+    assert applied.returncode == 0, applied.stdout + applied.stderr
+    assert "aws_lambda_invocation.provision must be replaced" in applied.stdout
+    assert dict(hook.outputs()["summary"])["change"] == 1  # type: ignore[call-overload]
+
+
+@needs_provider
+def test_the_callers_policy_permits_every_call_of_terraform(deploy_environment: Deploy, make_hook: MakeHook) -> None:
+    dev = deploy_environment("dev", SnapshotKey=JSON_KEY)
+    hook = make_hook(dev)
+    hook.secrets = ("keycloak",)
+    dev.declare(keycloak=KEYCLOAK, backstage=BACKSTAGE)
+    hook.declare(keycloak=KEYCLOAK)
+    assert hook.apply().returncode == 0
+    hook.declare(keycloak=KEYCLOAK, backstage=BACKSTAGE)
+    assert hook.apply().returncode == 0
+    statements = json.loads(str(hook.outputs()["caller_policy"]))["Statement"]
+    needed = {permission for call in dev.aws.calls(TERRAFORM_USER) for permission in rights(call)}
+    assert {action for action, _ in needed} >= {"s3:PutObject", "s3:GetObject", "secretsmanager:ListSecretVersionIds"}
+    assert {permission for permission in needed if not is_allowed(statements, *permission)} == set()
+
+
+def rights(call: Call) -> list[tuple[str, str]]:
+    """What IAM asks for; the tags of a version have a name of their own."""
+    return [(action.replace("TaggingVersion", "VersionTagging"), what) for action, what in permissions(call)]
+
+
 @needs_terraform
 def test_without_the_provider_terraform_calls_the_command_and_fails_with_it(dev: Deployment, tmp_path: Path) -> None:
     tfvars = dev.declare(keycloak=KEYCLOAK)
@@ -221,7 +394,7 @@ def test_without_the_provider_terraform_calls_the_command_and_fails_with_it(dev:
 
 
 @needs_provider
-@pytest.mark.parametrize("folder", ["rds-provisioner-hook", "example"])
+@pytest.mark.parametrize("folder", ["rds-provisioner-hook", "rds-provisioner-hook/examples/complete"])
 def test_the_modules_own_tests_pass(aws: Aws, tmp_path: Path, folder: str) -> None:
     shutil.copytree(ROOT / "infra/terraform", tmp_path / "terraform")
     terraform = Terraform(tmp_path / "terraform" / folder, {**os.environ, **aws.environment()})

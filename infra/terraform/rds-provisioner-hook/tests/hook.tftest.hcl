@@ -17,6 +17,26 @@ mock_provider "aws" {
     }
   }
 
+  mock_data "aws_s3_object" {
+    defaults = {
+      # Of what the variables below make.
+      checksum_sha256 = "qcLUiN4lNq9YsbzWUxaWMbawItOax6AwGnpFePtge/Y="
+    }
+  }
+
+  mock_data "aws_partition" {
+    defaults = { partition = "aws" }
+  }
+
+  mock_data "aws_secretsmanager_secret_versions" {
+    defaults = {
+      versions = [
+        { version_id = "old", version_stages = ["AWSPREVIOUS"], created_time = "", last_accessed_date = "" },
+        { version_id = "new", version_stages = ["AWSCURRENT"], created_time = "", last_accessed_date = "" },
+      ]
+    }
+  }
+
   mock_data "aws_lambda_invocation" {
     defaults = {
       result = "{\"status\": \"planned\", \"plan_digest\": \"sha256:def\", \"plan_text\": \"+ create_role\"}"
@@ -25,6 +45,8 @@ mock_provider "aws" {
 }
 
 variables {
+  # What the tests make, they unmake.
+  keep_history    = false
   environment     = "dev"
   snapshot_bucket = "acme-tfvars"
   application_databases = {
@@ -43,7 +65,7 @@ variables {
 
 run "the_snapshot_holds_every_attribute_that_was_given_and_no_other" {
   assert {
-    condition = jsondecode(aws_s3_object.snapshot.content) == {
+    condition = jsondecode(output.snapshot) == {
       environment = "dev"
       application_databases = {
         keycloak = { database_name = "keycloak", username = "keycloak_user", access_level = "owner" }
@@ -55,7 +77,7 @@ run "the_snapshot_holds_every_attribute_that_was_given_and_no_other" {
         }
       }
     }
-    error_message = aws_s3_object.snapshot.content
+    error_message = output.snapshot
   }
 }
 
@@ -85,6 +107,11 @@ run "the_function_of_the_environment_is_called_with_the_version_that_was_put" {
 }
 
 run "an_approval_is_passed_on_with_the_digest" {
+  override_data {
+    target = data.aws_s3_object.put
+    values = { checksum_sha256 = "YpHM6zbKr7CRreGhFxADzMXX8bCQbiu11C+QY9onaD8=", version_id = "3HL4kqtJlcpXroDTDmJ.rmSpXd3dIbrHY" }
+  }
+
   variables {
     environment = "prod"
     approval = {
@@ -105,6 +132,11 @@ run "an_approval_is_passed_on_with_the_digest" {
 }
 
 run "an_approval_without_a_digest_names_none" {
+  override_data {
+    target = data.aws_s3_object.put
+    values = { checksum_sha256 = "Gj7gj4epOGYfpYokEXmfYOxVruQw3loc+MGA5LPcpUA=", version_id = "3HL4kqtJlcpXroDTDmJ.rmSpXd3dIbrHY" }
+  }
+
   variables {
     environment = "test"
     approval = {
@@ -132,12 +164,11 @@ run "the_answer_comes_out" {
   }
 }
 
-run "a_pipeline_that_only_plans_sees_the_dry_run" {
+run "the_dry_run_looks_at_what_is_being_planned" {
   command = plan
 
   variables {
     dry_run_while_planning = true
-    dry_run_snapshot_key   = "dev/previews/pull-request-12.tfvars.json"
   }
 
   assert {
@@ -147,7 +178,8 @@ run "a_pipeline_that_only_plans_sees_the_dry_run" {
       build_id     = ""
       run_id       = ""
       requested_by = "terraform"
-      tfvars       = { bucket = "acme-tfvars", key = "dev/previews/pull-request-12.tfvars.json" }
+      adopt        = []
+      tfvars       = { inline = output.snapshot, name = "terraform.tfvars.json" }
     }
     error_message = data.aws_lambda_invocation.dry_run[0].input
   }
@@ -158,6 +190,42 @@ run "a_pipeline_that_only_plans_sees_the_dry_run" {
   }
 }
 
+run "a_foreign_object_in_the_bucket_is_refused" {
+  command = plan
+
+  override_data {
+    target = data.aws_s3_object.put
+    values = { checksum_sha256 = "of something else" }
+  }
+
+  expect_failures = [data.aws_s3_object.put]
+}
+
+run "a_rotated_secret_calls_the_function_again" {
+  variables {
+    secrets  = { keycloak = "goldenpath/dev/keycloak/postgres" }
+    triggers = { instance = "db-1" }
+  }
+
+  assert {
+    condition     = aws_lambda_invocation.provision.triggers == tomap({ instance = "db-1", "secret:keycloak" = "new" })
+    error_message = jsonencode(aws_lambda_invocation.provision.triggers)
+  }
+}
+
+run "names_and_levels_that_do_not_exist_are_refused" {
+  command = plan
+
+  variables {
+    environment = "Prod"
+    application_databases = {
+      keycloak = { database_name = "keycloak", username = "Keycloak", access_level = "admin" }
+    }
+  }
+
+  expect_failures = [var.environment, var.application_databases]
+}
+
 run "a_key_that_is_not_json_is_refused" {
   command = plan
 
@@ -166,4 +234,25 @@ run "a_key_that_is_not_json_is_refused" {
   }
 
   expect_failures = [var.snapshot_key]
+}
+
+run "by_default_the_snapshot_cannot_be_deleted" {
+  command = plan
+
+  variables {
+    keep_history = true
+  }
+
+  assert {
+    condition     = length(aws_s3_object.snapshot) == 1 && length(aws_s3_object.disposable) == 0
+    error_message = "the object without protection was chosen"
+  }
+
+  assert {
+    condition = !anytrue([
+      for statement in jsondecode(output.caller_policy).Statement :
+      anytrue([for action in statement.Action : startswith(action, "s3:Delete")])
+    ])
+    error_message = output.caller_policy
+  }
 }

@@ -1,8 +1,9 @@
 environment = "dev"
 
-vpc_id          = "vpc-00000000000000000"
 subnet_ids      = ["subnet-00000000000000000", "subnet-11111111111111111"]
 snapshot_bucket = "acme-tfvars"
+
+database_security_group_id = "sg-00000000000000000"
 
 application_databases = {
   keycloak = {

@@ -7,13 +7,14 @@ variable "aws_region" {
   default = "eu-west-2"
 }
 
-variable "vpc_id" {
-  type = string
-}
-
 variable "subnet_ids" {
   description = "Private subnets, in two availability zones at least."
   type        = list(string)
+}
+
+variable "database_security_group_id" {
+  description = "Output of the network example."
+  type        = string
 }
 
 variable "snapshot_bucket" {
@@ -72,6 +73,12 @@ variable "approval" {
     plan_digest        = optional(string)
   })
   default = null
+}
+
+variable "dry_run_while_planning" {
+  description = "Whether the plan of Terraform shows the plan of the function; the function must stand."
+  type        = bool
+  default     = false
 }
 
 variable "build_id" {

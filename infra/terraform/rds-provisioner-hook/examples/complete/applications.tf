@@ -17,6 +17,9 @@ resource "aws_secretsmanager_secret" "application" {
 
   name        = "${var.secret_prefix}/${var.environment}/${each.key}/postgres"
   description = "${each.value.access_level} of database ${each.value.database_name}"
+
+  # A name is taken for as long as its secret can be recovered: too long for what is made again tomorrow.
+  recovery_window_in_days = local.recovery_days
 }
 
 resource "aws_secretsmanager_secret_version" "application" {
@@ -35,7 +38,7 @@ resource "aws_secretsmanager_secret_version" "application" {
 }
 
 module "provisioning" {
-  source = "../rds-provisioner-hook"
+  source = "../.."
 
   environment           = var.environment
   application_databases = var.application_databases
@@ -43,17 +46,15 @@ module "provisioning" {
   approval              = var.approval
   build_id              = var.build_id
 
-  # A new instance is empty, and a new password has to reach the server.
-  triggers = {
-    instance         = aws_db_instance.platform.resource_id
-    password_version = tostring(var.password_version)
-  }
+  dry_run_while_planning = var.dry_run_while_planning
 
-  # What the function needs before it is called.
-  depends_on = [
-    aws_secretsmanager_secret_version.master,
-    aws_secretsmanager_secret_version.application,
-    aws_vpc_security_group_ingress_rule.database_from_function,
-    aws_vpc_security_group_egress_rule.function_to_database,
-  ]
+  # A new instance is empty.
+  triggers = { instance = aws_db_instance.platform.resource_id }
+
+  # What the function reads, so that it is called after them, and again when one is rotated. No depends_on: with one,
+  # nothing of the module would be read while Terraform plans.
+  secrets = merge(
+    { administrator = aws_secretsmanager_secret_version.master.secret_id },
+    { for name, version in aws_secretsmanager_secret_version.application : name => version.secret_id },
+  )
 }
