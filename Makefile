@@ -65,7 +65,7 @@ test-3.13: .venv313/.installed .postgresql/.installed $(SAM) .venv-runtime313/.i
 	$(PY313) $(PYTEST) $(PYTEST_ARGS)
 
 unit: $(VENV)/.installed ## what needs no server and no other program, in half a minute
-	$(PY) $(PYTEST) --hypothesis-profile=dev $(or $(PYTEST_ARGS),tests/unit)
+	$(PY) $(PYTEST) --hypothesis-profile=dev tests/unit $(PYTEST_ARGS)
 
 check: $(VENV)/.installed ## what the linters and the type checker hold
 	$(VENV)/bin/ruff check .

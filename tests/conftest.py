@@ -10,6 +10,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from stack import binaries, postgres
 from stack.aws import Aws
@@ -36,6 +37,12 @@ SECONDS = {
     "test_aws_fails": 28,
     "test_lambda_clock": 18,
 }
+# What an example takes says more of what else the machine does.
+PATIENT = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("usual", PATIENT)
+settings.register_profile("dev", PATIENT, max_examples=25)
+settings.load_profile("usual")
+
 MEMORY = Path("/dev/shm")
 # What a dozen servers take; less than that is left to those who share memory.
 ENOUGH_MEMORY = 4 * 2**30

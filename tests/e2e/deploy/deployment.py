@@ -12,12 +12,12 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Self
 
+from integration.infra.deployed_template import Stack, deploy
 from stack.aws import Aws
 from stack.binaries import ROOT
 from stack.eventbridge import EventBridge
 from stack.postgres import Server
 from stack.runtime import LambdaRuntime
-from unit.infra.deployed_template import Stack, deploy
 
 COMMAND = ROOT / ".venv-cli/bin/rds-provisioner"
 SNAPSHOTS, AUDIT = "acme-tfvars", "acme-governance"

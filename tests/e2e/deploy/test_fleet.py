@@ -22,6 +22,7 @@ from urllib.parse import unquote, urlsplit
 import pytest
 
 from bench.fleet import entries
+from integration.infra.deployed_template import deploy
 from provisioner.core.errors import ProvisioningError
 from stack.aws import ACCOUNT, REGION, Aws
 from stack.binaries import ROOT
@@ -30,7 +31,6 @@ from stack.postgres import Server
 from stack.world import AUDIT as WORLD_AUDIT
 from stack.world import SNAPSHOTS as WORLD_SNAPSHOTS
 from stack.world import World
-from unit.infra.deployed_template import deploy
 
 Function = Callable[[dict[str, Any]], dict[str, Any]]
 # Of the calls that count the runs; Step Functions capitalizes the names of the SDK, moto passes on what it is given.

@@ -4,8 +4,8 @@ from collections.abc import Iterator
 
 from e2e.deploy.conftest import Deploy
 from e2e.deploy.deployment import AUDIT, BACKSTAGE, KEYCLOAK, READER, SNAPSHOTS, Deployment
+from integration.infra.deployed_template import as_list, is_allowed
 from stack.aws import ACCOUNT, REGION, Call
-from unit.infra.deployed_template import as_list, is_allowed
 
 # What the role permits and no call of the function shows: the Lambda service does it in the function's name, or it
 # only decides which error S3 answers with.

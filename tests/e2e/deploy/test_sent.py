@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 
 from e2e.deploy.sending import ARTIFACTS, send
+from integration.infra.deployed_template import broken_rules, deploy
 from provisioner.settings import read_settings
 from stack.aws import Aws
 from stack.binaries import ROOT
-from unit.infra.deployed_template import broken_rules, deploy
 
 CONFIGURED = tomllib.loads((ROOT / "samconfig.toml").read_text())
 ENVIRONMENTS = [name for name, each in CONFIGURED.items() if isinstance(each, dict) and "deploy" in each]

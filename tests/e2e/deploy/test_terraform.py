@@ -16,9 +16,9 @@ import pytest
 from e2e.deploy.conftest import Deploy
 from e2e.deploy.deployment import BACKSTAGE, KEYCLOAK, READER, SNAPSHOTS, Deployment
 from e2e.deploy.test_permissions import permissions
+from integration.infra.deployed_template import is_allowed
 from stack.aws import REGION, Aws, Call
 from stack.binaries import ROOT
-from unit.infra.deployed_template import is_allowed
 
 TERRAFORM = shutil.which("terraform")
 PROVIDER = "*/hashicorp/aws"

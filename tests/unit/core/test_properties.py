@@ -45,6 +45,7 @@ from provisioner.core.state import (
     Server,
     Target,
 )
+from unit.examples import at_most
 
 ADMINISTRATOR, BOOTSTRAP = "admin", "rdsadmin"
 APPLICATIONS = ("app_a", "app_b", "app_c")
@@ -59,7 +60,7 @@ PRIVILEGES = {
     Kind.COLUMN: ("SELECT", "UPDATE"),
     Kind.ROUTINE: ("EXECUTE",),
 }
-QUICK = settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+QUICK = settings(max_examples=at_most(80), deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 # --- what may stand, and what may be declared -------------------------------------------------------------------------
 

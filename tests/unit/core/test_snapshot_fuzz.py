@@ -9,6 +9,7 @@ from provisioner.core.errors import InvalidSnapshot
 from provisioner.core.hcl_tokens import TokenError, blank
 from provisioner.core.model import Declaration
 from provisioner.core.snapshot import parse_snapshot
+from unit.examples import at_most
 
 SECRET = "pa55!word"
 NAMES = st.sampled_from(["terraform.tfvars", "terraform.tfvars.json"])
@@ -103,20 +104,20 @@ def outcome(content: bytes, name: str) -> str:
 
 
 @given(content=st.binary(max_size=300), name=NAMES)
-@settings(max_examples=300, deadline=None, derandomize=True)
+@settings(max_examples=at_most(300), deadline=None, derandomize=True)
 def test_any_bytes_are_read_or_refused(content: bytes, name: str) -> None:
     outcome(content, name)
 
 
 @given(pieces=st.lists(st.sampled_from(PIECES), max_size=40), name=NAMES)
 @example(pieces=["a", "=", '"', "${", "<<E\n", "\nE\n"], name="terraform.tfvars")
-@settings(max_examples=600, deadline=None, derandomize=True)
+@settings(max_examples=at_most(600), deadline=None, derandomize=True)
 def test_anything_close_to_hcl_is_read_or_refused_without_its_secret(pieces: list[str], name: str) -> None:
     assert SECRET not in outcome("".join(pieces).encode(), name)
 
 
 @given(data=st.data(), content=st.sampled_from(PLANTED), name=NAMES)
-@settings(max_examples=300, deadline=None, derandomize=True)
+@settings(max_examples=at_most(300), deadline=None, derandomize=True)
 def test_a_mutated_file_is_read_or_refused_without_its_secret(data: st.DataObject, content: bytes, name: str) -> None:
     for _ in range(data.draw(st.integers(1, 4))):
         start = data.draw(st.integers(0, len(content)))

@@ -4,11 +4,11 @@ from typing import Any
 
 import pytest
 
+from integration.cli.conftest import Lambda
+from integration.cli.test_approval import DIGEST, options
 from rds_provisioner_cli.provision import apply
 from rds_provisioner_cli.screen import Screen
 from rds_provisioner_cli.stopped import Exit, Stopped
-from unit.cli.conftest import Lambda
-from unit.cli.test_approval import DIGEST, options
 
 
 def answer(status: str, *changes: dict[str, Any], **fields: Any) -> dict[str, Any]:

@@ -13,7 +13,7 @@ import pytest
 from build_artifact import BuildError
 from packaging.requirements import Requirement
 
-from unit.infra.deployed_template import REPOSITORY
+from integration.infra.deployed_template import REPOSITORY
 
 SDK = ("boto3", "botocore", "s3transfer")
 

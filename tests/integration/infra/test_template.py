@@ -9,8 +9,7 @@ import pytest
 from aws_lambda_powertools.shared import constants
 from build_artifact import BUNDLE
 
-from provisioner.settings import read_settings
-from unit.infra.deployed_template import (
+from integration.infra.deployed_template import (
     ACCOUNT,
     REGION,
     REPOSITORY,
@@ -20,6 +19,7 @@ from unit.infra.deployed_template import (
     deploy,
     is_allowed,
 )
+from provisioner.settings import read_settings
 
 KEY = f"arn:aws:kms:{REGION}:{ACCOUNT}:key/11111111-2222-3333-4444-555555555555"
 EVERYTHING = {

@@ -8,6 +8,7 @@ import json
 import os
 import re
 import subprocess
+from collections.abc import Callable
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -60,7 +61,7 @@ def translated_template(name: str = "template.yaml") -> dict[str, Any]:
     command = [str(python), "-c", _TRANSLATE, str(REPOSITORY / name)]
     answer = subprocess.run(command, capture_output=True, text=True, check=False, env=_environment())
     assert answer.returncode == 0, f"the template does not translate; is SAM installed? {answer.stderr}"
-    return json.loads(answer.stdout)
+    return dict(json.loads(answer.stdout))
 
 
 def _environment() -> dict[str, str]:
@@ -76,7 +77,7 @@ class Stack:
     parameters: dict[str, Any]
 
     def properties(self, name: str) -> dict[str, Any]:
-        return self.resources[name]["Properties"]
+        return dict(self.resources[name]["Properties"])
 
     def of_type(self, kind: str) -> dict[str, dict[str, Any]]:
         """The properties of each resource of a type, by logical id."""
@@ -193,7 +194,7 @@ class _Resolver:
         if function == "Sub":
             return self._substitute(argument)
         values = self.resolve(argument)
-        simple = {
+        simple: dict[str, Callable[[], Any]] = {
             "Equals": lambda: values[0] == values[1],
             "Not": lambda: not values[0],
             "And": lambda: all(values),

@@ -2,7 +2,7 @@
 
 import pytest
 
-from unit.infra.deployed_template import ACCOUNT, REGION, REPOSITORY, Stack, deploy_storage
+from integration.infra.deployed_template import ACCOUNT, REGION, REPOSITORY, Stack, deploy_storage
 
 KEY = f"arn:aws:kms:{REGION}:{ACCOUNT}:key/11111111-2222-3333-4444-555555555555"
 NAMES = {"SnapshotBucketName": "acme-tfvars", "AuditBucketName": "acme-governance"}

@@ -5,11 +5,11 @@ from typing import Any
 
 import pytest
 
+from integration.infra.deployed_template import REPOSITORY, deploy
 from provisioner.core.model import Mode, Trigger
 from provisioner.core.request import parse_request
 from provisioner.core.snapshot import parse_snapshot
 from provisioner.settings import read_settings
-from unit.infra.deployed_template import REPOSITORY, deploy
 
 EVENTS = REPOSITORY / "events"
 EXPECTED = {

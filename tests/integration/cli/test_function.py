@@ -5,12 +5,12 @@ from pathlib import Path
 
 import pytest
 
+from integration.cli.conftest import Lambda
 from rds_provisioner_cli import aws, function
 from rds_provisioner_cli.function import call, call_when_free
 from rds_provisioner_cli.screen import Screen
 from rds_provisioner_cli.stopped import Exit, FunctionFailed, Stopped
 from rds_provisioner_cli.target import Target
-from unit.cli.conftest import Lambda
 
 EVENT = {"environment": "test", "mode": "apply"}
 
