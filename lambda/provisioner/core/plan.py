@@ -518,8 +518,11 @@ def _merge(
         key = (target.kind, target.schema, target.creator, grantee, grantor, option, distance, tuple(sorted(names)))
         targets[key].add(target)
     counts = {group.target: group.count for group in facts.groups}
+    peers: dict[tuple[Kind, str], set[Target]] = defaultdict(set)
+    for group in facts.groups:
+        if not group.target.creator:
+            peers[group.target.kind, group.target.schema].add(group.target)
     for (kind, schema, creator, grantee, grantor, option, distance, words), members in targets.items():
-        peers = {group.target for group in facts.groups if (group.target.kind, group.target.schema) == (kind, schema)}
         yield (in_future if creator else now)(
             database=database.name,
             username=grantee,
@@ -529,7 +532,7 @@ def _merge(
             targets=tuple(sorted(members)),
             option=option,
             count=sum(counts.get(target, 1) for target in members),
-            whole=not creator and members >= {peer for peer in peers if not peer.creator},
+            whole=not creator and members >= peers[kind, schema],
             distance=distance,
         )
 

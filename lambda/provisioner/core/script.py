@@ -130,7 +130,10 @@ def database_statements(
         elif isinstance(change, CreateDatabase | AdoptDatabase):
             body.append(ddl.mark_database(change.database, Marker(scope.environment, comment=_own_comment(facts))))
     grants = (change for change in changes if isinstance(change, ChangeGrants))
-    statements = [item for _, group in groupby(grants, _alike) for item in _grant_statements(list(group), facts, scope)]
+    contested = _contested_targets(facts)
+    statements = [
+        item for _, group in groupby(grants, _alike) for item in _grant_statements(list(group), facts, scope, contested)
+    ]
     return (
         *(ddl.borrow(role, scope.server.version) for role in borrowed),
         *statements,
@@ -266,27 +269,32 @@ def _alike(change: ChangeGrants) -> tuple[object, ...]:
     return (type(change), change.targets, change.privileges, change.grantor, change.option, change.username == PUBLIC)
 
 
-def _grant_statements(changes: Sequence[ChangeGrants], facts: DatabaseFacts, scope: Scope) -> list[Statement]:
+def _grant_statements(
+    changes: Sequence[ChangeGrants], facts: DatabaseFacts, scope: Scope, contested: frozenset[Target]
+) -> list[Statement]:
     objects: list[tuple[str, ...]] = []
     if _needs_names(changes[0]):
         objects = sorted(name for target in changes[0].targets for name in facts.names.get(target, ()))
     grantor = facts.owner if changes[0].grantor == DATABASE_OWNER else changes[0].grantor
-    is_settled = grantor == scope.server.administrator or not _is_contested(changes[0], facts)
+    is_settled = grantor == scope.server.administrator or not _is_contested(changes[0], contested)
     return ddl.change_grants(changes, objects, act_as="" if is_settled else grantor)
 
 
-def _is_contested(change: ChangeGrants, facts: DatabaseFacts) -> bool:
-    """Whether another role than the owner of the objects may pass on privileges on them too.
+def _contested_targets(facts: DatabaseFacts) -> frozenset[Target]:
+    """What another role than the owner of the objects may pass on privileges on too.
 
     The administrator may have the privileges of both then, and the server would choose in whose name it grants.
     """
-    if change.target.creator:
-        return False
-    return change.grantor != change.target.owner or any(
-        item.grantable and item.grantee != group.target.owner
+    return frozenset(
+        group.target
         for group in facts.groups
-        if group.target in change.targets
-        for item in group.items
+        if any(item.grantable and item.grantee != group.target.owner for item in group.items)
+    )
+
+
+def _is_contested(change: ChangeGrants, contested: frozenset[Target]) -> bool:
+    return not change.target.creator and (
+        change.grantor != change.target.owner or not contested.isdisjoint(change.targets)
     )
 
 
