@@ -106,7 +106,8 @@ def _install_from_npm(version: int) -> str:
     # Without a package.json of its own npm walks up and installs into whichever project it meets first.
     (folder / "package.json").write_text(json.dumps({"private": True}))
     command = [npm, "install", "--no-save", "--no-package-lock", "--no-audit", "--no-fund", "--ignore-scripts"]
-    command += [f"{_package()}@{NPM_VERSIONS[version]}"]
+    # Inside this folder as well: the home folder is not ours to fill, and may be read-only.
+    command += ["--cache", str(FOLDER / "cache"), f"{_package()}@{NPM_VERSIONS[version]}"]
     answer = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
     if answer.returncode != 0:
         lines = [line for line in answer.stderr.splitlines() if "error" in line.lower()]
