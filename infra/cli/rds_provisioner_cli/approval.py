@@ -57,9 +57,9 @@ def how_to_approve(options: Options, digest: str) -> str:
 def _ask(environment: str, approver: str, screen: Screen) -> None:
     """Raise Stopped unless the answer is yes."""
     question = f"Apply this plan to {environment} as {approver}? Only 'yes' will do: "
-    screen.notes.file.write(question)
-    screen.notes.file.flush()
     try:
+        screen.notes.file.write(question)
+        screen.notes.file.flush()
         answer = sys.stdin.readline()
     except KeyboardInterrupt:
         raise Stopped("\nInterrupted: nothing was changed.", Exit.INTERRUPTED) from None
