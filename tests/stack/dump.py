@@ -40,8 +40,11 @@ _INSIDE = f"""SELECT json_build_object(
 def dump(server: Server) -> dict[str, Any]:
     """The catalogs as names and texts, in an order of their own, so that two servers can be compared."""
     found: dict[str, Any] = json.loads(server.run_as_superuser(_SHARED)[0][0])
+    # A new database is closed to everybody, the superuser too, until everybody has lost what they had on it.
+    closed = {name for (name,) in server.run_as_superuser("SELECT datname FROM pg_database WHERE NOT datallowconn")}
     found["inside"] = {
-        name: json.loads(server.run_as_superuser(_INSIDE, name)[0][0]) for name, *_ in found["databases"]
+        name: "closed" if name in closed else json.loads(server.run_as_superuser(_INSIDE, name)[0][0])
+        for name, *_ in found["databases"]
     }
     return found
 
