@@ -29,7 +29,7 @@ from stack.postgres import Login, Server
 from stack.world import AUDIT, SNAPSHOTS, World
 
 # A look may set something for its own session first.
-LOOK = re.compile(r"\s*(SET \w+ = '\w*';\s*)*(SELECT|WITH)\b")
+LOOK = re.compile(r"\s*(SELECT|WITH)\b")
 WIKI = {"database_name": "wiki", "username": "wiki_app"}
 READER = {"database_name": "wiki", "username": "wiki_reader", "access_level": "reader"}
 

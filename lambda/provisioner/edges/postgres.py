@@ -309,9 +309,14 @@ class Connection:
 
     @property
     def late_settings(self) -> tuple[str, ...]:
-        """Statements for settings that the start-up packet left out, as the server's version was not known."""
+        """Statements for settings that the start-up packet left out, as the server's version was not known.
+
+        They have no row, so that the rows of their message are those of the question in it.
+        """
         late = _newer_settings(self.version).items() - self._newer.items()
-        return tuple(f"SET {key} = '{value}'" for key, value in sorted(late))
+        return tuple(
+            f"SELECT FROM set_config('{key}', '{value}', false) AS now WHERE now IS NULL" for key, value in sorted(late)
+        )
 
     @property
     def version(self) -> int:
