@@ -348,10 +348,10 @@ class _Room:
         is_declared = grant.grantee in self.scope.by_role and self.scope.manages(grant.grantee)
         if not is_declared or grant.grantee == target.owner:
             return True
-        if target.extension or target.kind in NO_LEVEL_SPEAKS_OF:
-            findings.extend(self._outside_the_levels(grant))
-            return True
         if self._is_within_level(grant):
+            return True
+        if target.extension or target.kind in NO_LEVEL_SPEAKS_OF:
+            findings.append(self._outside_the_levels(grant))
             return True
         if self.scope.may_act_as(grant.grantor, self.owner):
             return False
@@ -414,16 +414,11 @@ class _Room:
                     username=role,
                 )
 
-    def _outside_the_levels(self, grant: Grant) -> Iterable[Finding]:
-        """What a role holds where no level reaches: beyond its own on an extension's objects, at all on other kinds."""
+    def _outside_the_levels(self, grant: Grant) -> Finding:
+        """What a role holds beyond its level where none is enforced: an extension's objects, kinds without a level."""
         target = grant.target
-        level = self.members.get(grant.grantee)
-        kind = Kind.TABLE if target.kind is Kind.COLUMN else target.kind
-        allowed = levels.PRIVILEGES[level].get(kind, frozenset()) if level else frozenset()
-        if level is AccessLevel.OWNER or (target.extension and grant.privilege in allowed and not grant.option):
-            return
         what = f"{_name(target)}{' that belongs to an extension' if target.extension else ''}"
-        yield Finding(
+        return Finding(
             "extension_privileges" if target.extension else "privileges_outside_levels",
             f'role "{grant.grantee}" holds {grant.privilege} on {what} in database "{self.facts.name}", beyond its '
             "level",
