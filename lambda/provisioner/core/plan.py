@@ -24,7 +24,7 @@ from provisioner.core.state import (
     Target,
     grants_of,
 )
-from provisioner.core.units import Unit, UnitEffects, Validity, collect_units, digest_plan, digest_unit
+from provisioner.core.units import Unit, UnitEffects, Validity, collect_units, digest_plan, digest_unit, unit_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -395,22 +395,21 @@ class Plan:
         names neither stands against everything.
         """
         units = self._blocked_units
-        if change.database and ("database", change.database) in units:
-            return units["database", change.database]
-        roles = (units.get(("role", role)) for role in sorted({change.username, *change.acting_roles}))
-        return units.get(("", "")) or next((blocker for blocker in roles if blocker), None)
+        if change.database and unit_of(change) in units:
+            return units[unit_of(change)]
+        roles = (units.get(Unit("role", role)) for role in sorted({change.username, *change.acting_roles}))
+        return units.get(Unit("", "")) or next((blocker for blocker in roles if blocker), None)
 
     @property
     def blocked_roles(self) -> frozenset[str]:
         """The roles that a blocker stands against."""
-        return frozenset(name for kind, name in self._blocked_units if kind == "role")
+        return frozenset(unit.name for unit in self._blocked_units if unit.kind == "role")
 
     @cached_property
-    def _blocked_units(self) -> Mapping[tuple[str, str], Finding]:
-        units: dict[tuple[str, str], Finding] = {}
+    def _blocked_units(self) -> Mapping[Unit, Finding]:
+        units: dict[Unit, Finding] = {}
         for blocker in self.blockers:
-            kind = "database" if blocker.database else "role" if blocker.username else ""
-            units.setdefault((kind, blocker.database or blocker.username), blocker)
+            units.setdefault(unit_of(blocker), blocker)
         return units
 
     @cached_property
