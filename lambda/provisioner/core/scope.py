@@ -73,7 +73,8 @@ class Scope:
     @cached_property
     def iam_ways(self) -> Mapping[str, Membership]:
         """For each role that logs in by IAM a membership that makes it so."""
-        return {item.member: item for item in self.server.memberships if item.role in {IAM_ROLE, *self.by_iam}}
+        by_iam = self.by_iam | {IAM_ROLE}
+        return {item.member: item for item in self.server.memberships if item.role in by_iam}
 
     @cached_property
     def self_granted(self) -> frozenset[str]:

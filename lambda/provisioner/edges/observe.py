@@ -143,7 +143,7 @@ def ask_inside(
     found = [_Found(*row) for row in connection.run(*before, _inside_question(with_extensions=with_extensions))]
     if len(found) > MOST_GROUPS:
         return replace(facts, refusal=f"its objects have more than {MOST_GROUPS} different access control lists")
-    if sum(len(each.acl or each.default or "") for each in found) > MAX_ACL_CHARACTERS:
+    if sum(len(each.list_in_force) for each in found) > MAX_ACL_CHARACTERS:
         return replace(facts, refusal=f"its access control lists are longer than {MAX_ACL_CHARACTERS} characters")
     extensions = frozenset(each.name for each in found if each.letter == _EXTENSION)
     named = {each.schema: each.name for each in found if each.letter == "n" and not each.is_default}
@@ -318,6 +318,11 @@ class _Found(NamedTuple):
     is_default: bool
     number: int
 
+    @property
+    def list_in_force(self) -> str:
+        """The access control list, or what holds where there is none."""
+        return (self.default if self.acl is None else self.acl) or ""
+
 
 def _group(found: _Found, schema: str) -> ObjectGroup:
     kind = _KINDS[found.letter]
@@ -329,11 +334,11 @@ def _group(found: _Found, schema: str) -> ObjectGroup:
         extension=found.extension,
         creator=found.owner if found.is_default else "",
     )
-    return ObjectGroup(target, parse_acl(found.default if found.acl is None else found.acl), found.number)
+    return ObjectGroup(target, parse_acl(found.list_in_force), found.number)
 
 
 def _definers(found: _Found, schema: str) -> DefinerRoutines:
-    items = parse_acl((found.default if found.acl is None else found.acl) or "")
+    items = parse_acl(found.list_in_force)
     return DefinerRoutines(schema, found.owner, items, example=found.name, count=found.number)
 
 
