@@ -122,18 +122,16 @@ def _apply_roles(connection: Connection, scripts: Sequence[RoleScript], workshop
         passwords = (item.role for role in scripts for item in role.statements if isinstance(item, PasswordStatement))
         verifiers = {name: pool.submit(workshop.make_verifier, name) for name in passwords}
         send = partial(_send_roles, connection, verifiers, workshop)
-        try:
-            if len(scripts) > 1:
+        if len(scripts) > 1:
+            changes = [change for role in scripts for change in role.changes]
+            try:
                 send(scripts)
-        except Exception as error:  # noqa: BLE001 - each is tried alone, and then told of
-            if _ends_everything(error):
-                roles.stop = _failure(error, "the roles", workshop)
-                changes = [change for role in scripts for change in role.changes]
-                roles.results = [_failed(error, changes, begun, "the roles", workshop)]
-                return roles
-        else:
-            if len(scripts) > 1:
-                changes = [change for role in scripts for change in role.changes]
+            except Exception as error:  # noqa: BLE001 - each is tried alone, and then told of
+                if _ends_everything(error):
+                    roles.stop = _failure(error, "the roles", workshop)
+                    roles.results = [_failed(error, changes, begun, "the roles", workshop)]
+                    return roles
+            else:
                 roles.results = [_Result(_outcomes(changes, Status.SUCCESS, begun))]
                 return roles
         for role in scripts:
