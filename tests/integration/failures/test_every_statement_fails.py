@@ -34,6 +34,7 @@ TRIED = sorted(unit for unit in UNITS if "shop" not in unit.name)
 SHARED = {
     "login platform_admin postgres": "the administrator's way in: without it nothing can be done",
     "SET ": "the session's own settings",
+    "SELECT FROM set_config(": "the session's own settings",
     "SELECT a.pid": "the run lock",
     "SELECT pg_stat_clear_snapshot": "the run lock",
     "SELECT other.pid": "the run lock",
