@@ -5,6 +5,8 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any
 
+from provisioner.audit_log import AuditLog
+from provisioner.core.access_levels import EXCEEDS_LEVEL
 from provisioner.core.errors import (
     ApplyFailed,
     AuditUnavailable,
@@ -13,11 +15,9 @@ from provisioner.core.errors import (
     ProvisioningError,
     RunInProgress,
 )
-from provisioner.core.levels import EXCEEDS_LEVEL
-from provisioner.core.report import build_answer
+from provisioner.core.report import build_response
 from provisioner.edges.aws import aws_clients
-from provisioner.journal import Journal
-from provisioner.pipeline import Result, run
+from provisioner.pipeline import RunResult, run
 from provisioner.settings import read_settings
 from provisioner.telemetry import emit_metrics, logger
 
@@ -37,24 +37,26 @@ def lambda_handler(event: Any, context: LambdaContext) -> dict[str, object]:
     begun = time.monotonic()
     settings = read_settings()
     logger.append_keys(function_request_id=context.aws_request_id, environment=settings.environment)
-    journal = Journal(
+    audit_log = AuditLog(
         settings, aws_clients(settings.max_workers, settings.bucket_owners), logger, run_token=context.aws_request_id
     )
-    result: Result | None = None
+    result: RunResult | None = None
     try:
-        result = run(event, journal, lambda: context.get_remaining_time_in_millis() / 1000)
-        answer = build_answer(journal.understood(), result.status, result.plan, result.changes, journal.locations)
+        result = run(event, audit_log, lambda: context.get_remaining_time_in_millis() / 1000)
+        answer = build_response(
+            audit_log.require_request(), result.status, result.plan, result.changes, audit_log.locations
+        )
     except ProvisioningError as error:
         logger.error("failed", extra={"error": type(error).__name__, "message_text": str(error)})
-        emit_metrics(settings.environment, _numbers(begun, journal, result, error))
+        emit_metrics(settings.environment, _metrics(begun, audit_log, result, error))
         raise
-    emit_metrics(settings.environment, _numbers(begun, journal, result, None))
+    emit_metrics(settings.environment, _metrics(begun, audit_log, result, None))
     logger.info("answer", extra={"answer": answer})
     return answer
 
 
-def _numbers(
-    begun: float, journal: Journal, result: Result | None, error: ProvisioningError | None
+def _metrics(
+    begun: float, audit_log: AuditLog, result: RunResult | None, error: ProvisioningError | None
 ) -> dict[str, float]:
     """The metrics of a run; what it did not get to is zero, and drift is said only by a run that knows it."""
     plan = result.plan if result else None
@@ -62,7 +64,7 @@ def _numbers(
     databases = {item.database for item in plan.unchanged} | {item.database for item in plan.changes} if plan else set()
     numbers: dict[str, float] = {
         "Runs": 1,
-        "Changes": sum(outcome.is_success for outcome in journal.outcomes),
+        "Changes": sum(outcome.is_success for outcome in audit_log.outcomes),
         "Blocked": len(error.findings) if isinstance(error, PlanBlocked) else len(plan.blockers) if plan else 0,
         "Warnings": len(plan.warnings) if plan else 0,
         "Errors": 0 if error is None or isinstance(error, RunInProgress) else 1,

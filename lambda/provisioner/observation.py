@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING
 from provisioner.core.desired import as_created
 from provisioner.core.errors import DatabaseUnavailable, Finding
 from provisioner.core.guard import database_changes
-from provisioner.core.scope import Scope
-from provisioner.core.script import targets_to_name
+from provisioner.core.ownership import Ownership
+from provisioner.core.script import needs_object_names
 from provisioner.core.state import DatabaseFacts, PasswordCheck, Server, Target
 from provisioner.edges.lock import acquire_run_lock, find_run
-from provisioner.edges.observe import Login, observe_databases, observe_passwords, observe_server
+from provisioner.edges.observe import Login, observe_databases, observe_server, probe_passwords
 from provisioner.edges.postgres import Connection, Remedy, SqlError, VerifierRefused
 from provisioner.edges.secret_store import has_pending_rotation
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from provisioner.core.model import Declaration, Request, Settings
     from provisioner.edges.aws import AwsClients
-    from provisioner.vault import Vault
+    from provisioner.run_secrets import RunSecrets
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +43,7 @@ class Session:
 _ABOUT_WHO_ASKS = frozenset({"28", "3D", "42", "55"})
 
 
-def open_session(login: Login, seconds: float, check: Callable[[], object], *, with_lock: bool) -> Session:
+def connect_and_lock(login: Login, seconds: float, check: Callable[[], object], *, with_lock: bool) -> Session:
     """Connect; with the lock, wait for it so many seconds, and call `check` now and then meanwhile.
 
     Raises:
@@ -53,7 +53,7 @@ def open_session(login: Login, seconds: float, check: Callable[[], object], *, w
     try:
         connection = login.connect()
     except SqlError as error:
-        raise DatabaseUnavailable(refused(login, error)) from None
+        raise DatabaseUnavailable(connection_finding(login, error)) from None
     with ExitStack() as stack:
         stack.enter_context(connection)
         try:
@@ -63,7 +63,7 @@ def open_session(login: Login, seconds: float, check: Callable[[], object], *, w
                 under_way = find_run(connection)
                 session = Session(connection, warnings=(under_way,) if under_way else ())
         except SqlError as error:
-            raise DatabaseUnavailable(refused(login, error)) from None
+            raise DatabaseUnavailable(connection_finding(login, error)) from None
         stack.pop_all()
         return session
 
@@ -71,11 +71,11 @@ def open_session(login: Login, seconds: float, check: Callable[[], object], *, w
 def observe(
     request: Request,
     declaration: Declaration,
-    vault: Vault,
+    secrets: RunSecrets,
     session: Connection,
     settings: Settings,
     clients: AwsClients,
-) -> Scope:
+) -> Ownership:
     """Observe everything that the declaration speaks of, as one scope.
 
     Raises:
@@ -88,38 +88,38 @@ def observe(
     try:
         server = observe_server(session, databases, with_extensions=with_extensions)
     except SqlError as error:
-        raise DatabaseUnavailable(refused(vault.login, error)) from None
-    scope = Scope(
+        raise DatabaseUnavailable(connection_finding(secrets.login, error)) from None
+    ownership = Ownership(
         declaration,
         server,
         request.environment,
         adopt=frozenset(request.adopt),
-        secret_problems=vault.problems,
-        secrets={role: secret.arn for role, secret in vault.secrets.items()},
-        host=vault.login.address.host,
-        port=vault.login.address.port,
+        secret_problems=secrets.problems,
+        secrets={role: secret.arn for role, secret in secrets.secrets.items()},
+        host=secrets.login.address.host,
+        port=secrets.login.address.port,
     )
-    server = as_created(scope)
+    server = as_created(ownership)
     workers = count_workers(server, settings)
     server = observe_databases(
-        vault.login, server, sorted(databases), workers, _targets_of(scope), with_extensions=with_extensions
+        secrets.login, server, sorted(databases), workers, _targets_of(ownership), with_extensions=with_extensions
     )
-    server = observe_passwords(vault.login.address, server, vault.credentials, workers)
-    return replace(scope, server=replace(server, passwords=_settle(server, vault, settings, clients)))
+    server = probe_passwords(secrets.login.address, server, secrets.credentials, workers)
+    return replace(ownership, server=replace(server, passwords=_mark_rotations(server, secrets, settings, clients)))
 
 
 def count_workers(server: Server, settings: Settings) -> int:
     """How much is done at once: with the two connections beside it, at most half of what the server has left."""
-    return max(1, min(settings.max_workers, server.connections_left // 2 - 1))
+    return max(1, min(settings.max_workers, server.available_connections // 2 - 1))
 
 
-def refused(login: Login, error: SqlError) -> Finding:
+def connection_finding(login: Login, error: SqlError) -> Finding:
     """What the administrator's own session was told, as a finding."""
     server = f"the server {login.address.host}:{login.address.port}"
     if isinstance(error, VerifierRefused):
         message = f'{server} cannot let "{login.username}" in: it keeps the password as {error.kept_as}'
         return Finding("administrator_verifier", message, error.next_step)
-    if error.remedy is not Remedy.PERSON:
+    if error.remedy is not Remedy.MANUAL:
         return Finding("server_unavailable", f"{server} broke off: {error}", error.next_step)
     if error.sqlstate[:2] in _ABOUT_WHO_ASKS:
         return Finding(
@@ -130,21 +130,23 @@ def refused(login: Login, error: SqlError) -> Finding:
     return Finding("server_unavailable", f"{server} could not answer: {error}", error.next_step)
 
 
-def _targets_of(scope: Scope) -> Callable[[DatabaseFacts], Sequence[Target]]:
+def _targets_of(ownership: Ownership) -> Callable[[DatabaseFacts], Sequence[Target]]:
     def targets(facts: DatabaseFacts) -> Sequence[Target]:
-        return targets_to_name(database_changes(facts, scope))
+        return needs_object_names(database_changes(facts, ownership))
 
     return targets
 
 
-def _settle(server: Server, vault: Vault, settings: Settings, clients: AwsClients) -> dict[str, PasswordCheck]:
+def _mark_rotations(
+    server: Server, secrets: RunSecrets, settings: Settings, clients: AwsClients
+) -> dict[str, PasswordCheck]:
     """What is known of each password: what the login said, a rotation under way."""
     checks = dict(server.passwords)
     differs = {PasswordCheck.DIFFERS, PasswordCheck.OTHER_VERIFIER}
     differing = [role for role, check in checks.items() if check in differs]
 
     def is_rotating(role: str) -> bool:
-        secret = vault.secrets[role]
+        secret = secrets.secrets[role]
         return has_pending_rotation(clients, secret.secret_id, secret.version_id)
 
     with ThreadPoolExecutor(settings.max_workers) as pool:

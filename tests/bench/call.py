@@ -24,14 +24,14 @@ from typing import Any  # noqa: E402
 
 # Which functions make up a phase, by the module that calls them. One that runs inside another counts to the outer.
 PHASES = {
-    "snapshot": ["pipeline._take_snapshot"],
-    "secrets": ["pipeline.open_vault"],
-    "observe": ["pipeline.open_session", "observation.observe_server", "observation.observe_databases"],
-    "probe": ["observation.observe_passwords"],
+    "snapshot": ["pipeline._load_snapshot"],
+    "secrets": ["pipeline.load_secrets"],
+    "observe": ["pipeline.connect_and_lock", "observation.observe_server", "observation.observe_databases"],
+    "probe": ["observation.probe_passwords"],
     "plan": ["pipeline.build_plan", "pipeline.take_inventory", "pipeline.write_script", "pipeline.render_text"],
     "apply": ["pipeline.apply_script"],
-    "verify": ["pipeline._prove"],
-    "audit": ["pipeline._gate", "pipeline._record", "pipeline._record_plan", "journal.Journal.store"],
+    "verify": ["pipeline._verify_after_apply"],
+    "audit": ["pipeline._gate", "pipeline._record", "pipeline._record_plan", "audit_log.AuditLog.store"],
 }
 DATABASE_PHASES = ("observe", "probe", "apply", "verify")
 
@@ -106,15 +106,15 @@ class Context:
 
 def wrap(watch: Watch, *, probes: bool) -> None:
     """Put the watch around the product's functions; without probes every password counts as current."""
-    from provisioner import journal, observation, pipeline
+    from provisioner import audit_log, observation, pipeline
     from provisioner.core.state import PasswordCheck
     from provisioner.edges import postgres
 
     if not probes:
-        vars(observation)["observe_passwords"] = lambda _address, server, credentials, _workers: replace(
+        vars(observation)["probe_passwords"] = lambda _address, server, credentials, _workers: replace(
             server, passwords=dict.fromkeys(credentials, PasswordCheck.CURRENT)
         )
-    modules = {"pipeline": pipeline, "observation": observation, "journal": journal}
+    modules = {"pipeline": pipeline, "observation": observation, "audit_log": audit_log}
     for phase, places in PHASES.items():
         for place in places:
             module, *path, name = place.split(".")

@@ -31,7 +31,7 @@ from bench import fleet
 
 WORKERS = 8
 # More databases at once gain nothing: the server copies files.
-CREATORS = 2
+PARALLEL_CREATES = 2
 
 SHARED = """
 SELECT (SELECT json_agg(json_build_array(r.rolname, shobj_description(r.oid, 'pg_authid'))) FROM pg_roles AS r),
@@ -97,8 +97,10 @@ class Floor:
         texts = [text for number in missing for text in _role_statements(number)]
         borrowed = [f'GRANT "{fleet.database(number)}" TO CURRENT_USER' for number in missing]
         session.run("BEGIN;" + ";".join(texts + borrowed) + ";COMMIT")
-        creators = [session, *(self.connect() for _ in range(CREATORS - 1))]
-        for creator, part in zip(creators, (missing[number::CREATORS] for number in range(CREATORS)), strict=True):
+        creators = [session, *(self.connect() for _ in range(PARALLEL_CREATES - 1))]
+        for creator, part in zip(
+            creators, (missing[number::PARALLEL_CREATES] for number in range(PARALLEL_CREATES)), strict=True
+        ):
             pool.submit(partial(self._create, creator, part, pool))
         self._finished = threading.Semaphore(0)
         for _ in missing:

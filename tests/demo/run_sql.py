@@ -15,11 +15,11 @@ import pg8000.native
 
 def main(role: str, database: str, sql: str) -> int:
     """Print the rows, or why they were refused; 1 then."""
-    trust = ssl.create_default_context(cafile=os.environ["PGSSLROOTCERT"])
+    tls_context = ssl.create_default_context(cafile=os.environ["PGSSLROOTCERT"])
     host, port = os.environ["PGHOST"], int(os.environ["PGPORT"])
     try:
         connection = pg8000.native.Connection(
-            role, host=host, port=port, password=_password(role), database=database, ssl_context=trust
+            role, host=host, port=port, password=_password(role), database=database, ssl_context=tls_context
         )
         with contextlib.closing(connection):
             for row in connection.run(sql) or []:

@@ -104,13 +104,13 @@ class Ground:
     def wait_until_noticed(self) -> None:
         """Until the server has ended the sessions of a client that is gone."""
         deadline = time.monotonic() + 20
-        question = f"SELECT count(*) FROM pg_stat_activity WHERE usename = '{self.world.admin.username}'"
-        while self.server.run_as_superuser(question)[0][0]:
+        query = f"SELECT count(*) FROM pg_stat_activity WHERE usename = '{self.world.admin.username}'"
+        while self.server.run_as_superuser(query)[0][0]:
             assert time.monotonic() < deadline, "the server kept a session of a killed run"
             time.sleep(0.005)
 
     def is_untouched(self) -> bool:
-        """Whether the run is as good as never begun: nothing of it on the server, and no plan that it may have left."""
+        """Whether the run is as good as never started: it left nothing on the server, and no plan."""
         left = self.world.aws.list_keys(AUDIT, f"{self.prefix}/dev/plans/")
         return not left and dump(self.server) == self.begun
 

@@ -134,7 +134,7 @@ def test_a_trail_that_was_saved_again_or_cut_is_continued(aws: Aws, clients: Aws
 def test_a_trail_too_large_to_be_read_is_put_away_without_reading_it(
     aws: Aws, clients: AwsClients, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("provisioner.edges.audit_store.MOST_BYTES", 1000)
+    monkeypatch.setattr("provisioner.edges.audit_store.MAX_BYTES", 1000)
     large = render_csv(rows(*(str(number) for number in range(50))), header=True)
     aws.put_snapshot(BUCKET, TRAIL, large)
     (finding,) = append_trail(clients, BUCKET, TRAIL, rows("1"))

@@ -66,7 +66,7 @@ def audit(world: World) -> list[dict[str, str]]:
 
 
 def written(server: Server, mark: int) -> list[str]:
-    """The statements since the mark that do more than look."""
+    """The statements since the marker that do more than look."""
     said = [each.statement for each in server.log_statements(mark)]
     return [statement for statement in said if not LOOK.match(statement)]
 

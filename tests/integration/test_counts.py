@@ -19,14 +19,14 @@ WORKERS = 3
 DATABASES = 4
 ROLES = DATABASES * len(fleet.LEVELS)
 
-# As a proxy counts them: the request for TLS, the handshake, the start-up, two of SCRAM, one question, the goodbye.
+# As a proxy counts them: the request for TLS, the handshake, the start-up, two of SCRAM, one query, the Terminate.
 LOOK = 7
-# The same without a question; the server ends it.
+# The same without a query; the server ends it.
 PROBE = 6
 # As a look, with CREATE DATABASE beside it, what everybody loses from outside, and letting in; the proof is the
-# question, and the goodbye goes with COMMIT.
+# query, and the Terminate goes with COMMIT.
 CREATE = 10
-# A goodbye that crosses the server's own counts twice. One message more for each database would be more than these.
+# A Terminate that crosses the server's own counts twice. One message more for each database would be more than these.
 CROSSED = DATABASES - 1
 
 
@@ -104,7 +104,7 @@ def test_a_run_that_stops_at_the_gate_writes_nothing(world: World, latest_server
 def test_a_new_database_costs_ten_round_trips(world: World, proxy: Proxy) -> None:
     world.apply()
 
-    # Beside the databases: the session of the lock with its question after the apply, the two that create databases
+    # Beside the databases: the session of the lock with its query after the apply, the two that create databases
     # with what is said of the roles, and a login as each new role.
     beside = (LOOK + 2) + (LOOK + 2) + LOOK + PROBE * ROLES
     assert proxy.counts().connections == 1 + 2 + DATABASES + ROLES

@@ -25,7 +25,7 @@ def folder() -> Iterator[Path]:
 
 
 def start_demo(folder: Path, tfvars: Path | str = "") -> subprocess.Popen[str]:
-    """The demo in a process group of its own, as a shell would start it; its children inherit the mark."""
+    """The demo in a process group of its own, as a shell would start it; its children inherit the marker."""
     environment = {"TMPDIR": str(folder), "TFVARS": str(tfvars), MARK: str(folder)}
     return subprocess.Popen(
         [sys.executable, "-m", "demo"],
@@ -53,7 +53,7 @@ def read_until(demo: subprocess.Popen[str], text: str) -> None:
 
 
 def marked_processes(folder: Path) -> list[str]:
-    """Every process that was started with the mark, by its command line."""
+    """Every process that was started with the marker, by its command line."""
     found = []
     for process in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):

@@ -44,7 +44,7 @@ def stored_statements(world: World, answer: dict[str, Any]) -> dict[str, list[st
 
 
 def sent_statements(server: Server, since: int, user: str) -> dict[str, list[str]]:
-    """What the log has, by database, less questions, the words of transactions, and settings of a session."""
+    """What the log has, by database, less queries, the words of transactions, and settings of a session."""
     found: dict[str, list[str]] = {}
     for entry in server.log_statements(since, user=user):
         for text in entry.statement.split(";\n"):

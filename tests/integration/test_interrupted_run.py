@@ -1,4 +1,4 @@
-"""A run that failed or was cut off: the next apply tells what the server shows of it; nothing stops that."""
+"""A run that failed or was interrupted: the next apply tells what the server shows of it; nothing stops that."""
 
 import csv
 import io
@@ -30,7 +30,7 @@ def told(world: World, run_id: str) -> list[tuple[str, str]]:
 
 
 def leave_a_note(world: World, entries: dict[str, dict[str, Any]] = ENTRY) -> None:
-    """An apply whose note stays although it did everything: as if it had been cut off at its end."""
+    """An apply whose note stays although it did everything: as if it had been interrupted at its end."""
     world.declare_entries(entries)
     answer = world.apply(run_id="first")
     plan, run = (answer["audit"][name].removeprefix(f"s3://{AUDIT}/") for name in ("plan", "run"))

@@ -133,14 +133,14 @@ def test_fail_fast_begins_nothing_after_the_first_failure(world: World) -> None:
 
 def test_a_mistake_of_ours_at_one_database_is_that_databases(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     world.declare_entries(SHOP | BANK)
-    send = transaction._send_and_prove
+    send = transaction.apply_and_verify
 
     def fail(item: Any, *arguments: Any) -> None:
         if item.name == "shop":
             raise KeyError("what nobody expected")
         send(item, *arguments)
 
-    monkeypatch.setattr(transaction, "_send_and_prove", fail)
+    monkeypatch.setattr(transaction, "apply_and_verify", fail)
     with contextlib.closing(world.login("shop_user", "shop")) as owner:
         owner.run("CREATE TABLE items (id int); REVOKE ALL ON items FROM shop_reader")
     with pytest.raises(ProvisioningError) as caught:

@@ -10,14 +10,14 @@ from provisioner.core.state import (
     PUBLIC,
     AclItem,
     Grant,
-    Kind,
     ObjectGroup,
+    ObjectKind,
     PasswordCheck,
     grants_of,
 )
 from provisioner.core.state import Server as Observed
-from provisioner.edges.observe import Login, observe_databases, observe_passwords, observe_server
-from provisioner.edges.postgres import Address, SqlError, trust
+from provisioner.edges.observe import Login, observe_databases, observe_server, probe_passwords
+from provisioner.edges.postgres import ServerAddress, SqlError, tls_context
 from provisioner.observation import refused
 from stack.postgres import Server
 
@@ -37,24 +37,24 @@ INSIDE = """
     SET ROLE direct; GRANT SELECT ON granted TO passed; RESET ROLE;
     CREATE TABLE foreign_one (id int)"""
 QUESTIONS = {
-    Kind.DATABASE: "SELECT has_database_privilege('{role}', '{name}', '{privilege}')",
-    Kind.SCHEMA: "SELECT has_schema_privilege('{role}', '{name}', '{privilege}')",
-    Kind.TABLE: "SELECT has_table_privilege('{role}', '{name}', '{privilege}')",
-    Kind.SEQUENCE: "SELECT has_sequence_privilege('{role}', '{name}', '{privilege}')",
+    ObjectKind.DATABASE: "SELECT has_database_privilege('{role}', '{name}', '{privilege}')",
+    ObjectKind.SCHEMA: "SELECT has_schema_privilege('{role}', '{name}', '{privilege}')",
+    ObjectKind.TABLE: "SELECT has_table_privilege('{role}', '{name}', '{privilege}')",
+    ObjectKind.SEQUENCE: "SELECT has_sequence_privilege('{role}', '{name}', '{privilege}')",
 }
 OBJECTS = {
-    Kind.DATABASE: (["shop"], ["CONNECT", "TEMPORARY", "CREATE"]),
-    Kind.SCHEMA: (["public", "app"], ["USAGE", "CREATE"]),
-    Kind.TABLE: (
+    ObjectKind.DATABASE: (["shop"], ["CONNECT", "TEMPORARY", "CREATE"]),
+    ObjectKind.SCHEMA: (["public", "app"], ["USAGE", "CREATE"]),
+    ObjectKind.TABLE: (
         ["public.untouched", "public.granted", "public.seen", "public.closed", "app.things", "public.foreign_one"],
         ["SELECT", "INSERT", "UPDATE", "DELETE", "TRUNCATE", "REFERENCES", "TRIGGER"],
     ),
-    Kind.SEQUENCE: (["public.numbers"], ["USAGE", "SELECT", "UPDATE"]),
+    ObjectKind.SEQUENCE: (["public.numbers"], ["USAGE", "SELECT", "UPDATE"]),
 }
 
 
 def login_of(server: Server) -> Login:
-    return Login(Address(server.host, server.port, trust(str(server.ca_file))), *server.master, "postgres")
+    return Login(ServerAddress(server.host, server.port, tls_context(str(server.ca_file))), *server.master, "postgres")
 
 
 def observe(server: Server) -> Observed:
@@ -76,7 +76,7 @@ def prepared(pg_server: Server) -> Server:
     return pg_server
 
 
-def answer(server: Server, observed: Observed, kind: Kind, name: str, role: str, privilege: str) -> bool:
+def answer(server: Server, observed: Observed, kind: ObjectKind, name: str, role: str, privilege: str) -> bool:
     """Whether the role has the privilege, by the grants that were observed."""
     roles = {role, PUBLIC} | {item.role for item in observed.memberships if item.member == role}
     if server.version >= 14 and role == "owner":
@@ -86,14 +86,14 @@ def answer(server: Server, observed: Observed, kind: Kind, name: str, role: str,
     return any(grant.grantee in roles and grant.privilege == privilege for grant in grants_of(groups))
 
 
-def group_of(group: ObjectGroup, observed: Observed, kind: Kind, name: str) -> bool:
+def group_of(group: ObjectGroup, observed: Observed, kind: ObjectKind, name: str) -> bool:
     """Whether the group is the one that holds the object; those with an ACL of their own are known by name."""
     target = group.target
     if target.kind is not kind or target.creator:
         return False
-    if kind is Kind.DATABASE:
+    if kind is ObjectKind.DATABASE:
         return True
-    if kind is Kind.SCHEMA:
+    if kind is ObjectKind.SCHEMA:
         return target.schema == name
     schema, _, relation = name.partition(".")
     if target.schema != schema:
@@ -109,10 +109,10 @@ def test_every_privilege_of_every_role_is_seen_as_the_server_sees_it(prepared: S
     wrong = []
     for kind, (names, privileges) in OBJECTS.items():
         cases = list(itertools.product(ROLES, names, privileges))
-        question = " UNION ALL ".join(
+        query = " UNION ALL ".join(
             f"({QUESTIONS[kind].format(role=role, name=name, privilege=privilege)})" for role, name, privilege in cases
         )
-        truth = [row[0] for row in prepared.run_as_superuser(question, "shop")]
+        truth = [row[0] for row in prepared.run_as_superuser(query, "shop")]
         said = [answer(prepared, observed, kind, name, role, privilege) for role, name, privilege in cases]
         wrong += [case for case, one, other in zip(cases, truth, said, strict=True) if one is not other]
     assert wrong == []
@@ -159,7 +159,7 @@ def test_access_control_lists_are_read_as_the_server_takes_them_apart(prepared: 
     assert {item.grantee for text, _ in rows for item in parse_acl(text)} >= {*STRANGE, PUBLIC}
 
 
-def found_in(observed: Observed, kind: Kind) -> set[tuple[str, str, str, str, bool]]:
+def found_in(observed: Observed, kind: ObjectKind) -> set[tuple[str, str, str, str, bool]]:
     groups = [group for group in observed.databases["shop"].groups if group.target.kind is kind]
     return {row(grant) for grant in grants_of(groups)}
 
@@ -170,10 +170,10 @@ def row(grant: Grant) -> tuple[str, str, str, str, bool]:
 
 def test_columns_and_default_privileges_and_who_passed_on_are_seen(prepared: Server) -> None:
     observed = observe(prepared)
-    assert found_in(observed, Kind.COLUMN) == {("", "public", "direct", "UPDATE", False)}
-    defaults = {each for each in found_in(observed, Kind.TABLE) if each[0]}
+    assert found_in(observed, ObjectKind.COLUMN) == {("", "public", "direct", "UPDATE", False)}
+    defaults = {each for each in found_in(observed, ObjectKind.TABLE) if each[0]}
     assert ("owner", "", "direct", "SELECT", False) in defaults
-    assert ("owner", "app", "direct", "USAGE", False) in found_in(observed, Kind.SEQUENCE)
+    assert ("owner", "app", "direct", "USAGE", False) in found_in(observed, ObjectKind.SEQUENCE)
     grants = grants_of(observed.databases["shop"].groups)
     assert [grant.grantor for grant in grants if grant.grantee == "passed"] == ["direct"]
 
@@ -199,8 +199,8 @@ def test_attributes_marks_and_what_the_administrator_may_are_seen(prepared: Serv
     assert role.valid_until == "2001-01-01 00:00:00+00"
     assert role.marker is not None
     assert role.marker.environment == "dev"
-    assert role.administrable is (prepared.version < 16)
-    assert not role.inherited
+    assert role.has_admin_option is (prepared.version < 16)
+    assert not role.administrator_inherits
 
 
 @pytest.mark.parametrize("options", ["INHERIT FALSE, SET TRUE", "INHERIT TRUE, SET FALSE", "INHERIT TRUE, SET TRUE"])
@@ -209,7 +209,7 @@ def test_from_16_on_a_role_is_inherited_only_where_its_place_can_be_taken_too(
 ) -> None:
     latest_server.run_as_superuser(f"CREATE ROLE other; GRANT other TO {latest_server.master.username} WITH {options}")
     latest_server.run_as_superuser("CREATE DATABASE shop")
-    assert observe(latest_server).roles["other"].inherited is (options == "INHERIT TRUE, SET TRUE")
+    assert observe(latest_server).roles["other"].administrator_inherits is (options == "INHERIT TRUE, SET TRUE")
 
 
 def test_a_role_of_iam_is_not_asked_for_its_password(latest_server: Server) -> None:
@@ -218,10 +218,10 @@ def test_a_role_of_iam_is_not_asked_for_its_password(latest_server: Server) -> N
     )
     latest_server.run_as_superuser("CREATE DATABASE shop")
     mark = latest_server.mark()
-    observed = observe_passwords(
+    observed = probe_passwords(
         login_of(latest_server).address, observe(latest_server), {"token": Credentials("token", "any")}, 1
     )
-    assert observed.passwords.get("token", PasswordCheck.NOT_ASKED) is PasswordCheck.NOT_ASKED
+    assert observed.passwords.get("token", PasswordCheck.NOT_CHECKED) is PasswordCheck.NOT_CHECKED
     assert 'user "token"' not in latest_server.log_text(mark)
 
 

@@ -9,9 +9,9 @@ import pytest
 from provisioner.core.credentials import Credentials
 from provisioner.core.errors import SecretUnavailable
 from provisioner.core.state import PasswordCheck, RoleFacts
-from provisioner.edges.observe import _judge as judge
+from provisioner.edges.observe import _interpret_refusal as judge
 from provisioner.edges.observe import probe_login
-from provisioner.edges.postgres import Address, SqlError, trust
+from provisioner.edges.postgres import ServerAddress, SqlError, tls_context
 from stack.aws import Aws
 from stack.postgres import Login, Server, make_verifier
 from stack.world import World
@@ -62,7 +62,7 @@ PROBES = {
 
 
 def test_what_the_server_says_to_a_login_tells_whether_the_password_is_right(pg_server: Server) -> None:
-    address = Address(pg_server.host, pg_server.port, trust(str(pg_server.ca_file)))
+    address = ServerAddress(pg_server.host, pg_server.port, tls_context(str(pg_server.ca_file)))
     found = {}
     for name, (sql, password, _) in PROBES.items():
         pg_server.run_as_superuser(

@@ -113,8 +113,8 @@ def test_psql_asks_for_the_passwords_that_it_was_not_given_and_sends_verifiers(w
     child = subprocess.Popen(command, env=psql_environment(world), stdin=theirs, stdout=theirs, stderr=theirs)
     os.close(theirs)
     shown = b""
-    for question in (b"new password", b"again"):
-        while question not in shown.split(b"\n")[-1]:
+    for query in (b"new password", b"again"):
+        while query not in shown.split(b"\n")[-1]:
             shown += os.read(ours, 4096)
         os.write(ours, world.passwords["keycloak_user"].encode() + b"\n")
     try:

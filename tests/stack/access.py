@@ -51,7 +51,7 @@ class Attempt:
 
 def attempts_in(server: Server, database: str) -> list[Attempt]:
     """Everything worth trying in a database: its owner's schemas and `public`, and what the owner has in them."""
-    question = """
+    query = """
         WITH rooms AS (
             SELECT n.* FROM pg_namespace AS n, pg_database AS d WHERE d.datname = current_database()
             AND (n.nspname = 'public' OR n.nspowner = d.datdba OR pg_get_userbyid(n.nspowner) = 'pg_database_owner')
@@ -65,7 +65,7 @@ def attempts_in(server: Server, database: str) -> list[Attempt]:
         ORDER BY 1, 2"""
     kinds = {"n": ON_SCHEMA, "r": ON_TABLE, "p": ON_TABLE, "v": ON_VIEW, "m": ON_VIEW, "S": ON_SEQUENCE}
     found = [Attempt(verb, "", sql) for verb, sql in ON_DATABASE.items()]
-    for kind, name in server.run_as_superuser(question, database):
+    for kind, name in server.run_as_superuser(query, database):
         found += [Attempt(verb, name, sql.replace("{}", name)) for verb, sql in kinds.get(kind, {}).items()]
     return found
 
@@ -104,11 +104,11 @@ def written_rows(server: Server) -> dict[str, Any]:
 
 
 def _versions(server: Server, database: str, catalogs: Iterable[str]) -> Iterator[tuple[str, Any]]:
-    question = " UNION ALL ".join(
+    query = " UNION ALL ".join(
         f"SELECT '{name}', md5(string_agg(xmin::text || ctid::text, ' ' ORDER BY ctid)) FROM {name}"
         for name in catalogs
     )
-    for name, value in server.run_as_superuser(question, database):
+    for name, value in server.run_as_superuser(query, database):
         yield str(name), value
 
 

@@ -29,6 +29,6 @@ def when_made(server: Server, databases: int) -> Callable[[], bool]:
 
 
 def made(server: Server) -> int:
-    """How many of a fleet's databases are there and finished, as the mark on them says."""
-    question = "SELECT count(*) FROM pg_database WHERE shobj_description(oid, 'pg_database') LIKE '%rds-provisioner%'"
-    return int(server.run_as_superuser(question)[0][0])
+    """How many of a fleet's databases are there and finished, as the marker on them says."""
+    query = "SELECT count(*) FROM pg_database WHERE shobj_description(oid, 'pg_database') LIKE '%rds-provisioner%'"
+    return int(server.run_as_superuser(query)[0][0])

@@ -9,7 +9,7 @@ from typing import Any
 
 from provisioner.edges import lock
 from provisioner.edges.observe import Login
-from provisioner.edges.postgres import Address, trust
+from provisioner.edges.postgres import ServerAddress, tls_context
 
 TURN_SECONDS = 0.003
 
@@ -44,7 +44,7 @@ def contend(login: Login, place: Path, seconds: float) -> dict[str, int]:
 
 
 def keep(login: Login, statement: str) -> None:
-    """Take the lock, say so, and be busy with a statement; nobody says goodbye."""
+    """Take the lock, say so, and be busy with a statement; nobody says Terminate."""
     connection = login.connect()
     lock.acquire_run_lock(connection, 0, lambda: None)
     _say({"pid": os.getpid()})
@@ -59,7 +59,7 @@ def _say(what: dict[str, int]) -> None:
 
 if __name__ == "__main__":
     secret: dict[str, Any] = json.loads(os.environ["SECRET"])
-    address = Address(secret["host"], secret["port"], trust(os.environ["CA_FILE"]))
+    address = ServerAddress(secret["host"], secret["port"], tls_context(os.environ["CA_FILE"]))
     way = Login(address, secret["username"], secret["password"], secret["dbname"])
     if sys.argv[1] == "keep":
         keep(way, sys.argv[2])

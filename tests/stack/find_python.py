@@ -35,9 +35,9 @@ def _pyenv_roots() -> Iterator[Path]:
 
 def _version_of(python: Path) -> str | None:
     # A pyenv shim is on PATH for every version but runs only the chosen ones: ask, do not believe the name.
-    question = "import sys, venv, ensurepip; print('%d.%d' % sys.version_info[:2])"
+    query = "import sys, venv, ensurepip; print('%d.%d' % sys.version_info[:2])"
     try:
-        answer = subprocess.run([python, "-c", question], capture_output=True, text=True, check=False, timeout=30)
+        answer = subprocess.run([python, "-c", query], capture_output=True, text=True, check=False, timeout=30)
     except OSError:
         return None
     return answer.stdout.strip() if answer.returncode == 0 else None

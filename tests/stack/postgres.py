@@ -207,7 +207,7 @@ class Server:
         return self._log.stat().st_size if self._log.exists() else 0
 
     def log_text(self, since: int = 0) -> str:
-        """The server's log, whole or since a mark."""
+        """The server's log, whole or since a marker."""
         with self._log.open("rb") as log:
             log.seek(since)
             return log.read().decode(errors="replace")

@@ -7,21 +7,21 @@ from pathlib import Path
 
 import pytest
 
-from provisioner.core import levels
+from provisioner.core import access_levels as levels
 from provisioner.core.errors import ProvisioningError
 from provisioner.core.model import AccessLevel, Settings
 from provisioner.core.plan import Plan
-from provisioner.core.report import AuditLocations, build_answer
+from provisioner.core.report import AuditLocations, build_response
 from provisioner.core.request import parse_request
 from provisioner.core.snapshot import parse_snapshot
-from provisioner.core.state import Kind
+from provisioner.core.state import ObjectKind
 from provisioner.settings import read_settings
 from stack.binaries import ROOT
 from stack.postgres import DELEGATED_ADMIN
 
 README = (ROOT / "README.md").read_text()
 DOCUMENTS = [path for path in (ROOT / "README.md", ROOT / "docs/architecture.md") if path.exists()]
-COLUMNS = (Kind.DATABASE, Kind.SCHEMA, Kind.TABLE, Kind.SEQUENCE)
+COLUMNS = (ObjectKind.DATABASE, ObjectKind.SCHEMA, ObjectKind.TABLE, ObjectKind.SEQUENCE)
 
 
 def table(name: str) -> dict[str, list[str]]:
@@ -54,7 +54,7 @@ def test_the_access_levels_are_those_of_the_code(level: AccessLevel) -> None:
     ],
 )
 def test_what_everybody_and_the_administrator_keep_is_that_of_the_code(
-    row: str, held: dict[Kind, frozenset[str]]
+    row: str, held: dict[ObjectKind, frozenset[str]]
 ) -> None:
     assert [privileges(cell) for cell in table("access levels")[row]] == [held.get(kind, set()) for kind in COLUMNS]
 
@@ -106,7 +106,7 @@ def test_the_event_is_one_that_the_function_understands() -> None:
 def test_the_answer_has_the_fields_of_an_answer() -> None:
     environment = {"ENVIRONMENT": "dev", "SNAPSHOT_BUCKET": "acme-tfvars", "AUDIT_BUCKET": "acme-governance"}
     request = parse_request({"environment": "dev"}, read_settings(environment))
-    answer = build_answer(request, "no_change", Plan("dev"), [], AuditLocations())
+    answer = build_response(request, "no_change", Plan("dev"), [], AuditLocations())
     example = json.loads(shown("answer"))
     assert list(example) == list(answer)
     assert list(example["summary"]) == list(answer["summary"])  # type: ignore[call-overload]

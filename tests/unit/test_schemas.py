@@ -12,10 +12,10 @@ import pytest
 
 from provisioner.core import declaration
 from provisioner.core.errors import Finding, InvalidRequest, InvalidSnapshot, ProvisioningError
-from provisioner.core.gate import Door
+from provisioner.core.gate import Decision
 from provisioner.core.model import AccessLevel, Mode, Status
 from provisioner.core.plan import Plan, SetPassword
-from provisioner.core.report import MOST_CHANGES, MOST_FINDINGS, AuditLocations, build_answer
+from provisioner.core.report import MAX_CHANGES, MAX_FINDINGS, AuditLocations, build_response
 from provisioner.core.request import parse_request
 from provisioner.core.snapshot import parse_snapshot
 from provisioner.settings import read_settings
@@ -185,7 +185,7 @@ def test_the_schema_of_tfvars_has_the_attributes_and_levels_of_the_code() -> Non
 def test_the_schema_of_the_answer_has_the_words_of_the_code() -> None:
     parts = validator("answer").schema["$defs"]
     fields = parts["answer"]["properties"]
-    assert set(fields["status"]["enum"]) == {*Door, "applied", "superseded"} - {Door.PROCEED}
+    assert set(fields["status"]["enum"]) == {*Decision, "applied", "superseded"} - {Decision.PROCEED}
     assert set(fields["mode"]["enum"]) == set(Mode)
     assert set(parts["change"]["properties"]["status"]["enum"]) == set(Status)
     assert set(parts["failure"]["properties"]["errorType"]["enum"]) == {
@@ -193,13 +193,13 @@ def test_the_schema_of_the_answer_has_the_words_of_the_code() -> None:
     }
     assert set(parts["finding"]["properties"]) == {field.name for field in dataclasses.fields(Finding)}
     assert set(fields["audit"]["properties"]) == {field.name for field in dataclasses.fields(AuditLocations)}
-    assert (fields["changes"]["maxItems"], fields["blockers"]["maxItems"]) == (MOST_CHANGES, MOST_FINDINGS)
+    assert (fields["changes"]["maxItems"], fields["blockers"]["maxItems"]) == (MAX_CHANGES, MAX_FINDINGS)
 
 
 def test_an_answer_is_valid_and_none_of_its_fields_can_be_left_out() -> None:
     change, finding = SetPassword(database="", username="keycloak_user"), Finding("code", "message")
     plan = Plan("dev", changes=(change,), blockers=(finding,), warnings=(finding,))
-    answer = build_answer(
+    answer = build_response(
         parse_request(DIRECT, SETTINGS), "planned", plan, [(change, Status.DRY_RUN)], AuditLocations()
     )
     schema = validator("answer")

@@ -1,6 +1,6 @@
 """An access control list as PostgreSQL prints it in, its items out, one for each privilege.
 
-The server could take lists apart itself (`aclexplode`), for a quarter more of what the question costs it in each
+The server could take lists apart itself (`aclexplode`), for a quarter more of what the query costs it in each
 database; the integration tests hold this reading against that one on every version.
 Format: https://www.postgresql.org/docs/current/ddl-priv.html
 """

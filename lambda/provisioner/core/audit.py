@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from provisioner.core.errors import Finding
     from provisioner.core.model import Request, Settings
 
-_LONGEST_MESSAGE = 1000
-_LONGEST_FIELD = 256
+_MAX_MESSAGE = 1000
+_MAX_FIELD = 256
 
 # What a spreadsheet runs as a formula, also as full-width characters, which some turn into plain ones. The apostrophe
 # itself is among them, so that a reader can undo the defusing: strip one leading apostrophe.
@@ -152,37 +152,37 @@ def trail_key(prefix: str, environment: str) -> str:
 
 def unread_archive_key(trail: str, etag: str) -> str:
     """Where a trail is kept that is too large to be read."""
-    return f"{trail.rpartition('/')[0]}/archive/{_TRAIL}-{_as_name(etag).strip('-')}.csv"
+    return f"{trail.rpartition('/')[0]}/archive/{_TRAIL}-{_key_safe(etag).strip('-')}.csv"
 
 
 def unreadable_key(key: str, etag: str) -> str:
     """Where an object that is not what should stand under its key is put aside."""
     folder, _, name = key.rpartition("/")
-    return f"{folder}/unreadable/{_as_name(etag).strip('-')}-{name}"
+    return f"{folder}/unreadable/{_key_safe(etag).strip('-')}-{name}"
 
 
 def archive_key(trail: str, content: bytes) -> str:
     """Where a full trail is kept: the time of its first row, and the hash of its content, so two are never one."""
     folder = trail.rpartition("/")[0]
     first_row = content.split(b"\n", 2)[1:2]
-    begun = _compact(b"".join(first_row).split(b",", 1)[0].decode("ascii", "replace"))
+    begun = _key_timestamp(b"".join(first_row).split(b",", 1)[0].decode("ascii", "replace"))
     return f"{folder}/archive/{_TRAIL}-{begun}-{hashlib.sha256(content).hexdigest()[:12]}.csv"
 
 
 def run_key(prefix: str, environment: str, timestamp_utc: str, run_token: str) -> str:
     """The CSV of one run; the token makes it unique, the time in front makes a listing read in order."""
-    return f"{prefix}/{environment}/runs/{_compact(timestamp_utc)}-{_as_name(run_token)}.csv"
+    return f"{prefix}/{environment}/runs/{_key_timestamp(timestamp_utc)}-{_key_safe(run_token)}.csv"
 
 
-def open_run_key(prefix: str, environment: str) -> str:
+def in_progress_key(prefix: str, environment: str) -> str:
     """The note of the run that is changing the server; one for the environment, since one run does at a time."""
     return f"{prefix}/{environment}/open_run.json"
 
 
 def plan_key(prefix: str, environment: str, timestamp_utc: str, plan_digest: str, run_token: str) -> str:
     """The plan of one run as JSON, findable by its time and the start of its digest."""
-    digest = _as_name(plan_digest.removeprefix("sha256:"))[:12]
-    return f"{prefix}/{environment}/plans/{_compact(timestamp_utc)}-{digest}-{_as_name(run_token)}.json"
+    digest = _key_safe(plan_digest.removeprefix("sha256:"))[:12]
+    return f"{prefix}/{environment}/plans/{_key_timestamp(timestamp_utc)}-{digest}-{_key_safe(run_token)}.json"
 
 
 def markdown_key(plan: str) -> str:
@@ -201,7 +201,7 @@ def _build_row(provenance: Provenance, outcome: Outcome) -> AuditRow:
         action=_cell(outcome.action),
         status=outcome.status,
         duration_ms=outcome.duration_ms,
-        message=_cell(outcome.message, _LONGEST_MESSAGE),
+        message=_cell(outcome.message, _MAX_MESSAGE),
         requested_by=_cell(provenance.requested_by),
         approved_by=_cell(provenance.approved_by),
         snapshot_version=_cell(provenance.snapshot_version),
@@ -235,21 +235,21 @@ def _parse_row(line: tuple[str, ...]) -> AuditRow | None:
 def _is_cell(text: str) -> bool:
     """Whether `_cell` could have written it: one printable line, and an apostrophe exactly where one is needed."""
     plain = text.removeprefix("'")
-    is_plain = sanitize(text, _LONGEST_MESSAGE + 1) == text
+    is_plain = sanitize(text, _MAX_MESSAGE + 1) == text
     return is_plain and plain.startswith(_FORMULA_STARTS) == (plain != text)
 
 
-def _cell(text: str, limit: int = _LONGEST_FIELD) -> str:
+def _cell(text: str, limit: int = _MAX_FIELD) -> str:
     # Leading blanks go: some spreadsheets look for the formula behind them.
     plain = sanitize(text, limit).lstrip()
     return f"'{plain}" if plain.startswith(_FORMULA_STARTS) else plain
 
 
-def _compact(timestamp_utc: str) -> str:
+def _key_timestamp(timestamp_utc: str) -> str:
     """The time as it stands in keys: 20261122T101112.123Z."""
-    return _as_name(timestamp_utc.replace("-", "").replace(":", ""))
+    return _key_safe(timestamp_utc.replace("-", "").replace(":", ""))
 
 
-def _as_name(text: str) -> str:
+def _key_safe(text: str) -> str:
     """The text as part of an S3 key that needs no escaping anywhere."""
     return re.sub(r"[^A-Za-z0-9._-]+", "-", text)[:128]

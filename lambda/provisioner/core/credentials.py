@@ -23,7 +23,7 @@ ITERATIONS = 4096
 _MECHANISM = ScramMechanism("SCRAM-SHA-256")
 _VERIFIER = re.compile(r"SCRAM-SHA-256\$[0-9]+:([A-Za-z0-9+/=]+)\$([A-Za-z0-9+/=]+):([A-Za-z0-9+/=]+)")
 _KEY_BYTES = 32  # of SHA-256
-_LONGEST_NAME_BYTES = 63
+_MAX_NAME_BYTES = 63
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,4 +202,4 @@ def _parse_port(value: object) -> int:
 
 
 def _is_name(value: object) -> bool:
-    return isinstance(value, str) and value.isprintable() and 0 < len(value.encode("utf-8")) <= _LONGEST_NAME_BYTES
+    return isinstance(value, str) and value.isprintable() and 0 < len(value.encode("utf-8")) <= _MAX_NAME_BYTES

@@ -1,7 +1,7 @@
 """Every statement that changes a server: changes in, SQL out. The one module that writes DDL.
 
 DDL takes no bind parameters, so quoting is decided by the type of the argument: an `Identifier` is always quoted, a
-`Literal` always is, and a `Words` is one of ours and holds nothing but capital letters. Nothing else can be put into a
+`Literal` always is, and `Keywords` are ours and hold nothing but capital letters. Nothing else can be put into a
 statement. The literals rely on `standard_conforming_strings`, which every connection of ours switches on.
 """
 
@@ -22,7 +22,7 @@ from provisioner.core.plan import (
     RevokeMembership,
     RevokePrivileges,
 )
-from provisioner.core.state import PUBLIC, Kind, Marker
+from provisioner.core.state import PUBLIC, Marker, ObjectKind
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -32,14 +32,14 @@ MEMBERSHIP_OPTIONS = 16
 # Objects named in one statement: long enough to save round trips, short enough for the server's log.
 OBJECTS_PER_STATEMENT = 500
 
-_OBJECT_WORDS = {Kind.TABLE: "TABLE", Kind.SEQUENCE: "SEQUENCE"}
+_OBJECT_WORDS = {ObjectKind.TABLE: "TABLE", ObjectKind.SEQUENCE: "SEQUENCE"}
 _PLURAL_WORDS = {
-    Kind.SCHEMA: "SCHEMAS",
-    Kind.TABLE: "TABLES",
-    Kind.SEQUENCE: "SEQUENCES",
-    Kind.ROUTINE: "ROUTINES",
-    Kind.TYPE: "TYPES",
-    Kind.LARGE_OBJECT: "LARGE OBJECTS",
+    ObjectKind.SCHEMA: "SCHEMAS",
+    ObjectKind.TABLE: "TABLES",
+    ObjectKind.SEQUENCE: "SEQUENCES",
+    ObjectKind.ROUTINE: "ROUTINES",
+    ObjectKind.TYPE: "TYPES",
+    ObjectKind.LARGE_OBJECT: "LARGE OBJECTS",
 }
 
 
@@ -63,8 +63,8 @@ class Literal(str):
         return "'" + self.replace("'", "''") + "'"
 
 
-class Words(str):
-    """Words of SQL that this module writes.
+class Keywords(str):
+    """Keywords of SQL that this module writes.
 
     Raises:
         ValueError: the text holds something else than capital letters, commas and spaces.
@@ -112,7 +112,7 @@ class PasswordStatement:
         return statement("{} PASSWORD {}", self.text, Literal(verifier))
 
 
-_Argument = Identifier | Literal | Words | Statement | int
+_Argument = Identifier | Literal | Keywords | Statement | int
 
 
 def statement(template: str, *arguments: _Argument) -> Statement:
@@ -150,7 +150,7 @@ def set_password(role: str) -> PasswordStatement:
     return PasswordStatement(statement("ALTER ROLE {}", Identifier(role)), role)
 
 
-def mark_role(role: str, marker: Marker) -> Statement:
+def set_role_marker(role: str, marker: Marker) -> Statement:
     """Our mark on a role."""
     return statement("COMMENT ON ROLE {} IS {}", Identifier(role), Literal(render_marker(marker)))
 
@@ -160,14 +160,14 @@ def revoke_membership(change: RevokeMembership) -> Statement:
     return statement("REVOKE {} FROM {}", Identifier(change.role), Identifier(change.username))
 
 
-def borrow(role: str, version: int) -> Statement:
-    """Make ourselves a member of a role, to act with its privileges; always given back by `give_back`."""
+def grant_self(role: str, version: int) -> Statement:
+    """Make ourselves a member of a role, to act with its privileges; always given back by `revoke_self`."""
     options = " WITH INHERIT TRUE, SET TRUE" if version >= MEMBERSHIP_OPTIONS else ""
     return statement("GRANT {} TO CURRENT_USER" + options, Identifier(role))
 
 
-def give_back(role: str) -> Statement:
-    """End what `borrow` began."""
+def revoke_self(role: str) -> Statement:
+    """End what `grant_self` began."""
     return statement("REVOKE {} FROM CURRENT_USER", Identifier(role))
 
 
@@ -191,7 +191,7 @@ def open_database(name: str) -> Statement:
     return statement("ALTER DATABASE {} ALLOW_CONNECTIONS true", Identifier(name))
 
 
-def mark_database(name: str, marker: Marker) -> Statement:
+def set_database_marker(name: str, marker: Marker) -> Statement:
     """Our mark on a database."""
     return statement("COMMENT ON DATABASE {} IS {}", Identifier(name), Literal(render_marker(marker)))
 
@@ -213,7 +213,7 @@ def create_extension(change: CreateExtension) -> list[Statement]:
 # --- grants ---------------------------------------------------------------------------------------------------------
 
 
-def change_grants(
+def grant_or_revoke(
     changes: Sequence[ChangeGrants], objects: Sequence[tuple[str, ...]] = (), *, act_as: str = ""
 ) -> list[Statement]:
     """Grants that differ in nothing but the grantee, as few statements.
@@ -223,26 +223,26 @@ def change_grants(
     has to be settled: of several roles that may, the server picks one, and a REVOKE finds only what that one granted.
     """
     change = changes[0]
-    grantees = Words("PUBLIC") if change.username == PUBLIC else _names(item.username for item in changes)
-    texts = [_one_grant(change, place, grantees) for place in _places(change, objects)]
+    grantees = Keywords("PUBLIC") if change.username == PUBLIC else _names(item.username for item in changes)
+    texts = [_one_grant(change, place, grantees) for place in _grant_targets(change, objects)]
     if act_as and texts:
         return [statement("SET LOCAL ROLE {}", Identifier(act_as)), *texts, statement("RESET ROLE")]
     return texts
 
 
-def _one_grant(change: ChangeGrants, place: Statement, grantees: Words | Statement) -> Statement:
+def _one_grant(change: ChangeGrants, place: Statement, grantees: Keywords | Statement) -> Statement:
     revoke = isinstance(change, RevokePrivileges | RevokeDefaultPrivileges)
     verb = ("REVOKE GRANT OPTION FOR" if change.option else "REVOKE") if revoke else "GRANT"
-    if change.target.kind is Kind.COLUMN:
+    if change.target.kind is ObjectKind.COLUMN:
         # The place carries the privileges too: a column's are written `SELECT (column)`.
-        text = statement("{} {} {} {}", Words(verb), place, Words("FROM" if revoke else "TO"), grantees)
+        text = statement("{} {} {} {}", Keywords(verb), place, Keywords("FROM" if revoke else "TO"), grantees)
     else:
         text = statement(
             "{} {} ON {} {} {}",
-            Words(verb),
-            Words(", ".join(change.privileges)),
+            Keywords(verb),
+            Keywords(", ".join(change.privileges)),
             place,
-            Words("FROM" if revoke else "TO"),
+            Keywords("FROM" if revoke else "TO"),
             grantees,
         )
     if not change.target.creator:
@@ -253,25 +253,25 @@ def _one_grant(change: ChangeGrants, place: Statement, grantees: Words | Stateme
     return statement("{} {}", prefix, text)
 
 
-def _places(change: ChangeGrants, objects: Sequence[tuple[str, ...]]) -> Iterable[Statement]:
+def _grant_targets(change: ChangeGrants, objects: Sequence[tuple[str, ...]]) -> Iterable[Statement]:
     kind, schema = change.target.kind, change.target.schema
     if change.target.creator:
-        yield statement("{}", Words(_PLURAL_WORDS[kind]))
-    elif kind is Kind.DATABASE:
+        yield statement("{}", Keywords(_PLURAL_WORDS[kind]))
+    elif kind is ObjectKind.DATABASE:
         yield statement("DATABASE {}", Identifier(change.database))
-    elif kind is Kind.SCHEMA:
+    elif kind is ObjectKind.SCHEMA:
         yield statement("SCHEMA {}", Identifier(schema))
-    elif kind is Kind.COLUMN:
+    elif kind is ObjectKind.COLUMN:
         for table, column in objects:
-            privileges = (statement("{} ({})", Words(name), Identifier(column)) for name in change.privileges)
+            privileges = (statement("{} ({})", Keywords(name), Identifier(column)) for name in change.privileges)
             yield statement("{} ON {}.{}", Statement(", ".join(privileges)), Identifier(schema), Identifier(table))
     elif change.whole:
-        yield statement("ALL {} IN SCHEMA {}", Words(_PLURAL_WORDS[kind]), Identifier(schema))
+        yield statement("ALL {} IN SCHEMA {}", Keywords(_PLURAL_WORDS[kind]), Identifier(schema))
     else:
         for start in range(0, len(objects), OBJECTS_PER_STATEMENT):
             chunk = objects[start : start + OBJECTS_PER_STATEMENT]
             names = (statement("{}.{}", Identifier(schema), Identifier(name)) for (name,) in chunk)
-            yield statement("{} {}", Words(_OBJECT_WORDS[kind]), Statement(", ".join(names)))
+            yield statement("{} {}", Keywords(_OBJECT_WORDS[kind]), Statement(", ".join(names)))
 
 
 def _names(names: Iterable[str]) -> Statement:

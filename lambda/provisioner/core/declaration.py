@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import TYPE_CHECKING
 
+from provisioner.core.access_levels import ACCEPTABLE
 from provisioner.core.document import Attribute, Content, NotLiteral, Object, Value, attributes_by_key, redact
 from provisioner.core.errors import Finding, InvalidSnapshot
-from provisioner.core.levels import ACCEPTABLE
 from provisioner.core.model import AccessLevel, Declaration, Entry, Layout
 
 if TYPE_CHECKING:
@@ -387,7 +387,7 @@ def _refuse_together(
     )
 
 
-# --- small questions ------------------------------------------------------------------------------------------------
+# --- small queries ------------------------------------------------------------------------------------------------
 
 
 def _repeated(names: Iterable[str]) -> list[str]:

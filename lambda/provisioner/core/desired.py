@@ -10,10 +10,10 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from provisioner.core import levels
+from provisioner.core import access_levels as levels
 from provisioner.core.errors import Finding
 from provisioner.core.model import AccessLevel
-from provisioner.core.scope import Scope, is_marked
+from provisioner.core.ownership import Ownership, has_marker
 from provisioner.core.state import (
     DATABASE_OWNER,
     IAM_ROLE,
@@ -22,9 +22,9 @@ from provisioner.core.state import (
     Database,
     DatabaseFacts,
     Grant,
-    Kind,
     Membership,
     ObjectGroup,
+    ObjectKind,
     PasswordCheck,
     Role,
     RoleFacts,
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 # The PostgreSQL version (`server_version_num` / 10000) from which `public` belongs to the owner of its database.
 PUBLIC_SCHEMA_FOLLOWS_OWNER = 15
 # What is granted on these is the owner's business: it is reported and never revoked.
-NO_LEVEL_SPEAKS_OF = frozenset({Kind.ROUTINE, Kind.TYPE, Kind.LARGE_OBJECT})
+UNMANAGED_KINDS = frozenset({ObjectKind.ROUTINE, ObjectKind.TYPE, ObjectKind.LARGE_OBJECT})
 
 
 def new_database(name: str, owner: str, server: Server) -> DatabaseFacts:
@@ -52,14 +52,14 @@ def new_database(name: str, owner: str, server: Server) -> DatabaseFacts:
         owner=owner,
         groups=(
             ObjectGroup(
-                Target(Kind.DATABASE, owner=owner),
+                Target(ObjectKind.DATABASE, owner=owner),
                 (
                     *_items(owner, owner, ("CONNECT", "CREATE", "TEMPORARY")),
                     *_items(owner, PUBLIC, ("CONNECT", "TEMPORARY")),
                 ),
             ),
             ObjectGroup(
-                Target(Kind.SCHEMA, schema="public", owner=schema_owner),
+                Target(ObjectKind.SCHEMA, schema="public", owner=schema_owner),
                 (
                     *_items(schema_owner, schema_owner, ("CREATE", "USAGE")),
                     *_items(schema_owner, PUBLIC, everybody),
@@ -69,33 +69,33 @@ def new_database(name: str, owner: str, server: Server) -> DatabaseFacts:
     )
 
 
-def as_created(scope: Scope) -> Server:
+def as_created(ownership: Ownership) -> Server:
     """The server, with what stands in the databases that an interrupted run left closed: nobody has been in them."""
     left = {
-        name: replace(facts, groups=new_database(name, facts.owner, scope.server).groups)
-        for name, facts in scope.server.databases.items()
-        if name in scope.by_database and scope.is_left_closed(facts)
+        name: replace(facts, groups=new_database(name, facts.owner, ownership.server).groups)
+        for name, facts in ownership.server.databases.items()
+        if name in ownership.by_database and ownership.is_left_closed(facts)
     }
-    return replace(scope.server, databases={**scope.server.databases, **left})
+    return replace(ownership.server, databases={**ownership.server.databases, **left})
 
 
-def observed_roles(scope: Scope) -> dict[str, Role]:
+def observed_roles(ownership: Ownership) -> dict[str, Role]:
     """The compared part of the declared roles that exist."""
     return {
-        name: _observed_role(facts, scope)
-        for name in scope.by_role
-        if (facts := scope.server.roles.get(name)) is not None
+        name: _observed_role(facts, ownership)
+        for name in ownership.by_role
+        if (facts := ownership.server.roles.get(name)) is not None
     }
 
 
-def observed_state(scope: Scope) -> State:
+def observed_state(ownership: Ownership) -> State:
     """The compared part of what was observed: the declared roles and databases that exist."""
     databases = {
-        name: observed_database(database, scope)
-        for name in scope.by_database
-        if (database := scope.server.databases.get(name)) is not None
+        name: observed_database(database, ownership)
+        for name in ownership.by_database
+        if (database := ownership.server.databases.get(name)) is not None
     }
-    return State(observed_roles(scope), databases)
+    return State(observed_roles(ownership), databases)
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,108 +107,110 @@ class Desired:
     findings: tuple[Finding, ...]
 
 
-def desired_state(scope: Scope) -> Desired:
+def desired_state(ownership: Ownership) -> Desired:
     """Build the state that a declaration asks for over what stands; see the module's first sentence."""
     findings: list[Finding] = []
-    inventory = take_inventory(scope)
-    databases = {name: desired_database(facts, scope, findings) for name, facts in inventory.items()}
-    return Desired(State(desired_roles(scope, findings), databases), inventory, tuple(findings))
+    inventory = take_inventory(ownership)
+    databases = {name: desired_database(facts, ownership, findings) for name, facts in inventory.items()}
+    return Desired(State(desired_roles(ownership, findings), databases), inventory, tuple(findings))
 
 
-def take_inventory(scope: Scope) -> dict[str, DatabaseFacts]:
+def take_inventory(ownership: Ownership) -> dict[str, DatabaseFacts]:
     """What stands in each declared database, or will where it is yet to be created."""
-    found = {name: scope.server.databases.get(name) or _to_be_created(name, scope) for name in scope.by_database}
+    found = {
+        name: ownership.server.databases.get(name) or _to_be_created(name, ownership) for name in ownership.by_database
+    }
     return {name: facts for name, facts in found.items() if facts is not None}
 
 
-def desired_roles(scope: Scope, findings: list[Finding]) -> dict[str, Role]:
+def desired_roles(ownership: Ownership, findings: list[Finding]) -> dict[str, Role]:
     """The state that the declared roles should have; findings are added to the list."""
-    observed = observed_roles(scope)
-    return {name: _desired_role(name, scope, observed.get(name), findings) for name in scope.by_role}
+    observed = observed_roles(ownership)
+    return {name: _desired_role(name, ownership, observed.get(name), findings) for name in ownership.by_role}
 
 
-def desired_database(facts: DatabaseFacts, scope: Scope, findings: list[Finding]) -> Database:
+def desired_database(facts: DatabaseFacts, ownership: Ownership, findings: list[Finding]) -> Database:
     """The state that one declared database should have, over what stands in it; findings are added to the list.
 
     One that is not ours to change is desired as it is.
     """
-    if not scope.may_change(facts):
-        return observed_database(facts, scope)
-    room = _Room.of(facts, scope)
-    entries = scope.by_database[facts.name]
+    if not ownership.may_change(facts):
+        return observed_database(facts, ownership)
+    room = DatabasePolicy.of(facts, ownership)
+    entries = ownership.by_database[facts.name]
     return Database(
         name=facts.name,
         owner=room.owner,
         extensions=facts.extensions.union(*(entry.extensions for entry in entries)),
-        grants=frozenset(grant for group in room.every_group() for grant in room.desired_grants(group, findings)),
+        grants=frozenset(grant for group in room.all_groups() for grant in room.desired_grants(group, findings)),
     )
 
 
-def observed_database(facts: DatabaseFacts, scope: Scope) -> Database:
+def observed_database(facts: DatabaseFacts, ownership: Ownership) -> Database:
     """The compared part of one database as it stands."""
     return Database(
         name=facts.name,
         owner=facts.owner,
-        managed=is_marked(facts, scope.environment),
+        managed=has_marker(facts, ownership.environment),
         extensions=facts.extensions,
         grants=grants_of(facts.groups),
     )
 
 
-def _to_be_created(name: str, scope: Scope) -> DatabaseFacts | None:
-    owner = scope.declared_owner(name)
+def _to_be_created(name: str, ownership: Ownership) -> DatabaseFacts | None:
+    owner = ownership.declared_owner(name)
     # Not for a role that is not ours: a blocker says so.
-    if not owner or not scope.manages(owner):
+    if not owner or not ownership.manages(owner):
         return None
-    return replace(new_database(name, owner, scope.server), allows_connections=False)
+    return replace(new_database(name, owner, ownership.server), allows_connections=False)
 
 
 # --- roles ----------------------------------------------------------------------------------------------------------
 
 
-def _observed_role(facts: RoleFacts, scope: Scope) -> Role:
-    check = scope.server.passwords.get(facts.name, PasswordCheck.NOT_ASKED)
+def _observed_role(facts: RoleFacts, ownership: Ownership) -> Role:
+    check = ownership.server.passwords.get(facts.name, PasswordCheck.NOT_CHECKED)
     return Role(
         name=facts.name,
         createdb=facts.createdb,
         createrole=facts.createrole,
         connection_limit=facts.connection_limit,
-        managed=is_marked(facts, scope.environment),
+        managed=has_marker(facts, ownership.environment),
         password_current=check is not PasswordCheck.DIFFERS,
         verifier_current=check is not PasswordCheck.OTHER_VERIFIER,
-        memberships=frozenset(scope.memberships_of.get(facts.name, ())),
-        unfinished=bool(facts.marker and facts.marker.creating),
+        memberships=frozenset(ownership.memberships_of.get(facts.name, ())),
+        interrupted_create=bool(facts.marker and facts.marker.creating),
         marker_current=facts.marker is None or facts.marker.current,
-        lent=facts.name in scope.self_granted,
+        temporary=facts.name in ownership.self_granted,
     )
 
 
-def _desired_role(name: str, scope: Scope, present: Role | None, findings: list[Finding]) -> Role:
-    if present is not None and not scope.manages(name):
+def _desired_role(name: str, ownership: Ownership, present: Role | None, findings: list[Finding]) -> Role:
+    if present is not None and not ownership.manages(name):
         # Not ours to change, and a blocker says so.
         return present
-    entries = scope.by_role[name]
+    entries = ownership.by_role[name]
     declared_limit = next((entry.connection_limit for entry in entries if entry.connection_limit is not None), None)
-    role = Role(name, createdb=any(entry.createdb for entry in entries), secret=scope.secrets.get(name, ""))
+    role = Role(name, createdb=any(entry.createdb for entry in entries), secret=ownership.secrets.get(name, ""))
     if declared_limit is not None:
         role = replace(role, connection_limit=declared_limit)
-    elif present is not None and not scope.server.roles[name].has_limit_of_ours:
+    elif present is not None and not ownership.server.roles[name].has_limit_of_ours:
         # A limit that nobody declared and that we did not set is an operator's; it stands.
         role = replace(role, connection_limit=present.connection_limit)
     if present is not None:
-        kept = frozenset(item for item in present.memberships if _membership_stays(item, scope, findings))
+        kept = frozenset(item for item in present.memberships if _membership_is_kept(item, ownership, findings))
         role = replace(role, memberships=kept)
     return role
 
 
-def _membership_stays(membership: Membership, scope: Scope, findings: list[Finding]) -> bool:
+def _membership_is_kept(membership: Membership, ownership: Ownership, findings: list[Finding]) -> bool:
     """Whether a declared role keeps a membership: in a managed role it is access that nobody declared."""
     role, member = membership.role, membership.member
     if role == IAM_ROLE:
         return True
-    if not scope.manages(role):
+    if not ownership.manages(role):
         # With ADMIN alone the member is one statement away from it.
-        if not (membership.is_of_use or membership.admin_option):
+        if not (membership.confers_privileges or membership.admin_option):
             return True
         findings.append(
             Finding(
@@ -219,7 +221,7 @@ def _membership_stays(membership: Membership, scope: Scope, findings: list[Findi
             )
         )
         return True
-    if _is_taken_back(membership, scope):
+    if _is_revocable(membership, ownership):
         return False
     findings.append(
         Finding(
@@ -233,20 +235,20 @@ def _membership_stays(membership: Membership, scope: Scope, findings: list[Findi
     return True
 
 
-def _is_taken_back(membership: Membership, scope: Scope) -> bool:
+def _is_revocable(membership: Membership, ownership: Ownership) -> bool:
     """Whether a membership is one of a declared role in a managed one, and ours to revoke.
 
     From 16 a REVOKE takes back only what the named grantor granted, and only somebody with its rights can name it.
     """
-    is_ours = scope.server.version < 16 or membership.grantor == scope.server.administrator
-    return is_ours and membership.member in scope.by_role and scope.manages(membership.role)
+    is_ours = ownership.server.version < 16 or membership.grantor == ownership.server.administrator
+    return is_ours and membership.member in ownership.by_role and ownership.manages(membership.role)
 
 
 # --- databases ------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
-class _Room:
+class DatabasePolicy:
     """One declared database with all that decides about the grants in it.
 
     `members` maps each declared role that has an entry here to its level; `covered` are the schemas in which levels
@@ -255,28 +257,28 @@ class _Room:
 
     facts: DatabaseFacts
     owner: str
-    scope: Scope
+    ownership: Ownership
     members: Mapping[str, AccessLevel]
     covered: frozenset[str] = frozenset()
     creators: frozenset[str] = frozenset()
 
     @staticmethod
-    def of(facts: DatabaseFacts, scope: Scope) -> _Room:
+    def of(facts: DatabaseFacts, ownership: Ownership) -> DatabasePolicy:
         """The room of a declared database."""
-        owner = scope.declared_owner(facts.name) or facts.owner
+        owner = ownership.declared_owner(facts.name) or facts.owner
         levels_here = {
             entry.username: entry.access_level
-            for entry in scope.by_database[facts.name]
-            if scope.manages(entry.username)
+            for entry in ownership.by_database[facts.name]
+            if ownership.manages(entry.username)
         }
-        room = _Room(facts, owner, scope, levels_here)
+        room = DatabasePolicy(facts, owner, ownership, levels_here)
         creators = room._creators()
         schemas = {group.target.schema: group.target.owner for group in facts.groups if _is_schema(group)}
         holders = {owner, DATABASE_OWNER, *creators}
         covered = frozenset(schema for schema, holder in schemas.items() if schema == "public" or holder in holders)
         return replace(room, covered=covered, creators=creators)
 
-    def every_group(self) -> tuple[ObjectGroup, ...]:
+    def all_groups(self) -> tuple[ObjectGroup, ...]:
         """The observed groups, and an empty one for each default privilege that is wanted and has no row yet."""
         present = {group.target for group in self.facts.groups}
         wanted = (
@@ -288,32 +290,32 @@ class _Room:
 
     def desired_grants(self, group: ObjectGroup, findings: list[Finding]) -> frozenset[Grant]:
         """What should be granted on one group: what the levels say, and what we leave as it is."""
-        wanted = self._wanted(group)
+        wanted = self._level_grants(group)
         present = grants_of([group])
-        kept = frozenset(grant for grant in present - wanted if self._stays(grant, group, findings))
-        held = _held_by(kept, present - wanted - kept)
-        findings.extend(self._dependent(grant) for grant in sorted(held) if grant.option)
-        findings.extend(self._out_of_reach(group))
+        kept = frozenset(grant for grant in present - wanted if self._is_kept(grant, group, findings))
+        held = _needed_by_kept(kept, present - wanted - kept)
+        findings.extend(self._dependent_grant(grant) for grant in sorted(held) if grant.option)
+        findings.extend(self._ungrantable(group))
         return wanted | kept | held
 
-    def _wanted(self, group: ObjectGroup) -> frozenset[Grant]:
+    def _level_grants(self, group: ObjectGroup) -> frozenset[Grant]:
         target = group.target
         if not self._is_covered(target):
             return frozenset()
         return frozenset(
             Grant(target, role, privilege, target.owner)
             for role, level in self.members.items()
-            if role != target.owner and not (level is AccessLevel.OWNER and self._owner_has_it_anyway(target))
+            if role != target.owner and not (level is AccessLevel.OWNER and self._owner_holds_implicitly(target))
             for privilege in levels.PRIVILEGES[level].get(target.kind, frozenset())
         ) | self._wanted_on_database(target)
 
     def _wanted_on_database(self, target: Target) -> frozenset[Grant]:
         """CONNECT for the administrator; and for the owner, from whom it can be taken as from anybody."""
-        if target.kind is not Kind.DATABASE:
+        if target.kind is not ObjectKind.DATABASE:
             return frozenset()
-        holders = {self.scope.server.administrator: levels.ADMINISTRATOR_PRIVILEGES[Kind.DATABASE]}
+        holders = {self.ownership.server.administrator: levels.ADMINISTRATOR_PRIVILEGES[ObjectKind.DATABASE]}
         if self.owner in self.members:
-            holders[self.owner] = levels.PRIVILEGES[AccessLevel.OWNER][Kind.DATABASE]
+            holders[self.owner] = levels.PRIVILEGES[AccessLevel.OWNER][ObjectKind.DATABASE]
         return frozenset(
             Grant(target, role, privilege, target.owner)
             for role, privileges in holders.items()
@@ -322,68 +324,70 @@ class _Room:
 
     def _is_covered(self, target: Target) -> bool:
         """Whether the levels hold on a target, and it is ours to grant on."""
-        if target.extension or not self.scope.may_act_as(target.owner, self.owner):
+        if target.extension or not self.ownership.may_act_as(target.owner, self.owner):
             return False
         if target.creator:
             return target.creator in self.creators and not target.schema
-        if target.kind is Kind.DATABASE:
+        if target.kind is ObjectKind.DATABASE:
             return True
-        if target.kind is Kind.COLUMN:
+        if target.kind is ObjectKind.COLUMN:
             return False
-        return target.schema in self.covered and (target.kind is Kind.SCHEMA or target.owner in self._coverable())
+        return target.schema in self.covered and (
+            target.kind is ObjectKind.SCHEMA or target.owner in self._covered_owners()
+        )
 
-    def _coverable(self) -> frozenset[str]:
+    def _covered_owners(self) -> frozenset[str]:
         return self.creators | {self.owner, DATABASE_OWNER}
 
-    def _owner_has_it_anyway(self, target: Target) -> bool:
+    def _owner_holds_implicitly(self, target: Target) -> bool:
         """Everything but the schema `public` where that belongs to somebody else than the owner."""
-        is_foreign_public = target.kind is Kind.SCHEMA and target.schema == "public" and not target.creator
+        is_foreign_public = target.kind is ObjectKind.SCHEMA and target.schema == "public" and not target.creator
         return not is_foreign_public or target.owner in {self.owner, DATABASE_OWNER}
 
-    def _stays(self, grant: Grant, group: ObjectGroup, findings: list[Finding]) -> bool:
+    def _is_kept(self, grant: Grant, group: ObjectGroup, findings: list[Finding]) -> bool:
         """Whether a grant that no level asks for is left as it is, with a finding where that is worth one."""
         target = grant.target
         if grant.grantee == PUBLIC:
-            return self._public_stays(grant, findings)
-        is_declared = grant.grantee in self.scope.by_role and self.scope.manages(grant.grantee)
+            return self._public_grant_is_kept(grant, findings)
+        is_declared = grant.grantee in self.ownership.by_role and self.ownership.manages(grant.grantee)
         if not is_declared or grant.grantee == target.owner:
             return True
         if self._is_within_level(grant):
             return True
-        if target.extension or target.kind in NO_LEVEL_SPEAKS_OF:
+        if target.extension or target.kind in UNMANAGED_KINDS:
             findings.append(self._outside_the_levels(grant))
             return True
-        if self.scope.may_act_as(grant.grantor, self.owner):
+        if self.ownership.may_act_as(grant.grantor, self.owner):
             return False
-        findings.append(self._beyond_reach(grant, group))
+        findings.append(self._unrevocable(grant, group))
         return True
 
     def _is_within_level(self, grant: Grant) -> bool:
         """What no level needs but one allows: a column's privilege, another grantor's grant, whatever an owner gets."""
         level = self.members.get(grant.grantee)
-        kind = Kind.TABLE if grant.target.kind is Kind.COLUMN else grant.target.kind
+        kind = ObjectKind.TABLE if grant.target.kind is ObjectKind.COLUMN else grant.target.kind
         if level is None or level is AccessLevel.OWNER:
             return level is AccessLevel.OWNER
-        if self._is_covered(grant.target) and self.scope.may_act_as(grant.grantor, self.owner):
+        if self._is_covered(grant.target) and self.ownership.may_act_as(grant.grantor, self.owner):
             # The owner's own grant stands beside it, and a privilege passed on would keep its giver's option alive.
             return False
         return not grant.option and grant.privilege in levels.PRIVILEGES[level].get(kind, frozenset())
 
-    def _public_stays(self, grant: Grant, findings: list[Finding]) -> bool:
+    def _public_grant_is_kept(self, grant: Grant, findings: list[Finding]) -> bool:
         target = grant.target
         if grant.privilege in levels.PUBLIC_KEEPS[target.kind]:
             return True
-        is_revocable = not target.extension and target.kind is not Kind.LARGE_OBJECT
-        if is_revocable and self.scope.may_act_as(grant.grantor, self.owner):
+        is_revocable = not target.extension and target.kind is not ObjectKind.LARGE_OBJECT
+        if is_revocable and self.ownership.may_act_as(grant.grantor, self.owner):
             return False
         findings.append(self._public_beyond(grant))
         return True
 
     def _public_beyond(self, grant: Grant) -> Finding:
         target = grant.target
-        codes = {Kind.DATABASE: "public_can_connect", Kind.SCHEMA: "public_can_create"}
+        codes = {ObjectKind.DATABASE: "public_can_connect", ObjectKind.SCHEMA: "public_can_create"}
         # The owner creates by what everybody may; it must not lose that on the way.
-        is_public = target.kind is Kind.SCHEMA and target.schema == "public"
+        is_public = target.kind is ObjectKind.SCHEMA and target.schema == "public"
         keep = f'GRANT CREATE, USAGE ON SCHEMA "public" TO "{self.owner}"; ' if is_public else ""
         on = f'{target.kind.value.upper()} "{target.schema or self.facts.name}"' if target.kind in codes else "..."
         whose = "an extension" if target.extension else f'"{target.owner}"'
@@ -395,15 +399,15 @@ class _Room:
             database=self.facts.name,
         )
 
-    def _out_of_reach(self, group: ObjectGroup) -> Iterable[Finding]:
+    def _ungrantable(self, group: ObjectGroup) -> Iterable[Finding]:
         """What the levels lack on a schema `public` that belongs to somebody in whose place we cannot grant."""
         target = group.target
-        is_public = target.kind is Kind.SCHEMA and target.schema == "public" and not target.creator
-        if not is_public or self.scope.may_act_as(target.owner, self.owner):
+        is_public = target.kind is ObjectKind.SCHEMA and target.schema == "public" and not target.creator
+        if not is_public or self.ownership.may_act_as(target.owner, self.owner):
             return
         for role, level in sorted(self.members.items()):
             held = {item.privilege for item in group.items if item.grantee in {role, PUBLIC}}
-            lacks = ", ".join(sorted(levels.PRIVILEGES[level][Kind.SCHEMA] - held))
+            lacks = ", ".join(sorted(levels.PRIVILEGES[level][ObjectKind.SCHEMA] - held))
             if lacks and role != target.owner and not (role == self.owner and target.owner == DATABASE_OWNER):
                 yield Finding(
                     "level_out_of_reach",
@@ -427,7 +431,7 @@ class _Room:
             username=grant.grantee,
         )
 
-    def _beyond_reach(self, grant: Grant, group: ObjectGroup) -> Finding:
+    def _unrevocable(self, grant: Grant, group: ObjectGroup) -> Finding:
         return Finding(
             "privilege_beyond_reach",
             f'role "{grant.grantee}" holds {grant.privilege} on {_name(grant.target, group.count)}, beyond its level, '
@@ -437,7 +441,7 @@ class _Room:
             username=grant.grantee,
         )
 
-    def _dependent(self, grant: Grant) -> Finding:
+    def _dependent_grant(self, grant: Grant) -> Finding:
         return Finding(
             "dependent_grants",
             f'role "{grant.grantee}" has passed {grant.privilege} on {_name(grant.target)} on to a role that is not '
@@ -456,23 +460,23 @@ class _Room:
         holders = {group.target.owner for group in self.facts.groups if _is_object(group) or _is_schema(group)}
         members = {
             item.member
-            for item in self.scope.memberships_in.get(self.owner, ())
-            if item.is_of_use and not _is_taken_back(item, self.scope)
+            for item in self.ownership.memberships_in.get(self.owner, ())
+            if item.confers_privileges and not _is_revocable(item, self.ownership)
         }
         others = frozenset(
             role
             for role in holders | members
-            if role not in {self.owner, DATABASE_OWNER, self.scope.server.administrator}
-            and self.scope.manages(role)
-            and self.scope.may_act_as(role, self.owner)
+            if role not in {self.owner, DATABASE_OWNER, self.ownership.server.administrator}
+            and self.ownership.manages(role)
+            and self.ownership.may_act_as(role, self.owner)
         )
-        administrator = self.scope.server.administrator
+        administrator = self.ownership.server.administrator
         is_creator = any(_is_object(group) and group.target.owner == administrator for group in self.facts.groups)
-        own = frozenset({self.owner}) if self.scope.may_act_as(self.owner, self.owner) else frozenset()
+        own = frozenset({self.owner}) if self.ownership.may_act_as(self.owner, self.owner) else frozenset()
         return own | others | (frozenset({administrator}) if is_creator else frozenset())
 
 
-def _held_by(kept: frozenset[Grant], others: frozenset[Grant]) -> frozenset[Grant]:
+def _needed_by_kept(kept: frozenset[Grant], others: frozenset[Grant]) -> frozenset[Grant]:
     """Of the other grants, those that something kept hangs on: a privilege passed on falls with its giver's option."""
     held: frozenset[Grant] = frozenset()
     while True:
@@ -488,11 +492,15 @@ def _held_by(kept: frozenset[Grant], others: frozenset[Grant]) -> frozenset[Gran
 
 
 def _is_schema(group: ObjectGroup) -> bool:
-    return group.target.kind is Kind.SCHEMA and not group.target.creator
+    return group.target.kind is ObjectKind.SCHEMA and not group.target.creator
 
 
 def _is_object(group: ObjectGroup) -> bool:
-    return group.target.kind in {Kind.TABLE, Kind.SEQUENCE} and not group.target.creator and not group.target.extension
+    return (
+        group.target.kind in {ObjectKind.TABLE, ObjectKind.SEQUENCE}
+        and not group.target.creator
+        and not group.target.extension
+    )
 
 
 def _items(grantor: str, grantee: str, privileges: Iterable[str]) -> tuple[AclItem, ...]:
@@ -503,8 +511,8 @@ def _name(target: Target, count: int = 1) -> str:
     if target.creator:
         where = f' in schema "{target.schema}"' if target.schema else ""
         return f'future {target.kind.value}s of "{target.creator}"{where}'
-    if target.kind is Kind.DATABASE:
+    if target.kind is ObjectKind.DATABASE:
         return "the database"
-    if target.kind is Kind.SCHEMA:
+    if target.kind is ObjectKind.SCHEMA:
         return f'schema "{target.schema}"'
     return f'{count} {target.kind.value}{"" if count == 1 else "s"} in schema "{target.schema}"'

@@ -18,10 +18,10 @@ if TYPE_CHECKING:
 
 # A failed invocation carries its message in 256 KiB, as JSON that may write a character in six bytes a half; the audit
 # has every finding.
-MOST_SHOWN = 200
-_MOST_BYTES = 180_000
-_LONGEST_FINDING = 4_000
-_MOST_ALIKE = 5
+MAX_SHOWN = 200
+_MAX_BYTES = 180_000
+_MAX_FINDING = 4_000
+_MAX_ALIKE = 5
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -52,10 +52,10 @@ def shorten_alike(findings: Iterable[Finding]) -> tuple[Finding, ...]:
     subject = attrgetter("code", "database", "username")
     for (code, database, username), alike in groupby(sorted(set(findings), key=subject), subject):
         ordered = sorted(alike)
-        shortened += ordered[:_MOST_ALIKE]
-        if len(ordered) > _MOST_ALIKE:
+        shortened += ordered[:_MAX_ALIKE]
+        if len(ordered) > _MAX_ALIKE:
             what = " ".join(f'{kind} "{name}"' for kind, name in (("role", username), ("database", database)) if name)
-            message = f"{len(ordered) - _MOST_ALIKE} more of {code} were found for {what}"
+            message = f"{len(ordered) - _MAX_ALIKE} more of {code} were found for {what}"
             shortened.append(Finding(code, message, "mend these first", database=database, username=username))
     return tuple(sorted(shortened))
 
@@ -118,16 +118,16 @@ class AuditUnavailable(ProvisioningError):
 
 
 def _message(findings: tuple[Finding, ...]) -> str:
-    texts = [_shorten(str(finding)) for finding in findings[:MOST_SHOWN]]
+    texts = [_shorten(str(finding)) for finding in findings[:MAX_SHOWN]]
     if len(findings) == 1:
         return texts[0]
     lines = [f"{number}. {text}" for number, text in enumerate(texts, start=1)]
     sizes = accumulate(len(json.dumps(line)) for line in lines)
-    shown = [line for line, size in zip(lines, sizes, strict=True) if size <= _MOST_BYTES]
+    shown = [line for line, size in zip(lines, sizes, strict=True) if size <= _MAX_BYTES]
     if len(findings) > len(shown):
         shown.append(f"... and {len(findings) - len(shown)} more, each a row of the audit")
     return "\n".join([f"{len(findings)} problems:", *shown])
 
 
 def _shorten(text: str) -> str:
-    return text if len(text) <= _LONGEST_FINDING else text[: _LONGEST_FINDING - 1] + "…"
+    return text if len(text) <= _MAX_FINDING else text[: _MAX_FINDING - 1] + "…"

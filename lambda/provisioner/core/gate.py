@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from provisioner.core.model import Request, Settings
 
 
-class Door(StrEnum):
+class Decision(StrEnum):
     """Where a run that has its plan goes: on to the changes, or out with this status of the answer."""
 
     PROCEED = "proceed"
@@ -24,7 +24,7 @@ class Door(StrEnum):
     APPROVAL_REQUIRED = "approval_required"
 
 
-def decide(request: Request, settings: Settings, plan_digest: str, *, has_changes: bool) -> Door:
+def decide(request: Request, settings: Settings, plan_digest: str, *, has_changes: bool) -> Decision:
     """Decide where the run goes; the environment is the function's own, never the caller's word.
 
     A plan without changes needs no approval. A digest that was given is compared in every environment. Where both
@@ -34,20 +34,20 @@ def decide(request: Request, settings: Settings, plan_digest: str, *, has_change
     what the environment asks for; an S3 event in such an environment is answered `APPROVAL_REQUIRED` instead.
     """
     if request.mode is Mode.DRIFT:
-        return Door.DRIFTED if has_changes else Door.IN_SYNC
+        return Decision.DRIFTED if has_changes else Decision.IN_SYNC
     if not has_changes:
-        return Door.NO_CHANGE
+        return Decision.NO_CHANGE
     if request.mode is Mode.DRY_RUN:
-        return Door.PLANNED
+        return Decision.PLANNED
     missing = _missing_approval(request, settings)
     if missing and request.trigger is Trigger.SNAPSHOT_EVENT:
-        return Door.APPROVAL_REQUIRED
+        return Decision.APPROVAL_REQUIRED
     approved = request.approval.plan_digest
     if approved and approved != plan_digest:
         raise PlanChanged(_changed(approved, plan_digest))
     if missing:
         raise ApprovalRequired(_required(settings, missing, plan_digest))
-    return Door.PROCEED
+    return Decision.PROCEED
 
 
 def may_change(request: Request, settings: Settings) -> bool:

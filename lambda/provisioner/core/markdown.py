@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from provisioner.core.report import AuditLocations
 
 # In bytes: GitHub takes a comment of up to 65536.
-_LONGEST_MARKDOWN = 56_000
+_MAX_MARKDOWN = 56_000
 
 
 def render_markdown(plan: Plan, audit: AuditLocations | None = None, provenance: Provenance | None = None) -> str:
@@ -26,7 +26,7 @@ def render_markdown(plan: Plan, audit: AuditLocations | None = None, provenance:
 
     What is blocked and what takes something away comes first; the rest is folded.
     """
-    shown = choose(plan, _markdown_of, _LONGEST_MARKDOWN)
+    shown = choose(plan, _markdown_of, _MAX_MARKDOWN)
     about = ", ".join(f"{name} {_code(value)}" for name, value in describe_run(provenance).items())
     lines = [f"### {sum_line(plan)}", "", about, ""]
     lines += [f"**{line}**  " if line else "" for line in notice(plan, shown, audit)]

@@ -2,7 +2,7 @@
 
 The mark says that the object is ours to change and in which environment. A role's comment can only be written by a
 role with CREATEROLE (from PostgreSQL 16 and ADMIN on it), so a tenant cannot forge one; a database's comment can be
-written by its owner, so the mark on a database counts only together with a marked owner (see `core.guard`).
+written by its owner, so the marker on a database counts only together with a marked owner (see `core.guard`).
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ MAX_COMMENT_CHARACTERS, MAX_ROLE_COMMENT_CHARACTERS = 8_192, 1_000_000
 
 
 def parse_marker(comment: str) -> Marker | None:
-    """Read a comment; None where it is not our mark, whatever else it holds."""
+    """Read a comment; None where it is not our marker, whatever else it holds."""
     if MANAGED_BY not in comment:
         return None
     try:

@@ -18,7 +18,7 @@ from provisioner.core.state import (
     Database,
     DatabaseFacts,
     Grant,
-    Kind,
+    ObjectKind,
     Role,
     State,
     Target,
@@ -45,7 +45,7 @@ class Change:
     # The order across kinds, written once: what was left unfinished comes first, roles stand before their databases,
     # rights are given before any is taken, so that nobody who keeps access loses it in between.
     rank: ClassVar[int]
-    # Whether it only ends what an interrupted run had begun.
+    # Whether it only ends what an interrupted run had started.
     is_housekeeping: ClassVar[bool] = False
     database: str = ""
     username: str = ""
@@ -96,31 +96,31 @@ class _Described(Change):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Finish(Change):
-    """End what a run that was cut off had begun: give back the role it had borrowed to create databases.
+class RevokeTemporaryMembership(Change):
+    """End what a run that was interrupted had started: give back the role it had borrowed to create databases.
 
-    Where no run was `interrupted`, what is `lent` all the same goes back, and the mark is written anew.
+    Where no run was `interrupted`, what is `temporary` all the same goes back, and the marker is written anew.
     """
 
     action: ClassVar[str] = "finish"
     rank: ClassVar[int] = 0
     is_housekeeping: ClassVar[bool] = True
     interrupted: bool = True
-    lent: bool = False
+    temporary: bool = False
 
     @property
     def detail(self) -> str:
         """What is left over."""
         if self.interrupted:
             return "a run was cut off while it created databases for this role; what it borrowed goes back"
-        if self.lent:
+        if self.temporary:
             return "the administrator has made itself a member of this role, which no run needs; it gives that back"
         return "its mark is not as this version writes it; what is too much in it goes"
 
 
 @dataclass(frozen=True, kw_only=True)
 class AdoptRole(_Described):
-    """Put our mark on a role that stood before."""
+    """Put our marker on a role that stood before."""
 
     action: ClassVar[str] = "adopt_role"
     rank: ClassVar[int] = 1
@@ -236,7 +236,7 @@ class CreateDatabase(Change):
 
 @dataclass(frozen=True, kw_only=True)
 class AdoptDatabase(_Described):
-    """Put our mark on a database that stood before."""
+    """Put our marker on a database that stood before."""
 
     action: ClassVar[str] = "adopt_database"
     rank: ClassVar[int] = 7
@@ -298,9 +298,9 @@ class ChangeGrants(Change):
         if self.target.creator:
             where = f' in schema "{self.target.schema}"' if self.target.schema else ""
             return f'future {kind}s of "{self.target.creator}"{where}'
-        if kind is Kind.DATABASE:
+        if kind is ObjectKind.DATABASE:
             return "the database"
-        if kind is Kind.SCHEMA:
+        if kind is ObjectKind.SCHEMA:
             return f'schema "{self.target.schema}"'
         if not with_count:
             return f'{kind}s{whose} in schema "{self.target.schema}"'
@@ -383,7 +383,7 @@ class Plan:
     validity: Validity | None = None
 
     @cached_property
-    def open_changes(self) -> tuple[Change, ...]:
+    def unblocked_changes(self) -> tuple[Change, ...]:
         """The changes that no blocker stands against, in their order."""
         return tuple(change for change in self.changes if self.blocker_of(change) is None)
 
@@ -454,8 +454,14 @@ def _diff_role(observed: Role | None, desired: Role) -> list[Change]:
         ]
     name = desired.name
     changes: list[Change] = []
-    if not desired.unfinished and (observed.unfinished or observed.lent or not observed.marker_current):
-        changes.append(Finish(username=name, interrupted=observed.unfinished, lent=observed.lent))
+    if not desired.interrupted_create and (
+        observed.interrupted_create or observed.temporary or not observed.marker_current
+    ):
+        changes.append(
+            RevokeTemporaryMembership(
+                username=name, interrupted=observed.interrupted_create, temporary=observed.temporary
+            )
+        )
     if desired.managed and not observed.managed:
         changes.append(AdoptRole(username=name))
     attributes = AlterRole(
@@ -495,11 +501,11 @@ def _diff_grants(observed: frozenset[Grant], desired: Database, facts: DatabaseF
     missing, extra = desired.grants - observed, observed - desired.grants
     # Revoking a privilege takes its grant option with it.
     extra -= {grant for grant in extra if grant.option and replace(grant, option=False) in extra}
-    yield from _merge(missing, desired, facts, GrantPrivileges, GrantDefaultPrivileges)
-    yield from _merge(extra, desired, facts, RevokePrivileges, RevokeDefaultPrivileges)
+    yield from _merge_grants(missing, desired, facts, GrantPrivileges, GrantDefaultPrivileges)
+    yield from _merge_grants(extra, desired, facts, RevokePrivileges, RevokeDefaultPrivileges)
 
 
-def _merge(
+def _merge_grants(
     grants: Iterable[Grant],
     database: Database,
     facts: DatabaseFacts,
@@ -508,16 +514,16 @@ def _merge(
 ) -> Iterable[ChangeGrants]:
     """One change for each grantee and set of privileges in a schema: first by target, then the targets together."""
     privileges: dict[tuple[Target, str, str, bool, int], set[str]] = defaultdict(set)
-    givers = _givers(facts)
+    givers = _grant_option_holders(facts)
     for grant in grants:
         distance = _distance(grant, givers)
         privileges[grant.target, grant.grantee, grant.grantor, grant.option, distance].add(grant.privilege)
-    targets: dict[tuple[Kind, str, str, str, str, bool, int, tuple[str, ...]], set[Target]] = defaultdict(set)
+    targets: dict[tuple[ObjectKind, str, str, str, str, bool, int, tuple[str, ...]], set[Target]] = defaultdict(set)
     for (target, grantee, grantor, option, distance), names in privileges.items():
         key = (target.kind, target.schema, target.creator, grantee, grantor, option, distance, tuple(sorted(names)))
         targets[key].add(target)
     counts = {group.target: group.count for group in facts.groups}
-    peers: dict[tuple[Kind, str], set[Target]] = defaultdict(set)
+    peers: dict[tuple[ObjectKind, str], set[Target]] = defaultdict(set)
     for group in facts.groups:
         if not group.target.creator:
             peers[group.target.kind, group.target.schema].add(group.target)
@@ -539,7 +545,7 @@ def _merge(
 _Givers = Mapping[tuple[Target, str, str], frozenset[str]]
 
 
-def _givers(facts: DatabaseFacts) -> _Givers:
+def _grant_option_holders(facts: DatabaseFacts) -> _Givers:
     """From whom each role has the right to pass on a privilege."""
     givers: dict[tuple[Target, str, str], frozenset[str]] = {}
     for group in facts.groups:

@@ -22,15 +22,15 @@ if TYPE_CHECKING:
 
 # Lambda refuses an answer of more than 6 MB. With these bounds the largest stays below it even where every character
 # is one that JSON writes in twelve bytes.
-MOST_CHANGES = 300
-MOST_FINDINGS = 50
-_LONGEST_NAME = 64
+MAX_CHANGES = 300
+MAX_FINDINGS = 50
+_MAX_NAME = 64
 MAX_FIELD = 500
 # In bytes, of a text for people: SNS takes up to 256 KiB.
-_LONGEST_TEXT = 100_000
+_MAX_TEXT = 100_000
 # What a database takes beside the lines of its changes.
 _ROOM_FOR_HEADING = 200
-_MOST_NAMED = 10
+_MAX_NAMED = 10
 
 _ON_THE_SERVER = "(server)"
 
@@ -79,7 +79,7 @@ def render_text(plan: Plan, audit: AuditLocations | None = None) -> str:
     Changes stand under their database, in the order in which they are applied; the last line is the sum. Of a plan
     that is too long each database keeps its share, and what takes something away goes before all else.
     """
-    shown = choose(plan, _text_of, _LONGEST_TEXT)
+    shown = choose(plan, _text_of, _MAX_TEXT)
     lines = notice(plan, shown, audit)
     for database, changes in group(shown.changes):
         lines += [database, *map(_text_line, changes), ""]
@@ -108,7 +108,7 @@ def how_to_apply(plan: Plan) -> str:
     return f"{variables} make rds-provision ENV={plan.environment}"
 
 
-def build_answer(
+def build_response(
     request: Request,
     status: str,
     plan: Plan,
@@ -122,7 +122,7 @@ def build_answer(
     run that did not look at the server says nothing about it.
     """
     listed = _choose_listed(plan)
-    cut = _name_what_was_cut(plan, listed, audit)
+    cut = _truncation_warning(plan, listed, audit)
     kept = frozenset(listed.changes)
     looked = status != "superseded"
     return {
@@ -143,7 +143,7 @@ def build_answer(
 
 def _choose_listed(plan: Plan) -> Plan:
     """The changes and findings that the lists of an answer have room for."""
-    parts = ((plan.changes, MOST_CHANGES), (plan.blockers, MOST_FINDINGS), (plan.warnings, MOST_FINDINGS))
+    parts = ((plan.changes, MAX_CHANGES), (plan.blockers, MAX_FINDINGS), (plan.warnings, MAX_FINDINGS))
     return _only(plan, *({number for _, number in _by_turns(items)[:most]} for items, most in parts))
 
 
@@ -193,13 +193,13 @@ def _left_out(plan: Plan, shown: Plan) -> list[str]:
     """How much of a plan is not shown; first of all where something would be taken away unseen."""
     left = Counter(change.database for change in plan.changes if change.destructive)
     left.subtract(change.database for change in shown.changes if change.destructive)
-    names = [f"{sanitize(name, _LONGEST_NAME) or _ON_THE_SERVER} ({count})" for name, count in left.most_common()]
+    names = [f"{sanitize(name, _MAX_NAME) or _ON_THE_SERVER} ({count})" for name, count in left.most_common()]
     numbers = {
         "changes": len(plan.changes) - len(shown.changes),
         "blockers": len(plan.blockers) - len(shown.blockers),
         "warnings": len(plan.warnings) - len(shown.warnings),
     }
-    hidden = join_names(names[: sum(count > 0 for count in left.values())], _MOST_NAMED)
+    hidden = join_names(names[: sum(count > 0 for count in left.values())], _MAX_NAMED)
     return [
         *([f"NOT SHOWN ARE {left.total()} DESTRUCTIVE CHANGES: {hidden}"] if hidden else []),
         ", ".join(f"{number} {name}" for name, number in numbers.items() if number),
@@ -218,7 +218,7 @@ def group(changes: Iterable[Change]) -> list[tuple[str, list[Change]]]:
     groups: dict[str, list[Change]] = {}
     for change in changes:
         groups.setdefault(change.database, []).append(change)
-    return [(sanitize(database, _LONGEST_NAME) or _ON_THE_SERVER, groups[database]) for database in sorted(groups)]
+    return [(sanitize(database, _MAX_NAME) or _ON_THE_SERVER, groups[database]) for database in sorted(groups)]
 
 
 def describe_run(provenance: Provenance | None) -> dict[str, str]:
@@ -237,7 +237,7 @@ def describe_run(provenance: Provenance | None) -> dict[str, str]:
 
 def _text_line(change: Change) -> str:
     destructive = "  [destructive]" if change.destructive else ""
-    words = f"{change.symbol} {change.action:<18} {sanitize(change.username, _LONGEST_NAME):<24} "
+    words = f"{change.symbol} {change.action:<18} {sanitize(change.username, _MAX_NAME):<24} "
     return f"  {words}{sanitize(change.detail, MAX_FIELD)}".rstrip() + destructive
 
 
@@ -249,7 +249,7 @@ def _text_finding(finding: Finding, symbol: str = "?") -> str:
     return f"  {symbol} {sanitize(str(finding), MAX_FIELD)}"
 
 
-def _name_what_was_cut(plan: Plan, shown: Plan, audit: AuditLocations) -> list[dict[str, object]]:
+def _truncation_warning(plan: Plan, shown: Plan, audit: AuditLocations) -> list[dict[str, object]]:
     *hidden, cut = _left_out(plan, shown)
     if not cut:
         return []
@@ -259,17 +259,17 @@ def _name_what_was_cut(plan: Plan, shown: Plan, audit: AuditLocations) -> list[d
 
 
 def _change_to_json(change: Change, status: Status) -> dict[str, object]:
-    return {**_bound(change.to_json()), "status": status.value}
+    return {**_truncate_values(change.to_json()), "status": status.value}
 
 
 def _finding_to_json(finding: Finding) -> dict[str, object]:
-    return _bound(asdict(finding))
+    return _truncate_values(asdict(finding))
 
 
-def _bound(values: dict[str, object]) -> dict[str, object]:
+def _truncate_values(values: dict[str, object]) -> dict[str, object]:
     """The values with every text in them cut to what an answer has room for."""
     limits = dict.fromkeys(("detail", "message", "next_step", "where"), MAX_FIELD)
     return {
-        name: sanitize(value, limits.get(name, _LONGEST_NAME)) if isinstance(value, str) else value
+        name: sanitize(value, limits.get(name, _MAX_NAME)) if isinstance(value, str) else value
         for name, value in values.items()
     }

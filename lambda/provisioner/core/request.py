@@ -24,9 +24,9 @@ APPROVAL_FIELDS = frozenset({"allow_db_provision", "approved_by", "plan_digest"}
 
 SNAPSHOT_SUFFIXES = (".tfvars", ".tfvars.json")
 
-_LONGEST_TEXT = 256
-_LONGEST_KEY = 1024  # the limit of S3, for keys and for version ids
-_MOST_ADOPTED = 1000
+_MAX_TEXT = 256
+_MAX_KEY = 1024  # the limit of S3, for keys and for version ids
+_MAX_ADOPTED = 1000
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 _OBJECT_CREATED = ("aws.s3", "Object Created")
 
@@ -77,8 +77,8 @@ def _read_direct(reader: _Reader, event: Mapping[str, object], settings: Setting
 def _read_place(reader: _Reader, tfvars: Mapping[str, object], settings: Settings) -> SnapshotReference:
     place = SnapshotReference(
         bucket=reader.text(tfvars, "bucket", "tfvars.", default=settings.snapshot_bucket),
-        key=reader.text(tfvars, "key", "tfvars.", default=settings.snapshot_key, limit=_LONGEST_KEY),
-        version_id=reader.text(tfvars, "version_id", "tfvars.", limit=_LONGEST_KEY),
+        key=reader.text(tfvars, "key", "tfvars.", default=settings.snapshot_key, limit=_MAX_KEY),
+        version_id=reader.text(tfvars, "version_id", "tfvars.", limit=_MAX_KEY),
     )
     reader.refuse_bucket(place.bucket, settings, "tfvars.bucket")
     if not _is_key_of_environment(place.key, settings):
@@ -101,7 +101,7 @@ def _read_inline(reader: _Reader, tfvars: Mapping[str, object], mode: Mode) -> S
     if not isinstance(text, str):
         reader.refuse("tfvars.inline", "tfvars.inline is not a text", "send the content of the file as a string")
         text = ""
-    name = reader.text(tfvars, "name", "tfvars.", default="terraform.tfvars", limit=_LONGEST_KEY)
+    name = reader.text(tfvars, "name", "tfvars.", default="terraform.tfvars", limit=_MAX_KEY)
     # What is no text after all is refused as a file with the same bytes would be.
     return SnapshotReference("", name, inline=text.encode("utf-8", "surrogatepass"))
 
@@ -119,9 +119,9 @@ def _read_snapshot_event(reader: _Reader, event: Mapping[str, object], settings:
     detail = reader.fields(event, "detail", None)
     bucket = reader.text(reader.fields(detail, "bucket", None, "detail."), "name", "detail.bucket.")
     stored = reader.fields(detail, "object", None, "detail.")
-    key = reader.text(stored, "key", "detail.object.", limit=_LONGEST_KEY)
+    key = reader.text(stored, "key", "detail.object.", limit=_MAX_KEY)
     # Absent where the bucket is not versioned; reading the snapshot refuses that.
-    version_id = reader.text(stored, "version-id", "detail.object.", limit=_LONGEST_KEY)
+    version_id = reader.text(stored, "version-id", "detail.object.", limit=_MAX_KEY)
     event_id = reader.text(event, "id")
     reader.refuse_bucket(bucket, settings, "detail.bucket.name")
     if key != settings.snapshot_key:
@@ -203,7 +203,7 @@ class _Reader:
         prefix: str = "",
         *,
         default: str = "",
-        limit: int = _LONGEST_TEXT,
+        limit: int = _MAX_TEXT,
     ) -> str:
         value = fields.get(name, default)
         if isinstance(value, str) and len(value) <= limit and value.isprintable():
@@ -238,8 +238,8 @@ class _Reader:
         value = event.get(name, [])
         if (
             isinstance(value, list)
-            and len(value) <= _MOST_ADOPTED
-            and all(isinstance(each, str) and 0 < len(each) <= _LONGEST_TEXT and each.isprintable() for each in value)
+            and len(value) <= _MAX_ADOPTED
+            and all(isinstance(each, str) and 0 < len(each) <= _MAX_TEXT and each.isprintable() for each in value)
         ):
             return tuple(dict.fromkeys(value))
         self.refuse(name, f"{name} is not a list of application names", f'such as "{name}": ["keycloak"]')

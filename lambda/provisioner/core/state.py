@@ -24,7 +24,7 @@ NO_LIMIT = -1
 IAM_ROLE = "rds_iam"
 
 
-class Kind(StrEnum):
+class ObjectKind(StrEnum):
     """The kinds of object that a grant can be on; the values are the words of the plan."""
 
     DATABASE = "database"
@@ -48,7 +48,7 @@ class Target:
     from now on, in `schema` or, where that is empty, in the whole database.
     """
 
-    kind: Kind
+    kind: ObjectKind
     schema: str = ""
     owner: str = ""
     acl: str = ""
@@ -79,7 +79,7 @@ class Membership:
     set_option: bool = True
 
     @property
-    def is_of_use(self) -> bool:
+    def confers_privileges(self) -> bool:
         """Whether the member may do what the role may: ADMIN alone, as a creator has it from 16 on, is not that."""
         return self.inherit_option or self.set_option
 
@@ -89,9 +89,9 @@ class Role:
     """The compared part of a role.
 
     `connection_limit` is -1 for none; `password_current` and `verifier_current` are what a login said; `memberships`
-    are those in which the role is the member; `unfinished` says that a run was cut off while it created databases for
-    the role, `marker_current` that its mark is as we would write it, and `lent` that the administrator has made itself
-    a member of it. `secret` is the ARN of the secret with its password.
+    are those in which the role is the member; `interrupted_create` says that a run was interrupted while it created
+    databases for the role, `marker_current` that its marker is as we would write it, and `temporary` that the
+    administrator has made itself a member of it. `secret` is the ARN of the secret with its password.
     """
 
     name: str
@@ -102,9 +102,9 @@ class Role:
     password_current: bool = True
     verifier_current: bool = True
     memberships: frozenset[Membership] = frozenset()
-    unfinished: bool = False
+    interrupted_create: bool = False
     marker_current: bool = True
-    lent: bool = False
+    temporary: bool = False
     secret: str = field(default="", compare=False)
 
 
@@ -138,7 +138,7 @@ class PasswordCheck(StrEnum):
     OTHER_VERIFIER = "other verifier"  # the server keeps it in a form that no login with it is tried against
     ROTATING = "rotating"  # it differs, and a rotation is under way that will settle it
     UNKNOWN = "unknown"
-    NOT_ASKED = "not asked"  # the role does not exist yet, or logs in by IAM
+    NOT_CHECKED = "not asked"  # the role does not exist yet, or logs in by IAM
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,8 +162,9 @@ class Marker:
 class RoleFacts:
     """One role as `pg_roles` has it; `marker` is None where the comment is not ours, `valid_until` empty for never.
 
-    `administrable`: the administrator may alter the role and grant it. `inherited`: the administrator has the role's
-    privileges already, without borrowing them. `inherits`: the role has the privileges of the roles it is a member of.
+    `has_admin_option`: the administrator may alter the role and grant it. `administrator_inherits`: the administrator
+    has the role's privileges already, without borrowing them. `inherits`: the role has the privileges of the roles it
+    is a member of.
     """
 
     name: str
@@ -178,8 +179,8 @@ class RoleFacts:
     expired: bool = False
     comment: str = ""
     marker: Marker | None = None
-    administrable: bool = True
-    inherited: bool = False
+    has_admin_option: bool = True
+    administrator_inherits: bool = False
     inherits: bool = True
 
     @property
@@ -242,7 +243,7 @@ class DatabaseFacts:
 
 
 @dataclass(frozen=True, slots=True)
-class OtherPrivilege:
+class UnmanagedPrivilege:
     """How many objects of a kind that no access level speaks of (routines, types, ...) name a role in their ACL."""
 
     database: str
@@ -258,7 +259,7 @@ class Server:
     `roles`, `memberships` and `databases` (by name) hold what the run needs to know: the declared, the marked, and
     whoever they are entangled with. `bootstrap` is the role with oid 10, which owns what initdb made.
     `available_extensions` maps what the server could install to whether a database owner may do it (trusted).
-    `connections_left` is how many more sessions it takes at the moment from somebody who is not a superuser, and
+    `available_connections` is how many more sessions it takes at the moment from somebody who is not a superuser, and
     `system_identifier` what initdb gave the cluster.
     """
 
@@ -268,14 +269,14 @@ class Server:
     roles: Mapping[str, RoleFacts]
     databases: Mapping[str, DatabaseFacts]
     memberships: tuple[Membership, ...] = ()
-    other_privileges: tuple[OtherPrivilege, ...] = ()
+    other_privileges: tuple[UnmanagedPrivilege, ...] = ()
     available_extensions: Mapping[str, bool] = field(default_factory=lambda: MappingProxyType({}))
     passwords: Mapping[str, PasswordCheck] = field(default_factory=lambda: MappingProxyType({}))
-    connections_left: int = 100
+    available_connections: int = 100
     system_identifier: str = ""
 
 
-def members_of(role: str, memberships: Iterable[Membership]) -> frozenset[str]:
+def all_members(role: str, memberships: Iterable[Membership]) -> frozenset[str]:
     """The members of a role, and theirs, whatever their memberships are good for."""
     known = tuple(memberships)
     members: frozenset[str] = frozenset()

@@ -55,7 +55,7 @@ def unit_of(item: Change | Finding) -> Unit:
 def collect_units(changes: Iterable[Change], blockers: Iterable[Finding]) -> dict[Unit, UnitEffects]:
     """The effects of each unit that has any, or that is blocked, in order.
 
-    What only ends what an interrupted run had begun is no effect: nobody gains or loses anything by it.
+    What only ends what an interrupted run had started is no effect: nobody gains or loses anything by it.
     """
     effects: dict[Unit, set[tuple[str, ...]]] = {}
     codes: dict[Unit, set[str]] = {}

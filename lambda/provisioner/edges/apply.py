@@ -26,7 +26,14 @@ from provisioner.core.script import DatabaseScript, RoleScript, Script, database
 from provisioner.core.state import PasswordCheck
 from provisioner.edges.clock import now_utc
 from provisioner.edges.postgres import LOCK_LOST, LOCK_TIMEOUT_MS, SqlError
-from provisioner.edges.transaction import TRIES, Workshop, change_database, refuse_empty_grants, retry, transaction
+from provisioner.edges.transaction import (
+    MAX_ATTEMPTS,
+    ApplyContext,
+    change_database,
+    refuse_empty_grants,
+    retry,
+    transaction,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -35,7 +42,7 @@ if TYPE_CHECKING:
     from provisioner.edges.postgres import Connection
 
 # How many databases are created at once: more than two gain nothing, the server copies files.
-CREATORS = 2
+PARALLEL_CREATES = 2
 # One message to the server; longer scripts of roles are sent in several, in the one transaction.
 STATEMENTS_PER_MESSAGE = 200
 # The least that a role is waited for once many others were held.
@@ -45,7 +52,7 @@ _OUT_OF_TIME = Finding("out_of_time", "the function's time is nearly up", "run a
 
 
 @dataclass(frozen=True, slots=True)
-class Applied:
+class ApplyResult:
     """What became of the changes, and every failure.
 
     `passwords` are what a login said of each that was set. `out_of_time` says that databases, or such logins, were left
@@ -58,26 +65,28 @@ class Applied:
     passwords: Mapping[str, PasswordCheck]
 
 
-def apply_script(script: Script, inventory: Mapping[str, DatabaseFacts], workshop: Workshop) -> Applied:
-    """Send a script; what fails keeps back what depends on it, or all that is not begun where `fail_fast` says so."""
+def apply_script(script: Script, inventory: Mapping[str, DatabaseFacts], context: ApplyContext) -> ApplyResult:
+    """Send a script; what fails keeps back what depends on it, or all that is not started where `fail_fast` says so."""
     try:
-        connection = workshop.login.connect()
-    except Exception as error:  # noqa: BLE001 - no unit was begun, and each has to be told of
+        connection = context.login.connect()
+    except Exception as error:  # noqa: BLE001 - no unit was started, and each has to be told of
         changes = [item.changes for item in script.roles] + [item.changes for item in script.databases]
         if isinstance(error, OutOfTime):
-            return _sum_up([_left_for_the_next_run(each) for each in changes], {})
-        failure = _failure(error, "the server", workshop)
-        return _sum_up([_Result((), failure), *(_skipped(each, failure) for each in changes)], {})
+            return _summarize([_left_for_the_next_run(each) for each in changes], {})
+        failure = _failure(error, "the server", context)
+        return _summarize([UnitResult((), failure), *(_skipped(each, failure) for each in changes)], {})
     with connection:
-        roles = _apply_roles(connection, script.roles, workshop)
-        databases, logins = _apply_databases(connection, script, roles, inventory, workshop)
+        roles = _apply_roles(connection, script.roles, context)
+        databases, logins = _apply_databases(connection, script, roles, inventory, context)
         done = {outcome.database for result in databases for outcome in result.outcomes if outcome.is_success}
-        _return_what_is_lent(connection, [item for item in script.databases if item.name not in done])
-    return _sum_up([*roles.results, *databases], logins)
+        _revoke_temporary_memberships(connection, [item for item in script.databases if item.name not in done])
+    return _summarize([*roles.results, *databases], logins)
 
 
 @dataclass(frozen=True, slots=True)
-class _Result:
+class UnitResult:
+    """What came of one role or database."""
+
     outcomes: tuple[Outcome, ...]
     failure: Finding | None = None
     skipped: bool = False
@@ -88,12 +97,12 @@ class _Result:
 class _Roles:
     """What became of the roles: why each failed, which do not exist for that, and what ends it all."""
 
-    results: list[_Result] = field(default_factory=list)
+    results: list[UnitResult] = field(default_factory=list)
     failed: dict[str, Finding] = field(default_factory=dict)
     absent: set[str] = field(default_factory=set)
     stop: Finding | None = None
 
-    def add(self, role: RoleScript, result: _Result) -> None:
+    def add(self, role: RoleScript, result: UnitResult) -> None:
         self.results.append(result)
         if result.failure or result.out_of_time:
             self.failed[role.name] = result.failure or _OUT_OF_TIME
@@ -101,8 +110,8 @@ class _Roles:
                 self.absent.add(role.name)
 
 
-def _sum_up(results: Sequence[_Result], logins: Mapping[str, PasswordCheck | None]) -> Applied:
-    return Applied(
+def _summarize(results: Sequence[UnitResult], logins: Mapping[str, PasswordCheck | None]) -> ApplyResult:
+    return ApplyResult(
         outcomes=tuple(outcome for result in results for outcome in result.outcomes),
         failures=tuple(dict.fromkeys(result.failure for result in results if result.failure and not result.skipped)),
         out_of_time=any(result.out_of_time for result in results) or None in logins.values(),
@@ -113,52 +122,52 @@ def _sum_up(results: Sequence[_Result], logins: Mapping[str, PasswordCheck | Non
 # --- roles ----------------------------------------------------------------------------------------------------------
 
 
-def _apply_roles(connection: Connection, scripts: Sequence[RoleScript], workshop: Workshop) -> _Roles:
+def _apply_roles(connection: Connection, scripts: Sequence[RoleScript], context: ApplyContext) -> _Roles:
     """All in one transaction; where that fails each alone, so that who fails is known and costs no other anything."""
     roles, begun = _Roles(), time.monotonic()
     # A verifier takes a millisecond, most of it outside of Python, and a role more than that of the server: those of a
     # message are made beside each other, and beside the message before.
-    with ThreadPoolExecutor(workshop.workers) as pool:
+    with ThreadPoolExecutor(context.workers) as pool:
         passwords = (item.role for role in scripts for item in role.statements if isinstance(item, PasswordStatement))
-        verifiers = {name: pool.submit(workshop.make_verifier, name) for name in passwords}
-        send = partial(_send_roles, connection, verifiers, workshop)
+        verifiers = {name: pool.submit(context.make_verifier, name) for name in passwords}
+        send = partial(_send_roles, connection, verifiers, context)
         if len(scripts) > 1:
             changes = [change for role in scripts for change in role.changes]
             try:
                 send(scripts)
             except Exception as error:  # noqa: BLE001 - each is tried alone, and then told of
                 if _ends_everything(error):
-                    roles.stop = _failure(error, "the roles", workshop)
-                    roles.results = [_failed(error, changes, begun, "the roles", workshop)]
+                    roles.stop = _failure(error, "the roles", context)
+                    roles.results = [_failed(error, changes, begun, "the roles", context)]
                     return roles
             else:
-                roles.results = [_Result(_outcomes(changes, Status.SUCCESS, begun))]
+                roles.results = [UnitResult(_outcomes(changes, Status.SUCCESS, begun))]
                 return roles
         for role in scripts:
-            roles.add(role, _apply_role(role, roles, send, workshop))
+            roles.add(role, _apply_role(role, roles, send, context))
     return roles
 
 
-def _apply_role(role: RoleScript, roles: _Roles, send: Callable[..., None], workshop: Workshop) -> _Result:
+def _apply_role(role: RoleScript, roles: _Roles, send: Callable[..., None], context: ApplyContext) -> UnitResult:
     if roles.stop:
         return _skipped(role.changes, roles.stop)
-    if workshop.is_late:
+    if context.is_late:
         return _left_for_the_next_run(role.changes)
     begun = time.monotonic()
     try:
         send([role], failed=len(roles.failed))
     except Exception as error:  # noqa: BLE001 - whatever it is, it is this role's
-        result = _failed(error, role.changes, begun, f'role "{role.name}"', workshop, username=role.name)
-        if _ends_everything(error) or workshop.fail_fast:
+        result = _failed(error, role.changes, begun, f'role "{role.name}"', context, username=role.name)
+        if _ends_everything(error) or context.fail_fast:
             roles.stop = (result.failure or _OUT_OF_TIME) if _ends_everything(error) else _FAIL_FAST
         return result
-    return _Result(_outcomes(role.changes, Status.SUCCESS, begun))
+    return UnitResult(_outcomes(role.changes, Status.SUCCESS, begun))
 
 
 def _send_roles(
     connection: Connection,
     verifiers: Mapping[str, Future[str]],
-    workshop: Workshop,
+    context: ApplyContext,
     scripts: Sequence[RoleScript],
     *,
     failed: int = 0,
@@ -173,7 +182,7 @@ def _send_roles(
 
     def send() -> None:
         wait = f"SET LOCAL lock_timeout = {max(LOCK_TIMEOUT_MS >> failed, SHORTEST_LOCK_TIMEOUT_MS)}"
-        statements = [Statement(text) for text in ("BEGIN", workshop.fence, wait)]
+        statements = [Statement(text) for text in ("BEGIN", context.fence, wait)]
         statements += [item for role in scripts for item in role.statements]  # type: ignore[misc]
         with transaction(connection, leave=False):
             for start in range(0, len(statements), STATEMENTS_PER_MESSAGE):
@@ -182,7 +191,7 @@ def _send_roles(
                 refuse_empty_grants(connection)
 
     # Where several are sent together, one that is busy is told from the others before it is tried again.
-    retry(send, workshop, tries=1 if len(scripts) > 1 else max(TRIES >> failed, 1))
+    retry(send, context, tries=1 if len(scripts) > 1 else max(MAX_ATTEMPTS >> failed, 1))
 
 
 def _ends_everything(error: Exception) -> bool:
@@ -192,23 +201,23 @@ def _ends_everything(error: Exception) -> bool:
     )
 
 
-def _return_what_is_lent(connection: Connection, not_done: Iterable[DatabaseScript]) -> None:
+def _revoke_temporary_memberships(connection: Connection, not_done: Iterable[DatabaseScript]) -> None:
     """Give back the owners whose last database was not reached, as far as the connection still allows.
 
-    Where it does not, the mark on the role says so, and the next run gives it back.
+    Where it does not, the marker on the role says so, and the next run gives it back.
     """
     for item in not_done:
-        if item.cut_short:
+        if item.on_abort:
             with suppress(SqlError, OutOfTime):
-                connection.run(*item.cut_short)
+                connection.run(*item.on_abort)
 
 
 # --- databases ------------------------------------------------------------------------------------------------------
 
 
 def _apply_databases(
-    connection: Connection, script: Script, roles: _Roles, inventory: Mapping[str, DatabaseFacts], workshop: Workshop
-) -> tuple[list[_Result], dict[str, PasswordCheck | None]]:
+    connection: Connection, script: Script, roles: _Roles, inventory: Mapping[str, DatabaseFacts], context: ApplyContext
+) -> tuple[list[UnitResult], dict[str, PasswordCheck | None]]:
     """Change the databases, and log in once as each role whose password was set; None where there was no time for it.
 
     The two take turns: most of a new database is waiting for the server to copy it.
@@ -219,11 +228,11 @@ def _apply_databases(
     for item in script.databases:
         by_owner.setdefault(item.owner, []).append(item)
     with ExitStack() as stack:
-        creators = _open_creators(connection, script, workshop, stack)
-        each = _Databases(inventory, roles, workshop, creators, stack)
+        creators = _open_create_connections(connection, script, context, stack)
+        each = _Databases(inventory, roles, context, creators, stack)
         # With the session of the lock never more than two connections beside the workers': a second creator is one.
-        with ThreadPoolExecutor(workshop.workers + 1 - creators.qsize()) as pool:
-            databases: list[Future[list[_Result]]] = []
+        with ThreadPoolExecutor(context.workers + 1 - creators.qsize()) as pool:
+            databases: list[Future[list[UnitResult]]] = []
             logins: dict[str, Future[PasswordCheck | None]] = {}
             passwords = [item.role for item in script.role_statements if isinstance(item, PasswordStatement)]
             made = [role for role in passwords if role not in roles.failed]
@@ -232,43 +241,43 @@ def _apply_databases(
             share, waiting = math.ceil(len(made) / len(groups)), iter(made)
             for items in groups:
                 databases.append(pool.submit(each.apply, items))
-                logins |= {role: pool.submit(_log_in, role, workshop) for role in islice(waiting, share)}
+                logins |= {role: pool.submit(_probe, role, context) for role in islice(waiting, share)}
         return (
             [result for future in databases for result in future.result()],
             {role: future.result() for role, future in logins.items()},
         )
 
 
-def _log_in(role: str, workshop: Workshop) -> PasswordCheck | None:
-    if workshop.is_late:
+def _probe(role: str, context: ApplyContext) -> PasswordCheck | None:
+    if context.is_late:
         return None
     try:
-        return workshop.prove(role)
+        return context.probe_password(role)
     except OutOfTime:
         return None
     except Exception as error:  # noqa: BLE001 - what one role's login shows is no reason to leave the others
-        workshop.log_mistake(error)
+        context.log_mistake(error)
         return PasswordCheck.UNKNOWN
 
 
-def _open_creators(
-    connection: Connection, script: Script, workshop: Workshop, stack: ExitStack
+def _open_create_connections(
+    connection: Connection, script: Script, context: ApplyContext, stack: ExitStack
 ) -> SimpleQueue[Connection]:
     """The connections that create databases; taking one out of the queue keeps others from using it."""
     creators: SimpleQueue[Connection] = SimpleQueue()
     creators.put(connection)
-    wanted = min(CREATORS, workshop.workers, sum(1 for item in script.databases if item.create))
+    wanted = min(PARALLEL_CREATES, context.workers, sum(1 for item in script.databases if item.create))
     for _ in range(wanted - 1):
-        if another := _another_creator(workshop, stack):
+        if another := _another_creator(context, stack):
             creators.put(another)
     return creators
 
 
-def _another_creator(workshop: Workshop, stack: ExitStack) -> Connection | None:
+def _another_creator(context: ApplyContext, stack: ExitStack) -> Connection | None:
     # One is enough; where another is not to be had, that is no reason to stop.
     with suppress(SqlError, DatabaseUnavailable, OutOfTime):
-        another = stack.enter_context(workshop.login.connect())
-        another.run(workshop.fence)
+        another = stack.enter_context(context.login.connect())
+        another.run(context.fence)
         return another
     return None
 
@@ -279,26 +288,28 @@ class _Databases:
 
     inventory: Mapping[str, DatabaseFacts]
     roles: _Roles
-    workshop: Workshop
+    context: ApplyContext
     creators: SimpleQueue[Connection]
     stack: ExitStack
     failed: Event = field(default_factory=Event)
 
-    def apply(self, items: Sequence[DatabaseScript]) -> list[_Result]:
-        results: list[_Result] = []
+    def apply(self, items: Sequence[DatabaseScript]) -> list[UnitResult]:
+        results: list[UnitResult] = []
         for item in items:
             is_whole = all(result.failure is None and not result.out_of_time for result in results)
-            # The owner's mark names what it was created for until all of that has a mark of its own.
-            results.append(self._apply(item if is_whole else replace(item, afterwards=item.cut_short)))
+            # The owner's marker names what it was created for until all of that has a marker of its own.
+            results.append(self._apply(item if is_whole else replace(item, on_success=item.on_abort)))
         return results
 
-    def _apply(self, item: DatabaseScript) -> _Result:
-        if self.failed.is_set() and self.workshop.fail_fast:
+    def _apply(self, item: DatabaseScript) -> UnitResult:
+        if self.failed.is_set() and self.context.fail_fast:
             return _skipped(item.changes, _FAIL_FAST)
-        if self.workshop.is_late:
+        if self.context.is_late:
             return _left_for_the_next_run(item.changes)
         failure = self.roles.failed.get(item.owner)
-        if failure and (item.is_lent or any(isinstance(change, AdoptDatabase) for change in item.changes)):
+        if failure and (
+            item.uses_temporary_membership or any(isinstance(change, AdoptDatabase) for change in item.changes)
+        ):
             return _skipped(item.changes, Finding("skipped", f'its owner "{item.owner}" failed: {failure.message}'))
         begun = time.monotonic()
         kept = tuple(change for change in item.changes if not change.concerns(self.roles.absent))
@@ -306,25 +317,25 @@ class _Databases:
             self._change(item, kept)
         except Exception as error:  # noqa: BLE001 - whatever it is, it is this database's
             self.failed.set()
-            result = _failed(error, kept, begun, f'database "{item.name}"', self.workshop, database=item.name)
+            result = _failed(error, kept, begun, f'database "{item.name}"', self.context, database=item.name)
         else:
-            result = _Result(_outcomes(kept, Status.SUCCESS, begun))
+            result = UnitResult(_outcomes(kept, Status.SUCCESS, begun))
         left = tuple(change for change in item.changes if change not in kept)
         reason = "a role that it needs could not be created"
         return replace(result, outcomes=(*result.outcomes, *_outcomes(left, Status.SKIPPED, begun, reason)))
 
     def _change(self, item: DatabaseScript, kept: tuple[Change, ...]) -> None:
-        facts, workshop = self.inventory[item.name], self.workshop
+        facts, context = self.inventory[item.name], self.context
         if kept != item.changes:
-            lent = frozenset({item.owner}) if item.is_lent else frozenset()
+            temporary = frozenset({item.owner}) if item.uses_temporary_membership else frozenset()
             inside = [change for change in kept if change not in item.changes_outside]
-            statements = database_statements(inside, facts, workshop.scope, lent=lent)
+            statements = database_statements(inside, facts, context.ownership, temporary=temporary)
             item = replace(item, changes=kept, statements=statements)
         if not kept:
             return
         if item.open:
             self._create(item)
-        change_database(item, facts, workshop.blocked_roles | self.roles.absent, workshop)
+        change_database(item, facts, context.blocked_roles | self.roles.absent, context)
 
     def _create(self, item: DatabaseScript) -> None:
         """Create a database, closed, and open it from outside once everybody has lost what they had on it."""
@@ -333,18 +344,18 @@ class _Databases:
 
         def open_it() -> None:
             with transaction(connection, leave=False) as last:
-                connection.run("BEGIN", self.workshop.fence, *outside)
+                connection.run("BEGIN", self.context.fence, *outside)
                 refuse_empty_grants(connection)
                 last.append(let_in)
 
         try:
             if item.create:
-                retry(lambda: connection.run(item.create or ""), self.workshop)
-            retry(open_it, self.workshop)
+                retry(lambda: connection.run(item.create or ""), self.context)
+            retry(open_it, self.context)
         except SqlError as error:
             if error.is_connection_lost:
                 # The next database must not pay for this one.
-                connection = _another_creator(self.workshop, self.stack) or connection
+                connection = _another_creator(self.context, self.stack) or connection
             raise
         finally:
             self.creators.put(connection)
@@ -362,13 +373,13 @@ def _outcomes(changes: Iterable[Change], status: Status, begun: float, message: 
     )
 
 
-def _skipped(changes: Sequence[Change], reason: Finding) -> _Result:
-    return _Result(_outcomes(changes, Status.SKIPPED, time.monotonic(), str(reason)), reason, skipped=True)
+def _skipped(changes: Sequence[Change], reason: Finding) -> UnitResult:
+    return UnitResult(_outcomes(changes, Status.SKIPPED, time.monotonic(), str(reason)), reason, skipped=True)
 
 
-def _left_for_the_next_run(changes: Sequence[Change]) -> _Result:
+def _left_for_the_next_run(changes: Sequence[Change]) -> UnitResult:
     outcomes = _outcomes(changes, Status.SKIPPED, time.monotonic(), str(_OUT_OF_TIME))
-    return _Result(outcomes, skipped=True, out_of_time=True)
+    return UnitResult(outcomes, skipped=True, out_of_time=True)
 
 
 def _failed(
@@ -376,26 +387,28 @@ def _failed(
     changes: Sequence[Change],
     begun: float,
     subject: str,
-    workshop: Workshop,
+    context: ApplyContext,
     *,
     database: str = "",
     username: str = "",
-) -> _Result:
-    failure = _failure(error, subject, workshop, database=database, username=username)
+) -> UnitResult:
+    failure = _failure(error, subject, context, database=database, username=username)
     outcomes = _outcomes(changes, Status.ERROR, begun, str(failure))
     if isinstance(error, OutOfTime):
-        return _Result(outcomes, out_of_time=True)
-    return _Result(outcomes, failure)
+        return UnitResult(outcomes, out_of_time=True)
+    return UnitResult(outcomes, failure)
 
 
-def _failure(error: Exception, subject: str, workshop: Workshop, *, database: str = "", username: str = "") -> Finding:
+def _failure(
+    error: Exception, subject: str, context: ApplyContext, *, database: str = "", username: str = ""
+) -> Finding:
     if isinstance(error, ProvisioningError):
         return replace(error.findings[0], database=database, username=username)
     if isinstance(error, SqlError):
         message, next_step = f"{subject} could not be changed: {error}", error.next_step
         return Finding("apply_failed", message, next_step, database=database, username=username)
     # Its text may hold anything, so only its kind is told; the log has the place.
-    workshop.log_mistake(error)
+    context.log_mistake(error)
     message = f"{subject} could not be changed: the run met a mistake of its own ({type(error).__name__})"
     next_step = "report it with the log of this run; the next run tries it again"
     return Finding("unexpected", message, next_step, database=database, username=username)

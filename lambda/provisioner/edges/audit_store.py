@@ -1,7 +1,7 @@
 """Plans and audit rows in, objects in the audit bucket out: immutable ones of each run, and the trail of all runs.
 
 S3 cannot append, so the trail is read and written again under a condition; when it is full it is put away and a new
-one begun. `docs/decisions/0003-audit-trail.md` says why.
+one started. `docs/decisions/0003-audit-trail.md` says why.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from provisioner.core.audit import (
     unreadable_key,
 )
 from provisioner.core.errors import AuditUnavailable, Finding
-from provisioner.edges.aws import AwsError, failures_named
+from provisioner.edges.aws import AwsError, translate_errors
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -30,13 +30,13 @@ if TYPE_CHECKING:
     from provisioner.core.audit import AuditRow
     from provisioner.edges.aws import AwsClients
 
-FULL_TRAIL_BYTES = 1024 * 1024
+MAX_TRAIL_BYTES = 1024 * 1024
 # What is larger is not read: a run has to live with whatever lies in the bucket.
-MOST_BYTES = 32 * 1024 * 1024
+MAX_BYTES = 32 * 1024 * 1024
 
 # With full jitter up to a second: enough for dozens of writers at once, and over after some ten seconds.
 _ATTEMPTS = 20
-_LONGEST_WAIT_SECONDS = 1.0
+_MAX_WAIT_SECONDS = 1.0
 
 _CSV = "text/csv; charset=utf-8"
 _JSON = "application/json"
@@ -63,15 +63,17 @@ def store_plan(clients: AwsClients, bucket: str, key: str, *, plan_json: str, ma
     Raises `AuditUnavailable`.
     """
     markdown_at, json_bytes, markdown_bytes = markdown_key(key), plan_json.encode("utf-8"), markdown.encode("utf-8")
-    _until_written(bucket, key, lambda _: _put_once(clients, bucket, key, json_bytes, _JSON))
-    _until_written(bucket, markdown_at, lambda _: _put_once(clients, bucket, markdown_at, markdown_bytes, _MARKDOWN))
+    _retry_on_conflict(bucket, key, lambda _: put_if_absent(clients, bucket, key, json_bytes, _JSON))
+    _retry_on_conflict(
+        bucket, markdown_at, lambda _: put_if_absent(clients, bucket, markdown_at, markdown_bytes, _MARKDOWN)
+    )
     return _address(bucket, key)
 
 
 def store_run(clients: AwsClients, bucket: str, key: str, rows: Sequence[AuditRow]) -> str:
     """Store the CSV of one run, never to be overwritten; give back its `s3://` address. Raises `AuditUnavailable`."""
     content = render_csv(rows, header=True).encode("utf-8")
-    return _until_written(bucket, key, lambda _: _put_once(clients, bucket, key, content, _CSV))
+    return _retry_on_conflict(bucket, key, lambda _: put_if_absent(clients, bucket, key, content, _CSV))
 
 
 def append_trail(
@@ -80,7 +82,7 @@ def append_trail(
     key: str,
     rows: Sequence[AuditRow],
     *,
-    full_bytes: int = FULL_TRAIL_BYTES,
+    full_bytes: int = MAX_TRAIL_BYTES,
     is_first: bool = True,
 ) -> tuple[Finding, ...]:
     """Append the rows to the trail, beside others who do the same; a trail that was not ours is put away and named.
@@ -99,18 +101,18 @@ def append_trail(
             found[:] = _write_trail(clients, bucket, key, trail, added)
 
     if added:
-        _until_written(bucket, key, append)
+        _retry_on_conflict(bucket, key, append)
     return tuple(found)
 
 
-def read_stored(clients: AwsClients, bucket: str, key: str, most_bytes: int = MOST_BYTES) -> tuple[bytes | None, str]:
-    """An object of the audit and its ETag, both empty where there is none; None for one of more than `most_bytes`.
+def get_object(clients: AwsClients, bucket: str, key: str, max_bytes: int = MAX_BYTES) -> tuple[bytes | None, str]:
+    """An object of the audit and its ETag, both empty where there is none; None for one of more than `max_bytes`.
 
     Raises `AuditUnavailable`.
     """
     try:
-        with failures_named():
-            return _get(clients, bucket, key, most_bytes)
+        with translate_errors():
+            return _get(clients, bucket, key, max_bytes)
     except AwsError as failure:
         raise AuditUnavailable(_not_stored(bucket, key, failure)) from None
 
@@ -121,23 +123,23 @@ def put_aside(clients: AwsClients, bucket: str, key: str, etag: str) -> str:
     Raises `AuditUnavailable`.
     """
     target = unreadable_key(key, etag)
-    return _until_written(bucket, target, lambda _: _copy(clients, bucket, key, target, etag))
+    return _retry_on_conflict(bucket, target, lambda _: _copy(clients, bucket, key, target, etag))
 
 
-def replace_stored(clients: AwsClients, bucket: str, key: str, content: bytes, etag: str) -> str:
+def put_if_unchanged(clients: AwsClients, bucket: str, key: str, content: bytes, etag: str) -> str:
     """Put an object in the place of the one with this ETag, or where none was; give back the new ETag.
 
     Raises `AuditUnavailable` when S3 fails or somebody else has put another there since.
     """
     condition: Any = {"IfMatch": etag} if etag else {"IfNoneMatch": "*"}
     try:
-        with failures_named():
+        with translate_errors():
             return clients.s3.put_object(Bucket=bucket, Key=key, Body=content, ContentType=_JSON, **condition)["ETag"]
     except AwsError as failure:
         if not failure.is_conflict:
             raise AuditUnavailable(_not_stored(bucket, key, failure)) from None
     # A write whose answer was lost is tried again by botocore and then meets its own change.
-    present, present_etag = read_stored(clients, bucket, key)
+    present, present_etag = get_object(clients, bucket, key)
     if present == content:
         return present_etag
     message = "another run has written its note here since this one began"
@@ -146,12 +148,12 @@ def replace_stored(clients: AwsClients, bucket: str, key: str, content: bytes, e
     )
 
 
-def _until_written(bucket: str, key: str, write: Callable[[int], None]) -> str:
+def _retry_on_conflict(bucket: str, key: str, write: Callable[[int], None]) -> str:
     """Call `write` with the number of the attempt until nobody gets in between; give back the object's address."""
     for attempt in range(_ATTEMPTS):
-        time.sleep(SystemRandom().uniform(0, min(_LONGEST_WAIT_SECONDS, 0.02 * 2**attempt)) if attempt else 0)
+        time.sleep(SystemRandom().uniform(0, min(_MAX_WAIT_SECONDS, 0.02 * 2**attempt)) if attempt else 0)
         try:
-            with failures_named():
+            with translate_errors():
                 write(attempt)
         except AwsError as failure:
             # Missing at the time of the write: somebody took the trail away after it was read.
@@ -165,7 +167,7 @@ def _until_written(bucket: str, key: str, write: Callable[[int], None]) -> str:
 
 
 def _read_trail(clients: AwsClients, bucket: str, key: str, full_bytes: int) -> _Trail:
-    content, etag = _get(clients, bucket, key, MOST_BYTES)
+    content, etag = _get(clients, bucket, key, MAX_BYTES)
     if not etag:
         return _Trail(_HEADER, etag, is_ours=True, is_full=False)
     # Other columns: the trail of the first generation, or something that is none.
@@ -182,7 +184,7 @@ def _write_trail(clients: AwsClients, bucket: str, key: str, trail: _Trail, adde
         _copy(clients, bucket, key, archive, trail.etag)
     elif not trail.is_ours or trail.is_full:
         archive = archive_key(key, content)
-        _put_once(clients, bucket, archive, content, _CSV)
+        put_if_absent(clients, bucket, archive, content, _CSV)
     # Saved again by an editor or a spreadsheet, it may lack the end of its last line.
     before = _HEADER if archive or content is None else content + end_of_last_line(content)
     condition: Any = {"IfMatch": trail.etag} if trail.etag else {"IfNoneMatch": "*"}
@@ -193,13 +195,13 @@ def _write_trail(clients: AwsClients, bucket: str, key: str, trail: _Trail, adde
     return (Finding("audit_unreadable", message, "find out who wrote it", where=_address(bucket, key)),)
 
 
-def _get(clients: AwsClients, bucket: str, key: str, most_bytes: int) -> tuple[bytes | None, str]:
+def _get(clients: AwsClients, bucket: str, key: str, max_bytes: int) -> tuple[bytes | None, str]:
     """An object and its ETag, both empty where there is none; None for one that is too large to be read."""
     try:
-        with failures_named():
+        with translate_errors():
             answer = clients.s3.get_object(Bucket=bucket, Key=key)
             with closing(answer["Body"]) as body:
-                return body.read() if answer["ContentLength"] <= most_bytes else None, answer["ETag"]
+                return body.read() if answer["ContentLength"] <= max_bytes else None, answer["ETag"]
     except AwsError as failure:
         if failure.code == "NoSuchKey":
             return b"", ""
@@ -212,10 +214,10 @@ def _copy(clients: AwsClients, bucket: str, key: str, target: str, etag: str) ->
     clients.s3.copy_object(Bucket=bucket, Key=target, CopySource=source, CopySourceIfMatch=etag)
 
 
-def _put_once(clients: AwsClients, bucket: str, key: str, content: bytes, content_type: str) -> None:
+def put_if_absent(clients: AwsClients, bucket: str, key: str, content: bytes, content_type: str) -> None:
     """Write an object that must not be there yet, unless with this very content: then only an answer was lost."""
     try:
-        with failures_named():
+        with translate_errors():
             clients.s3.put_object(Bucket=bucket, Key=key, Body=content, ContentType=content_type, IfNoneMatch="*")
     except AwsError as failure:
         if failure.status != 412:

@@ -83,7 +83,7 @@ class AwsClients:
     def s3(self) -> S3Client:
         """The client of S3."""
         client = self._session.client("s3", config=self._config)
-        # Names of buckets are global: one that was deleted, or mistyped, may be a stranger's.
+        # Names of buckets are global: one that was deleted, or mistyped, may be a unmanaged role's.
         client.meta.events.register("provide-client-params.s3", self._name_the_owner)
         return client
 
@@ -112,7 +112,7 @@ def aws_clients(max_connections: int, bucket_owners: tuple[tuple[str, str], ...]
 
 
 @contextmanager
-def failures_named() -> Iterator[None]:
+def translate_errors() -> Iterator[None]:
     """Run calls of AWS so that whatever botocore raises comes out as `AwsError`."""
     try:
         yield

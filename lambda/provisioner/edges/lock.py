@@ -16,7 +16,7 @@ The lock is its session's. Where that session dies while the run lives on, someb
 hold together: every connection that is about to change something first asks whether its run's session is still there
 (`fence`), and whoever takes the lock ends the other sessions of every run, which have none any more. A session that
 asked in time was there before the lock changed hands, so the second look, after the one that won the lock, sees it; one
-that came later is refused by its own question. A session of another role is never ended.
+that came later is refused by its own query. A session of another role is never ended.
 """
 
 from __future__ import annotations
@@ -111,7 +111,7 @@ def find_run(connection: Connection) -> Finding | None:
 def fence(session_id: str) -> str:
     """A statement that fails with `LOCK_LOST` unless the session of this run, of our own role, is still there.
 
-    It has no row, so that the rows of its message are those of the question in it.
+    It has no row, so that the rows of its message are those of the query in it.
     """
     return (
         f"SELECT FROM (SELECT FROM pg_stat_activity AS a WHERE {_RUN} AND {_SESSION_ID} = '{session_id}') AS held "
@@ -120,7 +120,7 @@ def fence(session_id: str) -> str:
 
 
 def _wait_for_leftovers(connection: Connection, left: int, moment: str) -> None:
-    # Who came after that is refused by its own question, or is a tool of an operator's that is named so by the owner of
+    # Who came after that is refused by its own query, or is a tool of an operator's that is named so by the owner of
     # its database and comes back again and again.
     earlier = f"{_TERMINATE_LEFTOVERS} AND a.backend_start < '{moment}'"
     deadline = time.monotonic() + LEFTOVER_TIMEOUT_SECONDS

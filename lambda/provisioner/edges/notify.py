@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from provisioner.core.errors import Finding
-from provisioner.edges.aws import AwsError, failures_named
+from provisioner.edges.aws import AwsError, translate_errors
 
 if TYPE_CHECKING:
     from provisioner.edges.aws import AwsClients
 
-_LONGEST_SUBJECT = 100
-_MOST_BYTES = 250_000  # SNS takes 256 KiB, its own fields included
+_MAX_SUBJECT = 100
+_MAX_BYTES = 250_000  # SNS takes 256 KiB, its own fields included
 
 
 def notify(clients: AwsClients, topic_arn: str, subject: str, message: str) -> Finding | None:
@@ -21,9 +21,9 @@ def notify(clients: AwsClients, topic_arn: str, subject: str, message: str) -> F
     """
     if not topic_arn:
         return None
-    text = message.encode("utf-8", "replace")[:_MOST_BYTES].decode("utf-8", "ignore")
+    text = message.encode("utf-8", "replace")[:_MAX_BYTES].decode("utf-8", "ignore")
     try:
-        with failures_named():
+        with translate_errors():
             clients.sns.publish(TopicArn=topic_arn, Subject=_subject(subject), Message=text or "-")
     except AwsError as failure:
         message = f"nobody was notified: {topic_arn} did not take the message: {failure.code}"
@@ -34,4 +34,4 @@ def notify(clients: AwsClients, topic_arn: str, subject: str, message: str) -> F
 def _subject(text: str) -> str:
     """The text as SNS takes it: printable ASCII, at most 100 characters, beginning with something to see."""
     ascii_only = "".join(each if " " <= each <= "~" else " " for each in text)
-    return " ".join(ascii_only.split())[:_LONGEST_SUBJECT] or "rds-provisioner"
+    return " ".join(ascii_only.split())[:_MAX_SUBJECT] or "rds-provisioner"

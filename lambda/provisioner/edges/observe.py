@@ -1,4 +1,4 @@
-"""What stands on a server: connections in, `Server` facts out; each catalog question beside what is made of its rows.
+"""What stands on a server: connections in, `Server` facts out; each catalog query beside what is made of its rows.
 
 The shared catalogs are asked once, each database once, each in one message, whose answer follows the number of roles,
 schemas and distinct access control lists in size, not the number of tables.
@@ -21,17 +21,17 @@ from provisioner.core.state import (
     IAM_ROLE,
     DatabaseFacts,
     DefinerRoutines,
-    Kind,
     Membership,
     ObjectGroup,
-    OtherPrivilege,
+    ObjectKind,
     PasswordCheck,
     RoleFacts,
     Server,
     Target,
-    members_of,
+    UnmanagedPrivilege,
+    all_members,
 )
-from provisioner.edges.postgres import Address, Connection, SqlError, VerifierRefused
+from provisioner.edges.postgres import Connection, ServerAddress, SqlError, VerifierRefused
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
@@ -44,7 +44,7 @@ OLDEST_VERSION = 13
 # the server. Its name is drawn anew for each login, so that nobody can have made that database.
 PROBE_DATABASE = "rds-provisioner/probe/"
 # Beyond this many distinct access control lists a database is somebody's experiment; it is refused, not held in memory.
-MOST_GROUPS = 20_000
+MAX_GROUPS = 20_000
 # The same for the length of all its lists together, and of that of one database seen from outside; and for how many
 # objects would have to be changed one by one.
 MAX_ACL_CHARACTERS, MAX_DATABASE_ACL_CHARACTERS, MAX_NAMES = 32_000_000, 500_000, 100_000
@@ -56,7 +56,7 @@ Row = list[Any]
 class Login:
     """The administrator's way in; `session` is the application_name of its sessions, `version` the server's."""
 
-    address: Address
+    address: ServerAddress
     username: str
     password: str = field(repr=False)
     database: str
@@ -68,7 +68,7 @@ class Login:
         where = database or self.database
         return Connection(self.address, self.username, self.password, where, name=self.session, version=self.version)
 
-    def is_possible(self) -> bool:
+    def can_connect(self) -> bool:
         """Whether the administrator gets into its own database."""
         try:
             self.connect().close()
@@ -86,7 +86,7 @@ def observe_server(connection: Connection, databases: Collection[str], *, with_e
         DatabaseUnavailable: the server is a standby or too old.
         SqlError: the connection was lost.
     """
-    found = json.loads(connection.run(_shared_question(databases, with_extensions=with_extensions))[0][0])
+    found = json.loads(connection.run(_server_query(databases, with_extensions=with_extensions))[0][0])
     version = int(found["version"]) // 10_000
     if found["standby"]:
         raise DatabaseUnavailable(
@@ -103,9 +103,9 @@ def observe_server(connection: Connection, databases: Collection[str], *, with_e
         roles={row[0]: _role(row) for row in found["roles"]},
         databases={row[0]: _database(row) for row in found["databases"]},
         memberships=tuple(sorted(Membership(*row) for row in found["memberships"])),
-        other_privileges=tuple(OtherPrivilege(*row) for row in found["other"]),
+        other_privileges=tuple(UnmanagedPrivilege(*row) for row in found["other"]),
         available_extensions=dict(found["extensions"]),
-        connections_left=found["connections_left"],
+        available_connections=found["available_connections"],
         system_identifier=found["system_identifier"],
     )
 
@@ -115,22 +115,22 @@ def observe_databases(
     server: Server,
     databases: Iterable[str],
     workers: int,
-    to_name: Callable[[DatabaseFacts], Sequence[Target]],
+    needs_object_names: Callable[[DatabaseFacts], Sequence[Target]],
     *,
     with_extensions: bool = False,
 ) -> Server:
     """Look into each named database that exists; one that cannot be looked into says so in `refusal`.
 
-    `to_name` picks, of what was found in a database, the groups whose objects are to be known by name.
+    `needs_object_names` picks, of what was found in a database, the groups whose objects are to be known by name.
     """
     present = [server.databases[name] for name in databases if name in server.databases]
-    look_into = partial(_look_into, login, to_name, with_extensions=with_extensions)
+    look_into = partial(_inspect_database, login, needs_object_names, with_extensions=with_extensions)
     with ThreadPoolExecutor(workers) as pool:
         looked_into = pool.map(look_into, present)
         return replace(server, databases={**server.databases, **{facts.name: facts for facts in looked_into}})
 
 
-def ask_inside(
+def read_database(
     connection: Connection, facts: DatabaseFacts, *before: Statement | str, with_extensions: bool = False
 ) -> DatabaseFacts:
     """Ask the connected database for everything that `facts` does not know from outside.
@@ -140,9 +140,9 @@ def ask_inside(
     Raises:
         SqlError: a statement failed or the connection was lost.
     """
-    found = [_Found(*row) for row in connection.run(*before, _inside_question(with_extensions=with_extensions))]
-    if len(found) > MOST_GROUPS:
-        return replace(facts, refusal=f"its objects have more than {MOST_GROUPS} different access control lists")
+    found = [GroupRow(*row) for row in connection.run(*before, _database_query(with_extensions=with_extensions))]
+    if len(found) > MAX_GROUPS:
+        return replace(facts, refusal=f"its objects have more than {MAX_GROUPS} different access control lists")
     if sum(len(each.list_in_force) for each in found) > MAX_ACL_CHARACTERS:
         return replace(facts, refusal=f"its access control lists are longer than {MAX_ACL_CHARACTERS} characters")
     extensions = frozenset(each.name for each in found if each.letter == _EXTENSION)
@@ -158,7 +158,7 @@ def ask_inside(
     return replace(facts, groups=groups, extensions=extensions, definers=definers)
 
 
-def add_names(connection: Connection, facts: DatabaseFacts, targets: Sequence[Target]) -> DatabaseFacts:
+def read_object_names(connection: Connection, facts: DatabaseFacts, targets: Sequence[Target]) -> DatabaseFacts:
     """Add the names behind groups of tables, sequences or columns, in order: (name,), or (table, column).
 
     Raises:
@@ -167,7 +167,7 @@ def add_names(connection: Connection, facts: DatabaseFacts, targets: Sequence[Ta
     if not targets:
         return facts
     names: dict[Target, list[tuple[str, ...]]] = {target: [] for target in targets}
-    rows = connection.run(_names_question(targets))
+    rows = connection.run(_names_query(targets))
     if len(rows) > MAX_NAMES:
         return replace(facts, refusal=f"more than {MAX_NAMES} of its objects would have to be changed one by one")
     for number, *name in rows:
@@ -175,18 +175,20 @@ def add_names(connection: Connection, facts: DatabaseFacts, targets: Sequence[Ta
     return replace(facts, names={target: tuple(found) for target, found in names.items()})
 
 
-def observe_passwords(address: Address, server: Server, credentials: Mapping[str, Credentials], workers: int) -> Server:
+def probe_passwords(
+    address: ServerAddress, server: Server, credentials: Mapping[str, Credentials], workers: int
+) -> Server:
     """Log in once as each role that exists and has a password here, and keep what the server said to it."""
-    by_iam = members_of(IAM_ROLE, server.memberships)
-    asked = [item for name, item in sorted(credentials.items()) if name in server.roles and name not in by_iam]
+    iam_roles = all_members(IAM_ROLE, server.memberships)
+    asked = [item for name, item in sorted(credentials.items()) if name in server.roles and name not in iam_roles]
     probe = partial(probe_login, address)
     with ThreadPoolExecutor(workers) as pool:
         checks = pool.map(lambda item: probe(item, server.roles[item.username]), asked)
         return replace(server, passwords={item.username: check for item, check in zip(asked, checks, strict=True)})
 
 
-def probe_login(address: Address, credentials: Credentials, role: RoleFacts) -> PasswordCheck:
-    """Whether a password is the role's: connecting is the question, and most refusals answer yes.
+def probe_login(address: ServerAddress, credentials: Credentials, role: RoleFacts) -> PasswordCheck:
+    """Whether a password is the role's: connecting is the query, and most refusals answer yes.
 
     A server judges the password first and everything else after it, so no such database, no CONNECT, a connection
     limit reached and NOLOGIN all mean that the password was right (PostgreSQL, InitPostgres).
@@ -202,13 +204,13 @@ def probe_login(address: Address, credentials: Credentials, role: RoleFacts) -> 
     except VerifierRefused:
         return PasswordCheck.OTHER_VERIFIER
     except SqlError as error:
-        return _judge(error, role)
+        return _interpret_refusal(error, role)
     except DatabaseUnavailable:
         return PasswordCheck.UNKNOWN
     return PasswordCheck.CURRENT
 
 
-def _judge(error: SqlError, role: RoleFacts) -> PasswordCheck:
+def _interpret_refusal(error: SqlError, role: RoleFacts) -> PasswordCheck:
     # The same codes also mean "no matching line in pg_hba.conf" and "too many clients", which come before the
     # password is looked at; the routine that reports tells them apart.
     about_the_role = error.routine == "InitializeSessionUserId"
@@ -220,9 +222,9 @@ def _judge(error: SqlError, role: RoleFacts) -> PasswordCheck:
     return PasswordCheck.UNKNOWN
 
 
-def _look_into(
+def _inspect_database(
     login: Login,
-    to_name: Callable[[DatabaseFacts], Sequence[Target]],
+    needs_object_names: Callable[[DatabaseFacts], Sequence[Target]],
     facts: DatabaseFacts,
     *,
     with_extensions: bool,
@@ -231,13 +233,13 @@ def _look_into(
         return facts
     try:
         with login.connect(facts.name) as connection:
-            found = ask_inside(connection, facts, with_extensions=with_extensions)
-            return add_names(connection, found, to_name(found))
+            found = read_database(connection, facts, with_extensions=with_extensions)
+            return read_object_names(connection, found, needs_object_names(found))
     except OutOfTime:
         raise
     except (SqlError, DatabaseUnavailable) as error:
         # The owner of a database can have its sessions ended; that is no reason to leave the others alone.
-        if (isinstance(error, DatabaseUnavailable) or error.is_connection_lost) and not login.is_possible():
+        if (isinstance(error, DatabaseUnavailable) or error.is_connection_lost) and not login.can_connect():
             message = f'the server broke off while database "{facts.name}" was looked into: {error}'
             next_step = "check that the instance is available and has connections left; then run again"
             raise DatabaseUnavailable(Finding("connection_lost", message, next_step, database=facts.name)) from None
@@ -250,18 +252,18 @@ def _look_into(
 
 # The letters of `acldefault` and of `pg_default_acl`, which differ in that of sequences.
 _KINDS = {
-    "d": Kind.DATABASE,
-    "n": Kind.SCHEMA,
-    "r": Kind.TABLE,
-    "s": Kind.SEQUENCE,
-    "S": Kind.SEQUENCE,
-    "c": Kind.COLUMN,
-    "f": Kind.ROUTINE,
-    "T": Kind.TYPE,
-    "L": Kind.LARGE_OBJECT,
+    "d": ObjectKind.DATABASE,
+    "n": ObjectKind.SCHEMA,
+    "r": ObjectKind.TABLE,
+    "s": ObjectKind.SEQUENCE,
+    "S": ObjectKind.SEQUENCE,
+    "c": ObjectKind.COLUMN,
+    "f": ObjectKind.ROUTINE,
+    "T": ObjectKind.TYPE,
+    "L": ObjectKind.LARGE_OBJECT,
 }
-_LETTERS = {Kind.TABLE: "r", Kind.SEQUENCE: "s", Kind.COLUMN: "c"}
-_KINDS_IN_GROUPS = {Kind.TABLE, Kind.SEQUENCE, Kind.COLUMN}
+_LETTERS = {ObjectKind.TABLE: "r", ObjectKind.SEQUENCE: "s", ObjectKind.COLUMN: "c"}
+_KINDS_IN_GROUPS = {ObjectKind.TABLE, ObjectKind.SEQUENCE, ObjectKind.COLUMN}
 # Beside those letters, the rows of what is installed.
 _EXTENSION = "e"
 _DEFINER = "F"
@@ -273,9 +275,15 @@ _INVALID_DATABASE = -2
 def _role(row: Row) -> RoleFacts:
     # The row has the fields of `RoleFacts` in their order, but for the marker, which is read out of the comment.
     facts = RoleFacts(*row[:11])
-    administrable, inherited, inherits = row[11:]
+    has_admin_option, administrator_inherits, inherits = row[11:]
     marker = parse_marker(facts.comment)
-    return replace(facts, marker=marker, administrable=administrable, inherited=inherited, inherits=inherits)
+    return replace(
+        facts,
+        marker=marker,
+        has_admin_option=has_admin_option,
+        administrator_inherits=administrator_inherits,
+        inherits=inherits,
+    )
 
 
 def _database(row: Row) -> DatabaseFacts:
@@ -295,14 +303,14 @@ def _database(row: Row) -> DatabaseFacts:
             facts, refusal=f"its access control list is longer than {MAX_DATABASE_ACL_CHARACTERS} characters"
         )
     try:
-        groups = (ObjectGroup(Target(Kind.DATABASE, owner=owner), parse_acl(acl)),)
+        groups = (ObjectGroup(Target(ObjectKind.DATABASE, owner=owner), parse_acl(acl)),)
     except ValueError as error:
         return replace(facts, refusal=str(error))
     return replace(facts, groups=groups)
 
 
-class _Found(NamedTuple):
-    """A row of what stands in a database, its columns in the order of `_inside_question`.
+class GroupRow(NamedTuple):
+    """A row of what stands in a database, its columns in the order of `_database_query`.
 
     `schema` is the id of one, and `name` what that one is called, or an extension; `acl` is None where it is the
     default, which then stands in `default`. `is_default` marks a default privilege, not an object.
@@ -324,7 +332,7 @@ class _Found(NamedTuple):
         return (self.default if self.acl is None else self.acl) or ""
 
 
-def _group(found: _Found, schema: str) -> ObjectGroup:
+def _group(found: GroupRow, schema: str) -> ObjectGroup:
     kind = _KINDS[found.letter]
     target = Target(
         kind,
@@ -337,12 +345,12 @@ def _group(found: _Found, schema: str) -> ObjectGroup:
     return ObjectGroup(target, parse_acl(found.list_in_force), found.number)
 
 
-def _definers(found: _Found, schema: str) -> DefinerRoutines:
+def _definers(found: GroupRow, schema: str) -> DefinerRoutines:
     items = parse_acl(found.list_in_force)
     return DefinerRoutines(schema, found.owner, items, example=found.name, count=found.number)
 
 
-# --- the questions --------------------------------------------------------------------------------------------------
+# --- the queries --------------------------------------------------------------------------------------------------
 
 # An owner may write hundreds of megabytes on its database: what is too long for a marker is not fetched, only cut.
 _DATABASE_ROW = f"""json_build_array(
@@ -366,7 +374,7 @@ _AVAILABLE_EXTENSIONS = """(
     )"""
 
 
-def _shared_question(databases: Collection[str], *, with_extensions: bool) -> str:
+def _server_query(databases: Collection[str], *, with_extensions: bool) -> str:
     # From 16 it takes ADMIN on a role to alter or grant it; before, CREATEROLE, but never over a superuser. To act with
     # a role's privileges takes INHERIT, and to act in its place, as some statements must, SET (from 16). The
     # administrator's own implicit row (ADMIN without INHERIT and SET, from 16) is no membership that matters.
@@ -389,7 +397,7 @@ SELECT json_build_object(
     'administrator', current_user,
     'bootstrap', (SELECT rolname FROM pg_roles WHERE oid = 10),
     'system_identifier', (SELECT system_identifier::text FROM pg_control_system()),
-    'connections_left', (
+    'available_connections', (
         SELECT current_setting('max_connections')::int - current_setting('superuser_reserved_connections')::int
                - coalesce(current_setting('reserved_connections', true)::int, 0)
                - count(*) FILTER (WHERE datid IS NOT NULL) FROM pg_stat_get_activity(NULL)
@@ -451,8 +459,8 @@ _TABLE_KINDS = "('r', 'p', 'v', 'm', 'f')"
 _FIRST_OBJECT = 16384
 
 
-def _inside_question(*, with_extensions: bool) -> str:
-    """What stands in a database, a row for each group: see `_Found` for the columns.
+def _database_query(*, with_extensions: bool) -> str:
+    """What stands in a database, a row for each group: see `GroupRow` for the columns.
 
     Each database has a session of its own, so this is parsed and planned every time, by a server that has not yet read
     the catalogs it names: every join, function and further catalog costs more than all the rows do. So schemas are
@@ -474,21 +482,21 @@ def _inside_question(*, with_extensions: bool) -> str:
     (SELECT {kind}, c.relnamespace, '', pg_get_userbyid(c.relowner), {_CLASS_IN_EXTENSION},
             {_acl("c.relacl", kind, "c.relowner")}, false, count(*)
      FROM pg_class AS c WHERE c.oid >= {_FIRST_OBJECT} AND (c.relkind IN {_TABLE_KINDS} OR c.relkind = 'S')
-     GROUP BY 1, 2, 4, 5, 6, 7 LIMIT {MOST_GROUPS + 1})
+     GROUP BY 1, 2, 4, 5, 6, 7 LIMIT {MAX_GROUPS + 1})
     UNION ALL
     (SELECT 'c', c.relnamespace, '', pg_get_userbyid(c.relowner), {_CLASS_IN_EXTENSION}, a.attacl::text, '', false,
             count(*)
      FROM pg_attribute AS a JOIN pg_class AS c ON c.oid = a.attrelid
      WHERE a.attrelid >= {_FIRST_OBJECT} AND a.attacl IS NOT NULL AND NOT a.attisdropped
-     GROUP BY 2, 4, 5, 6 LIMIT {MOST_GROUPS + 1})
+     GROUP BY 2, 4, 5, 6 LIMIT {MAX_GROUPS + 1})
     UNION ALL
     (SELECT 'F', p.pronamespace, min(p.proname::text), pg_get_userbyid(p.proowner), false,
             {_acl("p.proacl", "'f'", "p.proowner")}, false, count(*)
      FROM pg_proc AS p WHERE p.oid >= {_FIRST_OBJECT} AND p.prosecdef
-     GROUP BY 2, 4, 6, 7 LIMIT {MOST_GROUPS + 1})
+     GROUP BY 2, 4, 6, 7 LIMIT {MAX_GROUPS + 1})
     UNION ALL
     (SELECT 'L', 0, '', pg_get_userbyid(l.lomowner), false, {_acl("l.lomacl", "'L'", "l.lomowner")}, false, count(*)
-     FROM pg_largeobject_metadata AS l GROUP BY 4, 6, 7 LIMIT {MOST_GROUPS + 1})
+     FROM pg_largeobject_metadata AS l GROUP BY 4, 6, 7 LIMIT {MAX_GROUPS + 1})
     UNION ALL
     SELECT d.defaclobjtype, d.defaclnamespace, '', pg_get_userbyid(d.defaclrole), false, d.defaclacl::text, '', true, 1
     FROM pg_default_acl AS d{extensions if with_extensions else ""}"""
@@ -497,7 +505,7 @@ def _inside_question(*, with_extensions: bool) -> str:
     SELECT letter, schema, name, owner, extension, acl, initial, is_default, number
     FROM (SELECT part.*, sum(length(coalesce(acl, initial))) OVER (ROWS UNBOUNDED PRECEDING) AS total
           FROM ({parts}) AS part(letter, schema, name, owner, extension, acl, initial, is_default, number)) AS told
-    WHERE total - length(coalesce(acl, initial)) <= {MAX_ACL_CHARACTERS} LIMIT {MOST_GROUPS + 1}"""
+    WHERE total - length(coalesce(acl, initial)) <= {MAX_ACL_CHARACTERS} LIMIT {MAX_GROUPS + 1}"""
 
 
 def _acl(acl: str, kind: str, owner: str) -> str:
@@ -505,7 +513,7 @@ def _acl(acl: str, kind: str, owner: str) -> str:
     return f"{acl}::text, CASE WHEN {acl} IS NULL THEN acldefault({kind}, {owner})::text END"
 
 
-def _names_question(targets: Sequence[Target]) -> str:
+def _names_query(targets: Sequence[Target]) -> str:
     """The names behind groups, by the position of each group: one scan, joined with the groups by hash.
 
     A join rather than a part for each group, of which 2,500 cost the server 800 MB.

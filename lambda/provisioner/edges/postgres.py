@@ -40,7 +40,7 @@ READ_TIMEOUT_SECONDS = 75.0
 
 # Settings that a database's owner could have set for it (ALTER DATABASE ... SET) and that would change what our
 # statements mean, or end them. The start-up packet outranks what is stored for a database or a role.
-_SESSION = {
+_CONNECTION_SETTINGS = {
     "search_path": "pg_catalog, pg_temp",
     "role": "none",
     "standard_conforming_strings": "on",
@@ -57,7 +57,7 @@ _SESSION = {
     "DateStyle": "ISO",
     "TimeZone": "UTC",
     "jit": "off",
-    # A function whose host vanished says no goodbye: the server notices in twenty seconds, waiting or answering, and
+    # A function whose host vanished says no Terminate: the server notices in twenty seconds, waiting or answering, and
     # lets go of the run lock.
     "tcp_keepalives_idle": "5",
     "tcp_keepalives_interval": "3",
@@ -68,26 +68,26 @@ _SESSION = {
 
 # A password is hashed 4096 times with the salt of its role, a third of the processor time of a login. The administrator
 # has one salt for all its connections, and a verifier made here has the salt that its first login will be told.
-_hash_once = cache(scramp.core.hi)
+_cached_hash = cache(scramp.core.hi)
 
 
-def _tune_scramp() -> None:
+def tune_scramp() -> None:
     """Spare what every login and every verifier would do anew.
 
     Beside the hash it is SASLprep (RFC 4013): it leaves printable ASCII as it is, after looking each character up in a
     dozen tables for 0.25 ms.
     """
     prepare = scramp.core.saslprep
-    scramp.core.hi = lambda function, password, salt, count: _hash_once(function, password, salt, int(count))
+    scramp.core.hi = lambda function, password, salt, count: _cached_hash(function, password, salt, int(count))
     scramp.core.saslprep = lambda text: text if text.isascii() and text.isprintable() else prepare(text)
 
 
-_tune_scramp()
+tune_scramp()
 
 
-def forget_passwords() -> None:
+def clear_scram_cache() -> None:
     """Drop what was remembered of passwords: a function that stays warm keeps none of them."""
-    _hash_once.cache_clear()
+    _cached_hash.cache_clear()
 
 
 # Those that came later, by the version that knows them: an older server refuses a start-up packet that names them.
@@ -114,7 +114,7 @@ class Remedy(StrEnum):
     RETRY = "retry"  # the same transaction again, now: it may go through a moment later
     LOOK = "look"  # another look and another script, then as LATER: what was seen is not there any more
     LATER = "later"  # another run: nothing is broken that time does not mend
-    PERSON = "person"  # somebody has to change something first
+    MANUAL = "person"  # somebody has to change something first
 
 
 # A connection that died under us says no SQLSTATE; it gets PostgreSQL's own code for that.
@@ -122,52 +122,52 @@ CONNECTION_LOST = "08006"
 # What `edges.lock.fence` fails with: a division by zero, of which no statement of ours has another.
 LOCK_LOST = "22012"
 
-_AGAIN_LATER = "call again in a few minutes: the next run continues where this one ended"
+_RETRY_LATER = "call again in a few minutes: the next run continues where this one ended"
 # The one place that says what is to be done about which SQLSTATE; any other asks for a person.
 _REMEDIES: dict[str, tuple[Remedy, str]] = {
     # Somebody else was at the same rows: PostgreSQL says XX000 for "tuple concurrently updated".
-    "40001": (Remedy.RETRY, _AGAIN_LATER),
-    "40P01": (Remedy.RETRY, _AGAIN_LATER),
-    "XX000": (Remedy.RETRY, _AGAIN_LATER),
-    "23505": (Remedy.RETRY, _AGAIN_LATER),
-    "55006": (Remedy.RETRY, _AGAIN_LATER),
+    "40001": (Remedy.RETRY, _RETRY_LATER),
+    "40P01": (Remedy.RETRY, _RETRY_LATER),
+    "XX000": (Remedy.RETRY, _RETRY_LATER),
+    "23505": (Remedy.RETRY, _RETRY_LATER),
+    "55006": (Remedy.RETRY, _RETRY_LATER),
     # A schema, a table, a column, a function or a role went away since it was looked at.
-    "3F000": (Remedy.LOOK, _AGAIN_LATER),
-    "42P01": (Remedy.LOOK, _AGAIN_LATER),
-    "42703": (Remedy.LOOK, _AGAIN_LATER),
-    "42883": (Remedy.LOOK, _AGAIN_LATER),
-    "42704": (Remedy.LOOK, _AGAIN_LATER),
+    "3F000": (Remedy.LOOK, _RETRY_LATER),
+    "42P01": (Remedy.LOOK, _RETRY_LATER),
+    "42703": (Remedy.LOOK, _RETRY_LATER),
+    "42883": (Remedy.LOOK, _RETRY_LATER),
+    "42704": (Remedy.LOOK, _RETRY_LATER),
     # It has waited for `lock_timeout` already.
     "55P03": (
         Remedy.LATER,
         "somebody holds a lock there (an open ALTER TABLE or ALTER ROLE?): wait for it and call again",
     ),
     # It exists already, so somebody made it since it was looked for: only another look helps.
-    "42710": (Remedy.LATER, _AGAIN_LATER),
-    "42P04": (Remedy.LATER, _AGAIN_LATER),
+    "42710": (Remedy.LATER, _RETRY_LATER),
+    "42P04": (Remedy.LATER, _RETRY_LATER),
     # The server starts, stops, fails over or is full; the statement took too long.
-    "57P01": (Remedy.LATER, _AGAIN_LATER),
-    "57P02": (Remedy.LATER, _AGAIN_LATER),
-    "57P03": (Remedy.LATER, _AGAIN_LATER),
-    "57014": (Remedy.LATER, "the server was slow: " + _AGAIN_LATER),
-    "25006": (Remedy.LATER, "the server has become a standby (a failover?): " + _AGAIN_LATER),
+    "57P01": (Remedy.LATER, _RETRY_LATER),
+    "57P02": (Remedy.LATER, _RETRY_LATER),
+    "57P03": (Remedy.LATER, _RETRY_LATER),
+    "57014": (Remedy.LATER, "the server was slow: " + _RETRY_LATER),
+    "25006": (Remedy.LATER, "the server has become a standby (a failover?): " + _RETRY_LATER),
     "53300": (Remedy.LATER, "the server has no connection left: end some, or raise max_connections, and call again"),
     "53200": (
         Remedy.LATER,
         "the server has no memory left, or a session holds thousands of locks (count them by pid in pg_locks) and has "
-        "to be ended: " + _AGAIN_LATER,
+        "to be ended: " + _RETRY_LATER,
     ),
-    "08000": (Remedy.LATER, _AGAIN_LATER),
-    "08003": (Remedy.LATER, _AGAIN_LATER),
-    CONNECTION_LOST: (Remedy.LATER, _AGAIN_LATER),
-    LOCK_LOST: (Remedy.LATER, "the run has lost its lock, so that another may be at work: " + _AGAIN_LATER),
+    "08000": (Remedy.LATER, _RETRY_LATER),
+    "08003": (Remedy.LATER, _RETRY_LATER),
+    CONNECTION_LOST: (Remedy.LATER, _RETRY_LATER),
+    LOCK_LOST: (Remedy.LATER, "the run has lost its lock, so that another may be at work: " + _RETRY_LATER),
     # No refusal of the server but a judgement of ours about what it shows.
     "": (Remedy.LOOK, "somebody changes the same things: call again when it is quieter"),
-    "53100": (Remedy.PERSON, "the server's storage is full: add storage, then call again"),
-    "58030": (Remedy.PERSON, "the server cannot read or write its storage: see its own log, then call again"),
-    "42501": (Remedy.PERSON, "the administrator lacks the right: see the runbook, then call again"),
+    "53100": (Remedy.MANUAL, "the server's storage is full: add storage, then call again"),
+    "58030": (Remedy.MANUAL, "the server cannot read or write its storage: see its own log, then call again"),
+    "42501": (Remedy.MANUAL, "the administrator lacks the right: see the runbook, then call again"),
 }
-_UNKNOWN = (Remedy.PERSON, "see the runbook for this SQLSTATE; the next run tries it again")
+_UNKNOWN = (Remedy.MANUAL, "see the runbook for this SQLSTATE; the next run tries it again")
 # Codes of a whole server that is not there, and not of one database that refuses.
 _UNAVAILABLE = frozenset(
     {"57P01", "57P02", "57P03", "53300", "53100", "53200", "08000", "08003", CONNECTION_LOST, "58030", "25006"}
@@ -198,7 +198,7 @@ class SqlError(Exception):
         return _REMEDIES.get(self.sqlstate, _UNKNOWN)[1]
 
     @property
-    def is_passing(self) -> bool:
+    def is_transient(self) -> bool:
         """Whether another try, soon, may go through: a lock, a deadlock, a row that somebody else was writing."""
         return self.remedy is Remedy.RETRY
 
@@ -234,7 +234,7 @@ class VerifierRefused(SqlError):
 
 
 @dataclass(frozen=True, slots=True)
-class Address:
+class ServerAddress:
     """Where the server is, how it is to be trusted, and how many seconds may be waited for it at the moment."""
 
     host: str
@@ -243,7 +243,7 @@ class Address:
     patience: Callable[[], float] = lambda: READ_TIMEOUT_SECONDS
 
 
-def trust(ca_bundle: str) -> ssl.SSLContext:
+def tls_context(ca_bundle: str) -> ssl.SSLContext:
     """A TLS context that trusts the certificates of a PEM file and nothing else, and checks the host's name.
 
     Raises:
@@ -277,7 +277,7 @@ class Connection:
 
     def __init__(
         self,
-        address: Address,
+        address: ServerAddress,
         username: str,
         password: str,
         database: str,
@@ -292,8 +292,8 @@ class Connection:
         """
         self._patience, self._is_late = address.patience, False
         self._newer = _newer_settings(version)
-        wire = _ProbeWire if own_verifier else _Wire
-        self._inner = _connect(wire, address, (username, password, database), name, _SESSION | self._newer)
+        wire = _ProbeWire if own_verifier else TunedConnection
+        self._inner = _connect(wire, address, (username, password, database), name, _CONNECTION_SETTINGS | self._newer)
         # pg8000 keeps the last hundred notices; a run that grants to more objects must not lose a warning.
         self._inner.notices = deque(maxlen=10_000)
 
@@ -311,7 +311,7 @@ class Connection:
     def late_settings(self) -> tuple[str, ...]:
         """Statements for settings that the start-up packet left out, as the server's version was not known.
 
-        They have no row, so that the rows of their message are those of the question in it.
+        They have no row, so that the rows of their message are those of the query in it.
         """
         late = _newer_settings(self.version).items() - self._newer.items()
         return tuple(
@@ -337,7 +337,7 @@ class Connection:
         Args:
             statements: finished SQL; a message of several is one transaction unless it says otherwise.
             secret: the statements carry a verifier, so no text of the server's about them is to be shown.
-            leave: they are the last; the goodbye goes with them, and whatever comes of them, the connection is closed.
+            leave: they are the last; Terminate goes with them, and whatever comes of them, the connection is closed.
 
         Raises:
             SqlError: a statement failed, or the connection was lost.
@@ -348,8 +348,8 @@ class Connection:
             self.close()
             raise _out_of_time()
         try:
-            self._inner.wait_at_most(seconds)
-            send = self._inner.run_and_leave if leave else self._inner.run
+            self._inner.set_timeout(seconds)
+            send = self._inner.run_and_close if leave else self._inner.run
             return send(";\n".join(statements)) or []
         except pg8000.native.DatabaseError as error:
             raise _sql_error(error, secret=secret) from None
@@ -373,20 +373,20 @@ class _Unproved(pg8000.native.InterfaceError):  # type: ignore[misc]
     """The server asked for, or claimed, something that does not prove that it knows the password too."""
 
 
-class _Wire(pg8000.native.Connection):  # type: ignore[misc]
+class TunedConnection(pg8000.native.Connection):  # type: ignore[misc]
     """pg8000's connection, which waits as long as it is told, and by SCRAM only, both sides proved."""
 
     _sock: Any
     _usock: Any
 
-    def wait_at_most(self, seconds: float) -> None:
+    def set_timeout(self, seconds: float) -> None:
         """Bound the next answers of the server."""
         if self._usock is None:
             raise pg8000.native.InterfaceError("the connection is closed")
         self._usock.settimeout(min(seconds, READ_TIMEOUT_SECONDS))
 
-    def run_and_leave(self, sql: str) -> Any:
-        """As `run`, with the goodbye right behind the question, which the server reads once it has answered."""
+    def run_and_close(self, sql: str) -> Any:
+        """As `run`, with the Terminate right behind the query, which the server reads once it has answered."""
         context: Any = Context(sql)
         try:
             self.send_QUERY(sql)
@@ -439,7 +439,7 @@ class _Wire(pg8000.native.Connection):  # type: ignore[misc]
             raise VerifierRefused(f"a SCRAM verifier with {size} bytes of salt")
 
 
-class _ProbeWire(_Wire):
+class _ProbeWire(TunedConnection):
     """The same for a login that only asks whether a password is kept as we would keep it."""
 
     # A longer salt proves as much: other tools make them.
@@ -447,8 +447,12 @@ class _ProbeWire(_Wire):
 
 
 def _connect(
-    wire: type[_Wire], address: Address, login: tuple[str, str, str], name: str, settings: dict[str, str]
-) -> _Wire:
+    wire: type[TunedConnection],
+    address: ServerAddress,
+    login: tuple[str, str, str],
+    name: str,
+    settings: dict[str, str],
+) -> TunedConnection:
     username, password, database = login
     patience = address.patience()
     if patience <= 0:
@@ -530,7 +534,7 @@ def _out_of_time() -> OutOfTime:
     )
 
 
-def _unreachable(address: Address, reason: str) -> DatabaseUnavailable:
+def _unreachable(address: ServerAddress, reason: str) -> DatabaseUnavailable:
     return DatabaseUnavailable(
         Finding(
             "unreachable",
@@ -541,7 +545,7 @@ def _unreachable(address: Address, reason: str) -> DatabaseUnavailable:
     )
 
 
-def _unproved(address: Address, reason: str) -> DatabaseUnavailable:
+def _unproved(address: ServerAddress, reason: str) -> DatabaseUnavailable:
     return DatabaseUnavailable(
         Finding(
             "server_unproved",
@@ -552,7 +556,7 @@ def _unproved(address: Address, reason: str) -> DatabaseUnavailable:
     )
 
 
-def _untrusted(address: Address, reason: str) -> DatabaseUnavailable:
+def _untrusted(address: ServerAddress, reason: str) -> DatabaseUnavailable:
     return DatabaseUnavailable(
         Finding(
             "untrusted",

@@ -8,7 +8,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from provisioner.core.errors import Finding, SecretUnavailable
-from provisioner.edges.aws import AwsError, failures_named
+from provisioner.edges.aws import AwsError, translate_errors
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -72,7 +72,7 @@ def has_pending_rotation(clients: AwsClients, secret_id: str, version_id: str) -
     Raises `SecretUnavailable` when that cannot be known, since the password must then be left alone.
     """
     try:
-        with failures_named():
+        with translate_errors():
             stages = clients.secrets.describe_secret(SecretId=secret_id).get("VersionIdsToStages", {})
     except AwsError as failure:
         message = f'whether the secret "{secret_id}" is being rotated cannot be known: {failure.code}'
@@ -84,14 +84,14 @@ def has_pending_rotation(clients: AwsClients, secret_id: str, version_id: str) -
 def _read_batch(clients: AwsClients, secret_ids: list[str]) -> dict[str, Secret | Finding]:
     found: dict[str, Secret | Finding] = {}
     try:
-        with failures_named():
+        with translate_errors():
             answer = clients.secrets.batch_get_secret_value(SecretIdList=secret_ids)
     except AwsError as failure:
         if failure.code not in _PROBLEMS or failure.code == "AccessDeniedException":
             return {each: _unavailable(each, failure, "secretsmanager:BatchGetSecretValue") for each in secret_ids}
     else:
         for value in answer["SecretValues"]:
-            for secret_id in _asked_as(secret_ids, value["Name"], value["ARN"]):
+            for secret_id in _requested_ids(secret_ids, value["Name"], value["ARN"]):
                 found[secret_id] = Secret(secret_id, value["ARN"], value["VersionId"], value.get("SecretString"))
         for error in answer.get("Errors", []):
             if error["SecretId"] in secret_ids:
@@ -100,14 +100,14 @@ def _read_batch(clients: AwsClients, secret_ids: list[str]) -> dict[str, Secret 
     return {each: found.get(each) or _read_one(clients, each) for each in secret_ids}
 
 
-def _asked_as(secret_ids: list[str], name: str, arn: str) -> list[str]:
+def _requested_ids(secret_ids: list[str], name: str, arn: str) -> list[str]:
     """The ids under which a secret was asked for: its name, its ARN, or its ARN without the six random characters."""
     return [each for each in secret_ids if each in {name, arn, arn.rpartition("-")[0]}]
 
 
 def _read_one(clients: AwsClients, secret_id: str) -> Secret | Finding:
     try:
-        with failures_named():
+        with translate_errors():
             value = clients.secrets.get_secret_value(SecretId=secret_id)
     except AwsError as failure:
         return _problem(secret_id, failure)

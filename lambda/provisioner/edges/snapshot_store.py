@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from provisioner.core.errors import Finding, InvalidSnapshot, StaleSnapshot
-from provisioner.edges.aws import AwsError, failures_named
+from provisioner.edges.aws import AwsError, translate_errors
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -37,7 +37,7 @@ def read_snapshot(clients: AwsClients, reference: SnapshotReference, *, max_byte
     `InvalidSnapshot` when there is none, its bucket is not versioned, it is too large, or S3 does not give it.
     """
     try:
-        with failures_named():
+        with translate_errors():
             answer = clients.s3.get_object(Bucket=reference.bucket, Key=reference.key)
             with closing(answer["Body"]) as body:
                 version_id = answer.get("VersionId", "")
@@ -67,7 +67,7 @@ def _refuse_unwanted(reference: SnapshotReference, version_id: str, size: int, m
 def _has_version(clients: AwsClients, reference: SnapshotReference) -> bool:
     """Whether the version was there once: then its object was deleted, else it never was."""
     try:
-        with failures_named():
+        with translate_errors():
             clients.s3.head_object(Bucket=reference.bucket, Key=reference.key, VersionId=reference.version_id)
     except AwsError:
         return False

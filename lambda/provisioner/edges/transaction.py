@@ -11,40 +11,40 @@ from typing import TYPE_CHECKING
 from provisioner.core.errors import OutOfTime
 from provisioner.core.guard import database_changes
 from provisioner.core.plan import AdoptDatabase, Change, CreateDatabase
-from provisioner.core.script import DatabaseScript, database_statements, targets_to_name
-from provisioner.edges.observe import Login, add_names, ask_inside
+from provisioner.core.script import DatabaseScript, database_statements, needs_object_names
+from provisioner.edges.observe import Login, read_database, read_object_names
 from provisioner.edges.postgres import Remedy, SqlError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from provisioner.core.ddl import Statement
-    from provisioner.core.scope import Scope
+    from provisioner.core.ownership import Ownership
     from provisioner.core.state import DatabaseFacts, PasswordCheck
     from provisioner.edges.postgres import Connection
 
 # A GRANT that grants nothing and a REVOKE that revokes nothing are warnings to the server. To us they are failures.
-NOTHING_GRANTED = frozenset({"01006", "01007"})
-TRIES = 6
+EMPTY_GRANT_WARNINGS = frozenset({"01006", "01007"})
+MAX_ATTEMPTS = 6
 # How often a database is looked at again where what was seen there is gone before it can be granted on.
 MAX_LOOKS = 4
 _RANDOM = SystemRandom()
 
 
 @dataclass(frozen=True)
-class Workshop:
+class ApplyContext:
     """What an apply works with.
 
-    `make_verifier` gives the SCRAM verifier of a role's password, `prove` what a login with it says. `seconds_left`
-    says how long the function may still run; below `reserve` seconds nothing further is begun. `fence` is the statement
-    that fails unless this run still holds its lock: every connection that changes something sends it first. Nothing is
-    granted to the `blocked_roles`, nor in their place. `log_mistake` is told what nobody expected.
+    `make_verifier` gives the SCRAM verifier of a role's password, `probe_password` what a login with it says.
+    `seconds_left` says how long the function may still run; below `reserve` seconds nothing further is started. `fence`
+    is the statement that fails unless this run still holds its lock: every connection that changes something sends it
+    first. Nothing is granted to the `blocked_roles`, nor in their place. `log_mistake` is told what nobody expected.
     """
 
     login: Login
-    scope: Scope
+    ownership: Ownership
     make_verifier: Callable[[str], str] = field(repr=False)
-    prove: Callable[[str], PasswordCheck] = field(repr=False)
+    probe_password: Callable[[str], PasswordCheck] = field(repr=False)
     workers: int
     fail_fast: bool
     seconds_left: Callable[[], float]
@@ -55,7 +55,7 @@ class Workshop:
 
     @property
     def is_late(self) -> bool:
-        """Whether nothing further may be begun."""
+        """Whether nothing further may be started."""
         return self.seconds_left() < self.reserve
 
 
@@ -63,7 +63,7 @@ class Workshop:
 def transaction(connection: Connection, *, leave: bool) -> Iterator[list[Statement]]:
     """Ends the transaction that the first message in it begins: BEGIN by itself would be a round trip more.
 
-    What is put into the list that it gives is sent in one message with COMMIT, and with the goodbye where we `leave`.
+    What is put into the list that it gives is sent in one message with COMMIT, and with the Terminate where we `leave`.
     """
     last: list[Statement] = []
     try:
@@ -76,13 +76,13 @@ def transaction(connection: Connection, *, leave: bool) -> Iterator[list[Stateme
         raise
 
 
-def retry(attempt: Callable[[], object], workshop: Workshop, *, tries: int = TRIES) -> None:
+def retry(attempt: Callable[[], object], context: ApplyContext, *, tries: int = MAX_ATTEMPTS) -> None:
     """Try again what failed for a passing reason, a few times, a little later each time, while there is time."""
     for number in range(1, tries + 1):
         try:
             attempt()
         except SqlError as error:
-            if not error.is_passing or number == tries or workshop.is_late:
+            if not error.is_transient or number == tries or context.is_late:
                 raise
         else:
             return
@@ -92,13 +92,13 @@ def retry(attempt: Callable[[], object], workshop: Workshop, *, tries: int = TRI
 
 def refuse_empty_grants(connection: Connection) -> None:
     """Raise where the last message had a GRANT or REVOKE that changed nothing."""
-    empty = NOTHING_GRANTED.intersection(connection.warnings())
+    empty = EMPTY_GRANT_WARNINGS.intersection(connection.warnings())
     if empty:
         code = min(empty)
         raise SqlError(code, "the server said that a GRANT or REVOKE changed nothing: the administrator may not")
 
 
-def change_database(item: DatabaseScript, facts: DatabaseFacts, held: frozenset[str], workshop: Workshop) -> None:
+def change_database(item: DatabaseScript, facts: DatabaseFacts, held: frozenset[str], context: ApplyContext) -> None:
     """Send a database's script; where what it speaks of has gone since, look again and say what is needed now.
 
     Raises:
@@ -108,21 +108,21 @@ def change_database(item: DatabaseScript, facts: DatabaseFacts, held: frozenset[
     statements: tuple[Statement, ...] | None = item.statements
     for number in range(1, MAX_LOOKS + 1):
         try:
-            retry(lambda: _send_and_prove(item, statements, facts, held, workshop), workshop)  # noqa: B023 - run at once
+            retry(lambda: apply_and_verify(item, statements, facts, held, context), context)  # noqa: B023 - run at once
         except SqlError as error:
-            if error.remedy is not Remedy.LOOK or number == MAX_LOOKS or workshop.is_late:
+            if error.remedy is not Remedy.LOOK or number == MAX_LOOKS or context.is_late:
                 raise
             statements = None
         else:
             return
 
 
-def _send_and_prove(
+def apply_and_verify(
     item: DatabaseScript,
     statements: Sequence[Statement] | None,
     facts: DatabaseFacts,
     held: frozenset[str],
-    workshop: Workshop,
+    context: ApplyContext,
 ) -> None:
     """One connection, one transaction: the statements, what is still missing after them, and the proof that nothing is.
 
@@ -130,37 +130,41 @@ def _send_and_prove(
     us expect (who owns `public`), and an application may create a table in between; what follows from that is done
     too, unless it takes something away that no plan showed.
     """
-    scope = workshop.scope
+    ownership = context.ownership
     shown = {change.identity() for change in item.changes}
-    with workshop.login.connect(item.name) as connection, transaction(connection, leave=True) as last:
-        found = _send(connection, ("BEGIN", workshop.fence, *(statements or ())), facts, scope)
-        rest = _rest(found, scope, held)
+    with context.login.connect(item.name) as connection, transaction(connection, leave=True) as last:
+        found = _execute(connection, ("BEGIN", context.fence, *(statements or ())), facts, ownership)
+        rest = _remaining_changes(found, ownership, held)
         unseen = [change for change in rest if change.destructive and change.identity() not in shown]
         if statements is None or (rest and (item.open or not unseen)):
             # The mark is not seen from inside.
             marks = [change for change in item.changes if isinstance(change, CreateDatabase | AdoptDatabase)]
             wanted = [*(marks if statements is None else ()), *(rest if item.open or not unseen else ())]
-            found = add_names(connection, found, targets_to_name(wanted))
-            lent = frozenset({item.owner}) if item.is_lent else frozenset()
-            found = _send(connection, database_statements(wanted, found, scope, lent=lent), found, scope)
-            rest = _rest(found, scope, held)
+            found = read_object_names(connection, found, needs_object_names(wanted))
+            temporary = frozenset({item.owner}) if item.uses_temporary_membership else frozenset()
+            found = _execute(
+                connection, database_statements(wanted, found, ownership, temporary=temporary), found, ownership
+            )
+            rest = _remaining_changes(found, ownership, held)
         if rest:
             missing = "; ".join(f"{change.action} {change.username}: {change.detail}" for change in rest[:5])
             raise SqlError("", f"after the changes the database is still not as declared: {missing}")
-        last.extend(item.afterwards)
+        last.extend(item.on_success)
 
 
-def _send(connection: Connection, statements: Sequence[str], facts: DatabaseFacts, scope: Scope) -> DatabaseFacts:
-    with_extensions = scope.declaration.has_extensions
-    found = ask_inside(connection, facts, *statements, with_extensions=with_extensions)
+def _execute(
+    connection: Connection, statements: Sequence[str], facts: DatabaseFacts, ownership: Ownership
+) -> DatabaseFacts:
+    with_extensions = ownership.declaration.has_extensions
+    found = read_database(connection, facts, *statements, with_extensions=with_extensions)
     refuse_empty_grants(connection)
     return found
 
 
-def _rest(facts: DatabaseFacts, scope: Scope, held: frozenset[str]) -> list[Change]:
+def _remaining_changes(facts: DatabaseFacts, ownership: Ownership, held: frozenset[str]) -> list[Change]:
     # The mark counts together with the owner's, which is shared and observed at the end of the run.
     return [
         change
-        for change in database_changes(facts, scope)
+        for change in database_changes(facts, ownership)
         if not isinstance(change, AdoptDatabase) and not change.concerns(held)
     ]

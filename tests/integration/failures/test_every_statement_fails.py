@@ -105,8 +105,8 @@ def served(world: World) -> set[Unit]:
 
 
 def is_reader_served(world: World) -> bool:
-    question = "SELECT has_database_privilege('blog_reader', 'blog', 'CONNECT')"
-    return bool(world.server.run_as_superuser(question) == [[True]])
+    query = "SELECT has_database_privilege('blog_reader', 'blog', 'CONNECT')"
+    return bool(world.server.run_as_superuser(query) == [[True]])
 
 
 def units_that_wait_for(step: Step) -> set[Unit]:

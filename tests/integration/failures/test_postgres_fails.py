@@ -157,8 +157,8 @@ def test_without_a_connection_left_a_run_says_so_and_the_next_continues(aws: Aws
         assert "the server has no connection left" in error_of(run)[1]
         for each in others:
             each.close()
-        question = "SELECT count(*) FROM pg_stat_activity WHERE usename = 'platform_admin'"
-        wait_until(lambda: server.run_as_superuser(question)[0][0] == 0)
+        query = "SELECT count(*) FROM pg_stat_activity WHERE usename = 'platform_admin'"
+        wait_until(lambda: server.run_as_superuser(query)[0][0] == 0)
         assert world.apply()["status"] == "applied"
 
 

@@ -20,7 +20,7 @@ from provisioner.core.errors import RunInProgress, StaleSnapshot
 from provisioner.edges import lock
 from provisioner.edges.lock import TAKE_NAME
 from provisioner.edges.observe import Login as Way
-from provisioner.edges.postgres import Address, trust
+from provisioner.edges.postgres import ServerAddress, tls_context
 from stack import processes
 from stack.aws import Aws
 from stack.binaries import ROOT
@@ -105,7 +105,7 @@ def contender(server: Server, admin: Login, *arguments: object) -> Iterator[subp
 
 def way_in(server: Server, admin: Login) -> Way:
     secret = server.admin_secret(admin)
-    return Way(Address(secret["host"], secret["port"], trust(str(server.ca_file))), *admin, "postgres")
+    return Way(ServerAddress(secret["host"], secret["port"], tls_context(str(server.ca_file))), *admin, "postgres")
 
 
 def test_of_many_processes_never_two_have_the_lock(

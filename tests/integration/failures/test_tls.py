@@ -31,9 +31,9 @@ MOST_BYTES_OF_A_HANDSHAKE = 1024
 def connect(port: int, *, host: str = "localhost") -> str:
     """Connect as the product does and give back what the refusal says."""
     from provisioner.core.errors import DatabaseUnavailable
-    from provisioner.edges.postgres import Address, Connection, trust
+    from provisioner.edges.postgres import Connection, ServerAddress, tls_context
 
-    address = Address(host, port, trust(str(session_certificate().ca_file)))
+    address = ServerAddress(host, port, tls_context(str(session_certificate().ca_file)))
     with pytest.raises(DatabaseUnavailable) as caught:
         Connection(address, USER, PASSWORD, "postgres")
     return str(caught.value)
@@ -133,11 +133,11 @@ def test_a_trusted_server_whose_proof_is_wrong_hears_no_statement() -> None:
 
 
 def test_a_trusted_server_that_asks_for_an_md5_hash_does_not_get_one() -> None:
-    from provisioner.edges.postgres import Address, Connection, VerifierRefused, trust
+    from provisioner.edges.postgres import Connection, ServerAddress, VerifierRefused, tls_context
 
     heard = bytearray()
     with _impostor(heard, _message(5, b"salt")) as port:
-        address = Address("localhost", port, trust(str(session_certificate().ca_file)))
+        address = ServerAddress("localhost", port, tls_context(str(session_certificate().ca_file)))
         with pytest.raises(VerifierRefused, match="keeps the password as an MD5 hash"):
             Connection(address, USER, PASSWORD, "postgres")
     assert b"md5" not in heard

@@ -20,9 +20,9 @@ from provisioner.core.plan import (
     RevokeMembership,
     RevokePrivileges,
 )
-from provisioner.core.state import PUBLIC, Kind, Marker, Target
+from provisioner.core.state import PUBLIC, Marker, ObjectKind, Target
 
-TABLES = Target(Kind.TABLE, schema="app", owner="shop_owner")
+TABLES = Target(ObjectKind.TABLE, schema="app", owner="shop_owner")
 GRANT = GrantPrivileges(
     database="shop",
     username="reader",
@@ -63,16 +63,16 @@ def test_a_password_statement_shows_no_verifier_until_it_is_sent() -> None:
 
 
 def test_from_16_a_membership_says_what_it_is_good_for() -> None:
-    assert ddl.borrow("a", 15) == 'GRANT "a" TO CURRENT_USER'
-    assert ddl.borrow("a", 16) == 'GRANT "a" TO CURRENT_USER WITH INHERIT TRUE, SET TRUE'
-    assert ddl.give_back("a") == 'REVOKE "a" FROM CURRENT_USER'
+    assert ddl.grant_self("a", 15) == 'GRANT "a" TO CURRENT_USER'
+    assert ddl.grant_self("a", 16) == 'GRANT "a" TO CURRENT_USER WITH INHERIT TRUE, SET TRUE'
+    assert ddl.revoke_self("a") == 'REVOKE "a" FROM CURRENT_USER'
 
 
 def test_databases() -> None:
     assert ddl.create_database(CreateDatabase(database="shop", username="a")) == (
         'CREATE DATABASE "shop" OWNER "a" TEMPLATE template0 ALLOW_CONNECTIONS false'
     )
-    assert ddl.mark_database("shop", Marker("dev", comment="it's")) == (
+    assert ddl.set_database_marker("shop", Marker("dev", comment="it's")) == (
         'COMMENT ON DATABASE "shop" IS '
         '\'{"managed_by": "rds-provisioner", "environment": "dev", "comment": "it\'\'s"}\''
     )
@@ -99,17 +99,25 @@ def test_an_extension_is_created_as_the_owner_and_in_public_where_it_has_a_choic
         ),
         (replace(GRANT, whole=False), [], []),
         (
-            on(Target(Kind.SEQUENCE, schema="app"), privileges=("USAGE",), whole=False),
+            on(Target(ObjectKind.SEQUENCE, schema="app"), privileges=("USAGE",), whole=False),
             [("ids",)],
             ['GRANT USAGE ON SEQUENCE "app"."ids" TO "reader"'],
         ),
         (
-            on(Target(Kind.COLUMN, schema="app"), privileges=("SELECT", "UPDATE")),
+            on(Target(ObjectKind.COLUMN, schema="app"), privileges=("SELECT", "UPDATE")),
             [("one", 'a "b"')],
             ['GRANT SELECT ("a ""b"""), UPDATE ("a ""b""") ON "app"."one" TO "reader"'],
         ),
-        (on(Target(Kind.DATABASE), privileges=("CONNECT",)), [], ['GRANT CONNECT ON DATABASE "shop" TO "reader"']),
-        (on(Target(Kind.SCHEMA, schema="app"), privileges=("USAGE",)), [], ['GRANT USAGE ON SCHEMA "app" TO "reader"']),
+        (
+            on(Target(ObjectKind.DATABASE), privileges=("CONNECT",)),
+            [],
+            ['GRANT CONNECT ON DATABASE "shop" TO "reader"'],
+        ),
+        (
+            on(Target(ObjectKind.SCHEMA, schema="app"), privileges=("USAGE",)),
+            [],
+            ['GRANT USAGE ON SCHEMA "app" TO "reader"'],
+        ),
         (as_revoke(GRANT), [], ['REVOKE INSERT, SELECT ON ALL TABLES IN SCHEMA "app" FROM "reader"']),
         (
             as_revoke(GRANT, option=True),
@@ -117,36 +125,36 @@ def test_an_extension_is_created_as_the_owner_and_in_public_where_it_has_a_choic
             ['REVOKE GRANT OPTION FOR INSERT, SELECT ON ALL TABLES IN SCHEMA "app" FROM "reader"'],
         ),
         (
-            as_revoke(on(Target(Kind.DATABASE)), username=PUBLIC, privileges=("CONNECT", "TEMPORARY")),
+            as_revoke(on(Target(ObjectKind.DATABASE)), username=PUBLIC, privileges=("CONNECT", "TEMPORARY")),
             [],
             ['REVOKE CONNECT, TEMPORARY ON DATABASE "shop" FROM PUBLIC'],
         ),
     ],
 )
 def test_grants(change: Any, objects: list[tuple[str, ...]], sql: list[str]) -> None:
-    assert ddl.change_grants([change], objects) == sql
+    assert ddl.grant_or_revoke([change], objects) == sql
 
 
 def test_default_privileges_are_those_of_a_creator_and_of_a_schema_where_they_name_one() -> None:
-    everywhere = Target(Kind.TABLE, owner="a", creator="a")
+    everywhere = Target(ObjectKind.TABLE, owner="a", creator="a")
     fields = {"database": "shop", "username": "r", "owner": "a", "grantor": "a", "privileges": ("SELECT",)}
-    assert ddl.change_grants([GrantDefaultPrivileges(**fields, targets=(everywhere,))]) == [  # type: ignore[arg-type]
+    assert ddl.grant_or_revoke([GrantDefaultPrivileges(**fields, targets=(everywhere,))]) == [  # type: ignore[arg-type]
         'ALTER DEFAULT PRIVILEGES FOR ROLE "a" GRANT SELECT ON TABLES TO "r"'
     ]
     here = replace(everywhere, schema="app")
-    assert ddl.change_grants([RevokeDefaultPrivileges(**fields, targets=(here,))]) == [  # type: ignore[arg-type]
+    assert ddl.grant_or_revoke([RevokeDefaultPrivileges(**fields, targets=(here,))]) == [  # type: ignore[arg-type]
         'ALTER DEFAULT PRIVILEGES FOR ROLE "a" IN SCHEMA "app" REVOKE SELECT ON TABLES FROM "r"'
     ]
 
 
 def test_grantees_of_the_same_are_named_together() -> None:
-    assert ddl.change_grants([GRANT, replace(GRANT, username="editor")]) == [
+    assert ddl.grant_or_revoke([GRANT, replace(GRANT, username="editor")]) == [
         'GRANT INSERT, SELECT ON ALL TABLES IN SCHEMA "app" TO "reader", "editor"'
     ]
 
 
 def test_where_several_may_grant_it_is_said_in_whose_name() -> None:
-    assert ddl.change_grants([as_revoke(GRANT)], act_as="shop_owner") == [
+    assert ddl.grant_or_revoke([as_revoke(GRANT)], act_as="shop_owner") == [
         'SET LOCAL ROLE "shop_owner"',
         'REVOKE INSERT, SELECT ON ALL TABLES IN SCHEMA "app" FROM "reader"',
         "RESET ROLE",
@@ -155,7 +163,7 @@ def test_where_several_may_grant_it_is_said_in_whose_name() -> None:
 
 def test_many_objects_are_named_in_several_statements() -> None:
     names = [(f"t{number:04}",) for number in range(1001)]
-    statements = ddl.change_grants([replace(GRANT, whole=False)], names)
+    statements = ddl.grant_or_revoke([replace(GRANT, whole=False)], names)
     assert [statement.count('"app".') for statement in statements] == [500, 500, 1]
 
 
@@ -170,4 +178,4 @@ def test_a_name_or_a_text_cannot_end_its_quotes(name: str, text: str) -> None:
 @pytest.mark.parametrize("text", ["", "select", "SELECT; DROP", 'SELECT "', "SELECT 'x'", "SELECT\n"])
 def test_words_hold_nothing_but_words(text: str) -> None:
     with pytest.raises(ValueError, match="not words of SQL"):
-        ddl.Words(text)
+        ddl.Keywords(text)

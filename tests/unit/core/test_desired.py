@@ -7,16 +7,16 @@ import pytest
 from provisioner.core.desired import desired_database, desired_roles, new_database
 from provisioner.core.errors import Finding
 from provisioner.core.model import AccessLevel, Declaration, Entry, Layout
-from provisioner.core.scope import Scope
+from provisioner.core.ownership import Ownership
 from provisioner.core.state import (
     PUBLIC,
     AclItem,
     DatabaseFacts,
     Grant,
-    Kind,
     Marker,
     Membership,
     ObjectGroup,
+    ObjectKind,
     RoleFacts,
     Server,
     Target,
@@ -24,8 +24,8 @@ from provisioner.core.state import (
 )
 
 MARK = Marker("dev")
-DATABASE = Target(Kind.DATABASE, owner="owner")
-TABLES = Target(Kind.TABLE, schema="public", owner="owner")
+DATABASE = Target(ObjectKind.DATABASE, owner="owner")
+TABLES = Target(ObjectKind.TABLE, schema="public", owner="owner")
 ENTRIES = (
     Entry("shop", "shop", "owner"),
     Entry("edit", "shop", "editor", AccessLevel.EDITOR),
@@ -33,20 +33,20 @@ ENTRIES = (
 )
 
 
-def scope_over(*groups: ObjectGroup, version: int = 18, memberships: tuple[Membership, ...] = ()) -> Scope:
+def scope_over(*groups: ObjectGroup, version: int = 18, memberships: tuple[Membership, ...] = ()) -> Ownership:
     roles = {name: RoleFacts(name, marker=MARK) for name in ("owner", "editor", "reader", "elsewhere")}
-    roles |= {name: RoleFacts(name, administrable=False) for name in ("stranger",)}
-    roles["admin"] = RoleFacts("admin", createdb=True, createrole=True, inherited=True)
+    roles |= {name: RoleFacts(name, has_admin_option=False) for name in ("stranger",)}
+    roles["admin"] = RoleFacts("admin", createdb=True, createrole=True, administrator_inherits=True)
     server = Server(version, "admin", "rdsadmin", roles, {}, memberships=memberships)
     facts = new_database("shop", "owner", server)
     facts = replace(facts, marker=MARK, groups=(*facts.groups, *groups))
     entries = (*ENTRIES, Entry("other", "other", "elsewhere"))
     declaration = Declaration(Layout.STANDALONE, active=True, environment="dev", entries=entries)
-    return Scope(declaration, replace(server, databases={"shop": facts}), "dev")
+    return Ownership(declaration, replace(server, databases={"shop": facts}), "dev")
 
 
-def wanted(scope: Scope, target: Target, findings: list[Finding] | None = None) -> set[tuple[str, str]]:
-    database = desired_database(scope.server.databases["shop"], scope, [] if findings is None else findings)
+def wanted(ownership: Ownership, target: Target, findings: list[Finding] | None = None) -> set[tuple[str, str]]:
+    database = desired_database(ownership.server.databases["shop"], ownership, [] if findings is None else findings)
     return {(grant.grantee, grant.privilege) for grant in database.grants if grant.target == target}
 
 
@@ -75,37 +75,37 @@ def test_what_strangers_and_everybody_hold_on_tables_stays() -> None:
         replace(TABLES, extension=True),
         replace(TABLES, owner="stranger"),
         replace(TABLES, schema="theirs"),
-        Target(Kind.ROUTINE, owner="owner", creator="owner"),
+        Target(ObjectKind.ROUTINE, owner="owner", creator="owner"),
         replace(TABLES, creator="owner"),
-        Target(Kind.COLUMN, schema="public", owner="owner"),
+        Target(ObjectKind.COLUMN, schema="public", owner="owner"),
     ],
     ids=["of an extension", "of a stranger", "in a stranger's schema", "routines", "defaults in a schema", "columns"],
 )
 def test_nothing_is_granted_on(target: Target) -> None:
-    theirs = ObjectGroup(Target(Kind.SCHEMA, schema="theirs", owner="stranger"), ())
+    theirs = ObjectGroup(Target(ObjectKind.SCHEMA, schema="theirs", owner="stranger"), ())
     assert wanted(scope_over(theirs, ObjectGroup(target, ())), target) == set()
 
 
 def test_a_column_keeps_what_the_level_allows_on_the_table_and_loses_the_rest() -> None:
-    column = Target(Kind.COLUMN, schema="public", owner="owner")
+    column = Target(ObjectKind.COLUMN, schema="public", owner="owner")
     items = (AclItem("owner", "reader", "SELECT"), AclItem("owner", "reader", "UPDATE"))
     assert wanted(scope_over(ObjectGroup(column, items)), column) == {("reader", "SELECT")}
 
 
 def test_a_schema_of_the_owner_is_covered_also_through_pg_database_owner() -> None:
     for holder in ("owner", "pg_database_owner"):
-        schema = Target(Kind.SCHEMA, schema="app", owner=holder)
+        schema = Target(ObjectKind.SCHEMA, schema="app", owner=holder)
         assert {("reader", "USAGE"), ("editor", "USAGE")} <= wanted(scope_over(ObjectGroup(schema, ())), schema)
 
 
 def test_future_objects_of_every_managed_creator_are_covered() -> None:
     theirs = ObjectGroup(replace(TABLES, owner="editor"), ())
-    future = Target(Kind.TABLE, owner="editor", creator="editor")
+    future = Target(ObjectKind.TABLE, owner="editor", creator="editor")
     assert wanted(scope_over(theirs), future) == {("reader", "SELECT")}
 
 
 def test_a_member_that_loses_its_membership_is_no_creator() -> None:
-    future = Target(Kind.TABLE, owner="reader", creator="reader")
+    future = Target(ObjectKind.TABLE, owner="reader", creator="reader")
     by_us, by_another = (Membership("owner", "reader", grantor) for grantor in ("admin", "stranger"))
     assert wanted(scope_over(memberships=(by_us,)), future) == set()
     assert wanted(scope_over(memberships=(by_another,)), future) != set()
@@ -125,8 +125,8 @@ def test_a_chain_that_ends_at_a_stranger_is_held_whole() -> None:
         AclItem("reader", "stranger", "TRUNCATE"),
     )
     group, findings = ObjectGroup(TABLES, items), list[Finding]()
-    scope = scope_over(group)
-    database = desired_database(scope.server.databases["shop"], scope, findings)
+    ownership = scope_over(group)
+    database = desired_database(ownership.server.databases["shop"], ownership, findings)
     assert grants_of([group]) <= database.grants
     assert [(each.code, each.username) for each in findings] == [
         ("dependent_grants", "editor"),
@@ -136,18 +136,20 @@ def test_a_chain_that_ends_at_a_stranger_is_held_whole() -> None:
 
 def test_the_giving_of_a_managed_role_is_taken_back_though_the_level_allows_the_privilege() -> None:
     items = (AclItem("owner", "editor", "SELECT", grantable=True), AclItem("editor", "reader", "SELECT"))
-    scope = scope_over(ObjectGroup(TABLES, items))
-    database = desired_database(scope.server.databases["shop"], scope, [])
+    ownership = scope_over(ObjectGroup(TABLES, items))
+    database = desired_database(ownership.server.databases["shop"], ownership, [])
     assert [grant for grant in database.grants if grant.target == TABLES and grant.grantor != "owner"] == []
     assert Grant(TABLES, "reader", "SELECT", "owner") in database.grants
 
 
 def test_a_public_of_another_that_nobody_may_use_is_out_of_reach() -> None:
-    scope = scope_over(version=14)
-    facts = scope.server.databases["shop"]
-    closed = tuple(replace(group, items=()) if group.target.kind is Kind.SCHEMA else group for group in facts.groups)
+    ownership = scope_over(version=14)
+    facts = ownership.server.databases["shop"]
+    closed = tuple(
+        replace(group, items=()) if group.target.kind is ObjectKind.SCHEMA else group for group in facts.groups
+    )
     findings: list[Finding] = []
-    desired_database(replace(facts, groups=closed), scope, findings)
+    desired_database(replace(facts, groups=closed), ownership, findings)
     assert [(each.code, each.username) for each in findings] == [
         ("level_out_of_reach", "editor"),
         ("level_out_of_reach", "owner"),
@@ -168,24 +170,24 @@ def test_a_public_of_another_that_nobody_may_use_is_out_of_reach() -> None:
 def test_a_database_that_is_not_ours_is_desired_as_it_is(facts: DatabaseFacts) -> None:
     group = ObjectGroup(DATABASE, (AclItem("owner", PUBLIC, "CONNECT"),))
     facts = replace(facts, groups=(group,))
-    scope = scope_over()
-    scope = replace(scope, server=replace(scope.server, databases={"shop": facts}))
-    assert desired_database(facts, scope, []).grants == grants_of([group])
+    ownership = scope_over()
+    ownership = replace(ownership, server=replace(ownership.server, databases={"shop": facts}))
+    assert desired_database(facts, ownership, []).grants == grants_of([group])
 
 
 def test_a_database_left_by_a_run_that_was_cut_off_is_ours_by_its_owners_mark() -> None:
-    scope = scope_over()
-    owner = replace(scope.server.roles["owner"], marker=Marker("dev", creating=("shop",)))
-    server = replace(scope.server, roles={**scope.server.roles, "owner": owner})
-    unmarked = replace(scope.server.databases["shop"], marker=None)
-    assert replace(scope, server=replace(server, databases={"shop": unmarked})).may_change(unmarked)
+    ownership = scope_over()
+    owner = replace(ownership.server.roles["owner"], marker=Marker("dev", creating=("shop",)))
+    server = replace(ownership.server, roles={**ownership.server.roles, "owner": owner})
+    unmarked = replace(ownership.server.databases["shop"], marker=None)
+    assert replace(ownership, server=replace(server, databases={"shop": unmarked})).may_change(unmarked)
 
 
 def test_a_role_that_is_not_ours_is_desired_as_it_is() -> None:
-    scope = scope_over()
+    ownership = scope_over()
     reader = RoleFacts("reader", createdb=True, createrole=True, connection_limit=3)
-    scope = replace(scope, server=replace(scope.server, roles={**scope.server.roles, "reader": reader}))
-    role = desired_roles(scope, [])["reader"]
+    ownership = replace(ownership, server=replace(ownership.server, roles={**ownership.server.roles, "reader": reader}))
+    role = desired_roles(ownership, [])["reader"]
     assert (role.createdb, role.createrole, role.connection_limit, role.managed) == (True, True, 3, False)
 
 
@@ -196,6 +198,6 @@ def test_a_membership_in_a_managed_role_goes_where_it_is_ours_to_revoke(
     version: int, grantor: str, *, stays: bool
 ) -> None:
     findings: list[Finding] = []
-    scope = scope_over(version=version, memberships=(Membership("owner", "reader", grantor),))
-    assert bool(desired_roles(scope, findings)["reader"].memberships) is stays
+    ownership = scope_over(version=version, memberships=(Membership("owner", "reader", grantor),))
+    assert bool(desired_roles(ownership, findings)["reader"].memberships) is stays
     assert [each.code for each in findings] == (["membership_of_another_grantor"] if stays else [])

@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from provisioner.core.errors import ApprovalRequired, PlanChanged
-from provisioner.core.gate import Door, decide
+from provisioner.core.gate import Decision, decide
 from provisioner.core.model import Approval, Mode, Request, Settings, Trigger
 from provisioner.core.request import parse_request
 from provisioner.settings import read_settings
@@ -21,46 +21,46 @@ def settings_of(environment: str, **more: str) -> Settings:
     return read_settings({"ENVIRONMENT": environment, **buckets, **more})
 
 
-def ask(environment: str, *, has_changes: bool = True, settings: Settings | None = None, **fields: object) -> Door:
+def ask(environment: str, *, has_changes: bool = True, settings: Settings | None = None, **fields: object) -> Decision:
     settings = settings or settings_of(environment)
     request: Request = replace(parse_request({"environment": environment}, settings), **fields)  # type: ignore[arg-type]
     return decide(request, settings, DIGEST, has_changes=has_changes)
 
 
 def test_an_ungated_apply_proceeds() -> None:
-    assert ask("dev") is Door.PROCEED
+    assert ask("dev") is Decision.PROCEED
 
 
 @pytest.mark.parametrize("environment", ["dev", "staging", "prod"])
 def test_a_plan_without_changes_needs_no_approval(environment: str) -> None:
-    assert ask(environment, has_changes=False) is Door.NO_CHANGE
+    assert ask(environment, has_changes=False) is Decision.NO_CHANGE
 
 
 def test_a_plan_without_changes_is_none_also_where_another_one_was_approved() -> None:
     approval = replace(APPROVED, plan_digest=OTHER_DIGEST)
-    assert ask("prod", has_changes=False, approval=approval) is Door.NO_CHANGE
+    assert ask("prod", has_changes=False, approval=approval) is Decision.NO_CHANGE
 
 
 @pytest.mark.parametrize(
-    ("mode", "has_changes", "door"),
+    ("mode", "has_changes", "decision"),
     [
-        (Mode.DRY_RUN, True, Door.PLANNED),
-        (Mode.DRY_RUN, False, Door.NO_CHANGE),
-        (Mode.DRIFT, True, Door.DRIFTED),
-        (Mode.DRIFT, False, Door.IN_SYNC),
+        (Mode.DRY_RUN, True, Decision.PLANNED),
+        (Mode.DRY_RUN, False, Decision.NO_CHANGE),
+        (Mode.DRIFT, True, Decision.DRIFTED),
+        (Mode.DRIFT, False, Decision.IN_SYNC),
     ],
 )
 @pytest.mark.parametrize("environment", ["dev", "prod"])
-def test_what_only_looks_needs_no_approval(environment: str, mode: Mode, has_changes: bool, door: Door) -> None:  # noqa: FBT001
-    assert ask(environment, mode=mode, has_changes=has_changes) is door
+def test_what_only_looks_needs_no_approval(environment: str, mode: Mode, has_changes: bool, decision: Decision) -> None:  # noqa: FBT001
+    assert ask(environment, mode=mode, has_changes=has_changes) is decision
 
 
 def test_a_dry_run_stops_although_it_carries_the_whole_approval() -> None:
-    assert ask("prod", mode=Mode.DRY_RUN, approval=replace(APPROVED, plan_digest=DIGEST)) is Door.PLANNED
+    assert ask("prod", mode=Mode.DRY_RUN, approval=replace(APPROVED, plan_digest=DIGEST)) is Decision.PLANNED
 
 
 def test_a_gated_apply_with_approval_proceeds() -> None:
-    assert ask("staging", approval=APPROVED) is Door.PROCEED
+    assert ask("staging", approval=APPROVED) is Decision.PROCEED
 
 
 @pytest.mark.parametrize(
@@ -86,7 +86,7 @@ def test_where_the_digest_is_required_an_approval_without_it_is_refused() -> Non
 
 
 def test_the_digest_of_this_plan_opens_a_digest_environment() -> None:
-    assert ask("prod", approval=replace(APPROVED, plan_digest=DIGEST)) is Door.PROCEED
+    assert ask("prod", approval=replace(APPROVED, plan_digest=DIGEST)) is Decision.PROCEED
 
 
 @pytest.mark.parametrize("environment", ["dev", "staging", "prod"])
@@ -109,11 +109,11 @@ def test_the_refusal_holds_the_field_to_send(approval: Approval) -> None:
 
 @pytest.mark.parametrize("environment", ["staging", "prod"])
 def test_an_s3_event_in_a_gated_environment_is_answered_and_not_refused(environment: str) -> None:
-    assert ask(environment, trigger=Trigger.SNAPSHOT_EVENT) is Door.APPROVAL_REQUIRED
+    assert ask(environment, trigger=Trigger.SNAPSHOT_EVENT) is Decision.APPROVAL_REQUIRED
 
 
 def test_an_s3_event_in_an_ungated_environment_proceeds() -> None:
-    assert ask("dev", trigger=Trigger.SNAPSHOT_EVENT) is Door.PROCEED
+    assert ask("dev", trigger=Trigger.SNAPSHOT_EVENT) is Decision.PROCEED
 
 
 def test_the_environment_is_the_functions_own_whatever_the_request_says() -> None:

@@ -6,33 +6,33 @@ from typing import Any
 import pytest
 
 from provisioner.core.desired import new_database
-from provisioner.core.guard import build_plan, left_over_outside
+from provisioner.core.guard import build_plan, verify_roles_and_markers
 from provisioner.core.model import AccessLevel, Declaration, Entry, Layout
+from provisioner.core.ownership import Ownership
 from provisioner.core.plan import CreateDatabase, CreateRole
-from provisioner.core.scope import Scope
 from provisioner.core.state import AclItem, Marker, PasswordCheck, RoleFacts, Server
 
 MARK = Marker("dev")
 OWNER = Entry("shop", "shop", "owner")
 READER = Entry("read", "shop", "reader", AccessLevel.READER)
-ADMINISTRATOR = RoleFacts("admin", createdb=True, createrole=True, inherited=True)
+ADMINISTRATOR = RoleFacts("admin", createdb=True, createrole=True, administrator_inherits=True)
 
 
-def scope_of(*entries: Entry, roles: tuple[RoleFacts, ...] = (), owned: str = "", **fields: Any) -> Scope:
+def scope_of(*entries: Entry, roles: tuple[RoleFacts, ...] = (), owned: str = "", **fields: Any) -> Ownership:
     """Over roles of ours and, where `owned` names an owner, the database `shop` of ours."""
     server = Server(18, "admin", "rdsadmin", {role.name: role for role in (ADMINISTRATOR, *roles)}, {}, **fields)
     if owned:
         facts = replace(new_database("shop", owned, server), marker=MARK)
         server = replace(server, databases={"shop": facts})
-    return Scope(Declaration(Layout.STANDALONE, active=True, environment="dev", entries=entries), server, "dev")
+    return Ownership(Declaration(Layout.STANDALONE, active=True, environment="dev", entries=entries), server, "dev")
 
 
 def ours(name: str, **fields: Any) -> RoleFacts:
     return RoleFacts(name, marker=MARK, **fields)
 
 
-def blockers(scope: Scope) -> list[str]:
-    return [finding.code for finding in build_plan(scope).blockers]
+def blockers(ownership: Ownership) -> list[str]:
+    return [finding.code for finding in build_plan(ownership).blockers]
 
 
 def test_a_fleet_that_is_new_is_not_blocked() -> None:
@@ -40,7 +40,7 @@ def test_a_fleet_that_is_new_is_not_blocked() -> None:
 
 
 @pytest.mark.parametrize(
-    ("scope", "codes"),
+    ("ownership", "codes"),
     [
         (scope_of(READER), ["database_missing"]),
         (scope_of(OWNER, roles=(RoleFacts("owner"),)), ["foreign_role"]),
@@ -63,44 +63,44 @@ def test_a_fleet_that_is_new_is_not_blocked() -> None:
         (scope_of(replace(OWNER, extensions=("x",)), available_extensions={"x": False}), ["extension_not_trusted"]),
         (scope_of(replace(OWNER, username="admin")), ["administrator"]),
         (
-            scope_of(OWNER, READER, roles=(ours("owner", administrable=False),), owned="owner"),
+            scope_of(OWNER, READER, roles=(ours("owner", has_admin_option=False),), owned="owner"),
             ["administrator_lacks_admin"],
         ),
     ],
 )
-def test_blockers(scope: Scope, codes: list[str]) -> None:
-    assert blockers(scope) == codes
+def test_blockers(ownership: Ownership, codes: list[str]) -> None:
+    assert blockers(ownership) == codes
 
 
 def test_an_administrator_that_lacks_admin_does_not_block_a_run_that_changes_nothing() -> None:
-    scope = scope_of(OWNER, roles=(ours("owner", administrable=False),), owned="owner")
-    assert blockers(scope) == ["administrator_lacks_admin"]
-    facts = scope.server.databases["shop"]
+    ownership = scope_of(OWNER, roles=(ours("owner", has_admin_option=False),), owned="owner")
+    assert blockers(ownership) == ["administrator_lacks_admin"]
+    facts = ownership.server.databases["shop"]
     itself, public = facts.groups
     items = (*(item for item in itself.items if item.grantee == "owner"), AclItem("owner", "admin", "CONNECT"))
     settled = replace(facts, groups=(replace(itself, items=items), public))
-    plan = build_plan(replace(scope, server=replace(scope.server, databases={"shop": settled})))
+    plan = build_plan(replace(ownership, server=replace(ownership.server, databases={"shop": settled})))
     assert (plan.changes, plan.blockers) == ((), ())
 
 
 def test_all_blockers_are_shown_at_once() -> None:
-    scope = scope_of(OWNER, READER, roles=(RoleFacts("owner"), RoleFacts("reader", superuser=True)))
-    assert sorted(blockers(scope)) == ["foreign_role", "foreign_role", "privileged_role"]
+    ownership = scope_of(OWNER, READER, roles=(RoleFacts("owner"), RoleFacts("reader", superuser=True)))
+    assert sorted(blockers(ownership)) == ["foreign_role", "foreign_role", "privileged_role"]
 
 
 def test_an_adopted_entry_is_taken_with_its_role_and_its_database() -> None:
-    scope = scope_of(OWNER, roles=(RoleFacts("owner", comment="of the shop"),), owned="owner")
-    facts = replace(scope.server.databases["shop"], marker=None)
-    scope = replace(scope, server=replace(scope.server, databases={"shop": facts}))
-    assert blockers(scope) == ["foreign_database", "foreign_role"]
-    plan = build_plan(replace(scope, adopt=frozenset({"shop"})))
+    ownership = scope_of(OWNER, roles=(RoleFacts("owner", comment="of the shop"),), owned="owner")
+    facts = replace(ownership.server.databases["shop"], marker=None)
+    ownership = replace(ownership, server=replace(ownership.server, databases={"shop": facts}))
+    assert blockers(ownership) == ["foreign_database", "foreign_role"]
+    plan = build_plan(replace(ownership, adopt=frozenset({"shop"})))
     assert plan.blockers == ()
     assert [change.action for change in plan.changes][:2] == ["adopt_role", "adopt_database"]
 
 
 def test_to_adopt_one_entry_takes_no_other() -> None:
-    scope = scope_of(OWNER, READER, roles=(RoleFacts("owner"), RoleFacts("reader")))
-    assert blockers(replace(scope, adopt=frozenset({"shop"}))) == ["foreign_role"]
+    ownership = scope_of(OWNER, READER, roles=(RoleFacts("owner"), RoleFacts("reader")))
+    assert blockers(replace(ownership, adopt=frozenset({"shop"}))) == ["foreign_role"]
 
 
 def test_what_is_blocked_is_neither_changed_nor_called_unchanged() -> None:
@@ -110,8 +110,8 @@ def test_what_is_blocked_is_neither_changed_nor_called_unchanged() -> None:
 
 
 def test_every_entry_has_a_thing_that_is_unchanged_where_nothing_is() -> None:
-    scope = scope_of(OWNER, roles=(ours("owner"),), owned="owner")
-    plan = build_plan(scope)
+    ownership = scope_of(OWNER, roles=(ours("owner"),), owned="owner")
+    plan = build_plan(ownership)
     assert [(item.action, item.database, item.username) for item in plan.unchanged] == [
         ("database", "shop", "owner"),
         ("password", "shop", "owner"),
@@ -144,6 +144,6 @@ def test_what_is_no_longer_declared_is_an_orphan() -> None:
 
 def test_what_the_server_does_not_show_after_the_changes_is_left_over() -> None:
     changes = (CreateRole(username="owner"), CreateDatabase(database="shop", username="owner"))
-    codes = [finding.message for finding in left_over_outside(scope_of(OWNER), changes)]
+    codes = [finding.message for finding in verify_roles_and_markers(scope_of(OWNER), changes)]
     assert [text.split(" ")[0] for text in codes] == ["create_role", "create_database"]
-    assert left_over_outside(scope_of(OWNER, roles=(ours("owner"),), owned="owner"), changes) == ()
+    assert verify_roles_and_markers(scope_of(OWNER, roles=(ours("owner"),), owned="owner"), changes) == ()

@@ -11,10 +11,10 @@ from provisioner.core.desired import desired_state
 from provisioner.core.guard import build_plan
 from provisioner.core.markdown import render_markdown
 from provisioner.core.model import AccessLevel, Declaration, Entry, Layout
+from provisioner.core.ownership import Ownership
 from provisioner.core.report import render_text
-from provisioner.core.scope import Scope
 from provisioner.core.script import write_script
-from provisioner.core.state import AclItem, DatabaseFacts, Kind, Marker, ObjectGroup, RoleFacts, Server, Target
+from provisioner.core.state import AclItem, DatabaseFacts, Marker, ObjectGroup, ObjectKind, RoleFacts, Server, Target
 
 PLANTED = "Planted-Pa55'\"$1\\%s{0}"
 ENTRY = Entry("shop", "shop", "shop_user")
@@ -54,19 +54,19 @@ WORDS = re.compile(r"[A-Z0-9a-z_ ,.()]*")
 QUOTED = re.compile(r'"(?:[^"]|"")*"|\'(?:[^\']|\'\')*\'')
 
 
-def scope_over(schema: str, table: str, column: str, comment: str) -> Scope:
+def scope_over(schema: str, table: str, column: str, comment: str) -> Ownership:
     """A managed database in which a reader holds too much, on objects with these names."""
     excess = (AclItem("shop_user", "reporter", "DELETE"),)
-    tables = Target(Kind.TABLE, schema=schema, owner="shop_user", acl="{reporter=d/shop_user}")
-    columns = Target(Kind.COLUMN, schema=schema, owner="shop_user", acl="{reporter=w/shop_user}")
-    others = Target(Kind.TABLE, schema=schema, owner="shop_user")
+    tables = Target(ObjectKind.TABLE, schema=schema, owner="shop_user", acl="{reporter=d/shop_user}")
+    columns = Target(ObjectKind.COLUMN, schema=schema, owner="shop_user", acl="{reporter=w/shop_user}")
+    others = Target(ObjectKind.TABLE, schema=schema, owner="shop_user")
     facts = DatabaseFacts(
         "shop",
         "shop_user",
         comment=comment,
         groups=(
-            ObjectGroup(Target(Kind.DATABASE, owner="shop_user"), ()),
-            ObjectGroup(Target(Kind.SCHEMA, schema=schema, owner="shop_user"), ()),
+            ObjectGroup(Target(ObjectKind.DATABASE, owner="shop_user"), ()),
+            ObjectGroup(Target(ObjectKind.SCHEMA, schema=schema, owner="shop_user"), ()),
             ObjectGroup(tables, excess),
             ObjectGroup(others, ()),
             ObjectGroup(columns, (AclItem("shop_user", "reporter", "UPDATE"),)),
@@ -78,7 +78,7 @@ def scope_over(schema: str, table: str, column: str, comment: str) -> Scope:
     } | {"admin": RoleFacts("admin", createdb=True, createrole=True)}  # fmt: skip
     server = Server(18, "admin", "rdsadmin", roles, {"shop": facts})
     entries = (ENTRY, Entry("report", "shop", "reporter", AccessLevel.READER))
-    return Scope(
+    return Ownership(
         Declaration(Layout.STANDALONE, active=True, environment="dev", entries=entries),
         server,
         "dev",
@@ -88,10 +88,10 @@ def scope_over(schema: str, table: str, column: str, comment: str) -> Scope:
 
 @given(schema=HOSTILE, table=HOSTILE, column=HOSTILE, comment=HOSTILE)
 def test_names_and_comments_of_tenants_stay_in_their_quotes(schema: str, table: str, column: str, comment: str) -> None:
-    scope = scope_over(schema, table, column, comment)
-    plan = build_plan(scope)
-    script = write_script(plan.changes, scope, desired_state(scope).inventory)
-    statements = [str(text) for item in script.databases for text in (*item.statements, *item.afterwards)]
+    ownership = scope_over(schema, table, column, comment)
+    plan = build_plan(ownership)
+    script = write_script(plan.changes, ownership, desired_state(ownership).inventory)
+    statements = [str(text) for item in script.databases for text in (*item.statements, *item.on_success)]
     assert any("REVOKE DELETE" in text for text in statements)
     assert all(WORDS.fullmatch(QUOTED.sub("", text)) for text in statements), statements
 

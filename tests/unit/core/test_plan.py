@@ -21,16 +21,16 @@ from provisioner.core.state import (
     AclItem,
     Database,
     DatabaseFacts,
-    Kind,
     Membership,
     ObjectGroup,
+    ObjectKind,
     Role,
     State,
     Target,
     grants_of,
 )
 
-TABLES = Target(Kind.TABLE, schema="app", owner="o", acl="one")
+TABLES = Target(ObjectKind.TABLE, schema="app", owner="o", acl="one")
 OTHER_TABLES = replace(TABLES, acl="two")
 GRANT = GrantPrivileges(
     database="shop", username="r", owner="o", grantor="o", privileges=("SELECT",), targets=(TABLES,), count=2
@@ -165,25 +165,28 @@ def test_a_digest_counts_neither_objects_nor_warnings() -> None:
 def test_a_blocker_stands_against_its_database_and_role_and_against_all_where_it_names_none() -> None:
     elsewhere = replace(GRANT, database="ledger", username="s")
     plan = Plan("dev", changes=(GRANT, elsewhere, CreateRole(username="r")))
-    assert plan.open_changes == plan.changes
-    assert replace(plan, blockers=(Finding("x", "y", database="shop"),)).open_changes == (elsewhere, plan.changes[2])
-    assert replace(plan, blockers=(Finding("x", "y", username="r"),)).open_changes == (elsewhere,)
-    assert replace(plan, blockers=(Finding("x", "y"),)).open_changes == ()
+    assert plan.unblocked_changes == plan.changes
+    assert replace(plan, blockers=(Finding("x", "y", database="shop"),)).unblocked_changes == (
+        elsewhere,
+        plan.changes[2],
+    )
+    assert replace(plan, blockers=(Finding("x", "y", username="r"),)).unblocked_changes == (elsewhere,)
+    assert replace(plan, blockers=(Finding("x", "y"),)).unblocked_changes == ()
 
 
 def test_a_blocked_reader_keeps_only_what_is_granted_to_it_back() -> None:
     reader = replace(GRANT, username="reader")
     others = (GRANT, CreateDatabase(database="shop", username=GRANT.owner))
     plan = Plan("dev", changes=(*others, reader), blockers=(Finding("foreign_role", "y", username="reader"),))
-    assert plan.open_changes == others
+    assert plan.unblocked_changes == others
     assert plan.blocker_of(reader) == plan.blockers[0]
 
 
 def test_a_blocked_owner_keeps_its_databases_back_and_a_blocked_grantor_what_it_granted() -> None:
     granted = replace(GRANT, username="reader", grantor="editor")
     changes = (GRANT, CreateDatabase(database="shop", username=GRANT.owner), granted)
-    assert Plan("dev", changes, (Finding("x", "y", username=GRANT.owner),)).open_changes == ()
-    assert Plan("dev", changes, (Finding("x", "y", username="editor"),)).open_changes == changes[:2]
+    assert Plan("dev", changes, (Finding("x", "y", username=GRANT.owner),)).unblocked_changes == ()
+    assert Plan("dev", changes, (Finding("x", "y", username="editor"),)).unblocked_changes == changes[:2]
 
 
 @pytest.mark.parametrize(

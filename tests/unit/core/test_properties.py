@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from provisioner.core.desired import desired_state, new_database
 from provisioner.core.guard import build_plan
 from provisioner.core.model import AccessLevel, Declaration, Entry, Layout
+from provisioner.core.ownership import Ownership
 from provisioner.core.plan import (
     AdoptDatabase,
     AdoptRole,
@@ -23,23 +24,22 @@ from provisioner.core.plan import (
     CreateDatabase,
     CreateExtension,
     CreateRole,
-    Finish,
     GrantDefaultPrivileges,
     GrantPrivileges,
     RevokeMembership,
+    RevokeTemporaryMembership,
     SetPassword,
     diff,
 )
 from provisioner.core.report import render_text
-from provisioner.core.scope import Scope
 from provisioner.core.state import (
     PUBLIC,
     AclItem,
     DatabaseFacts,
-    Kind,
     Marker,
     Membership,
     ObjectGroup,
+    ObjectKind,
     PasswordCheck,
     RoleFacts,
     Server,
@@ -53,12 +53,12 @@ STRANGERS = ("stranger_x", "stranger_y")
 DATABASES = ("one", "two")
 MARK = Marker("dev")
 PRIVILEGES = {
-    Kind.DATABASE: ("CONNECT", "TEMPORARY", "CREATE"),
-    Kind.SCHEMA: ("USAGE", "CREATE"),
-    Kind.TABLE: ("SELECT", "INSERT", "UPDATE", "DELETE", "TRUNCATE", "MAINTAIN"),
-    Kind.SEQUENCE: ("USAGE", "SELECT", "UPDATE"),
-    Kind.COLUMN: ("SELECT", "UPDATE"),
-    Kind.ROUTINE: ("EXECUTE",),
+    ObjectKind.DATABASE: ("CONNECT", "TEMPORARY", "CREATE"),
+    ObjectKind.SCHEMA: ("USAGE", "CREATE"),
+    ObjectKind.TABLE: ("SELECT", "INSERT", "UPDATE", "DELETE", "TRUNCATE", "MAINTAIN"),
+    ObjectKind.SEQUENCE: ("USAGE", "SELECT", "UPDATE"),
+    ObjectKind.COLUMN: ("SELECT", "UPDATE"),
+    ObjectKind.ROUTINE: ("EXECUTE",),
 }
 QUICK = settings(max_examples=at_most(80), deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
@@ -66,7 +66,7 @@ QUICK = settings(max_examples=at_most(80), deadline=None, suppress_health_check=
 
 
 @st.composite
-def acl(draw: st.DrawFn, owner: str, kind: Kind) -> tuple[AclItem, ...]:
+def acl(draw: st.DrawFn, owner: str, kind: ObjectKind) -> tuple[AclItem, ...]:
     """Grants as they come about: from the owner, and from whoever was given the right to pass them on."""
     items: dict[tuple[str, str, str], AclItem] = {}
     for privilege in draw(st.lists(st.sampled_from(PRIVILEGES[kind]), max_size=3, unique=True)):
@@ -85,7 +85,7 @@ def acl(draw: st.DrawFn, owner: str, kind: Kind) -> tuple[AclItem, ...]:
 
 
 @st.composite
-def group(draw: st.DrawFn, number: int, schema: str, kind: Kind) -> ObjectGroup:
+def group(draw: st.DrawFn, number: int, schema: str, kind: ObjectKind) -> ObjectGroup:
     owner = draw(st.sampled_from((*APPLICATIONS, *STRANGERS, ADMINISTRATOR)))
     target = Target(kind, schema=schema, owner=owner, acl=f"{number}", extension=draw(st.integers(0, 9)) == 0)
     return ObjectGroup(target, draw(acl(owner, kind)), draw(st.integers(1, 3)))
@@ -94,8 +94,8 @@ def group(draw: st.DrawFn, number: int, schema: str, kind: Kind) -> ObjectGroup:
 @st.composite
 def default_privileges(draw: st.DrawFn) -> ObjectGroup:
     creator = draw(st.sampled_from((*APPLICATIONS, *STRANGERS)))
-    kind = draw(st.sampled_from((Kind.TABLE, Kind.SEQUENCE, Kind.SCHEMA, Kind.ROUTINE)))
-    schema = "" if kind is Kind.SCHEMA else draw(st.sampled_from(("", "app")))
+    kind = draw(st.sampled_from((ObjectKind.TABLE, ObjectKind.SEQUENCE, ObjectKind.SCHEMA, ObjectKind.ROUTINE)))
+    schema = "" if kind is ObjectKind.SCHEMA else draw(st.sampled_from(("", "app")))
     items = [item for item in draw(acl(creator, kind)) if item.grantor == creator]
     return ObjectGroup(Target(kind, schema=schema, owner=creator, creator=creator), tuple(items))
 
@@ -106,13 +106,15 @@ def database(draw: st.DrawFn, name: str, version: int) -> DatabaseFacts:
     facts = new_database(name, owner, Server(version, ADMINISTRATOR, BOOTSTRAP, {}, {}))
     itself, public = facts.groups
     groups = [
-        replace(itself, items=tuple(sorted({*itself.items, *draw(acl(owner, Kind.DATABASE))}))),
-        replace(public, items=tuple(sorted({*public.items, *draw(acl(public.target.owner, Kind.SCHEMA))}))),
+        replace(itself, items=tuple(sorted({*itself.items, *draw(acl(owner, ObjectKind.DATABASE))}))),
+        replace(public, items=tuple(sorted({*public.items, *draw(acl(public.target.owner, ObjectKind.SCHEMA))}))),
     ]
     app_owner = draw(st.sampled_from((owner, *STRANGERS)))
-    groups.append(ObjectGroup(Target(Kind.SCHEMA, schema="app", owner=app_owner), draw(acl(app_owner, Kind.SCHEMA))))
+    groups.append(
+        ObjectGroup(Target(ObjectKind.SCHEMA, schema="app", owner=app_owner), draw(acl(app_owner, ObjectKind.SCHEMA)))
+    )
     for number in range(draw(st.integers(0, 4))):
-        kind = draw(st.sampled_from((Kind.TABLE, Kind.SEQUENCE, Kind.COLUMN)))
+        kind = draw(st.sampled_from((ObjectKind.TABLE, ObjectKind.SEQUENCE, ObjectKind.COLUMN)))
         groups.append(draw(group(number, draw(st.sampled_from(("public", "app"))), kind)))
     defaults = {item.target: item for item in draw(st.lists(default_privileges(), max_size=3)) if item.items}
     marker = draw(st.sampled_from((MARK, MARK, MARK, None, Marker("prod"))))
@@ -136,7 +138,7 @@ def role(draw: st.DrawFn, name: str) -> RoleFacts:
         createrole=draw(st.booleans()),
         connection_limit=draw(st.sampled_from((-1, 5))),
         marker=marker,
-        administrable=name in APPLICATIONS,
+        has_admin_option=name in APPLICATIONS,
     )
 
 
@@ -150,7 +152,7 @@ def servers(draw: st.DrawFn) -> Server:
     }
     used = {item.owner for item in databases.values()} | _names_in(databases.values())
     roles = {name: facts for name, facts in roles.items() if name in used or name in STRANGERS or name in present}
-    administrator = RoleFacts(ADMINISTRATOR, createdb=True, createrole=True, inherited=True)
+    administrator = RoleFacts(ADMINISTRATOR, createdb=True, createrole=True, administrator_inherits=True)
     pairs = draw(st.lists(st.tuples(st.sampled_from(sorted(roles)), st.sampled_from(sorted(roles))), max_size=2))
     return Server(
         version=version,
@@ -159,7 +161,7 @@ def servers(draw: st.DrawFn) -> Server:
         roles={
             **roles,
             ADMINISTRATOR: administrator,
-            BOOTSTRAP: RoleFacts(BOOTSTRAP, superuser=True, administrable=False),
+            BOOTSTRAP: RoleFacts(BOOTSTRAP, superuser=True, has_admin_option=False),
         },
         databases=databases,
         memberships=tuple(
@@ -205,18 +207,18 @@ def declarations(draw: st.DrawFn) -> Declaration:
 
 
 @st.composite
-def scopes(draw: st.DrawFn) -> Scope:
+def scopes(draw: st.DrawFn) -> Ownership:
     declaration = draw(declarations())
     adopt = draw(st.sampled_from((frozenset(), frozenset(entry.application for entry in declaration.entries))))
-    return Scope(declaration, draw(servers()), "dev", adopt=adopt)
+    return Ownership(declaration, draw(servers()), "dev", adopt=adopt)
 
 
 # --- the simulator ----------------------------------------------------------------------------------------------------
 
 
-def make(changes: tuple[Change, ...], scope: Scope) -> Server:
+def make(changes: tuple[Change, ...], ownership: Ownership) -> Server:
     """The server after the changes, made one by one; an assertion fails where PostgreSQL would refuse one."""
-    server = scope.server
+    server = ownership.server
     for change in changes:
         server = _make_in_database(change, server) if change.database else _make_of_role(change, server)
     return server
@@ -240,7 +242,7 @@ def _make_of_role(change: Change, server: Server) -> Server:
     if isinstance(change, SetPassword):
         return replace(server, passwords={**server.passwords, name: PasswordCheck.CURRENT})
     facts = server.roles[name]
-    if isinstance(change, AdoptRole | Finish):
+    if isinstance(change, AdoptRole | RevokeTemporaryMembership):
         facts = replace(facts, marker=MARK)
     if isinstance(change, AlterRole):
         given_values = {
@@ -307,55 +309,55 @@ def _revoke(items: dict[Any, AclItem], change: ChangeGrants, owner: str, privile
 
 @QUICK
 @given(scopes())
-def test_equal_states_have_no_difference(scope: Scope) -> None:
-    desired = desired_state(scope)
+def test_equal_states_have_no_difference(ownership: Ownership) -> None:
+    desired = desired_state(ownership)
     assert diff(desired.state, desired.state, desired.inventory) == ()
 
 
 @QUICK
 @given(scopes())
-def test_after_the_changes_of_a_plan_nothing_is_left_to_change(scope: Scope) -> None:
-    plan = build_plan(scope)
-    after = replace(scope, server=make(plan.changes, scope), adopt=frozenset())
+def test_after_the_changes_of_a_plan_nothing_is_left_to_change(ownership: Ownership) -> None:
+    plan = build_plan(ownership)
+    after = replace(ownership, server=make(plan.changes, ownership), adopt=frozenset())
     assert build_plan(after).changes == ()
 
 
 @QUICK
 @given(scopes())
-def test_nothing_that_is_not_ours_is_named_in_a_change(scope: Scope) -> None:
-    for change in build_plan(scope).changes:
-        assert change.username in {PUBLIC, ADMINISTRATOR} or scope.manages(change.username)
+def test_nothing_that_is_not_ours_is_named_in_a_change(ownership: Ownership) -> None:
+    for change in build_plan(ownership).changes:
+        assert change.username in {PUBLIC, ADMINISTRATOR} or ownership.manages(change.username)
         if change.database:
-            facts = scope.server.databases.get(change.database)
-            assert facts is None or scope.may_change(facts)
-            assert change.database in scope.by_database
+            facts = ownership.server.databases.get(change.database)
+            assert facts is None or ownership.may_change(facts)
+            assert change.database in ownership.by_database
 
 
 @QUICK
 @given(scopes(), st.randoms(use_true_random=False))
-def test_a_plan_is_the_same_whatever_the_order_of_its_inputs(scope: Scope, order: random.Random) -> None:
-    plan, other = build_plan(scope), build_plan(_shuffled(scope, order.sample))
+def test_a_plan_is_the_same_whatever_the_order_of_its_inputs(ownership: Ownership, order: random.Random) -> None:
+    plan, other = build_plan(ownership), build_plan(_shuffled(ownership, order.sample))
     assert render_text(other) == render_text(plan)
     assert other.digest == plan.digest
 
 
 @QUICK
 @given(scopes(), st.integers(4, 9))
-def test_a_digest_does_not_count_objects(scope: Scope, count: int) -> None:
+def test_a_digest_does_not_count_objects(ownership: Ownership, count: int) -> None:
     databases = {
         name: replace(facts, groups=tuple(replace(each, count=each.count + count) for each in facts.groups))
-        for name, facts in scope.server.databases.items()
+        for name, facts in ownership.server.databases.items()
     }
-    grown = replace(scope, server=replace(scope.server, databases=databases))
-    assert build_plan(grown).digest == build_plan(scope).digest
+    grown = replace(ownership, server=replace(ownership.server, databases=databases))
+    assert build_plan(grown).digest == build_plan(ownership).digest
 
 
-def _shuffled(scope: Scope, sample: Callable[..., list[Any]]) -> Scope:
+def _shuffled(ownership: Ownership, sample: Callable[..., list[Any]]) -> Ownership:
     def shuffle(items: Any) -> tuple[Any, ...]:
         items = list(items)
         return tuple(sample(items, len(items)))
 
-    server = scope.server
+    server = ownership.server
     databases = {
         name: replace(facts, groups=shuffle(replace(each, items=shuffle(each.items)) for each in facts.groups))
         for name, facts in shuffle(server.databases.items())
@@ -367,5 +369,7 @@ def _shuffled(scope: Scope, sample: Callable[..., list[Any]]) -> Scope:
         memberships=shuffle(server.memberships),
         passwords=dict(shuffle(server.passwords.items())),
     )
-    declaration = replace(scope.declaration, entries=shuffle(scope.declaration.entries))
-    return Scope(declaration, shuffled, scope.environment, adopt=frozenset(sorted(scope.adopt, reverse=True)))
+    declaration = replace(ownership.declaration, entries=shuffle(ownership.declaration.entries))
+    return Ownership(
+        declaration, shuffled, ownership.environment, adopt=frozenset(sorted(ownership.adopt, reverse=True))
+    )

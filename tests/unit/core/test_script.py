@@ -3,19 +3,21 @@
 from provisioner.core.desired import desired_state
 from provisioner.core.guard import build_plan
 from provisioner.core.model import AccessLevel, Declaration, Entry, Layout
-from provisioner.core.scope import Scope
+from provisioner.core.ownership import Ownership
 from provisioner.core.script import Script, write_script
 from provisioner.core.state import Marker, RoleFacts, Server
 
-ADMINISTRATOR = RoleFacts("admin", createdb=True, createrole=True, inherited=True)
+ADMINISTRATOR = RoleFacts("admin", createdb=True, createrole=True, administrator_inherits=True)
 OWNER = Entry("shop", "shop", "owner")
 READER = Entry("report", "shop", "reader", AccessLevel.READER)
 
 
 def script_for(*entries: Entry, version: int = 16, roles: tuple[RoleFacts, ...] = ()) -> Script:
     server = Server(version, "admin", "rdsadmin", {role.name: role for role in (ADMINISTRATOR, *roles)}, {})
-    scope = Scope(Declaration(Layout.STANDALONE, active=True, environment="dev", entries=entries), server, "dev")
-    return write_script(build_plan(scope).changes, scope, desired_state(scope).inventory)
+    ownership = Ownership(
+        Declaration(Layout.STANDALONE, active=True, environment="dev", entries=entries), server, "dev"
+    )
+    return write_script(build_plan(ownership).changes, ownership, desired_state(ownership).inventory)
 
 
 def test_a_new_database_from_16_on() -> None:
@@ -45,7 +47,7 @@ def test_a_new_database_from_16_on() -> None:
         'ALTER DEFAULT PRIVILEGES FOR ROLE "owner" GRANT SELECT ON TABLES TO "reader"',
         'COMMENT ON DATABASE "shop" IS \'{"managed_by": "rds-provisioner", "environment": "dev"}\'',
     ]
-    assert list(database.afterwards) == [
+    assert list(database.on_success) == [
         'REVOKE "owner" FROM CURRENT_USER',
         'COMMENT ON ROLE "owner" IS \'{"managed_by": "rds-provisioner", "environment": "dev"}\'',
     ]
@@ -61,18 +63,18 @@ def test_a_role_is_borrowed_once_for_all_its_databases_and_given_back_after_the_
     assert [str(each) for each in script.role_statements if "GRANT" in str(each)] == [
         'GRANT "owner" TO CURRENT_USER WITH INHERIT TRUE, SET TRUE'
     ]
-    assert [(item.name, bool(item.afterwards)) for item in script.databases] == [("ledger", False), ("shop", True)]
+    assert [(item.name, bool(item.on_success)) for item in script.databases] == [("ledger", False), ("shop", True)]
 
 
 def test_a_role_that_the_administrator_has_already_is_neither_borrowed_nor_given_back() -> None:
-    owner = RoleFacts("owner", marker=Marker("dev"), inherited=True)
+    owner = RoleFacts("owner", marker=Marker("dev"), administrator_inherits=True)
     script = script_for(OWNER, roles=(owner,))
-    sent = [*map(str, script.role_statements), *script.databases[0].statements, *script.databases[0].afterwards]
+    sent = [*map(str, script.role_statements), *script.databases[0].statements, *script.databases[0].on_success]
     assert [each for each in sent if "CURRENT_USER" in each] == []
 
 
 def test_what_a_cut_off_run_borrowed_is_given_back_first() -> None:
-    owner = RoleFacts("owner", marker=Marker("dev", creating=("shop",), borrowed=True), inherited=True)
+    owner = RoleFacts("owner", marker=Marker("dev", creating=("shop",), borrowed=True), administrator_inherits=True)
     first = str(script_for(OWNER, roles=(owner,)).role_statements[0])
     assert first == 'REVOKE "owner" FROM CURRENT_USER'
 

@@ -1,8 +1,8 @@
 """Access control lists become flat grants, and memberships are followed to their end."""
 
-from provisioner.core.state import AclItem, Grant, Kind, Membership, ObjectGroup, Target, grants_of, members_of
+from provisioner.core.state import AclItem, Grant, Membership, ObjectGroup, ObjectKind, Target, all_members, grants_of
 
-TABLE = Target(Kind.TABLE, schema="app", owner="o")
+TABLE = Target(ObjectKind.TABLE, schema="app", owner="o")
 
 
 def test_a_grant_option_is_a_grant_of_its_own_beside_the_privilege() -> None:
@@ -16,5 +16,5 @@ def test_a_grant_option_is_a_grant_of_its_own_beside_the_privilege() -> None:
 
 def test_members_are_found_through_others_and_a_circle_ends() -> None:
     memberships = [Membership("top", "a", "x"), Membership("a", "b", "x"), Membership("b", "a", "x")]
-    assert members_of("top", memberships) == {"a", "b"}
-    assert members_of("nobody", memberships) == frozenset()
+    assert all_members("top", memberships) == {"a", "b"}
+    assert all_members("nobody", memberships) == frozenset()

@@ -13,19 +13,19 @@ from provisioner.core.plan import (
     CreateDatabase,
     CreateExtension,
     CreateRole,
-    Finish,
     GrantDefaultPrivileges,
     GrantPrivileges,
     Plan,
     RevokeMembership,
     RevokePrivileges,
+    RevokeTemporaryMembership,
     SetPassword,
 )
-from provisioner.core.state import Kind, Target
+from provisioner.core.state import ObjectKind, Target
 from provisioner.core.units import Unit, Validity, digest_plan, digest_unit
 
 ARN = "arn:aws:secretsmanager:eu-central-1:000000000000:secret:shop-AbCdEf"
-TABLES = Target(Kind.TABLE, schema="public", owner="shop_user")
+TABLES = Target(ObjectKind.TABLE, schema="public", owner="shop_user")
 GRANT = GrantPrivileges(
     database="shop",
     username="reader",
@@ -40,7 +40,7 @@ FUTURE = GrantDefaultPrivileges(
     owner="shop_user",
     grantor="shop_user",
     privileges=("SELECT",),
-    targets=(Target(Kind.TABLE, owner="shop_user", creator="shop_user"),),
+    targets=(Target(ObjectKind.TABLE, owner="shop_user", creator="shop_user"),),
 )
 REVOKE = RevokePrivileges(
     database="shop",
@@ -88,9 +88,9 @@ EFFECTS: dict[str, tuple[Change, Change]] = {
     "the right to pass on": (REVOKE, replace(REVOKE, option=True)),
     "whose objects": (GRANT, replace(GRANT, targets=(replace(TABLES, owner="other"),))),
     "the schema": (GRANT, replace(GRANT, targets=(replace(TABLES, schema="own"),))),
-    "the kind of object": (GRANT, replace(GRANT, targets=(replace(TABLES, kind=Kind.SEQUENCE),))),
+    "the kind of object": (GRANT, replace(GRANT, targets=(replace(TABLES, kind=ObjectKind.SEQUENCE),))),
     "objects of an extension": (REVOKE, replace(REVOKE, targets=(replace(TABLES, extension=True),))),
-    "who creates": (FUTURE, replace(FUTURE, targets=(Target(Kind.TABLE, owner="other", creator="other"),))),
+    "who creates": (FUTURE, replace(FUTURE, targets=(Target(ObjectKind.TABLE, owner="other", creator="other"),))),
     "an extension": (
         CreateExtension(database="shop", username="shop_user", extension="citext"),
         CreateExtension(database="shop", username="shop_user", extension="hstore"),
@@ -124,7 +124,7 @@ def test_the_order_of_changes_does_not_matter() -> None:
 
 
 def test_what_only_ends_an_interrupted_run_is_no_effect() -> None:
-    assert digests(Finish(username="shop_user"), GRANT) == digests(GRANT)
+    assert digests(RevokeTemporaryMembership(username="shop_user"), GRANT) == digests(GRANT)
 
 
 def test_what_stands_against_a_unit_is_of_that_unit() -> None:

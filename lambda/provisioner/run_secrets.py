@@ -14,9 +14,9 @@ from provisioner.core.credentials import (
     scram_verifier,
 )
 from provisioner.core.errors import Finding, SecretUnavailable
-from provisioner.core.scope import grouped
+from provisioner.core.ownership import group_by
 from provisioner.edges.observe import Login
-from provisioner.edges.postgres import Address, trust
+from provisioner.edges.postgres import ServerAddress, tls_context
 from provisioner.edges.secret_store import Secret, read_secrets
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ SALT_BYTES = 16
 
 
 @dataclass(frozen=True)
-class Vault:
+class RunSecrets:
     """The secrets of a run, read before anything is touched; none of them is in a plan, a log or an answer.
 
     `problems` are those of the applications' secrets; a role that has one has no credentials.
@@ -46,7 +46,7 @@ class Vault:
         return scram_verifier(self.credentials[role].password, os.urandom(SALT_BYTES))
 
 
-def open_vault(declaration: Declaration, settings: Settings, clients: AwsClients) -> Vault:
+def load_secrets(declaration: Declaration, settings: Settings, clients: AwsClients) -> RunSecrets:
     """Read every secret at once: the administrator's and one for each role.
 
     Raises:
@@ -61,7 +61,7 @@ def open_vault(declaration: Declaration, settings: Settings, clients: AwsClients
     administrator = _administrator(found[settings.admin_secret_id], settings, problems)
     credentials: dict[str, Credentials] = {}
     secrets: dict[str, Secret] = {}
-    for role, entries in grouped(declaration.entries, "username", "application").items():
+    for role, entries in group_by(declaration.entries, "username", "application").items():
         secret = found[names[entries[0].application]]
         if isinstance(secret, Finding):
             problems += [replace(secret, database=entry.database, username=role) for entry in entries]
@@ -76,10 +76,10 @@ def open_vault(declaration: Declaration, settings: Settings, clients: AwsClients
             credentials[role], secrets[role] = usable, secret
     if administrator is None:
         raise SecretUnavailable(problems)
-    address = Address(administrator.host, administrator.port, trust(settings.ca_bundle))
+    address = ServerAddress(administrator.host, administrator.port, tls_context(settings.ca_bundle))
     login = Login(address, administrator.username, administrator.password, administrator.database)
     warnings = tuple(finding for item in credentials.values() for finding in item.warnings)
-    return Vault(login, credentials, secrets, tuple(problems), warnings)
+    return RunSecrets(login, credentials, secrets, tuple(problems), warnings)
 
 
 def _administrator(secret: Secret | Finding, settings: Settings, problems: list[Finding]) -> Administrator | None:

@@ -14,8 +14,8 @@ from provisioner.core.audit import (
     build_outcomes,
     build_provenance,
     build_rows,
+    in_progress_key,
     markdown_key,
-    open_run_key,
     plan_key,
     read_csv,
     run_key,
@@ -24,15 +24,22 @@ from provisioner.core.audit import (
 from provisioner.core.errors import AuditUnavailable, Finding, RunInProgress
 from provisioner.core.markdown import render_markdown
 from provisioner.core.model import Mode, Outcome, Request, Settings, Status
-from provisioner.core.open_run import NotOurs, OpenRun, parse_note, parse_plan, render_note, settle
+from provisioner.core.recovery import (
+    InProgress,
+    UnreadableRecord,
+    parse_in_progress,
+    parse_plan,
+    recovered_rows,
+    render_in_progress,
+)
 from provisioner.core.report import AuditLocations, render_text, summarize
 from provisioner.core.text import sanitize
 from provisioner.core.units import units_to_json
 from provisioner.edges.audit_store import (
     append_trail,
+    get_object,
     put_aside,
-    read_stored,
-    replace_stored,
+    put_if_unchanged,
     store_plan,
     store_run,
 )
@@ -42,13 +49,13 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from provisioner.core.audit import AuditRow
+    from provisioner.core.ownership import Ownership
     from provisioner.core.plan import Plan
-    from provisioner.core.scope import Scope
     from provisioner.core.script import Script
     from provisioner.edges.aws import AwsClients
 
 
-MOST_NOTE_BYTES = 16 * 1024
+MAX_RECORD_BYTES = 16 * 1024
 
 
 class Log(Protocol):
@@ -62,7 +69,7 @@ class Log(Protocol):
 
 
 @dataclass
-class Journal:
+class AuditLog:
     """The written record of one run; `run_token` makes its objects unique (the id of the invocation)."""
 
     settings: Settings
@@ -79,13 +86,13 @@ class Journal:
     outcomes: list[Outcome] = field(default_factory=list)
     locations: AuditLocations = field(default_factory=AuditLocations)
     begun: str = field(default_factory=now_utc)
-    # Of the note that a run leaves while it changes the server (`core.open_run`); all is told once every change that
-    # was begun has an outcome that is certain.
-    note_etag: str = ""
-    is_open: bool = False
-    is_all_told: bool = False
+    # Of the note that a run leaves while it changes the server (`core.recovery`); all is told once every change that
+    # was started has an outcome that is certain.
+    in_progress_etag: str = ""
+    is_in_progress: bool = False
+    outcomes_complete: bool = False
 
-    def understood(self) -> Request:
+    def require_request(self) -> Request:
         """The request of a run that got as far as understanding it."""
         if self.request is None:
             raise LookupError("the event was not understood")
@@ -114,7 +121,7 @@ class Journal:
         """
         key = plan_key(self.settings.audit_prefix, self.settings.environment, self.begun, plan.digest, self.run_token)
         here = AuditLocations(plan=f"s3://{self.settings.audit_bucket}/{key}")
-        content = json.dumps(_plan_document(plan, script, self.provenance()), indent=1)
+        content = json.dumps(_plan_to_json(plan, script, self.provenance()), indent=1)
         address = store_plan(
             self.clients,
             self.settings.audit_bucket,
@@ -124,8 +131,8 @@ class Journal:
         )
         self.locations = AuditLocations(plan=address, plan_markdown=markdown_key(address))
 
-    def settle_cut_off_run(self, plan: Plan, scope: Scope) -> None:
-        """Write the rows that a run owes which began to change the server and was cut off; to be called under the lock.
+    def recover_interrupted_run(self, plan: Plan, ownership: Ownership) -> None:
+        """Write the rows that an interrupted run owes; to be called under the lock.
 
         Cut off in the middle itself, the next call continues: what is stored is not stored twice. Whatever else lies
         where the note, the plan or the rows of that run should is named and put aside.
@@ -134,43 +141,45 @@ class Journal:
             AuditUnavailable: S3 did not give or take it.
         """
         bucket, note_key = self.settings.audit_bucket, self._note_key()
-        note, self.note_etag = read_stored(self.clients, bucket, note_key, MOST_NOTE_BYTES)
-        if not self.note_etag:
+        note, self.in_progress_etag = get_object(self.clients, bucket, note_key, MAX_RECORD_BYTES)
+        if not self.in_progress_etag:
             return
         try:
-            run = parse_note(note, note_key.rpartition("/")[0])
+            run = parse_in_progress(note, note_key.rpartition("/")[0])
             if run is None:
                 return
-            self._settle(run, plan, scope)
-        except NotOurs:
-            aside = put_aside(self.clients, bucket, note_key, self.note_etag)
+            self._append_recovered_rows(run, plan, ownership)
+        except UnreadableRecord:
+            aside = put_aside(self.clients, bucket, note_key, self.in_progress_etag)
             message = f"a run was cut off, and what it had planned cannot be read from s3://{bucket}/{note_key}"
             self._find("cut_off_run", f"{message}; kept as {aside}", "find its rows in the log of the function")
-        self.note_etag = replace_stored(self.clients, bucket, note_key, render_note(None).encode(), self.note_etag)
+        self.in_progress_etag = put_if_unchanged(
+            self.clients, bucket, note_key, render_in_progress(None).encode(), self.in_progress_etag
+        )
 
-    def _settle(self, run: OpenRun, plan: Plan, scope: Scope) -> None:
+    def _append_recovered_rows(self, run: InProgress, plan: Plan, ownership: Ownership) -> None:
         bucket = self.settings.audit_bucket
         told, _ = self._read_rows(run.run_key)
         self._append(told, is_first=False)
-        stored = parse_plan(read_stored(self.clients, bucket, run.plan_key)[0], self.settings.environment)
-        rows, may_be_stored = self._read_rows(run.settled_key)
+        stored = parse_plan(get_object(self.clients, bucket, run.plan_key)[0], self.settings.environment)
+        rows, may_be_stored = self._read_rows(run.recovered_key)
         if not rows:
-            rows = settle(stored, told, plan.changes, scope, run.run_token, now_utc())
+            rows = recovered_rows(stored, told, plan.changes, ownership, run.run_token, now_utc())
             if not rows:
                 return
             if may_be_stored:
-                store_run(self.clients, bucket, run.settled_key, rows)
+                store_run(self.clients, bucket, run.recovered_key, rows)
         self._append(rows, is_first=False)
         unknown = sum(row.status is Status.UNKNOWN for row in rows)
         message = f"run {run.run_token} was cut off; {len(rows) - unknown} of its changes stand"
         if unknown:
             message += f", of {unknown} the server does not show whether they were made"
-        self._find("cut_off_run", f"{message}; the trail has them now", f"see s3://{bucket}/{run.settled_key}")
+        self._find("cut_off_run", f"{message}; the trail has them now", f"see s3://{bucket}/{run.recovered_key}")
 
     def _read_rows(self, key: str) -> tuple[tuple[AuditRow, ...], bool]:
         """The rows of this environment in a CSV, and whether there is no such object yet; lines of others are named."""
         bucket = self.settings.audit_bucket
-        content, etag = read_stored(self.clients, bucket, key)
+        content, etag = get_object(self.clients, bucket, key)
         found, others = ((), 1) if content is None else read_csv(content)
         rows = tuple(row for row in found if row.environment == self.settings.environment)
         others += len(found) - len(rows)
@@ -194,7 +203,7 @@ class Journal:
         self.findings.append(finding)
         self.record_findings([finding], action="settle", status=Status.WARNING)
 
-    def open_run(self) -> None:
+    def mark_in_progress(self) -> None:
         """Leave the note that this run is changing the server: no trail, no change.
 
         Raises:
@@ -203,16 +212,18 @@ class Journal:
         """
         prefix, environment = self.settings.audit_prefix, self.settings.environment
         plan = self.locations.plan.removeprefix(f"s3://{self.settings.audit_bucket}/")
-        run = OpenRun(self.run_token, plan, run_key(prefix, environment, self.begun, self.run_token))
-        content = render_note(run).encode()
+        run = InProgress(self.run_token, plan, run_key(prefix, environment, self.begun, self.run_token))
+        content = render_in_progress(run).encode()
         bucket = self.settings.audit_bucket
         try:
-            self.note_etag = replace_stored(self.clients, bucket, self._note_key(), content, self.note_etag)
+            self.in_progress_etag = put_if_unchanged(
+                self.clients, bucket, self._note_key(), content, self.in_progress_etag
+            )
         except AuditUnavailable as error:
             if error.findings[0].code == "audit_contended":
                 raise RunInProgress(error.findings) from None
             raise
-        self.is_open = True
+        self.is_in_progress = True
 
     def store(self) -> AuditLocations:
         """Store the run's own CSV and append its rows to the trail; say where they are.
@@ -230,8 +241,8 @@ class Journal:
                 self.log.error("audit_row_not_stored", extra={"row": asdict(row)})
             raise AuditUnavailable(error.findings) from None
         self.locations = replace(self.locations, run=run, trail=trail)
-        if self.is_open and self.is_all_told:
-            self._take_note_away()
+        if self.is_in_progress and self.outcomes_complete:
+            self._clear_in_progress()
         return self.locations
 
     def _rows_of_the_trail(self, rows: tuple[AuditRow, ...]) -> tuple[AuditRow, ...]:
@@ -243,17 +254,21 @@ class Journal:
         look = Outcome(self.request.mode.value, "", "", status, now_utc(), message=self.plan_summary)
         return refusals or build_rows(self.provenance(), [look])
 
-    def _take_note_away(self) -> None:
+    def _clear_in_progress(self) -> None:
         try:
-            replace_stored(
-                self.clients, self.settings.audit_bucket, self._note_key(), render_note(None).encode(), self.note_etag
+            put_if_unchanged(
+                self.clients,
+                self.settings.audit_bucket,
+                self._note_key(),
+                render_in_progress(None).encode(),
+                self.in_progress_etag,
             )
         except AuditUnavailable as error:
             # The rows are stored; the next run finds the note, compares, and takes it away.
             self.log.error("note_not_taken_away", extra={"detail": str(error)})
 
     def _note_key(self) -> str:
-        return open_run_key(self.settings.audit_prefix, self.settings.environment)
+        return in_progress_key(self.settings.audit_prefix, self.settings.environment)
 
     def provenance(self) -> Provenance:
         """What all rows of this run say of it."""
@@ -262,7 +277,7 @@ class Journal:
         )
 
 
-def _plan_document(plan: Plan, script: Script, provenance: Provenance) -> dict[str, object]:
+def _plan_to_json(plan: Plan, script: Script, provenance: Provenance) -> dict[str, object]:
     return {
         **asdict(provenance),
         "summary": summarize(plan),
@@ -278,7 +293,7 @@ def _plan_document(plan: Plan, script: Script, provenance: Provenance) -> dict[s
                     "database": item.name,
                     "create": item.create,
                     "open": item.open,
-                    "statements": [str(text) for text in (*item.statements, *item.afterwards)],
+                    "statements": [str(text) for text in (*item.statements, *item.on_success)],
                 }
                 for item in script.databases
             ],

@@ -14,28 +14,28 @@ from typing import TYPE_CHECKING, Any
 
 from provisioner.core.audit import Provenance, build_rows
 from provisioner.core.model import Outcome, Status
+from provisioner.core.ownership import has_marker
 from provisioner.core.plan import AlterRole
-from provisioner.core.scope import is_marked
-from provisioner.core.state import Kind, PasswordCheck
+from provisioner.core.state import ObjectKind, PasswordCheck
 from provisioner.core.text import sanitize
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from provisioner.core.audit import AuditRow
+    from provisioner.core.ownership import Ownership
     from provisioner.core.plan import Change
-    from provisioner.core.scope import Scope
     from provisioner.core.state import DatabaseFacts, ObjectGroup, RoleFacts
 
 _TOLD_FIELDS = ("build_id", "run_id", "requested_by", "approved_by", "snapshot_version", "plan_digest")
 
 
-class NotOurs(ValueError):
+class UnreadableRecord(ValueError):
     """What was read is no note and no plan that a run stored."""
 
 
 @dataclass(frozen=True, slots=True)
-class OpenRun:
+class InProgress:
     """The note: the run's token, and the keys under which its plan is stored and its rows would be."""
 
     run_token: str
@@ -43,7 +43,7 @@ class OpenRun:
     run_key: str
 
     @property
-    def settled_key(self) -> str:
+    def recovered_key(self) -> str:
         """Where the rows are kept that others write for it."""
         return f"{self.run_key.removesuffix('.csv')}-settled.csv"
 
@@ -67,26 +67,26 @@ class StoredPlan:
     changes: tuple[PlannedChange, ...]
 
 
-def render_note(run: OpenRun | None) -> str:
+def render_in_progress(run: InProgress | None) -> str:
     """The note of an open run, or the one that says that none is open."""
     if run is None:
         return "{}\n"
     return json.dumps({"run_token": run.run_token, "plan": run.plan_key, "run": run.run_key}) + "\n"
 
 
-def parse_note(content: bytes | None, folder: str) -> OpenRun | None:
+def parse_in_progress(content: bytes | None, folder: str) -> InProgress | None:
     """Read a note; None where no run is open. `folder` is where the objects of the environment lie.
 
     Raises:
-        NotOurs: it is no note, or one that names objects of somebody else's.
+        UnreadableRecord: it is no note, or one that names objects of somebody else's.
     """
     value = _parse_json(content)
     if value == {}:
         return None
-    run = OpenRun(sanitize(_text(value, "run_token"), 128), _text(value, "plan"), _text(value, "run"))
+    run = InProgress(sanitize(_text(value, "run_token"), 128), _text(value, "plan"), _text(value, "run"))
     for key, shape in ((run.plan_key, "plans/{}.json"), (run.run_key, "runs/{}.csv")):
         if not re.fullmatch(re.escape(f"{folder}/") + shape.format("[A-Za-z0-9._-]{1,400}"), key):
-            raise NotOurs("a key of somebody else's")
+            raise UnreadableRecord("a key of somebody else's")
     return run
 
 
@@ -94,21 +94,21 @@ def parse_plan(content: bytes | None, environment: str) -> StoredPlan:
     """Read a stored plan of an environment back.
 
     Raises:
-        NotOurs: it is none.
+        UnreadableRecord: it is none.
     """
     value = _parse_json(content)
     changes = value.get("changes") if isinstance(value, dict) else None
     if not isinstance(changes, list) or _text(value, "environment") != environment:
-        raise NotOurs("no plan")
+        raise UnreadableRecord("no plan")
     provenance = Provenance(environment, **{name: _text(value, name) for name in _TOLD_FIELDS})
     return StoredPlan(provenance, tuple(_parse_change(item) for item in changes))
 
 
-def settle(
+def recovered_rows(
     plan: StoredPlan,
     told: Sequence[AuditRow],
     still_to_do: Iterable[Change],
-    scope: Scope,
+    ownership: Ownership,
     run_token: str,
     timestamp_utc: str,
 ) -> tuple[AuditRow, ...]:
@@ -122,24 +122,24 @@ def settle(
     not_begun = {_key(row)[:-1] for row in told if row.status is Status.SKIPPED}
     told_as = build_rows(plan.provenance, (_outcome(item, timestamp_utc, shown=True) for item in plan.changes))
     owed = [
-        _outcome(item, timestamp_utc, run_token, shown=shows(scope, item))
+        _outcome(item, timestamp_utc, run_token, shown=shows(ownership, item))
         for item, row in zip(plan.changes, told_as, strict=True)
         if item.identity not in left and _key(row) not in made and _key(row)[:-1] not in not_begun
     ]
     return build_rows(plan.provenance, owed)
 
 
-def shows(scope: Scope, change: PlannedChange) -> bool:
+def shows(ownership: Ownership, change: PlannedChange) -> bool:
     """Whether the server positively shows what a change was to make; what was not looked at shows nothing."""
-    role, database = scope.server.roles.get(change.username), scope.server.databases.get(change.database)
+    role, database = ownership.server.roles.get(change.username), ownership.server.databases.get(change.database)
     if change.action in {"create_database", "adopt_database", "create_extension"}:
-        return database is not None and _database_shows(scope, change, database)
+        return database is not None and _database_shows(ownership, change, database)
     if change.action in {"grant", "grant_default", "revoke", "revoke_default"}:
         return database is not None and _grants_show(change, database)
-    return role is not None and _role_shows(scope, change, role)
+    return role is not None and _role_shows(ownership, change, role)
 
 
-def _role_shows(scope: Scope, change: PlannedChange, role: RoleFacts) -> bool:
+def _role_shows(ownership: Ownership, change: PlannedChange, role: RoleFacts) -> bool:
     marker, is_shown = role.marker, False
     match change.identity:
         case ("create_role" | "adopt_role", *_):
@@ -152,16 +152,16 @@ def _role_shows(scope: Scope, change: PlannedChange, role: RoleFacts) -> bool:
             )
             is_shown = set(detail.split(", ")) <= set(as_it_is.detail.split(", "))
         case ("set_password", *_):
-            is_shown = scope.server.passwords.get(role.name) is PasswordCheck.CURRENT
+            is_shown = ownership.server.passwords.get(role.name) is PasswordCheck.CURRENT
         case ("revoke_membership", _, _, left):
-            roles = {item.role for item in scope.memberships_of.get(role.name, ())}
-            is_shown = left in scope.server.roles and left not in roles
-    return is_shown and is_marked(role, scope.environment)
+            roles = {item.role for item in ownership.memberships_of.get(role.name, ())}
+            is_shown = left in ownership.server.roles and left not in roles
+    return is_shown and has_marker(role, ownership.environment)
 
 
-def _database_shows(scope: Scope, change: PlannedChange, database: DatabaseFacts) -> bool:
-    owner = scope.server.roles.get(database.owner)
-    is_ours = is_marked(database, scope.environment)
+def _database_shows(ownership: Ownership, change: PlannedChange, database: DatabaseFacts) -> bool:
+    owner = ownership.server.roles.get(database.owner)
+    is_ours = has_marker(database, ownership.environment)
     match change.identity:
         case ("create_database", _, username, *_):
             creating = owner.marker.creating if owner and owner.marker else ()
@@ -180,7 +180,7 @@ def _grants_show(change: PlannedChange, database: DatabaseFacts) -> bool:
             pass
         case _:
             return False
-    target = Kind.TABLE.value if kind == Kind.COLUMN and action == "revoke" else kind
+    target = ObjectKind.TABLE.value if kind == ObjectKind.COLUMN and action == "revoke" else kind
     here = [
         group
         for group in database.groups
@@ -215,10 +215,10 @@ def _key(row: AuditRow) -> tuple[str, ...]:
 def _parse_change(item: Any) -> PlannedChange:
     identity = item.get("identity") if isinstance(item, dict) else None
     if not isinstance(identity, list) or not all(isinstance(part, str) for part in identity):
-        raise NotOurs("no change of a plan")
+        raise UnreadableRecord("no change of a plan")
     words = [_text(item, name) for name in ("action", "database", "username", "detail")]
     if identity[:3] != words[:3]:
-        raise NotOurs("a change that says two things")
+        raise UnreadableRecord("a change that says two things")
     return PlannedChange(tuple(identity), *words)
 
 
@@ -226,11 +226,11 @@ def _parse_json(content: bytes | None) -> Any:
     try:
         return json.loads(content or b"")
     except (ValueError, RecursionError):
-        raise NotOurs("no JSON") from None
+        raise UnreadableRecord("no JSON") from None
 
 
 def _text(value: Any, name: str) -> str:
     text = value.get(name) if isinstance(value, dict) else None
     if not isinstance(text, str):
-        raise NotOurs(f"no text {name}")
+        raise UnreadableRecord(f"no text {name}")
     return text

@@ -1,4 +1,4 @@
-"""A run that was cut off leaves a note; whoever finds it writes the rows that it owes, and no others."""
+"""A run that was interrupted leaves a note; whoever finds it writes the rows that it owes, and no others."""
 
 import contextlib
 import json
@@ -12,17 +12,7 @@ from hypothesis import strategies as st
 
 from provisioner.core.audit import AuditRow, Provenance, build_rows, parse_csv, render_csv
 from provisioner.core.model import Declaration, Layout, Outcome, Status
-from provisioner.core.open_run import (
-    NotOurs,
-    OpenRun,
-    PlannedChange,
-    StoredPlan,
-    parse_note,
-    parse_plan,
-    render_note,
-    settle,
-    shows,
-)
+from provisioner.core.ownership import Ownership
 from provisioner.core.plan import (
     AdoptDatabase,
     AdoptRole,
@@ -31,28 +21,38 @@ from provisioner.core.plan import (
     CreateDatabase,
     CreateExtension,
     CreateRole,
-    Finish,
     GrantDefaultPrivileges,
     GrantPrivileges,
     RevokeDefaultPrivileges,
     RevokeMembership,
     RevokePrivileges,
+    RevokeTemporaryMembership,
     SetPassword,
 )
-from provisioner.core.scope import Scope
+from provisioner.core.recovery import (
+    InProgress,
+    PlannedChange,
+    StoredPlan,
+    UnreadableRecord,
+    parse_in_progress,
+    parse_plan,
+    recovered_rows,
+    render_in_progress,
+    shows,
+)
 from provisioner.core.state import (
     AclItem,
     DatabaseFacts,
-    Kind,
     Marker,
     ObjectGroup,
+    ObjectKind,
     PasswordCheck,
     RoleFacts,
     Server,
     Target,
 )
 
-RUN = OpenRun("token-1", "governance/dev/plans/p.json", "governance/dev/runs/20261122T101112.123Z-token-1.csv")
+RUN = InProgress("token-1", "governance/dev/plans/p.json", "governance/dev/runs/20261122T101112.123Z-token-1.csv")
 PROVENANCE = Provenance("dev", "build-1", "run-1", "terraform", "alice", "version-1", "sha256:1")
 CREATE = PlannedChange(("create_role", "", "a", "login role"), "create_role", "", "a", "login role")
 SET = SetPassword(username="b")
@@ -60,7 +60,7 @@ PASSWORD = PlannedChange(SET.identity(), "set_password", "", "b", SET.detail)
 NOW = "2026-11-22T10:11:12.123Z"
 
 
-def seen(*, role: str = "a", password: PasswordCheck = PasswordCheck.CURRENT) -> Scope:
+def seen(*, role: str = "a", password: PasswordCheck = PasswordCheck.CURRENT) -> Ownership:
     marked = {name: RoleFacts(name, marker=Marker("dev")) for name in ("b", role)}
     owner = RoleFacts("o", marker=Marker("dev", creating=("begun",)))
     databases = {
@@ -69,22 +69,24 @@ def seen(*, role: str = "a", password: PasswordCheck = PasswordCheck.CURRENT) ->
         "foreign": DatabaseFacts("foreign", "o"),
     }
     server = Server(160000, "admin", "postgres", marked | {"o": owner}, databases, passwords={"b": password})
-    return Scope(Declaration(Layout.STANDALONE, active=True, environment="dev", entries=()), server, "dev")
+    return Ownership(Declaration(Layout.STANDALONE, active=True, environment="dev", entries=()), server, "dev")
 
 
-TABLE = Target(Kind.TABLE, "s", "o", "new")
+TABLE = Target(ObjectKind.TABLE, "s", "o", "new")
 GROUPS = (
-    ObjectGroup(Target(Kind.SCHEMA, "s", "o"), ()),
+    ObjectGroup(Target(ObjectKind.SCHEMA, "s", "o"), ()),
     ObjectGroup(TABLE, (AclItem("o", "b", "SELECT"),)),
-    ObjectGroup(Target(Kind.TABLE, "s", "other", "new"), ()),
+    ObjectGroup(Target(ObjectKind.TABLE, "s", "other", "new"), ()),
 )
 
 
 def rows(
-    run_csv: bytes = b"", *, left: list[SetPassword] | None = None, scope: Scope | None = None
+    run_csv: bytes = b"", *, left: list[SetPassword] | None = None, ownership: Ownership | None = None
 ) -> tuple[AuditRow, ...]:
     told = parse_csv(run_csv)
-    return settle(StoredPlan(PROVENANCE, (CREATE, PASSWORD)), told, left or [], scope or seen(), "token-1", NOW)
+    return recovered_rows(
+        StoredPlan(PROVENANCE, (CREATE, PASSWORD)), told, left or [], ownership or seen(), "token-1", NOW
+    )
 
 
 def csv_of(*outcomes: Outcome) -> bytes:
@@ -100,8 +102,8 @@ def planned(change: Change) -> PlannedChange:
 
 
 def test_a_note_is_read_as_it_was_written() -> None:
-    assert parse_note(render_note(RUN).encode(), "governance/dev") == RUN
-    assert parse_note(render_note(None).encode(), "governance/dev") is None
+    assert parse_in_progress(render_in_progress(RUN).encode(), "governance/dev") == RUN
+    assert parse_in_progress(render_in_progress(None).encode(), "governance/dev") is None
 
 
 @pytest.mark.parametrize(
@@ -117,20 +119,20 @@ def test_a_note_is_read_as_it_was_written() -> None:
 )
 def test_a_note_names_only_plans_and_runs_of_its_own_environment(plan: str, run: str) -> None:
     note = json.dumps({"run_token": "t", "plan": plan, "run": run}).encode()
-    with pytest.raises(NotOurs):
-        parse_note(note, "governance/dev")
+    with pytest.raises(UnreadableRecord):
+        parse_in_progress(note, "governance/dev")
 
 
 @pytest.mark.parametrize("content", [b"[" * 100_000, b'{"a":' * 100_000, b"\xff\xfe", b"", None, b"[]", b"1"])
 def test_what_cannot_be_read_is_not_ours(content: bytes | None) -> None:
-    with pytest.raises(NotOurs):
-        parse_note(content, "governance/dev")
-    with pytest.raises(NotOurs):
+    with pytest.raises(UnreadableRecord):
+        parse_in_progress(content, "governance/dev")
+    with pytest.raises(UnreadableRecord):
         parse_plan(content, "dev")
 
 
 def test_rows_written_for_a_run_lie_beside_its_own() -> None:
-    assert RUN.settled_key == "governance/dev/runs/20261122T101112.123Z-token-1-settled.csv"
+    assert RUN.recovered_key == "governance/dev/runs/20261122T101112.123Z-token-1-settled.csv"
 
 
 def test_what_stands_is_told_with_the_name_and_approval_of_the_run_that_did_it() -> None:
@@ -146,7 +148,7 @@ def test_what_is_still_to_do_was_not_done() -> None:
 
 
 def test_what_the_server_does_not_show_is_unknown_whatever_is_declared() -> None:
-    created, password = rows(scope=seen(role="another", password=PasswordCheck.UNKNOWN))
+    created, password = rows(ownership=seen(role="another", password=PasswordCheck.UNKNOWN))
     assert (created.status, password.status) == (Status.UNKNOWN, Status.UNKNOWN)
     assert created.message.endswith("which was cut off, and the server does not show whether it was made")
 
@@ -171,7 +173,7 @@ GRANT = GrantPrivileges(
 REVOKE = RevokePrivileges(
     database="shop", username="b", owner="o", grantor="o", privileges=("SELECT",), targets=(replace(TABLE, acl="old"),)
 )
-FUTURE = Target(Kind.TABLE, owner="o", creator="o")
+FUTURE = Target(ObjectKind.TABLE, owner="o", creator="o")
 
 
 @pytest.mark.parametrize(
@@ -180,8 +182,8 @@ FUTURE = Target(Kind.TABLE, owner="o", creator="o")
         (CreateRole(username="a"), True),
         (CreateRole(username="nobody"), False),
         (AdoptRole(username="a"), True),
-        (Finish(username="a"), True),
-        (Finish(username="o"), False),
+        (RevokeTemporaryMembership(username="a"), True),
+        (RevokeTemporaryMembership(username="o"), False),
         (AlterRole(username="a", createdb=False), True),
         (AlterRole(username="a", createdb=True), False),
         (AlterRole(username="a", createdb=False, connection_limit=5), False),
@@ -237,7 +239,7 @@ def test_a_stored_plan_is_read_back() -> None:
         "changes": [change | {"identity": ["create_role", "", "a", "login role"]}],
     }
     assert parse_plan(json.dumps(document).encode(), "dev") == StoredPlan(PROVENANCE, (CREATE,))
-    with pytest.raises(NotOurs):
+    with pytest.raises(UnreadableRecord):
         parse_plan(json.dumps(document).encode(), "prod")
 
 
@@ -250,7 +252,7 @@ FIELDS = st.sampled_from(["run_token", "plan", "run", "changes", "environment", 
 
 
 @pytest.mark.parametrize(
-    "parse", [partial(parse_note, folder="governance/dev"), partial(parse_plan, environment="dev")]
+    "parse", [partial(parse_in_progress, folder="governance/dev"), partial(parse_plan, environment="dev")]
 )
 @given(content=st.binary(max_size=50) | st.dictionaries(FIELDS, JSON).map(lambda value: json.dumps(value).encode()))
 def test_whatever_lies_there_is_read_or_refused_with_a_value_error(parse: Any, content: bytes) -> None:

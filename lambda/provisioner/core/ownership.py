@@ -17,7 +17,7 @@ from provisioner.core.state import (
     Membership,
     RoleFacts,
     Server,
-    members_of,
+    all_members,
 )
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True)
-class Scope:
+class Ownership:
     """What a run is about, and by whose leave: the declaration, the observation, the adopted applications.
 
     `secret_problems` are what keeps the roles of unusable secrets from being changed, `secrets` the ARNs of the others
@@ -48,40 +48,40 @@ class Scope:
     @cached_property
     def by_role(self) -> Mapping[str, tuple[Entry, ...]]:
         """The entries of each declared role, in order."""
-        return grouped(self.declaration.entries, "username", "application")
+        return group_by(self.declaration.entries, "username", "application")
 
     @cached_property
     def by_database(self) -> Mapping[str, tuple[Entry, ...]]:
         """The entries of each declared database, in order."""
-        return grouped(self.declaration.entries, "database", "application")
+        return group_by(self.declaration.entries, "database", "application")
 
     @cached_property
     def memberships_in(self) -> Mapping[str, tuple[Membership, ...]]:
         """The memberships in each role that has members."""
-        return grouped(self.server.memberships, "role")
+        return group_by(self.server.memberships, "role")
 
     @cached_property
     def memberships_of(self) -> Mapping[str, tuple[Membership, ...]]:
         """The memberships of each role that is a member."""
-        return grouped(self.server.memberships, "member")
+        return group_by(self.server.memberships, "member")
 
     @cached_property
-    def by_iam(self) -> frozenset[str]:
+    def iam_roles(self) -> frozenset[str]:
         """The roles whose password RDS does not take but a token of IAM, and so of who is their member."""
-        return members_of(IAM_ROLE, self.server.memberships)
+        return all_members(IAM_ROLE, self.server.memberships)
 
     @cached_property
     def iam_ways(self) -> Mapping[str, Membership]:
         """For each role that logs in by IAM a membership that makes it so."""
-        by_iam = self.by_iam | {IAM_ROLE}
-        return {item.member: item for item in self.server.memberships if item.role in by_iam}
+        iam_roles = self.iam_roles | {IAM_ROLE}
+        return {item.member: item for item in self.server.memberships if item.role in iam_roles}
 
     @cached_property
     def self_granted(self) -> frozenset[str]:
         """The managed roles of entries that the administrator made itself a member of; a run borrows them anew."""
         me = self.server.administrator
         memberships = self.memberships_of.get(me, ())
-        granted = {item.role for item in memberships if item.grantor == me and item.is_of_use}
+        granted = {item.role for item in memberships if item.grantor == me and item.confers_privileges}
         return frozenset(role for role in granted & self.by_role.keys() if self.manages(role))
 
     @cached_property
@@ -100,28 +100,28 @@ class Scope:
         return next((entry.username for entry in entries if entry.access_level is AccessLevel.OWNER), "")
 
     def manages(self, role: str) -> bool:
-        """Whether a role carries our mark, is adopted now, or is about to be created."""
+        """Whether a role carries our marker, is adopted now, or is about to be created."""
         facts = self.server.roles.get(role)
         if facts is None:
             return role in self.by_role
-        return role in self.adopted_roles or is_marked(facts, self.environment)
+        return role in self.adopted_roles or has_marker(facts, self.environment)
 
     def manages_database(self, facts: DatabaseFacts) -> bool:
-        """Whether a database is new, adopted now, marked as its owner is, or left by a run that was cut off.
+        """Whether a database is new, adopted now, marked as its owner is, or left by a run that was interrupted.
 
-        The owner of a database can write its comment, so a mark alone would let a tenant offer us a database.
+        The owner of a database can write its comment, so a marker alone would let a tenant offer us a database.
         """
         if facts.name not in self.server.databases or facts.name in self.adopted_databases:
             return True
-        if is_marked(facts, self.environment):
-            return self.is_trusted(facts.owner)
+        if has_marker(facts, self.environment):
+            return self.is_trusted_owner(facts.owner)
         return self.is_interrupted_create(facts)
 
     def is_interrupted_create(self, facts: DatabaseFacts) -> bool:
-        """Whether a run created a database and ended before it could mark it: only its owner's mark tells."""
+        """Whether a run created a database and ended before it could mark it: only its owner's marker tells."""
         owner = self.server.roles.get(facts.owner)
         return bool(
-            not is_marked(facts, self.environment)
+            not has_marker(facts, self.environment)
             and owner
             and owner.marker
             and owner.marker.environment == self.environment
@@ -145,9 +145,9 @@ class Scope:
         is_owned_as_declared = (
             facts.owner == declared if declared else all(entry.username != facts.owner for entry in entries)
         )
-        return is_owned_as_declared and self.is_trusted(facts.owner) and self.manages_database(facts)
+        return is_owned_as_declared and self.is_trusted_owner(facts.owner) and self.manages_database(facts)
 
-    def is_trusted(self, owner: str) -> bool:
+    def is_trusted_owner(self, owner: str) -> bool:
         """Whether a database of this owner may be ours: the owner is managed, or the administrator itself."""
         return owner == self.server.administrator or self.manages(owner)
 
@@ -164,15 +164,17 @@ class Scope:
         if facts is None:
             return role in self.by_role
         # A member of a role that logs in by IAM does so too: the administrator would lock itself out.
-        return facts.inherited or (not facts.superuser and self.manages(role) and role not in self.by_iam)
+        return facts.administrator_inherits or (
+            not facts.superuser and self.manages(role) and role not in self.iam_roles
+        )
 
 
-def is_marked(facts: RoleFacts | DatabaseFacts, environment: str) -> bool:
-    """Whether a role or database carries our mark for this environment."""
+def has_marker(facts: RoleFacts | DatabaseFacts, environment: str) -> bool:
+    """Whether a role or database carries our marker for this environment."""
     return facts.marker is not None and facts.marker.environment == environment
 
 
-def grouped(items: Iterable[T], attribute: str, *order: str) -> dict[str, tuple[T, ...]]:
+def group_by(items: Iterable[T], attribute: str, *order: str) -> dict[str, tuple[T, ...]]:
     """Items by the value of an attribute, sorted by it; those of one group by the attributes that are named besides."""
     key = attrgetter(attribute)
     return {name: tuple(group) for name, group in groupby(sorted(items, key=attrgetter(attribute, *order)), key)}

@@ -7,43 +7,43 @@ ALL, whose meaning grows with the server (MAINTAIN came with PostgreSQL 17).
 from __future__ import annotations
 
 from provisioner.core.model import AccessLevel
-from provisioner.core.state import Kind
+from provisioner.core.state import ObjectKind
 
 # What a level holds on each kind of object. An owner holds everything else by owning it, so only the two places are
 # named where owning is not enough: CONNECT can be taken from an owner, and `public` may belong to somebody else.
-PRIVILEGES: dict[AccessLevel, dict[Kind, frozenset[str]]] = {
+PRIVILEGES: dict[AccessLevel, dict[ObjectKind, frozenset[str]]] = {
     AccessLevel.OWNER: {
-        Kind.DATABASE: frozenset({"CONNECT", "TEMPORARY", "CREATE"}),
-        Kind.SCHEMA: frozenset({"USAGE", "CREATE"}),
+        ObjectKind.DATABASE: frozenset({"CONNECT", "TEMPORARY", "CREATE"}),
+        ObjectKind.SCHEMA: frozenset({"USAGE", "CREATE"}),
     },
     AccessLevel.EDITOR: {
-        Kind.DATABASE: frozenset({"CONNECT", "TEMPORARY"}),
-        Kind.SCHEMA: frozenset({"USAGE"}),
-        Kind.TABLE: frozenset({"SELECT", "INSERT", "UPDATE", "DELETE"}),
-        Kind.SEQUENCE: frozenset({"USAGE", "SELECT", "UPDATE"}),
+        ObjectKind.DATABASE: frozenset({"CONNECT", "TEMPORARY"}),
+        ObjectKind.SCHEMA: frozenset({"USAGE"}),
+        ObjectKind.TABLE: frozenset({"SELECT", "INSERT", "UPDATE", "DELETE"}),
+        ObjectKind.SEQUENCE: frozenset({"USAGE", "SELECT", "UPDATE"}),
     },
     AccessLevel.READER: {
-        Kind.DATABASE: frozenset({"CONNECT"}),
-        Kind.SCHEMA: frozenset({"USAGE"}),
-        Kind.TABLE: frozenset({"SELECT"}),
-        Kind.SEQUENCE: frozenset({"SELECT"}),
+        ObjectKind.DATABASE: frozenset({"CONNECT"}),
+        ObjectKind.SCHEMA: frozenset({"USAGE"}),
+        ObjectKind.TABLE: frozenset({"SELECT"}),
+        ObjectKind.SEQUENCE: frozenset({"SELECT"}),
     },
 }
 
 # What the administrator keeps for itself once PUBLIC has lost CONNECT; without it, it could not come back.
-ADMINISTRATOR_PRIVILEGES: dict[Kind, frozenset[str]] = {Kind.DATABASE: frozenset({"CONNECT"})}
+ADMINISTRATOR_PRIVILEGES: dict[ObjectKind, frozenset[str]] = {ObjectKind.DATABASE: frozenset({"CONNECT"})}
 
 # What PUBLIC may keep on a managed database and on what stands in it: nobody gets in but the declared roles, and what
 # each of them may do is for its level to say. Routines and types are everybody's by PostgreSQL's own default.
-PUBLIC_KEEPS: dict[Kind, frozenset[str]] = {
-    Kind.DATABASE: frozenset(),
-    Kind.SCHEMA: frozenset({"USAGE"}),
-    Kind.TABLE: frozenset({"SELECT"}),
-    Kind.SEQUENCE: frozenset({"SELECT"}),
-    Kind.COLUMN: frozenset({"SELECT"}),
-    Kind.LARGE_OBJECT: frozenset({"SELECT"}),
-    Kind.ROUTINE: frozenset({"EXECUTE"}),
-    Kind.TYPE: frozenset({"USAGE"}),
+PUBLIC_KEEPS: dict[ObjectKind, frozenset[str]] = {
+    ObjectKind.DATABASE: frozenset(),
+    ObjectKind.SCHEMA: frozenset({"USAGE"}),
+    ObjectKind.TABLE: frozenset({"SELECT"}),
+    ObjectKind.SEQUENCE: frozenset({"SELECT"}),
+    ObjectKind.COLUMN: frozenset({"SELECT"}),
+    ObjectKind.LARGE_OBJECT: frozenset({"SELECT"}),
+    ObjectKind.ROUTINE: frozenset({"EXECUTE"}),
+    ObjectKind.TYPE: frozenset({"USAGE"}),
 }
 
 # The codes of what lets a declared role, or everybody, do more than its level, and is not ours to take away.
@@ -71,4 +71,4 @@ ACCEPTABLE = EXCEEDS_LEVEL | {
 }
 
 # The kinds that get a default privilege, so that an object made tomorrow is covered like those that stand today.
-DEFAULT_PRIVILEGE_KINDS = (Kind.SCHEMA, Kind.TABLE, Kind.SEQUENCE)
+DEFAULT_PRIVILEGE_KINDS = (ObjectKind.SCHEMA, ObjectKind.TABLE, ObjectKind.SEQUENCE)
