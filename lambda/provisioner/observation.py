@@ -7,9 +7,8 @@ from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from provisioner.core.desired import as_created
+from provisioner.core.difference import as_created, database_changes
 from provisioner.core.errors import DatabaseUnavailable, Finding
-from provisioner.core.guard import database_changes
 from provisioner.core.ownership import Ownership
 from provisioner.core.script import needs_object_names
 from provisioner.core.state import DatabaseFacts, PasswordCheck, Server, Target

@@ -12,8 +12,9 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
+from provisioner.core.checks import verify_roles_and_markers
 from provisioner.core.declaration import refuse_administrator_login
-from provisioner.core.desired import take_inventory
+from provisioner.core.difference import take_inventory
 from provisioner.core.errors import (
     ApplyFailed,
     AuditUnavailable,
@@ -26,9 +27,8 @@ from provisioner.core.errors import (
     StaleSnapshot,
 )
 from provisioner.core.gate import Decision, decide, may_change
-from provisioner.core.guard import build_plan, verify_roles_and_markers
 from provisioner.core.model import Declaration, Mode, Outcome, Request, Status, Trigger
-from provisioner.core.plan import Change, Plan
+from provisioner.core.plan import Plan, build_plan
 from provisioner.core.report import render_notification, render_text, sum_line
 from provisioner.core.request import parse_request
 from provisioner.core.script import Script, write_script
@@ -50,6 +50,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
     from provisioner.audit_log import AuditLog
+    from provisioner.core.changes import Change
     from provisioner.core.ownership import Ownership
 
 

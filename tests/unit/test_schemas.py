@@ -11,10 +11,11 @@ import jsonschema
 import pytest
 
 from provisioner.core import declaration
+from provisioner.core.changes import SetPassword
 from provisioner.core.errors import Finding, InvalidRequest, InvalidSnapshot, ProvisioningError
 from provisioner.core.gate import Decision
 from provisioner.core.model import AccessLevel, Mode, Status
-from provisioner.core.plan import Plan, SetPassword
+from provisioner.core.plan import Plan
 from provisioner.core.report import MAX_CHANGES, MAX_FINDINGS, AuditLocations, build_response
 from provisioner.core.request import parse_request
 from provisioner.core.snapshot import parse_snapshot

@@ -11,8 +11,7 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
 
-from provisioner.core.marker import render_marker
-from provisioner.core.plan import (
+from provisioner.core.changes import (
     AlterRole,
     ChangeGrants,
     CreateDatabase,
@@ -22,13 +21,12 @@ from provisioner.core.plan import (
     RevokeMembership,
     RevokePrivileges,
 )
+from provisioner.core.marker import render_marker
 from provisioner.core.state import PUBLIC, Marker, ObjectKind
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-# From 16 a membership says what it is good for, and a creator of a role gets one without INHERIT and SET.
-MEMBERSHIP_OPTIONS = 16
 # Objects named in one statement: long enough to save round trips, short enough for the server's log.
 OBJECTS_PER_STATEMENT = 500
 
@@ -160,9 +158,9 @@ def revoke_membership(change: RevokeMembership) -> Statement:
     return statement("REVOKE {} FROM {}", Identifier(change.role), Identifier(change.username))
 
 
-def grant_self(role: str, version: int) -> Statement:
+def grant_self(role: str, *, with_options: bool) -> Statement:
     """Make ourselves a member of a role, to act with its privileges; always given back by `revoke_self`."""
-    options = " WITH INHERIT TRUE, SET TRUE" if version >= MEMBERSHIP_OPTIONS else ""
+    options = " WITH INHERIT TRUE, SET TRUE" if with_options else ""
     return statement("GRANT {} TO CURRENT_USER" + options, Identifier(role))
 
 

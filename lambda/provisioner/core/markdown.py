@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from provisioner.core.plan import Change
+from provisioner.core.changes import Change
 from provisioner.core.report import MAX_FIELD, choose, describe_run, group, how_to_apply, notice, sum_line
 from provisioner.core.text import sanitize
 

@@ -2,7 +2,7 @@
 
 The mark says that the object is ours to change and in which environment. A role's comment can only be written by a
 role with CREATEROLE (from PostgreSQL 16 and ADMIN on it), so a tenant cannot forge one; a database's comment can be
-written by its owner, so the marker on a database counts only together with a marked owner (see `core.guard`).
+written by its owner, so the marker on a database counts only together with a marked owner (see `core.ownership`).
 """
 
 from __future__ import annotations

@@ -1,365 +1,31 @@
-"""The difference of two states as a value: observed and desired in, an ordered, printable, hashable plan out.
-
-Changes are one closed set of types. A change names what it does and to whom; how it is said in SQL is `core.ddl`'s
-business. No change holds a secret.
-"""
+"""What a run would do as a value: changes in, a printable, hashable plan out, with blockers and warnings."""
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Collection, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING
 
-from provisioner.core.state import (
-    DATABASE_OWNER,
-    NO_LIMIT,
-    Database,
-    DatabaseFacts,
-    Grant,
-    ObjectKind,
-    Role,
-    State,
-    Target,
-    grants_of,
-)
+from provisioner.core.checks import find_blockers
+from provisioner.core.difference import desired_state, diff, observed_state
+from provisioner.core.errors import Finding, shorten_alike
+from provisioner.core.model import AccessLevel, Entry
 from provisioner.core.units import Unit, UnitEffects, Validity, collect_units, digest_plan, digest_unit, unit_of
+from provisioner.core.warnings import find_warnings
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
-    from provisioner.core.errors import Finding
-
-
-@dataclass(frozen=True, kw_only=True)
-class Change:
-    """What every change says of itself; `symbol` is the sign that the plan text shows.
-
-    `database` is empty for a change of a role, which is in no database; `username` is the role that the change is
-    about: for a database its owner, for a grant the grantee.
-    """
-
-    action: ClassVar[str]
-    symbol: ClassVar[str] = "~"
-    # The order across kinds, written once: what was left unfinished comes first, roles stand before their databases,
-    # rights are given before any is taken, so that nobody who keeps access loses it in between.
-    rank: ClassVar[int]
-    # Whether it only ends what an interrupted run had started.
-    is_housekeeping: ClassVar[bool] = False
-    database: str = ""
-    username: str = ""
-
-    @property
-    def detail(self) -> str:
-        """The change in a person's words."""
-        return ""
-
-    @property
-    def destructive(self) -> bool:
-        """Whether somebody loses something."""
-        return self.symbol == "-"
-
-    @property
-    def acting_roles(self) -> frozenset[str]:
-        """The roles in whose place the change is made."""
-        return frozenset({self.username})
-
-    def concerns(self, roles: Collection[str]) -> bool:
-        """Whether one of the roles is given or loses something, or the change is made in its place."""
-        return self.username in roles or not self.acting_roles.isdisjoint(roles)
-
-    def to_json(self) -> dict[str, Any]:
-        """The change as the answer and the stored plan show it."""
-        return {
-            "action": self.action,
-            "database": self.database,
-            "username": self.username,
-            "detail": self.detail,
-            "destructive": self.destructive,
-        }
-
-    def identity(self) -> tuple[str, ...]:
-        """What makes it the same change, for the digest, the audit and recovery: each name is a value of its own."""
-        return (self.action, self.database, self.username, self.detail)
-
-
-class _Described(Change):
-    """A change whose `description` says all there is to say."""
-
-    description: ClassVar[str]
-
-    @property
-    def detail(self) -> str:
-        """The description."""
-        return self.description
-
-
-@dataclass(frozen=True, kw_only=True)
-class RevokeTemporaryMembership(Change):
-    """End what a run that was interrupted had started: give back the role it had borrowed to create databases.
-
-    Where no run was `interrupted`, what is `temporary` all the same goes back, and the marker is written anew.
-    """
-
-    action: ClassVar[str] = "finish"
-    rank: ClassVar[int] = 0
-    is_housekeeping: ClassVar[bool] = True
-    interrupted: bool = True
-    temporary: bool = False
-
-    @property
-    def detail(self) -> str:
-        """What is left over."""
-        if self.interrupted:
-            return "a run was cut off while it created databases for this role; what it borrowed goes back"
-        if self.temporary:
-            return "the administrator has made itself a member of this role, which no run needs; it gives that back"
-        return "its mark is not as this version writes it; what is too much in it goes"
-
-
-@dataclass(frozen=True, kw_only=True)
-class AdoptRole(_Described):
-    """Put our marker on a role that stood before."""
-
-    action: ClassVar[str] = "adopt_role"
-    rank: ClassVar[int] = 1
-    description: ClassVar[str] = "managed from now on"
-
-
-@dataclass(frozen=True, kw_only=True)
-class CreateRole(Change):
-    """Create a login role with the password of its secret; `secret` is the ARN of that."""
-
-    action: ClassVar[str] = "create_role"
-    symbol: ClassVar[str] = "+"
-    rank: ClassVar[int] = 2
-    createdb: bool = False
-    connection_limit: int = -1
-    secret: str = ""
-
-    def identity(self) -> tuple[str, ...]:
-        """With the secret: who can write that knows the password."""
-        return (self.action, self.database, self.username, self.detail, self.secret)
-
-    @property
-    def detail(self) -> str:
-        """The attributes that differ from a plain login role."""
-        extra = ", may create databases" if self.createdb else ""
-        limit = f", connection limit {self.connection_limit}" if self.connection_limit != -1 else ""
-        return f"login role, password from its secret{extra}{limit}"
-
-
-@dataclass(frozen=True, kw_only=True)
-class AlterRole(Change):
-    """Change the attributes of a role that are given; None leaves one as it is."""
-
-    action: ClassVar[str] = "alter_role"
-    rank: ClassVar[int] = 3
-    createdb: bool | None = None
-    createrole: bool | None = None
-    connection_limit: int | None = None
-
-    @property
-    def destructive(self) -> bool:
-        """Taking a right is; a connection limit is not."""
-        return self.createdb is False or self.createrole is False
-
-    @property
-    def detail(self) -> str:
-        """The attributes, each as it will be."""
-        words = {True: "may", False: "may no longer"}
-        limit = (
-            "no connection limit" if self.connection_limit == NO_LIMIT else f"connection limit {self.connection_limit}"
-        )
-        parts = [
-            f"{words[self.createdb]} create databases" if self.createdb is not None else "",
-            f"{words[self.createrole]} create roles" if self.createrole is not None else "",
-            limit if self.connection_limit is not None else "",
-        ]
-        return ", ".join(part for part in parts if part)
-
-
-@dataclass(frozen=True, kw_only=True)
-class SetPassword(Change):
-    """Set a role's password to that of its secret; `known` says that it is another one, not only kept otherwise."""
-
-    action: ClassVar[str] = "set_password"
-    rank: ClassVar[int] = 4
-    known: bool = True
-    secret: str = ""
-
-    def identity(self) -> tuple[str, ...]:
-        """With the secret, and without the reason, which the role itself can change all day."""
-        return (self.action, self.database, self.username, self.secret)
-
-    @property
-    def detail(self) -> str:
-        """Why."""
-        if self.known:
-            return "the server has another password than the secret"
-        return "the server keeps the password in another form than a SCRAM verifier of 4096 rounds"
-
-
-@dataclass(frozen=True, kw_only=True)
-class RevokeMembership(Change):
-    """Take a declared role out of a managed role."""
-
-    action: ClassVar[str] = "revoke_membership"
-    symbol: ClassVar[str] = "-"
-    rank: ClassVar[int] = 5
-    role: str
-
-    @property
-    def detail(self) -> str:
-        """The role that is left."""
-        return f'no longer a member of "{self.role}"'
-
-    def identity(self) -> tuple[str, ...]:
-        """With the role that is left."""
-        return (self.action, self.database, self.username, self.role)
-
-
-@dataclass(frozen=True, kw_only=True)
-class CreateDatabase(Change):
-    """Create a database for its owner."""
-
-    action: ClassVar[str] = "create_database"
-    symbol: ClassVar[str] = "+"
-    rank: ClassVar[int] = 6
-
-    @property
-    def detail(self) -> str:
-        """The owner."""
-        return f'owned by "{self.username}"'
-
-
-@dataclass(frozen=True, kw_only=True)
-class AdoptDatabase(_Described):
-    """Put our marker on a database that stood before."""
-
-    action: ClassVar[str] = "adopt_database"
-    rank: ClassVar[int] = 7
-    description: ClassVar[str] = "managed from now on"
-
-
-@dataclass(frozen=True, kw_only=True)
-class ChangeGrants(Change):
-    """Grant or revoke privileges of one grantee on targets of one kind in one schema.
-
-    `owner` owns the database. `whole` says that the targets are all that there is of the kind in the schema; `count`
-    how many objects they are.
-    """
-
-    owner: str
-    grantor: str
-    privileges: tuple[str, ...]
-    targets: tuple[Target, ...]
-    option: bool = False
-    count: int = 1
-    whole: bool = False
-    distance: int = 0
-
-    @property
-    def acting_roles(self) -> frozenset[str]:
-        """The owner of the database, those of the objects, and the grantor."""
-        roles = {self.owner, self.grantor, *(target.owner for target in self.targets)}
-        return frozenset(self.owner if role == DATABASE_OWNER else role for role in roles)
-
-    @property
-    def target(self) -> Target:
-        """The first target; kind, schema and creator are the same in all."""
-        return self.targets[0]
-
-    @property
-    def detail(self) -> str:
-        """The privileges and what they are on."""
-        return f"{self._privileges()} on {self._place(with_count=True)}"
-
-    def identity(self) -> tuple[str, ...]:
-        """The grant with every owner of the objects, and without their number, which an application changes all day."""
-        target, owners = self.target, sorted({target.owner for target in self.targets})
-        extension = "extension" if any(target.extension for target in self.targets) else ""
-        place = (target.kind.value, target.schema, target.creator, extension)
-        what = ("pass on" if self.option else "", ", ".join(self.privileges), self.grantor)
-        return (self.action, self.database, self.username, *place, *what, *owners)
-
-    def alike(self) -> tuple[str, ...]:
-        """What sorts changes so that those that differ in the grantee only stand together."""
-        what = (self._place(with_count=False), self._privileges(), self.grantor)
-        return (*what, *self.identity()[3:], self.username)
-
-    def _privileges(self) -> str:
-        return ("the right to pass on " if self.option else "") + ", ".join(self.privileges)
-
-    def _place(self, *, with_count: bool) -> str:
-        kind, owners = self.target.kind, {target.owner for target in self.targets}
-        whose = f' of "{min(owners)}"' if len(owners) == 1 and owners.isdisjoint({self.owner, DATABASE_OWNER}) else ""
-        if self.target.creator:
-            where = f' in schema "{self.target.schema}"' if self.target.schema else ""
-            return f'future {kind}s of "{self.target.creator}"{where}'
-        if kind is ObjectKind.DATABASE:
-            return "the database"
-        if kind is ObjectKind.SCHEMA:
-            return f'schema "{self.target.schema}"'
-        if not with_count:
-            return f'{kind}s{whose} in schema "{self.target.schema}"'
-        return f'{self.count} {kind}{"" if self.count == 1 else "s"}{whose} in schema "{self.target.schema}"'
-
-
-@dataclass(frozen=True, kw_only=True)
-class GrantPrivileges(ChangeGrants):
-    """Grant privileges on what stands."""
-
-    action: ClassVar[str] = "grant"
-    symbol: ClassVar[str] = "+"
-    rank: ClassVar[int] = 8
-
-
-@dataclass(frozen=True, kw_only=True)
-class GrantDefaultPrivileges(ChangeGrants):
-    """Grant privileges on what a role creates from now on."""
-
-    action: ClassVar[str] = "grant_default"
-    symbol: ClassVar[str] = "+"
-    rank: ClassVar[int] = 9
-
-
-@dataclass(frozen=True, kw_only=True)
-class RevokePrivileges(ChangeGrants):
-    """Revoke privileges on what stands."""
-
-    action: ClassVar[str] = "revoke"
-    symbol: ClassVar[str] = "-"
-    rank: ClassVar[int] = 10
-
-
-@dataclass(frozen=True, kw_only=True)
-class RevokeDefaultPrivileges(ChangeGrants):
-    """Revoke privileges on what a role creates from now on."""
-
-    action: ClassVar[str] = "revoke_default"
-    symbol: ClassVar[str] = "-"
-    rank: ClassVar[int] = 11
-
-
-@dataclass(frozen=True, kw_only=True)
-class CreateExtension(Change):
-    """Install a trusted extension as the owner of the database."""
-
-    action: ClassVar[str] = "create_extension"
-    symbol: ClassVar[str] = "+"
-    rank: ClassVar[int] = 12
-    extension: str
-
-    @property
-    def detail(self) -> str:
-        """The extension."""
-        return f'extension "{self.extension}"'
-
-    def identity(self) -> tuple[str, ...]:
-        """With the extension."""
-        return (self.action, self.database, self.username, self.extension)
+    from provisioner.core.changes import Change
+    from provisioner.core.ownership import Ownership
+
+# Which change belongs to which of the things that are checked for each entry.
+ASPECTS = {
+    "role": {"create_role", "alter_role", "adopt_role", "finish", "revoke_membership"},
+    "password": {"create_role", "set_password"},
+    "database": {"create_database", "adopt_database", "create_extension"},
+    "privileges": {"grant", "revoke"},
+    "default_privileges": {"grant_default", "revoke_default"},
+}
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -424,141 +90,58 @@ class Plan:
         return digest_plan(self.validity or Validity(self.environment), unit_digests)
 
 
-def diff(observed: State, desired: State, inventory: Mapping[str, DatabaseFacts]) -> tuple[Change, ...]:
-    """All changes that lead from one state to the other, in the order in which they are to be made.
-
-    `inventory` holds the objects of each desired database, as `Desired.inventory` gives them. Total over any two
-    states; equal states give no change. What is only in `observed` is nobody's business and gives none.
-    """
-    changes: list[Change] = []
-    for role in desired.roles.values():
-        changes += _diff_role(observed.roles.get(role.name), role)
-    for database in desired.databases.values():
-        changes += diff_database(observed.databases.get(database.name), database, inventory[database.name])
-    return tuple(sorted(changes, key=_order))
-
-
-def _order(change: Change) -> tuple[int, str, int, tuple[str, ...]]:
-    """By kind, then database; changes that can be said in one statement stand together."""
-    if not isinstance(change, ChangeGrants):
-        return (change.rank, change.database, 0, change.identity())
-    # A privilege that a grantee passed on is revoked before the grantee loses the right to.
-    return (change.rank, change.database, -change.distance, change.alike())
-
-
-def _diff_role(observed: Role | None, desired: Role) -> list[Change]:
-    if observed is None:
-        limit = desired.connection_limit
-        return [
-            CreateRole(username=desired.name, createdb=desired.createdb, connection_limit=limit, secret=desired.secret)
-        ]
-    name = desired.name
-    changes: list[Change] = []
-    if not desired.interrupted_create and (
-        observed.interrupted_create or observed.temporary or not observed.marker_current
-    ):
-        changes.append(
-            RevokeTemporaryMembership(
-                username=name, interrupted=observed.interrupted_create, temporary=observed.temporary
-            )
-        )
-    if desired.managed and not observed.managed:
-        changes.append(AdoptRole(username=name))
-    attributes = AlterRole(
-        username=name,
-        createdb=desired.createdb if desired.createdb != observed.createdb else None,
-        createrole=desired.createrole if desired.createrole != observed.createrole else None,
-        connection_limit=desired.connection_limit if desired.connection_limit != observed.connection_limit else None,
+def build_plan(ownership: Ownership) -> Plan:
+    """The whole plan of what a run is about."""
+    desired = desired_state(ownership)
+    changes = diff(observed_state(ownership), desired.state, desired.inventory)
+    blockers = find_blockers(ownership, changes)
+    warnings = [item for item in (*desired.findings, *find_warnings(ownership)) if not _is_accepted(item, ownership)]
+    return Plan(
+        environment=ownership.environment,
+        changes=changes,
+        blockers=tuple(sorted(set(blockers))),
+        warnings=shorten_alike(warnings),
+        unchanged=_unchanged(ownership, changes),
+        validity=Validity(
+            ownership.environment,
+            ownership.host,
+            ownership.port,
+            ownership.server.system_identifier,
+            ownership.server.administrator,
+        ),
     )
-    if attributes != AlterRole(username=name):
-        changes.append(attributes)
-    if desired.password_current and not observed.password_current:
-        changes.append(SetPassword(username=name, secret=desired.secret))
-    elif desired.verifier_current and not observed.verifier_current:
-        changes.append(SetPassword(username=name, secret=desired.secret, known=False))
-    left = {item.role for item in observed.memberships - desired.memberships}
-    changes += [RevokeMembership(username=name, role=role) for role in sorted(left)]
-    return changes
 
 
-def diff_database(observed: Database | None, desired: Database, facts: DatabaseFacts) -> list[Change]:
-    """The changes of one database, in no order; `facts` is its inventory, also where it is yet to be created."""
-    changes: list[Change] = []
-    if observed is None:
-        changes.append(CreateDatabase(database=desired.name, username=desired.owner))
-        observed = replace(desired, managed=True, extensions=frozenset(), grants=grants_of(facts.groups))
-    elif desired.managed and not observed.managed:
-        changes.append(AdoptDatabase(database=desired.name, username=desired.owner))
-    changes += _diff_grants(observed.grants, desired, facts)
-    changes += [
-        CreateExtension(database=desired.name, username=desired.owner, extension=extension)
-        for extension in sorted(desired.extensions - observed.extensions)
-    ]
-    return changes
+def _is_accepted(warning: Finding, ownership: Ownership) -> bool:
+    """Whether an entry of the role or database that a warning is about accepts it."""
+    is_of_role = warning.username in ownership.by_role or not warning.database
+    return any(
+        warning.code in entry.accepted_findings
+        and (entry.database == warning.database or not warning.database)
+        and (entry.username == warning.username or not is_of_role)
+        for entry in ownership.by_database.get(warning.database, ()) or ownership.by_role.get(warning.username, ())
+    )
 
 
-def _diff_grants(observed: frozenset[Grant], desired: Database, facts: DatabaseFacts) -> Iterable[Change]:
-    missing, extra = desired.grants - observed, observed - desired.grants
-    # Revoking a privilege takes its grant option with it.
-    extra -= {grant for grant in extra if grant.option and replace(grant, option=False) in extra}
-    yield from _merge_grants(missing, desired, facts, GrantPrivileges, GrantDefaultPrivileges)
-    yield from _merge_grants(extra, desired, facts, RevokePrivileges, RevokeDefaultPrivileges)
+def _unchanged(ownership: Ownership, changes: Iterable[Change]) -> tuple[Unchanged, ...]:
+    touched = {(change.action, change.database, change.username) for change in changes}
+    result = []
+    for entry in ownership.declaration.entries:
+        aspects = ["role", "password", "privileges"]
+        aspects.append("database" if entry.access_level is AccessLevel.OWNER else "default_privileges")
+        for aspect in aspects:
+            place = "" if aspect in {"role", "password"} else entry.database
+            is_changed = any((action, place, entry.username) in touched for action in ASPECTS[aspect])
+            if not is_changed and _is_managed(aspect, entry, ownership):
+                result.append(Unchanged(aspect, entry.database, entry.username))
+    return tuple(sorted(result))
 
 
-def _merge_grants(
-    grants: Iterable[Grant],
-    database: Database,
-    facts: DatabaseFacts,
-    now: type[ChangeGrants],
-    in_future: type[ChangeGrants],
-) -> Iterable[ChangeGrants]:
-    """One change for each grantee and set of privileges in a schema: first by target, then the targets together."""
-    privileges: dict[tuple[Target, str, str, bool, int], set[str]] = defaultdict(set)
-    givers = _grant_option_holders(facts)
-    for grant in grants:
-        distance = _distance(grant, givers)
-        privileges[grant.target, grant.grantee, grant.grantor, grant.option, distance].add(grant.privilege)
-    targets: dict[tuple[ObjectKind, str, str, str, str, bool, int, tuple[str, ...]], set[Target]] = defaultdict(set)
-    for (target, grantee, grantor, option, distance), names in privileges.items():
-        key = (target.kind, target.schema, target.creator, grantee, grantor, option, distance, tuple(sorted(names)))
-        targets[key].add(target)
-    counts = {group.target: group.count for group in facts.groups}
-    peers: dict[tuple[ObjectKind, str], set[Target]] = defaultdict(set)
-    for group in facts.groups:
-        if not group.target.creator:
-            peers[group.target.kind, group.target.schema].add(group.target)
-    for (kind, schema, creator, grantee, grantor, option, distance, words), members in targets.items():
-        yield (in_future if creator else now)(
-            database=database.name,
-            username=grantee,
-            owner=database.owner,
-            grantor=grantor,
-            privileges=words,
-            targets=tuple(sorted(members)),
-            option=option,
-            count=sum(counts.get(target, 1) for target in members),
-            whole=not creator and members >= peers[kind, schema],
-            distance=distance,
-        )
-
-
-_Givers = Mapping[tuple[Target, str, str], frozenset[str]]
-
-
-def _grant_option_holders(facts: DatabaseFacts) -> _Givers:
-    """From whom each role has the right to pass on a privilege."""
-    givers: dict[tuple[Target, str, str], frozenset[str]] = {}
-    for group in facts.groups:
-        for item in group.items:
-            if item.grantable:
-                key = (group.target, item.grantee, item.privilege)
-                givers[key] = givers.get(key, frozenset()) | {item.grantor}
-    return givers
-
-
-def _distance(grant: Grant, givers: _Givers) -> int:
-    """How many hands a grant went through; PostgreSQL lets no grants go round in a circle."""
-    if grant.grantor == grant.target.owner:
-        return 0
-    before = givers.get((grant.target, grant.grantor, grant.privilege), frozenset()) - {grant.grantor}
-    return 1 + max((_distance(replace(grant, grantor=giver), givers) for giver in before), default=0)
+def _is_managed(aspect: str, entry: Entry, ownership: Ownership) -> bool:
+    """Whether something is as declared where nothing is changed; of what is blocked, nobody knows."""
+    if aspect == "password" and any(problem.username == entry.username for problem in ownership.secret_problems):
+        return False
+    if aspect in {"role", "password"}:
+        return ownership.manages(entry.username)
+    facts = ownership.server.databases.get(entry.database)
+    return facts is not None and not facts.refusal and ownership.may_change(facts) and ownership.manages(entry.username)

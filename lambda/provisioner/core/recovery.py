@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from provisioner.core.audit import Provenance, build_rows
+from provisioner.core.changes import AlterRole
 from provisioner.core.model import Outcome, Status
 from provisioner.core.ownership import has_marker
-from provisioner.core.plan import AlterRole
 from provisioner.core.state import ObjectKind, PasswordCheck
 from provisioner.core.text import sanitize
 
@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from provisioner.core.audit import AuditRow
+    from provisioner.core.changes import Change
     from provisioner.core.ownership import Ownership
-    from provisioner.core.plan import Change
     from provisioner.core.state import DatabaseFacts, ObjectGroup, RoleFacts
 
 _TOLD_FIELDS = ("build_id", "run_id", "requested_by", "approved_by", "snapshot_version", "plan_digest")

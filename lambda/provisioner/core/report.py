@@ -7,9 +7,9 @@ from dataclasses import asdict, dataclass, replace
 from operator import itemgetter
 from typing import TYPE_CHECKING
 
+from provisioner.core.changes import Change
 from provisioner.core.errors import Finding
 from provisioner.core.model import Status
-from provisioner.core.plan import Change
 from provisioner.core.text import join_names, sanitize
 
 if TYPE_CHECKING:

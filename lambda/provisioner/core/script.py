@@ -13,7 +13,7 @@ from itertools import groupby
 from typing import TYPE_CHECKING
 
 from provisioner.core import ddl
-from provisioner.core.plan import (
+from provisioner.core.changes import (
     AdoptDatabase,
     AdoptRole,
     AlterRole,
@@ -143,7 +143,7 @@ def database_statements(
         for item in _grant_statements(list(group), facts, ownership, contested)
     ]
     return (
-        *(ddl.grant_self(role, ownership.server.version) for role in borrowed),
+        *(ddl.grant_self(role, with_options=ownership.server.has_membership_options) for role in borrowed),
         *statements,
         *body,
         *(ddl.revoke_self(role) for role in borrowed),
@@ -190,7 +190,7 @@ def _one_role(role: str, changes: Sequence[Change], marks: RoleComments) -> Role
     if (has_marker or role in marks.creating) and not is_right:
         statements.append(ddl.set_role_marker(role, marks.during_create(role)))
     if role in marks.creating and marks.is_temporary(role):
-        statements.append(ddl.grant_self(role, marks.ownership.server.version))
+        statements.append(ddl.grant_self(role, with_options=marks.ownership.server.has_membership_options))
     return RoleScript(role, tuple(changes), tuple(statements))
 
 

@@ -275,6 +275,16 @@ class Server:
     available_connections: int = 100
     system_identifier: str = ""
 
+    @property
+    def has_membership_options(self) -> bool:
+        """Whether a membership says what it is good for; who creates a role then gets one without INHERIT and SET."""
+        return self.version >= 16
+
+    @property
+    def public_schema_follows_owner(self) -> bool:
+        """Whether `public` belongs to the owner of its database; before, to the bootstrap superuser."""
+        return self.version >= 15
+
 
 def all_members(role: str, memberships: Iterable[Membership]) -> frozenset[str]:
     """The members of a role, and theirs, whatever their memberships are good for."""

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
+    from provisioner.core.changes import Change
     from provisioner.core.errors import Finding
-    from provisioner.core.plan import Change
 
 
 @dataclass(frozen=True, slots=True, order=True)

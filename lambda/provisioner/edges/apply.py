@@ -18,10 +18,10 @@ from queue import SimpleQueue
 from threading import Event
 from typing import TYPE_CHECKING
 
+from provisioner.core.changes import AdoptDatabase, Change, CreateRole
 from provisioner.core.ddl import PasswordStatement, Statement
 from provisioner.core.errors import DatabaseUnavailable, Finding, OutOfTime, ProvisioningError
 from provisioner.core.model import Outcome, Status
-from provisioner.core.plan import AdoptDatabase, Change, CreateRole
 from provisioner.core.script import DatabaseScript, RoleScript, Script, database_statements
 from provisioner.core.state import PasswordCheck
 from provisioner.edges.clock import now_utc

@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 from random import SystemRandom
 from typing import TYPE_CHECKING
 
+from provisioner.core.changes import AdoptDatabase, Change, CreateDatabase
+from provisioner.core.difference import database_changes
 from provisioner.core.errors import OutOfTime
-from provisioner.core.guard import database_changes
-from provisioner.core.plan import AdoptDatabase, Change, CreateDatabase
 from provisioner.core.script import DatabaseScript, database_statements, needs_object_names
 from provisioner.edges.observe import Login, read_database, read_object_names
 from provisioner.edges.postgres import Remedy, SqlError

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from provisioner.core import ddl
-from provisioner.core.plan import (
+from provisioner.core.changes import (
     AlterRole,
     CreateDatabase,
     CreateExtension,
@@ -63,8 +63,8 @@ def test_a_password_statement_shows_no_verifier_until_it_is_sent() -> None:
 
 
 def test_from_16_a_membership_says_what_it_is_good_for() -> None:
-    assert ddl.grant_self("a", 15) == 'GRANT "a" TO CURRENT_USER'
-    assert ddl.grant_self("a", 16) == 'GRANT "a" TO CURRENT_USER WITH INHERIT TRUE, SET TRUE'
+    assert ddl.grant_self("a", with_options=False) == 'GRANT "a" TO CURRENT_USER'
+    assert ddl.grant_self("a", with_options=True) == 'GRANT "a" TO CURRENT_USER WITH INHERIT TRUE, SET TRUE'
     assert ddl.revoke_self("a") == 'REVOKE "a" FROM CURRENT_USER'
 
 

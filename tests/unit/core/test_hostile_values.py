@@ -7,11 +7,11 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from provisioner.core.credentials import Credentials, parse_application_secret
-from provisioner.core.desired import desired_state
-from provisioner.core.guard import build_plan
+from provisioner.core.difference import desired_state
 from provisioner.core.markdown import render_markdown
 from provisioner.core.model import AccessLevel, Declaration, Entry, Layout
 from provisioner.core.ownership import Ownership
+from provisioner.core.plan import build_plan
 from provisioner.core.report import render_text
 from provisioner.core.script import write_script
 from provisioner.core.state import AclItem, DatabaseFacts, Marker, ObjectGroup, ObjectKind, RoleFacts, Server, Target

@@ -11,11 +11,7 @@ from typing import Any
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from provisioner.core.desired import desired_state, new_database
-from provisioner.core.guard import build_plan
-from provisioner.core.model import AccessLevel, Declaration, Entry, Layout
-from provisioner.core.ownership import Ownership
-from provisioner.core.plan import (
+from provisioner.core.changes import (
     AdoptDatabase,
     AdoptRole,
     AlterRole,
@@ -29,8 +25,11 @@ from provisioner.core.plan import (
     RevokeMembership,
     RevokeTemporaryMembership,
     SetPassword,
-    diff,
 )
+from provisioner.core.difference import desired_state, diff, new_database
+from provisioner.core.model import AccessLevel, Declaration, Entry, Layout
+from provisioner.core.ownership import Ownership
+from provisioner.core.plan import build_plan
 from provisioner.core.report import render_text
 from provisioner.core.state import (
     PUBLIC,

@@ -11,9 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from provisioner.core.audit import AuditRow, Provenance, build_rows, parse_csv, render_csv
-from provisioner.core.model import Declaration, Layout, Outcome, Status
-from provisioner.core.ownership import Ownership
-from provisioner.core.plan import (
+from provisioner.core.changes import (
     AdoptDatabase,
     AdoptRole,
     AlterRole,
@@ -29,6 +27,8 @@ from provisioner.core.plan import (
     RevokeTemporaryMembership,
     SetPassword,
 )
+from provisioner.core.model import Declaration, Layout, Outcome, Status
+from provisioner.core.ownership import Ownership
 from provisioner.core.recovery import (
     InProgress,
     PlannedChange,

@@ -8,10 +8,11 @@ from typing import ClassVar
 import pytest
 
 from provisioner.core.audit import Provenance
+from provisioner.core.changes import Change
 from provisioner.core.errors import Finding
 from provisioner.core.markdown import render_markdown
 from provisioner.core.model import Status
-from provisioner.core.plan import Change, Plan, Unchanged
+from provisioner.core.plan import Plan, Unchanged
 from provisioner.core.report import (
     AuditLocations,
     build_response,

@@ -1,9 +1,9 @@
 """The statements of a plan in their order and transactions, written by hand."""
 
-from provisioner.core.desired import desired_state
-from provisioner.core.guard import build_plan
+from provisioner.core.difference import desired_state
 from provisioner.core.model import AccessLevel, Declaration, Entry, Layout
 from provisioner.core.ownership import Ownership
+from provisioner.core.plan import build_plan
 from provisioner.core.script import Script, write_script
 from provisioner.core.state import Marker, RoleFacts, Server
 

@@ -4,8 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from provisioner.core.errors import Finding
-from provisioner.core.plan import (
+from provisioner.core.changes import (
     AdoptDatabase,
     AdoptRole,
     AlterRole,
@@ -15,12 +14,13 @@ from provisioner.core.plan import (
     CreateRole,
     GrantDefaultPrivileges,
     GrantPrivileges,
-    Plan,
     RevokeMembership,
     RevokePrivileges,
     RevokeTemporaryMembership,
     SetPassword,
 )
+from provisioner.core.errors import Finding
+from provisioner.core.plan import Plan
 from provisioner.core.state import ObjectKind, Target
 from provisioner.core.units import Unit, Validity, digest_plan, digest_unit
 

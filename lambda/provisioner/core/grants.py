@@ -1,250 +1,35 @@
-"""What should stand: a declaration and an observation in, two comparable states and the warnings between them out.
+"""What should be granted in one database: what stands in it and the access levels in, grants and findings out.
 
-An access level is a rule over whatever stands in a database, so the desired state is built over the observed
-inventory: for each object, the privileges of the declared roles follow the level table, and everything that is not
-ours to touch is desired exactly as it is. What we would have to touch but may not becomes a finding.
+A level is a rule over whatever stands: for each object, the privileges of the declared roles follow the level table,
+and what is not ours to touch is desired exactly as it is. What we would have to touch but may not becomes a finding.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from provisioner.core import access_levels as levels
 from provisioner.core.errors import Finding
 from provisioner.core.model import AccessLevel
-from provisioner.core.ownership import Ownership, has_marker
+from provisioner.core.roles import is_revocable
 from provisioner.core.state import (
     DATABASE_OWNER,
-    IAM_ROLE,
     PUBLIC,
-    AclItem,
-    Database,
     DatabaseFacts,
     Grant,
-    Membership,
     ObjectGroup,
     ObjectKind,
-    PasswordCheck,
-    Role,
-    RoleFacts,
-    Server,
-    State,
     Target,
     grants_of,
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from provisioner.core.ownership import Ownership
 
-# The PostgreSQL version (`server_version_num` / 10000) from which `public` belongs to the owner of its database.
-PUBLIC_SCHEMA_FOLLOWS_OWNER = 15
 # What is granted on these is the owner's business: it is reported and never revoked.
 UNMANAGED_KINDS = frozenset({ObjectKind.ROUTINE, ObjectKind.TYPE, ObjectKind.LARGE_OBJECT})
-
-
-def new_database(name: str, owner: str, server: Server) -> DatabaseFacts:
-    """What CREATE DATABASE makes from template0: PUBLIC may connect, and `public` belongs to whom the version says."""
-    schema_owner = DATABASE_OWNER if server.version >= PUBLIC_SCHEMA_FOLLOWS_OWNER else server.bootstrap
-    everybody = ("USAGE",) if server.version >= PUBLIC_SCHEMA_FOLLOWS_OWNER else ("CREATE", "USAGE")
-    return DatabaseFacts(
-        name=name,
-        owner=owner,
-        groups=(
-            ObjectGroup(
-                Target(ObjectKind.DATABASE, owner=owner),
-                (
-                    *_items(owner, owner, ("CONNECT", "CREATE", "TEMPORARY")),
-                    *_items(owner, PUBLIC, ("CONNECT", "TEMPORARY")),
-                ),
-            ),
-            ObjectGroup(
-                Target(ObjectKind.SCHEMA, schema="public", owner=schema_owner),
-                (
-                    *_items(schema_owner, schema_owner, ("CREATE", "USAGE")),
-                    *_items(schema_owner, PUBLIC, everybody),
-                ),
-            ),
-        ),
-    )
-
-
-def as_created(ownership: Ownership) -> Server:
-    """The server, with what stands in the databases that an interrupted run left closed: nobody has been in them."""
-    left = {
-        name: replace(facts, groups=new_database(name, facts.owner, ownership.server).groups)
-        for name, facts in ownership.server.databases.items()
-        if name in ownership.by_database and ownership.is_left_closed(facts)
-    }
-    return replace(ownership.server, databases={**ownership.server.databases, **left})
-
-
-def observed_roles(ownership: Ownership) -> dict[str, Role]:
-    """The compared part of the declared roles that exist."""
-    return {
-        name: _observed_role(facts, ownership)
-        for name in ownership.by_role
-        if (facts := ownership.server.roles.get(name)) is not None
-    }
-
-
-def observed_state(ownership: Ownership) -> State:
-    """The compared part of what was observed: the declared roles and databases that exist."""
-    databases = {
-        name: observed_database(database, ownership)
-        for name in ownership.by_database
-        if (database := ownership.server.databases.get(name)) is not None
-    }
-    return State(observed_roles(ownership), databases)
-
-
-@dataclass(frozen=True, slots=True)
-class Desired:
-    """The state that should be, the inventory that it was built over, and what stays as it is though it should not."""
-
-    state: State
-    inventory: Mapping[str, DatabaseFacts]
-    findings: tuple[Finding, ...]
-
-
-def desired_state(ownership: Ownership) -> Desired:
-    """Build the state that a declaration asks for over what stands; see the module's first sentence."""
-    findings: list[Finding] = []
-    inventory = take_inventory(ownership)
-    databases = {name: desired_database(facts, ownership, findings) for name, facts in inventory.items()}
-    return Desired(State(desired_roles(ownership, findings), databases), inventory, tuple(findings))
-
-
-def take_inventory(ownership: Ownership) -> dict[str, DatabaseFacts]:
-    """What stands in each declared database, or will where it is yet to be created."""
-    found = {
-        name: ownership.server.databases.get(name) or _to_be_created(name, ownership) for name in ownership.by_database
-    }
-    return {name: facts for name, facts in found.items() if facts is not None}
-
-
-def desired_roles(ownership: Ownership, findings: list[Finding]) -> dict[str, Role]:
-    """The state that the declared roles should have; findings are added to the list."""
-    observed = observed_roles(ownership)
-    return {name: _desired_role(name, ownership, observed.get(name), findings) for name in ownership.by_role}
-
-
-def desired_database(facts: DatabaseFacts, ownership: Ownership, findings: list[Finding]) -> Database:
-    """The state that one declared database should have, over what stands in it; findings are added to the list.
-
-    One that is not ours to change is desired as it is.
-    """
-    if not ownership.may_change(facts):
-        return observed_database(facts, ownership)
-    room = DatabasePolicy.of(facts, ownership)
-    entries = ownership.by_database[facts.name]
-    return Database(
-        name=facts.name,
-        owner=room.owner,
-        extensions=facts.extensions.union(*(entry.extensions for entry in entries)),
-        grants=frozenset(grant for group in room.all_groups() for grant in room.desired_grants(group, findings)),
-    )
-
-
-def observed_database(facts: DatabaseFacts, ownership: Ownership) -> Database:
-    """The compared part of one database as it stands."""
-    return Database(
-        name=facts.name,
-        owner=facts.owner,
-        managed=has_marker(facts, ownership.environment),
-        extensions=facts.extensions,
-        grants=grants_of(facts.groups),
-    )
-
-
-def _to_be_created(name: str, ownership: Ownership) -> DatabaseFacts | None:
-    owner = ownership.declared_owner(name)
-    # Not for a role that is not ours: a blocker says so.
-    if not owner or not ownership.manages(owner):
-        return None
-    return replace(new_database(name, owner, ownership.server), allows_connections=False)
-
-
-# --- roles ----------------------------------------------------------------------------------------------------------
-
-
-def _observed_role(facts: RoleFacts, ownership: Ownership) -> Role:
-    check = ownership.server.passwords.get(facts.name, PasswordCheck.NOT_CHECKED)
-    return Role(
-        name=facts.name,
-        createdb=facts.createdb,
-        createrole=facts.createrole,
-        connection_limit=facts.connection_limit,
-        managed=has_marker(facts, ownership.environment),
-        password_current=check is not PasswordCheck.DIFFERS,
-        verifier_current=check is not PasswordCheck.OTHER_VERIFIER,
-        memberships=frozenset(ownership.memberships_of.get(facts.name, ())),
-        interrupted_create=bool(facts.marker and facts.marker.creating),
-        marker_current=facts.marker is None or facts.marker.current,
-        temporary=facts.name in ownership.self_granted,
-    )
-
-
-def _desired_role(name: str, ownership: Ownership, present: Role | None, findings: list[Finding]) -> Role:
-    if present is not None and not ownership.manages(name):
-        # Not ours to change, and a blocker says so.
-        return present
-    entries = ownership.by_role[name]
-    declared_limit = next((entry.connection_limit for entry in entries if entry.connection_limit is not None), None)
-    role = Role(name, createdb=any(entry.createdb for entry in entries), secret=ownership.secrets.get(name, ""))
-    if declared_limit is not None:
-        role = replace(role, connection_limit=declared_limit)
-    elif present is not None and not ownership.server.roles[name].has_limit_of_ours:
-        # A limit that nobody declared and that we did not set is an operator's; it stands.
-        role = replace(role, connection_limit=present.connection_limit)
-    if present is not None:
-        kept = frozenset(item for item in present.memberships if _membership_is_kept(item, ownership, findings))
-        role = replace(role, memberships=kept)
-    return role
-
-
-def _membership_is_kept(membership: Membership, ownership: Ownership, findings: list[Finding]) -> bool:
-    """Whether a declared role keeps a membership: in a managed role it is access that nobody declared."""
-    role, member = membership.role, membership.member
-    if role == IAM_ROLE:
-        return True
-    if not ownership.manages(role):
-        # With ADMIN alone the member is one statement away from it.
-        if not (membership.confers_privileges or membership.admin_option):
-            return True
-        findings.append(
-            Finding(
-                "foreign_membership",
-                f'role "{member}" is a member of "{role}", which is not managed here, and has what that role has',
-                f'if that is not meant: REVOKE "{role}" FROM "{member}"',
-                username=member,
-            )
-        )
-        return True
-    if _is_revocable(membership, ownership):
-        return False
-    findings.append(
-        Finding(
-            "membership_of_another_grantor",
-            f'role "{member}" is a member of "{role}", granted by "{membership.grantor}": beyond its level, and not '
-            "ours to revoke",
-            f'as "{membership.grantor}": REVOKE "{role}" FROM "{member}"',
-            username=member,
-        )
-    )
-    return True
-
-
-def _is_revocable(membership: Membership, ownership: Ownership) -> bool:
-    """Whether a membership is one of a declared role in a managed one, and ours to revoke.
-
-    From 16 a REVOKE takes back only what the named grantor granted, and only somebody with its rights can name it.
-    """
-    is_ours = ownership.server.version < 16 or membership.grantor == ownership.server.administrator
-    return is_ours and membership.member in ownership.by_role and ownership.manages(membership.role)
-
-
-# --- databases ------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
@@ -461,7 +246,7 @@ class DatabasePolicy:
         members = {
             item.member
             for item in self.ownership.memberships_in.get(self.owner, ())
-            if item.confers_privileges and not _is_revocable(item, self.ownership)
+            if item.confers_privileges and not is_revocable(item, self.ownership)
         }
         others = frozenset(
             role
@@ -501,10 +286,6 @@ def _is_object(group: ObjectGroup) -> bool:
         and not group.target.creator
         and not group.target.extension
     )
-
-
-def _items(grantor: str, grantee: str, privileges: Iterable[str]) -> tuple[AclItem, ...]:
-    return tuple(AclItem(grantor, grantee, privilege) for privilege in privileges)
 
 
 def _name(target: Target, count: int = 1) -> str:

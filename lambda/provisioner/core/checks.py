@@ -1,0 +1,315 @@
+"""What must stop a run, and what it must show: blockers before any change, what is not as declared after them.
+
+A blocker is a fact under which nothing may be changed in its unit. All of them are shown, not the first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from provisioner.core.changes import (
+    AdoptDatabase,
+    AdoptRole,
+    AlterRole,
+    Change,
+    CreateDatabase,
+    CreateRole,
+    RevokeTemporaryMembership,
+    SetPassword,
+)
+from provisioner.core.difference import diff
+from provisioner.core.errors import Finding
+from provisioner.core.ownership import Ownership, has_marker
+from provisioner.core.roles import desired_roles, observed_roles
+from provisioner.core.state import IAM_ROLE, DatabaseFacts, ObjectKind, PasswordCheck, RoleFacts, State
+from provisioner.core.text import join_names
+
+if TYPE_CHECKING:
+    from provisioner.core.model import Entry
+
+
+def find_blockers(ownership: Ownership, changes: tuple[Change, ...]) -> Iterable[Finding]:
+    """All that stands against the changes, whole or by role and database."""
+    yield from _missing_administrator_rights(ownership, changes)
+    # It is the role that cannot be served; its database is, by that, where the role owns it.
+    yield from (replace(problem, database="") for problem in ownership.secret_problems)
+    for entry in ownership.declaration.entries:
+        role = ownership.server.roles.get(entry.username)
+        if role is not None:
+            yield from _role_blockers(role, entry.application, ownership)
+    for name in ownership.by_database:
+        database = ownership.server.databases.get(name)
+        if database is None:
+            yield from _missing_database(name, ownership)
+        else:
+            yield from _database_blockers(database, ownership)
+    yield from _extension_blockers(ownership)
+
+
+def _role_blockers(role: RoleFacts, application: str, ownership: Ownership) -> Iterable[Finding]:
+    place = {"username": role.name}
+    if role.name in {ownership.server.administrator, ownership.server.bootstrap}:
+        message = f'role "{role.name}" is the administrator\'s own login'
+        yield Finding("administrator", message, f"give the application {application} another username", **place)
+        return
+    powers = [
+        word
+        for word, held in (
+            ("SUPERUSER", role.superuser),
+            ("REPLICATION", role.replication),
+            ("BYPASSRLS", role.bypass_rls),
+        )
+        if held
+    ]
+    if powers:
+        message = f'role "{role.name}" has {", ".join(powers)}, which no access level may have'
+        remedy = f'ALTER ROLE "{role.name}" ' + " ".join("NO" + word for word in powers)
+        yield Finding("privileged_role", message, f"as a superuser: {remedy}; or give it another username", **place)
+    if role.name in ownership.iam_roles:
+        yield _iam_login(role.name, ownership, **place)
+    if not ownership.manages(role.name):
+        elsewhere = f' (its mark names environment "{role.marker.environment}")' if role.marker else ""
+        yield Finding(
+            "foreign_role",
+            f'role "{role.name}" exists but is not managed here{elsewhere}',
+            f'adopt it (adopt: ["{application}"]) or give {application} another username',
+            **place,
+        )
+
+
+def _iam_login(name: str, ownership: Ownership, **place: str) -> Finding:
+    way, facts = ownership.iam_ways[name], ownership.server.roles[name]
+    is_member = ownership.server.has_membership_options and facts.has_admin_option
+    return Finding(
+        "iam_login",
+        f'role "{name}" is a member of "{IAM_ROLE}": RDS takes no password of it, nor of who is a member of it, as the '
+        f"administrator {'is' if is_member else 'would have to be'}",
+        f'as "{way.grantor}": REVOKE "{way.role}" FROM "{name}"; or declare another username',
+        **place,
+    )
+
+
+def _missing_database(name: str, ownership: Ownership) -> Iterable[Finding]:
+    if ownership.declared_owner(name):
+        return
+    users = join_names(f'"{entry.username}"' for entry in ownership.by_database[name])
+    yield Finding(
+        "database_missing",
+        f'database "{name}" does not exist and no entry declares its owner; {users} would have nothing to use',
+        f'declare an entry with database_name = "{name}" and access_level = "owner", or correct the name',
+        database=name,
+    )
+
+
+def _database_blockers(database: DatabaseFacts, ownership: Ownership) -> Iterable[Finding]:
+    name = database.name
+    owner = ownership.declared_owner(name)
+    if owner and database.owner != owner:
+        yield _different_owner(database, owner, ownership)
+        return
+    if not owner and any(entry.username == database.owner for entry in ownership.by_database[name]):
+        yield _owner_declared_lower(database, ownership)
+        return
+    if database.invalid:
+        message = f'database "{name}" is invalid: a DROP DATABASE was interrupted, and nobody can connect to it'
+        remedy = f'as its owner: DROP DATABASE "{name}"; then run again, which makes it anew'
+        yield Finding("database_invalid", message, remedy, database=name)
+        return
+    if database.is_template or not (database.allows_connections or ownership.is_left_closed(database)):
+        what = "is a template" if database.is_template else "does not allow connections"
+        remedy = f'ALTER DATABASE "{name}" WITH IS_TEMPLATE false ALLOW_CONNECTIONS true'
+        yield Finding("database_closed", f'database "{name}" {what}', f"as its owner: {remedy}", database=name)
+    if not ownership.manages_database(database):
+        application = ownership.by_database[name][0].application
+        elsewhere = f' (its mark names environment "{database.marker.environment}")' if database.marker else ""
+        yield Finding(
+            "foreign_database",
+            f'database "{name}" exists but is not managed here{elsewhere}',
+            f'adopt it (adopt: ["{application}"]) or declare another database_name',
+            database=name,
+            username=owner,
+        )
+    elif not owner and not ownership.is_trusted_owner(database.owner):
+        yield Finding(
+            "foreign_owner",
+            f'database "{name}" belongs to "{database.owner}", which is not managed here, so nothing can be granted '
+            "in it",
+            f'declare an entry for its owner "{database.owner}" and adopt it',
+            database=name,
+        )
+    elif not owner and database.owner in ownership.iam_roles:
+        yield _iam_login(database.owner, ownership, database=name)
+    if database.refusal:
+        yield Finding(
+            "database_unreadable",
+            f'database "{name}" could not be looked into: {database.refusal}',
+            f'as its owner: GRANT CONNECT ON DATABASE "{name}" TO "{ownership.server.administrator}"; or find '
+            "what keeps the administrator out",
+            database=name,
+        )
+
+
+def _different_owner(database: DatabaseFacts, owner: str, ownership: Ownership) -> Finding:
+    was_ours = ownership.manages(database.owner)
+    # A run that is blocked creates no role, so a new owner has to come by another declaration first.
+    first = (
+        "" if owner in ownership.server.roles else f'declare "{owner}" as an editor first, so that it is created; then '
+    )
+    return Finding(
+        "owner_change" if was_ours else "foreign_owner",
+        f'database "{database.name}" belongs to "{database.owner}", and "{owner}" is declared as its owner; an owner '
+        "is never changed here, since every object would have to move too",
+        f'declare "{database.owner}" as the owner, or move everything by hand: {first}'
+        f'in each database of "{database.owner}", as who administers both roles: '
+        f"{reassign_sql(database.owner, owner)}",
+        database=database.name,
+        username=owner,
+    )
+
+
+def _owner_declared_lower(database: DatabaseFacts, ownership: Ownership) -> Finding:
+    entries = ownership.by_database[database.name]
+    level = next(entry.access_level.value for entry in entries if entry.username == database.owner)
+    return Finding(
+        "owner_change",
+        f'database "{database.name}" belongs to "{database.owner}", which is declared as its {level}: an owner can do '
+        "everything in it, and an owner is never changed here",
+        f'declare "{database.owner}" as the owner',
+        database=database.name,
+        username=database.owner,
+    )
+
+
+def reassign_sql(old: str, new: str) -> str:
+    """The statements that move what one role owns in a database, and databases that it owns."""
+    both = f'"{old}", "{new}"'
+    return f'GRANT {both} TO CURRENT_USER; REASSIGN OWNED BY "{old}" TO "{new}"; REVOKE {both} FROM CURRENT_USER'
+
+
+def _extension_blockers(ownership: Ownership) -> Iterable[Finding]:
+    for entry in ownership.declaration.entries:
+        database = ownership.server.databases.get(entry.database)
+        if database is None or not database.refusal:
+            installed = database.extensions if database else frozenset()
+            missing = sorted(set(entry.extensions) - installed)
+            for extension in missing:
+                yield from _one_extension(extension, entry, ownership)
+            if missing and database and database.groups and not _has_public_schema(database):
+                yield Finding(
+                    "extension_without_schema",
+                    f'database "{entry.database}" has no schema "public" any more, where extensions are created',
+                    f'as "{database.owner}" in that database: CREATE SCHEMA "public", or CREATE EXTENSION in another',
+                    database=entry.database,
+                    username=entry.username,
+                )
+
+
+def _has_public_schema(database: DatabaseFacts) -> bool:
+    is_looked_into = any(group.target.kind is not ObjectKind.DATABASE for group in database.groups)
+    schemas = {group.target.schema for group in database.groups if group.target.kind is ObjectKind.SCHEMA}
+    return not is_looked_into or "public" in schemas
+
+
+def _one_extension(extension: str, entry: Entry, ownership: Ownership) -> Iterable[Finding]:
+    place = {"database": entry.database, "username": entry.username}
+    trusted = ownership.server.available_extensions.get(extension)
+    if trusted is None:
+        message = f'extension "{extension}" is not available on this server'
+        yield Finding("extension_unavailable", message, "correct the name, or leave it out", **place)
+    elif not trusted:
+        message = f'extension "{extension}" is not trusted: the owner of a database may not create it'
+        remedy = f'in database "{entry.database}" as the RDS master: CREATE EXTENSION "{extension}"; then run again'
+        yield Finding("extension_not_trusted", message, remedy, **place)
+
+
+def _missing_administrator_rights(ownership: Ownership, changes: tuple[Change, ...]) -> Iterable[Finding]:
+    """What the administrator would need for these changes and does not have, before any of them is tried."""
+    me = ownership.server.roles[ownership.server.administrator]
+    lacks = []
+    of_roles = CreateRole | AlterRole | SetPassword | AdoptRole
+    if not me.createrole and any(isinstance(item, of_roles) for item in changes):
+        lacks.append("CREATEROLE")
+    creates_databases = any(isinstance(item, CreateDatabase) for item in changes)
+    grants_createdb = any(isinstance(item, CreateRole) and item.createdb for item in changes) or any(
+        isinstance(item, AlterRole) and item.createdb is not None for item in changes
+    )
+    if not me.createdb and (creates_databases or (grants_createdb and ownership.server.has_membership_options)):
+        lacks.append("CREATEDB")
+    if not ownership.server.has_membership_options and not me.inherits and any(item.database for item in changes):
+        # From 16 on a membership says for itself that it is inherited.
+        lacks.append("INHERIT")
+    if lacks and not me.superuser:
+        yield Finding(
+            "administrator_rights",
+            f'the administrator "{me.name}" lacks {" and ".join(lacks)}, which this plan needs',
+            f'as the RDS master: ALTER ROLE "{me.name}" {" ".join(lacks)}',
+        )
+    for name in sorted(_roles_to_act_on(ownership, changes)):
+        facts = ownership.server.roles.get(name)
+        if facts is not None and not facts.has_admin_option and not facts.superuser:
+            yield Finding(
+                "administrator_lacks_admin",
+                f'the administrator "{me.name}" has no ADMIN option on role "{name}", which this plan needs',
+                f'as a role that has it: GRANT "{name}" TO "{me.name}" WITH ADMIN OPTION',
+                username=name,
+            )
+
+
+def _roles_to_act_on(ownership: Ownership, changes: tuple[Change, ...]) -> set[str]:
+    """The roles that are changed, and those in whose place databases are, where that takes a membership."""
+    altered = {change.username for change in changes if not change.database}
+    behind = {role for change in changes if change.database for role in change.acting_roles}
+    administrator_inherits = {name for name, facts in ownership.server.roles.items() if facts.administrator_inherits}
+    return altered | (behind - administrator_inherits - {ownership.server.administrator})
+
+
+def verify_roles_and_markers(
+    ownership: Ownership, made: Iterable[Change], left: Collection[Change] = ()
+) -> tuple[Finding, ...]:
+    """What an observation from outside the databases, made after the changes, does not show of them: roles, marks.
+
+    What is inside a database has been proved in its own transaction. Of what was `left`, blocked or failed, nothing is
+    expected: neither of those roles, nor that a role whose databases were left has no note of them any more.
+    """
+    left_roles = {change.username for change in left if not change.database}
+    creating = {role for change in left if change.database for role in change.acting_roles}
+    roles = [
+        change
+        for change in diff(State(observed_roles(ownership)), State(desired_roles(ownership, [])), {})
+        if change.username not in left_roles
+        and not (isinstance(change, RevokeTemporaryMembership) and change.username in creating)
+    ]
+    unmarked = [
+        change
+        for change in made
+        if isinstance(change, CreateDatabase | AdoptDatabase)
+        and not (
+            (facts := ownership.server.databases.get(change.database))
+            and facts.owner == change.username
+            and has_marker(facts, ownership.environment)
+        )
+    ]
+    return (
+        *(
+            Finding(
+                "not_as_declared",
+                f"{change.action} ({change.detail}) was done, but the server does not show it",
+                "run again; if it stays, see the runbook",
+                database=change.database,
+                username=change.username,
+            )
+            for change in (*roles, *unmarked)
+        ),
+        *(
+            Finding(
+                "password_not_proved",
+                f'the new password of role "{role}" was set, but what a login with it was told says nothing of it',
+                "run again, which logs in once more; if it stays, try to log in as the application",
+                username=role,
+            )
+            for role, check in sorted(ownership.server.passwords.items())
+            if check is PasswordCheck.UNKNOWN
+        ),
+    )

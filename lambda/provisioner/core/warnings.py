@@ -1,0 +1,214 @@
+"""What a person should know: what is found on a server and left alone. Findings out, every one of them."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+
+from provisioner.core.checks import reassign_sql
+from provisioner.core.errors import Finding
+from provisioner.core.ownership import Ownership, has_marker
+from provisioner.core.state import (
+    DATABASE_OWNER,
+    NO_LIMIT,
+    PUBLIC,
+    DatabaseFacts,
+    ObjectKind,
+    PasswordCheck,
+    RoleFacts,
+    Target,
+)
+
+
+def find_warnings(ownership: Ownership) -> Iterable[Finding]:
+    """All that is worth to be known of the declared roles and databases, and what is ours and declared no longer."""
+    for name in sorted(ownership.by_role.keys() & ownership.server.roles.keys()):
+        yield from _role_warnings(ownership.server.roles[name], ownership)
+    for name in sorted(ownership.by_database.keys() & ownership.server.databases.keys()):
+        facts = ownership.server.databases[name]
+        if ownership.may_change(facts):
+            yield from _unmanaged(facts, ownership)
+    for item in ownership.server.other_privileges:
+        if item.role in ownership.by_role and item.database in ownership.by_database:
+            yield Finding(
+                "other_privileges",
+                f'role "{item.role}" holds privileges on {item.count} objects of catalog {item.catalog}, of which no '
+                "access level speaks",
+                "nothing to do if the owner of the database meant it",
+                database=item.database,
+                username=item.role,
+            )
+    yield from _orphans(ownership)
+    yield from _administrator_memberships(ownership)
+    yield from _iam_administrator(ownership)
+
+
+def _role_warnings(role: RoleFacts, ownership: Ownership) -> Iterable[Finding]:
+    name = role.name
+    declared = ownership.by_role[name]
+    if not role.can_login:
+        message = f'role "{name}" is NOLOGIN: somebody disabled it, and it stays so'
+        yield Finding("nologin", message, f'to let it in again: ALTER ROLE "{name}" LOGIN', username=name)
+    if role.valid_until:
+        message = f'the password of role "{name}" {"expired" if role.expired else "expires"} at {role.valid_until}'
+        yield Finding("expiry", message, f"""to lift it: ALTER ROLE "{name}" VALID UNTIL 'infinity'""", username=name)
+    is_declared = any(entry.connection_limit is not None for entry in declared)
+    if role.connection_limit != NO_LIMIT and not is_declared and not role.has_limit_of_ours:
+        message = f'role "{name}" has connection limit {role.connection_limit}, which is not declared; it stands'
+        yield Finding("connection_limit", message, "declare connection_limit to manage it here", username=name)
+    check = ownership.server.passwords.get(name)
+    if check is PasswordCheck.ROTATING:
+        message = f'the secret of role "{name}" is being rotated; its password is left alone'
+        yield Finding("rotation", message, "run again when the rotation is done", username=name)
+    if check is PasswordCheck.UNKNOWN:
+        message = f'whether the password of role "{name}" is that of its secret could not be found out'
+        yield Finding("password_unknown", message, "try to log in as the application; then run again", username=name)
+
+
+def _administrator_memberships(ownership: Ownership) -> Iterable[Finding]:
+    """What somebody else made the administrator a member of; from 16 on its ADMIN option has to stay."""
+    me = ownership.server.administrator
+    for item in ownership.memberships_of.get(me, ()):
+        if (
+            not item.confers_privileges
+            or item.role not in ownership.by_role
+            or item.grantor == me
+            or not ownership.manages(item.role)
+        ):
+            continue
+        options = ("INHERIT OPTION FOR ", "SET OPTION FOR ")
+        parts = options if item.admin_option and ownership.server.has_membership_options else ("",)
+        remedy = "; ".join(f'REVOKE {option}"{item.role}" FROM "{me}"' for option in parts)
+        yield Finding(
+            "administrator_membership",
+            f'"{item.grantor}" made the administrator "{me}" a member of role "{item.role}", which no run needs',
+            f'if that is not meant, as "{item.grantor}": {remedy}',
+            username=item.role,
+        )
+
+
+def _iam_administrator(ownership: Ownership) -> Iterable[Finding]:
+    """Where RDS will not take the administrator's password again; nothing that a run does made it so."""
+    me = ownership.server.administrator
+    way = ownership.iam_ways.get(me)
+    if way:
+        yield Finding(
+            "iam_administrator",
+            f'the administrator "{me}" is a member of "{way.role}", by which RDS takes tokens of IAM from it and no '
+            "password any more",
+            f'as "{way.grantor}": REVOKE "{way.role}" FROM "{me}"; or see the runbook',
+        )
+
+
+def _unmanaged(facts: DatabaseFacts, ownership: Ownership) -> Iterable[Finding]:
+    """Whoever else owns or holds something in a managed database."""
+    known = {facts.owner, ownership.server.administrator, ownership.server.bootstrap, DATABASE_OWNER, PUBLIC}
+    groups = [group for group in facts.groups if not group.target.extension]
+    owned: Counter[tuple[str, str]] = Counter()
+    for group in groups:
+        if _is_unmanaged(group.target, facts.owner):
+            owned[group.target.owner, group.target.kind.value] += group.count
+    for (owner, kind), count in sorted(owned.items()):
+        yield _foreign_objects(owner, kind, count, facts, ownership)
+    for role in sorted(
+        {item.grantee for group in groups for item in group.items if item.grantee != group.target.owner}
+    ):
+        if role not in known and role not in ownership.by_role:
+            message = f'role "{role}" is not declared and holds privileges in database "{facts.name}"'
+            next_step = "declare it, or revoke them by hand"
+            yield Finding("foreign_grants", message, next_step, database=facts.name, username=role)
+    yield from _definer_routines(facts, ownership)
+    if any(
+        item.grantee == PUBLIC and item.privilege == "SELECT"
+        for group in groups
+        if group.target.kind in {ObjectKind.TABLE, ObjectKind.SEQUENCE, ObjectKind.COLUMN, ObjectKind.LARGE_OBJECT}
+        for item in group.items
+    ):
+        message = f'everybody holds SELECT on objects in database "{facts.name}"'
+        yield Finding("public_grants", message, "revoke it from PUBLIC if that is not meant", database=facts.name)
+    for membership in ownership.memberships_in.get(facts.owner, ()):
+        if (
+            membership.confers_privileges
+            and membership.member not in known
+            and membership.member not in ownership.by_role
+        ):
+            yield _member_of_owner(membership.member, facts)
+
+
+def _definer_routines(facts: DatabaseFacts, ownership: Ownership) -> Iterable[Finding]:
+    """What another role than the owner may run with somebody else's rights: whether it writes, no catalog says."""
+    others = [entry.username for entry in ownership.by_database[facts.name] if entry.username != facts.owner]
+    for role in sorted(others):
+        found = [
+            routines
+            for routines in facts.definers
+            if routines.owner != role
+            and any(item.privilege == "EXECUTE" and item.grantee in {role, PUBLIC} for item in routines.items)
+        ]
+        if not found:
+            continue
+        count, first = sum(routines.count for routines in found), min(found, key=lambda each: each.example)
+        name = f'"{first.schema}"."{first.example}"'
+        yield Finding(
+            "definer_routines",
+            f'role "{role}" may execute {count} SECURITY DEFINER routine{"" if count == 1 else "s"} in database '
+            f'"{facts.name}", such as {name}, with the rights of "{first.owner}": beyond its level if one writes',
+            f'if that is not meant, as "{first.owner}": REVOKE EXECUTE ON ROUTINE {name} FROM PUBLIC, "{role}"; '
+            'else accept it in the entry: accepted_findings = ["definer_routines"]',
+            database=facts.name,
+            username=role,
+        )
+
+
+def _is_unmanaged(target: Target, owner: str) -> bool:
+    """Whether a schema, or objects, belong to somebody else; `public` may, and columns are part of their table."""
+    if target.creator or target.kind in {ObjectKind.DATABASE, ObjectKind.COLUMN}:
+        return False
+    is_public = target.kind is ObjectKind.SCHEMA and target.schema == "public"
+    return not is_public and target.owner not in {owner, DATABASE_OWNER}
+
+
+def _foreign_objects(owner: str, kind: str, count: int, facts: DatabaseFacts, ownership: Ownership) -> Finding:
+    covered = ownership.may_act_as(owner, facts.owner) and (
+        ownership.manages(owner) or owner == ownership.server.administrator
+    )
+    effect = "the levels cover them" if covered else "no level covers them"
+    if owner == ownership.server.administrator:
+        # REASSIGN would move the databases of the administrator too, its own among them.
+        next_step = f'as "{owner}", one by one: ALTER {kind.upper()} ... OWNER TO "{facts.owner}"'
+    else:
+        next_step = (
+            f'to move all that "{owner}" owns there, and databases that it owns, as who administers both roles: '
+            f"{reassign_sql(owner, facts.owner)}"
+        )
+    is_lesser = any(entry.username == owner for entry in ownership.by_database[facts.name])
+    return Finding(
+        "created_beyond_level" if is_lesser else "foreign_objects",
+        f'{count} {kind}{" belongs" if count == 1 else "s belong"} to "{owner}" in database "{facts.name}", and not to '
+        f"its owner; {effect}",
+        next_step,
+        database=facts.name,
+        username=owner,
+    )
+
+
+def _member_of_owner(member: str, facts: DatabaseFacts) -> Finding:
+    return Finding(
+        "member_of_owner",
+        f'role "{member}" is a member of "{facts.owner}" and is not declared: it may do in database "{facts.name}" '
+        "what the owner may, and what it creates there belongs to it",
+        f'to give that to the owner: ALTER ROLE "{member}" IN DATABASE "{facts.name}" SET role = "{facts.owner}"',
+        database=facts.name,
+        username=member,
+    )
+
+
+def _orphans(ownership: Ownership) -> Iterable[Finding]:
+    for name, role in sorted(ownership.server.roles.items()):
+        if has_marker(role, ownership.environment) and name not in ownership.by_role:
+            message = f'role "{name}" is managed here and no longer declared; it stays as it is'
+            yield Finding("orphaned_role", message, "declare it again, or remove it by the runbook", username=name)
+    for name, database in sorted(ownership.server.databases.items()):
+        if has_marker(database, ownership.environment) and name not in ownership.by_database:
+            message = f'database "{name}" is managed here and no longer declared; it stays as it is'
+            yield Finding("orphaned_database", message, "declare it again, or remove it by the runbook", database=name)

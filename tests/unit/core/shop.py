@@ -1,0 +1,50 @@
+"""A shop with its owner, editor and reader: what is declared, and what stands of it."""
+
+from dataclasses import replace
+from typing import Any
+
+from provisioner.core.difference import new_database
+from provisioner.core.model import AccessLevel, Declaration, Entry, Layout
+from provisioner.core.ownership import Ownership
+from provisioner.core.state import Marker, Membership, ObjectGroup, ObjectKind, RoleFacts, Server, Target
+
+MARK = Marker("dev")
+
+OWNER = Entry("shop", "shop", "owner")
+
+READER = Entry("read", "shop", "reader", AccessLevel.READER)
+
+ADMINISTRATOR = RoleFacts("admin", createdb=True, createrole=True, administrator_inherits=True)
+
+TABLES = Target(ObjectKind.TABLE, schema="public", owner="owner")
+
+ENTRIES = (
+    Entry("shop", "shop", "owner"),
+    Entry("edit", "shop", "editor", AccessLevel.EDITOR),
+    Entry("read", "shop", "reader", AccessLevel.READER),
+)
+
+
+def ownership_of(*entries: Entry, roles: tuple[RoleFacts, ...] = (), owned: str = "", **fields: Any) -> Ownership:
+    """Over roles of ours and, where `owned` names an owner, the database `shop` of ours."""
+    server = Server(18, "admin", "rdsadmin", {role.name: role for role in (ADMINISTRATOR, *roles)}, {}, **fields)
+    if owned:
+        facts = replace(new_database("shop", owned, server), marker=MARK)
+        server = replace(server, databases={"shop": facts})
+    return Ownership(Declaration(Layout.STANDALONE, active=True, environment="dev", entries=entries), server, "dev")
+
+
+def ours(name: str, **fields: Any) -> RoleFacts:
+    return RoleFacts(name, marker=MARK, **fields)
+
+
+def ownership_over(*groups: ObjectGroup, version: int = 18, memberships: tuple[Membership, ...] = ()) -> Ownership:
+    roles = {name: RoleFacts(name, marker=MARK) for name in ("owner", "editor", "reader", "elsewhere")}
+    roles |= {name: RoleFacts(name, has_admin_option=False) for name in ("stranger",)}
+    roles["admin"] = RoleFacts("admin", createdb=True, createrole=True, administrator_inherits=True)
+    server = Server(version, "admin", "rdsadmin", roles, {}, memberships=memberships)
+    facts = new_database("shop", "owner", server)
+    facts = replace(facts, marker=MARK, groups=(*facts.groups, *groups))
+    entries = (*ENTRIES, Entry("other", "other", "elsewhere"))
+    declaration = Declaration(Layout.STANDALONE, active=True, environment="dev", entries=entries)
+    return Ownership(declaration, replace(server, databases={"shop": facts}), "dev")

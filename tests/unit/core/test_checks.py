@@ -1,0 +1,92 @@
+"""What stops a run is said at once and completely, and what the server does not show after it."""
+
+from dataclasses import replace
+
+import pytest
+
+from provisioner.core.changes import CreateDatabase, CreateRole
+from provisioner.core.checks import verify_roles_and_markers
+from provisioner.core.model import AccessLevel
+from provisioner.core.ownership import Ownership
+from provisioner.core.plan import build_plan
+from provisioner.core.state import AclItem, Marker, RoleFacts
+from unit.core.shop import OWNER, READER, ours, ownership_of
+
+
+def blockers(ownership: Ownership) -> list[str]:
+    return [finding.code for finding in build_plan(ownership).blockers]
+
+
+def test_a_fleet_that_is_new_is_not_blocked() -> None:
+    assert blockers(ownership_of(OWNER, READER)) == []
+
+
+@pytest.mark.parametrize(
+    ("ownership", "codes"),
+    [
+        (ownership_of(READER), ["database_missing"]),
+        (ownership_of(OWNER, roles=(RoleFacts("owner"),)), ["foreign_role"]),
+        (ownership_of(OWNER, roles=(RoleFacts("owner", marker=Marker("prod")),)), ["foreign_role"]),
+        (ownership_of(OWNER, roles=(ours("owner", superuser=True),)), ["privileged_role"]),
+        (ownership_of(OWNER, roles=(ours("owner", bypass_rls=True, replication=True),)), ["privileged_role"]),
+        (ownership_of(OWNER, roles=(ours("owner"), ours("other")), owned="other"), ["owner_change"]),
+        (ownership_of(OWNER, roles=(ours("owner"), RoleFacts("other")), owned="other"), ["foreign_owner"]),
+        (
+            ownership_of(replace(OWNER, access_level=AccessLevel.EDITOR), roles=(ours("owner"),), owned="owner"),
+            ["owner_change"],
+        ),
+        (ownership_of(READER, roles=(ours("reader"), RoleFacts("other")), owned="other"), ["foreign_database"]),
+        (
+            replace(ownership_of(READER, roles=(RoleFacts("other"),), owned="other"), adopt=frozenset({"read"})),
+            ["foreign_owner"],
+        ),
+        (ownership_of(READER, owned="admin"), []),
+        (ownership_of(replace(OWNER, extensions=("x",))), ["extension_unavailable"]),
+        (ownership_of(replace(OWNER, extensions=("x",)), available_extensions={"x": False}), ["extension_not_trusted"]),
+        (ownership_of(replace(OWNER, username="admin")), ["administrator"]),
+        (
+            ownership_of(OWNER, READER, roles=(ours("owner", has_admin_option=False),), owned="owner"),
+            ["administrator_lacks_admin"],
+        ),
+    ],
+)
+def test_blockers(ownership: Ownership, codes: list[str]) -> None:
+    assert blockers(ownership) == codes
+
+
+def test_an_administrator_that_lacks_admin_does_not_block_a_run_that_changes_nothing() -> None:
+    ownership = ownership_of(OWNER, roles=(ours("owner", has_admin_option=False),), owned="owner")
+    assert blockers(ownership) == ["administrator_lacks_admin"]
+    facts = ownership.server.databases["shop"]
+    itself, public = facts.groups
+    items = (*(item for item in itself.items if item.grantee == "owner"), AclItem("owner", "admin", "CONNECT"))
+    settled = replace(facts, groups=(replace(itself, items=items), public))
+    plan = build_plan(replace(ownership, server=replace(ownership.server, databases={"shop": settled})))
+    assert (plan.changes, plan.blockers) == ((), ())
+
+
+def test_all_blockers_are_shown_at_once() -> None:
+    ownership = ownership_of(OWNER, READER, roles=(RoleFacts("owner"), RoleFacts("reader", superuser=True)))
+    assert sorted(blockers(ownership)) == ["foreign_role", "foreign_role", "privileged_role"]
+
+
+def test_an_adopted_entry_is_taken_with_its_role_and_its_database() -> None:
+    ownership = ownership_of(OWNER, roles=(RoleFacts("owner", comment="of the shop"),), owned="owner")
+    facts = replace(ownership.server.databases["shop"], marker=None)
+    ownership = replace(ownership, server=replace(ownership.server, databases={"shop": facts}))
+    assert blockers(ownership) == ["foreign_database", "foreign_role"]
+    plan = build_plan(replace(ownership, adopt=frozenset({"shop"})))
+    assert plan.blockers == ()
+    assert [change.action for change in plan.changes][:2] == ["adopt_role", "adopt_database"]
+
+
+def test_to_adopt_one_entry_takes_no_other() -> None:
+    ownership = ownership_of(OWNER, READER, roles=(RoleFacts("owner"), RoleFacts("reader")))
+    assert blockers(replace(ownership, adopt=frozenset({"shop"}))) == ["foreign_role"]
+
+
+def test_what_the_server_does_not_show_after_the_changes_is_left_over() -> None:
+    changes = (CreateRole(username="owner"), CreateDatabase(database="shop", username="owner"))
+    codes = [finding.message for finding in verify_roles_and_markers(ownership_of(OWNER), changes)]
+    assert [text.split(" ")[0] for text in codes] == ["create_role", "create_database"]
+    assert verify_roles_and_markers(ownership_of(OWNER, roles=(ours("owner"),), owned="owner"), changes) == ()
