@@ -1,12 +1,14 @@
 """AWS on loopback: moto's server in a process of its own, which records the calls made to it and fails on demand."""
 
+import contextlib
+import http.client
 import json
 import os
 import subprocess
 import sys
-import urllib.request
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, Self
+from urllib.parse import urlsplit
 
 import boto3
 from botocore.config import Config
@@ -169,8 +171,11 @@ class Aws:
 
     def _ask(self, method: str, path: str, body: Any = None) -> Any:
         data = json.dumps(body).encode() if body is not None else b""
-        request = urllib.request.Request(self.endpoint_url + path, data=data, method=method)
-        # A proxy that the machine is configured with has no business on loopback.
-        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-        with opener.open(request, timeout=30) as answer:
-            return json.loads(answer.read() or b"null")
+        # urllib would read the machine's certificates and proxies for a call on loopback.
+        with contextlib.closing(http.client.HTTPConnection(urlsplit(self.endpoint_url).netloc, timeout=30)) as server:
+            server.request(method, path, data)
+            answer = server.getresponse()
+            content = answer.read()
+        if answer.status >= 400:
+            raise RuntimeError(f"{method} {path}: {answer.status} {content.decode(errors='replace')}")
+        return json.loads(content or b"null")

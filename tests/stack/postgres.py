@@ -13,6 +13,7 @@ import re
 import secrets
 import shutil
 import signal
+import socket
 import ssl
 import subprocess
 import tempfile
@@ -105,9 +106,16 @@ class Server:
         """A connection over TLS with the server verified, or in clear where the server has no TLS."""
         # False is "in clear"; None would be "TLS if offered, and believe anybody".
         context = _trust(self.ca_file) if self.tls else False
-        return pg8000.native.Connection(
-            username, password=password, host=self.host, port=self.port, database=database, ssl_context=context
-        )
+        sock = socket.create_connection((self.host, self.port))
+        # Without this the start-up packet waits 40 ms for a delayed acknowledgement.
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        try:
+            return pg8000.native.Connection(
+                username, host=self.host, password=password, database=database, ssl_context=context, sock=sock
+            )
+        except BaseException:
+            sock.close()
+            raise
 
     def superuser(self, database: str = "postgres") -> pg8000.native.Connection:
         """A connection as the superuser that RDS gives to nobody, over the unix socket; not in `log_statements`."""
