@@ -7,7 +7,8 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from provisioner.core.errors import Finding, InvalidRequest
+from provisioner.core.errors import InvalidRequest
+from provisioner.core.fields import Fields, Problems
 from provisioner.core.model import Settings
 
 if TYPE_CHECKING:
@@ -20,7 +21,9 @@ _ENVIRONMENT = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,62}")
 _BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
 _ACCOUNT = re.compile(r"[0-9]{12}")
 _TOPIC = re.compile(r"arn:[a-z0-9-]+:sns:[a-z0-9-]+:\d{12}:[A-Za-z0-9_-]{1,256}")
+_NUMBER = re.compile(r"[0-9]{1,5}")  # Python refuses to convert thousands of digits, with an error of its own
 _PLACEHOLDER = re.compile(r"\{[^{}]*\}|[{}]")
+_NEXT_STEP = "correct it in the function's environment variables (a parameter of the stack)"
 
 
 def read_settings(environ: Mapping[str, str] | None = None) -> Settings:
@@ -40,53 +43,42 @@ def read_settings(environ: Mapping[str, str] | None = None) -> Settings:
         audit_prefix=reader.template("AUDIT_PREFIX", "governance").strip("/"),
         admin_secret_id=reader.template("ADMIN_SECRET_ID", "goldenpath/{environment}/rds/master"),
         app_secret_id=reader.application_template("APP_SECRET_ID", "goldenpath/{environment}/{app}/postgres"),
-        database_host=reader.text("DB_HOST", ""),
+        database_host=reader.text("DB_HOST"),
         database_port=reader.number("DB_PORT", default=5432, highest=65535),
         database_name=reader.text("DB_NAME", "postgres"),
         ca_bundle=reader.text("DB_CA_BUNDLE", DEFAULT_CA_BUNDLE),
         ungated_environments=reader.environments("UNGATED_ENVIRONMENTS", "dev"),
         digest_environments=reader.environments("REQUIRE_PLAN_DIGEST", "prod"),
-        notify_topic_arn=reader.topic("NOTIFY_TOPIC_ARN"),
+        notify_topic_arn=reader.text("NOTIFY_TOPIC_ARN", "", _TOPIC, "the ARN of an SNS topic"),
         max_workers=reader.number("MAX_WORKERS", default=8, highest=64),
-        snapshot_bucket_owner=reader.account("SNAPSHOT_BUCKET_OWNER"),
-        audit_bucket_owner=reader.account("AUDIT_BUCKET_OWNER"),
+        snapshot_bucket_owner=reader.text("SNAPSHOT_BUCKET_OWNER", "", _ACCOUNT, "an account: twelve digits"),
+        audit_bucket_owner=reader.text("AUDIT_BUCKET_OWNER", "", _ACCOUNT, "an account: twelve digits"),
     )
-    if reader.problems:
-        raise InvalidRequest(reader.problems.values())
+    reader.problems.raise_if_any(InvalidRequest)
     return settings
 
 
 class _Reader:
-    """Reads one variable after the other and collects what is wrong with them."""
+    """Reads one variable after the other; a wrong one reads as its default."""
 
     def __init__(self, environ: Mapping[str, str]) -> None:
         self._environ = environ
-        self.problems: dict[str, Finding] = {}
-        self.environment = self._environment("ENVIRONMENT")
+        self.problems = Problems()
+        self.environment = self._required("ENVIRONMENT", _ENVIRONMENT, "a name of at most 63 letters, digits, _ and -")
 
-    def text(self, name: str, default: str) -> str:
-        value = self._environ.get(name, "").strip() or default
-        if len(value) > 1024 or not value.isprintable():
-            self._refuse(name, "is longer than 1024 characters or has control characters")
-        return value
+    def text(self, name: str, default: str = "", pattern: re.Pattern[str] | None = None, wanted: str = "") -> str:
+        value = self._environ.get(name, "").strip()
+        fields = Fields({name: value} if value else {}, self.problems, "setting", prefix="the setting ")
+        return fields.text(name, default, limit=1024, pattern=pattern, wanted=wanted, next_step=_NEXT_STEP)
 
     def bucket(self, name: str) -> str:
-        value = self._required(name)
-        if value and not _BUCKET.fullmatch(value):
-            self._refuse(name, "is not the name of a bucket")
-        return value
-
-    def account(self, name: str) -> str:
-        value = self.text(name, "")
-        if value and not _ACCOUNT.fullmatch(value):
-            self._refuse(name, "is not the number of an account, twelve digits")
-        return value
+        return self._required(name, _BUCKET, "the name of a bucket")
 
     def template(self, name: str, default: str, *, kept: str = "") -> str:
         value = self.text(name, default)
-        wrong = sorted(set(_PLACEHOLDER.findall(value)) - {"{environment}", kept})
-        if wrong:
+        if wrong := sorted(set(_PLACEHOLDER.findall(value)) - {"{environment}", kept}):
             self._refuse(name, f"has {', '.join(wrong)}, which nothing fills in")
+            return default
         return value.replace("{environment}", self.environment)
 
     def application_template(self, name: str, default: str) -> str:
@@ -102,11 +94,10 @@ class _Reader:
         return value
 
     def number(self, name: str, *, default: int, highest: int) -> int:
-        value = self.text(name, str(default))
-        # At most five digits: Python refuses to convert thousands, with an error of its own.
-        number = int(value) if re.fullmatch(r"[0-9]{1,5}", value) else 0
+        wanted = f"a whole number from 1 to {highest}"
+        number = int(self.text(name, str(default), _NUMBER, wanted))
         if not 1 <= number <= highest:
-            self._refuse(name, f"is not a whole number from 1 to {highest}")
+            self._refuse(name, f"must be {wanted}")
         return number
 
     def environments(self, name: str, default: str) -> frozenset[str]:
@@ -115,24 +106,10 @@ class _Reader:
             self._refuse(name, "is not a list of environment names with commas between")
         return names
 
-    def topic(self, name: str) -> str:
-        value = self.text(name, "")
-        if value and not _TOPIC.fullmatch(value):
-            self._refuse(name, "is not the ARN of an SNS topic")
-        return value
-
-    def _environment(self, name: str) -> str:
-        value = self._required(name)
-        if value and not _ENVIRONMENT.fullmatch(value):
-            self._refuse(name, "is not a name of letters, digits, _ and -, at most 63 characters")
-        return value
-
-    def _required(self, name: str) -> str:
-        value = self.text(name, "")
-        if not value:
+    def _required(self, name: str, pattern: re.Pattern[str], wanted: str) -> str:
+        if not self._environ.get(name, "").strip():
             self._refuse(name, "is not set")
-        return value
+        return self.text(name, "", pattern, wanted)
 
     def _refuse(self, name: str, problem: str) -> None:
-        next_step = "correct it in the function's environment variables (a parameter of the stack)"
-        self.problems.setdefault(name, Finding("setting", f"the setting {name} {problem}", next_step, where=name))
+        self.problems.refuse("setting", f"the setting {name} {problem}", _NEXT_STEP, name)
