@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from provisioner.core.errors import Finding, InvalidRequest
+from provisioner.core.fields import MAX_TEXT, Fields, Problems
 from provisioner.core.model import Approval, Mode, Request, SnapshotReference, Trigger
 from provisioner.core.text import join_names, sanitize
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from provisioner.core.model import Settings
 
 DIRECT_FIELDS = frozenset(
@@ -24,11 +23,10 @@ APPROVAL_FIELDS = frozenset({"allow_db_provision", "approved_by", "plan_digest"}
 
 SNAPSHOT_SUFFIXES = (".tfvars", ".tfvars.json")
 
-_MAX_TEXT = 256
+_CODE = "event"
 _MAX_KEY = 1024  # the limit of S3, for keys and for version ids
 _MAX_ADOPTED = 1000
-_DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
-_OBJECT_CREATED = ("aws.s3", "Object Created")
+_DIGEST = re.compile(r"sha256:[0-9a-f]{64}|")
 
 
 def parse_request(event: object, settings: Settings) -> Request:
@@ -40,97 +38,94 @@ def parse_request(event: object, settings: Settings) -> Request:
     Raises `InvalidRequest` with every problem at once.
     """
     if not isinstance(event, dict):
-        raise InvalidRequest(_problem("event", "the event is not a JSON object"))
-    reader = _Reader()
+        raise InvalidRequest(Finding(_CODE, "the event is not a JSON object", where="event"))
+    fields = Fields(event, Problems(), _CODE)
     from_eventbridge = "detail-type" in event or "detail" in event
-    request = (_read_snapshot_event if from_eventbridge else _read_direct)(reader, event, settings)
-    if reader.problems:
-        raise InvalidRequest(reader.problems)
+    request = (_read_snapshot_event if from_eventbridge else _read_direct)(fields, settings)
+    fields.problems.raise_if_any(InvalidRequest)
     return request
 
 
-def _read_direct(reader: _Reader, event: Mapping[str, object], settings: Settings) -> Request:
-    reader.refuse_unknown(event, DIRECT_FIELDS, "")
-    tfvars = reader.fields(event, "tfvars", TFVARS_FIELDS)
-    approval = reader.fields(event, "approval", APPROVAL_FIELDS)
-    mode = reader.mode(event)
+def _read_direct(event: Fields, settings: Settings) -> Request:
+    _refuse_unknown(event, DIRECT_FIELDS)
+    tfvars, approval = _inside(event, "tfvars", TFVARS_FIELDS), _inside(event, "approval", APPROVAL_FIELDS)
+    mode = _read_mode(event)
     request = Request(
         environment=settings.environment,
         mode=mode,
         trigger=Trigger.DIRECT,
-        snapshot=_read_inline(reader, tfvars, mode) if "inline" in tfvars else _read_place(reader, tfvars, settings),
-        build_id=reader.text(event, "build_id"),
-        run_id=reader.text(event, "run_id"),
-        requested_by=reader.text(event, "requested_by"),
+        snapshot=_read_inline(tfvars, mode) if "inline" in tfvars.values else _read_place(tfvars, settings),
+        build_id=event.text("build_id"),
+        run_id=event.text("run_id"),
+        requested_by=event.text("requested_by"),
         approval=Approval(
-            allow_db_provision=reader.flag(approval, "allow_db_provision", "approval.", default=False),
-            approved_by=reader.text(approval, "approved_by", "approval."),
-            plan_digest=reader.digest(approval),
+            allow_db_provision=_read_flag(approval, "allow_db_provision"),
+            approved_by=approval.text("approved_by"),
+            plan_digest=approval.text(
+                "plan_digest",
+                pattern=_DIGEST,
+                wanted="the digest of a plan",
+                next_step="copy plan_digest from the answer of a dry run: sha256: and 64 hexadecimal digits",
+            ),
         ),
-        fail_fast=reader.flag(event, "fail_fast", default=False),
-        adopt=reader.names(event, "adopt"),
+        fail_fast=_read_flag(event, "fail_fast"),
+        adopt=_read_adopted(event),
     )
-    reader.refuse_environment(event, settings.environment)
+    _refuse_environment(event, settings.environment)
     return request
 
 
-def _read_place(reader: _Reader, tfvars: Mapping[str, object], settings: Settings) -> SnapshotReference:
+def _read_place(tfvars: Fields, settings: Settings) -> SnapshotReference:
     place = SnapshotReference(
-        bucket=reader.text(tfvars, "bucket", "tfvars.", default=settings.snapshot_bucket),
-        key=reader.text(tfvars, "key", "tfvars.", default=settings.snapshot_key, limit=_MAX_KEY),
-        version_id=reader.text(tfvars, "version_id", "tfvars.", limit=_MAX_KEY),
+        bucket=tfvars.text("bucket", settings.snapshot_bucket),
+        key=tfvars.text("key", settings.snapshot_key, limit=_MAX_KEY),
+        version_id=tfvars.text("version_id", limit=_MAX_KEY),
     )
-    reader.refuse_bucket(place.bucket, settings, "tfvars.bucket")
+    _refuse_bucket(tfvars, "bucket", place.bucket, settings)
     if not _is_key_of_environment(place.key, settings):
-        reader.refuse_key(place.key, settings, "tfvars.key")
-    if "name" in tfvars:
-        reader.refuse(
-            "tfvars.name", "tfvars.name is the name of a text in the event, and there is none", "leave it out"
-        )
+        _refuse_key(tfvars, place.key, settings)
+    if "name" in tfvars.values:
+        message = "tfvars.name is the name of a text in the event, and there is none"
+        tfvars.refuse(_CODE, "name", message, "leave it out")
     return place
 
 
-def _read_inline(reader: _Reader, tfvars: Mapping[str, object], mode: Mode) -> SnapshotReference:
+def _read_inline(tfvars: Fields, mode: Mode) -> SnapshotReference:
     """A text that the event brings along, to be planned before it is put anywhere."""
     if mode is not Mode.DRY_RUN:
         next_step = 'set "mode": "dry_run"; to apply it, put it where the snapshot lies'
-        reader.refuse("tfvars.inline", "a text in the event can be planned and nothing else", next_step)
-    for name in sorted(PLACE_FIELDS & tfvars.keys()):
-        reader.refuse(f"tfvars.{name}", f"tfvars.{name} and tfvars.inline name two snapshots", "leave one of them out")
-    text = tfvars["inline"]
-    if not isinstance(text, str):
-        reader.refuse("tfvars.inline", "tfvars.inline is not a text", "send the content of the file as a string")
-        text = ""
-    name = reader.text(tfvars, "name", "tfvars.", default="terraform.tfvars", limit=_MAX_KEY)
+        tfvars.refuse(_CODE, "inline", "a text in the event can be planned and nothing else", next_step)
+    for name in sorted(PLACE_FIELDS & tfvars.values.keys()):
+        message = f"tfvars.{name} and tfvars.inline name two snapshots"
+        tfvars.refuse(_CODE, name, message, "leave one of them out")
+    text = tfvars.read("inline", str, "a string", "send the content of the file") or ""
+    name = tfvars.text("name", "terraform.tfvars", limit=_MAX_KEY)
     # What is no text after all is refused as a file with the same bytes would be.
     return SnapshotReference("", name, inline=text.encode("utf-8", "surrogatepass"))
 
 
-def _read_snapshot_event(reader: _Reader, event: Mapping[str, object], settings: Settings) -> Request:
+def _read_snapshot_event(event: Fields, settings: Settings) -> Request:
     # AWS adds fields to its events as it likes, so unknown ones are no mistake here.
-    if (event.get("source"), event.get("detail-type")) != _OBJECT_CREATED:
-        raise InvalidRequest(
-            _problem(
-                "detail-type",
-                "the event comes from EventBridge and is not the `Object Created` event of S3",
-                "send only those events from the rule",
-            )
-        )
-    detail = reader.fields(event, "detail", None)
-    bucket = reader.text(reader.fields(detail, "bucket", None, "detail."), "name", "detail.bucket.")
-    stored = reader.fields(detail, "object", None, "detail.")
-    key = reader.text(stored, "key", "detail.object.", limit=_MAX_KEY)
-    # Absent where the bucket is not versioned; reading the snapshot refuses that.
-    version_id = reader.text(stored, "version-id", "detail.object.", limit=_MAX_KEY)
-    event_id = reader.text(event, "id")
-    reader.refuse_bucket(bucket, settings, "detail.bucket.name")
-    if key != settings.snapshot_key:
-        reader.refuse_key(key, settings, "detail.object.key")
+    if (event.values.get("source"), event.values.get("detail-type")) != ("aws.s3", "Object Created"):
+        message = "the event comes from EventBridge and is not the `Object Created` event of S3"
+        raise InvalidRequest(Finding(_CODE, message, "send only those events from the rule", "detail-type"))
+    detail = _inside(event, "detail")
+    bucket, stored = _inside(detail, "bucket"), _inside(detail, "object")
+    # The version is absent where the bucket is not versioned; reading the snapshot refuses that.
+    place = SnapshotReference(
+        bucket=bucket.text("name"),
+        key=stored.text("key", limit=_MAX_KEY),
+        version_id=stored.text("version-id", limit=_MAX_KEY),
+    )
+    event_id = event.text("id")
+    _refuse_bucket(bucket, "name", place.bucket, settings)
+    if place.key != settings.snapshot_key:
+        _refuse_key(stored, place.key, settings)
     return Request(
         environment=settings.environment,
         mode=Mode.APPLY,
         trigger=Trigger.SNAPSHOT_EVENT,
-        snapshot=SnapshotReference(bucket, key, version_id),
+        snapshot=place,
         build_id=event_id,
         run_id=event_id,
         requested_by="eventbridge",
@@ -148,103 +143,69 @@ def _is_key_of_environment(key: str, settings: Settings) -> bool:
     return key.startswith(own) and key.endswith(SNAPSHOT_SUFFIXES)
 
 
-@dataclass(slots=True)
-class _Reader:
-    """Reads one field after the other and collects what is wrong with them; a wrong one reads as its default."""
-
-    problems: list[Finding] = field(default_factory=list)
-
-    def refuse(self, where: str, message: str, next_step: str = "") -> None:
-        self.problems.append(_problem(where, message, next_step))
-
-    def refuse_unknown(self, fields: Mapping[str, object], known: frozenset[str], prefix: str) -> None:
-        unknown = sorted(sanitize(f"{prefix}{name}", 64) for name in fields if name not in known)
-        if unknown:
-            allowed = ", ".join(sorted(f"{prefix}{name}" for name in known))
-            self.refuse(
-                unknown[0], f"the event has fields that nothing reads: {join_names(unknown)}", f"known are: {allowed}"
-            )
-
-    def refuse_environment(self, event: Mapping[str, object], environment: str) -> None:
-        if "environment" not in event:
-            next_step = f'name the environment that this function serves: "environment": "{environment}"'
-            self.refuse("environment", "the event names no environment", next_step)
-        elif event["environment"] != environment:
-            next_step = "call the function of that environment"
-            self.refuse(
-                "environment", f'the event is not for "{environment}", which is all this function serves', next_step
-            )
-
-    def refuse_bucket(self, bucket: str, settings: Settings, where: str) -> None:
-        if bucket != settings.snapshot_bucket:
-            message = f"the snapshot lies in another bucket than {settings.snapshot_bucket}"
-            self.refuse(where, message, "leave the bucket out, or change the setting SNAPSHOT_BUCKET")
-
-    def refuse_key(self, key: str, settings: Settings, where: str) -> None:
-        message = f'the key "{sanitize(key, 128)}" is not a snapshot of {settings.environment}'
-        self.refuse(where, message, f"the configured key is {settings.snapshot_key} (setting SNAPSHOT_KEY)")
-
-    def fields(
-        self, parent: Mapping[str, object], name: str, known: frozenset[str] | None, prefix: str = ""
-    ) -> Mapping[str, object]:
-        """An object inside the event; with `known` given, no other fields may be in it."""
-        value = parent.get(name, {})
-        if not isinstance(value, dict):
-            self.refuse(f"{prefix}{name}", f"{prefix}{name} is not an object")
-            return {}
-        if known is not None:
-            self.refuse_unknown(value, known, f"{prefix}{name}.")
-        return value
-
-    def text(
-        self,
-        fields: Mapping[str, object],
-        name: str,
-        prefix: str = "",
-        *,
-        default: str = "",
-        limit: int = _MAX_TEXT,
-    ) -> str:
-        value = fields.get(name, default)
-        if isinstance(value, str) and len(value) <= limit and value.isprintable():
-            return value
-        self.refuse(
-            f"{prefix}{name}", f"{prefix}{name} is not a text of at most {limit} characters without control characters"
-        )
-        return default
-
-    def flag(self, fields: Mapping[str, object], name: str, prefix: str = "", *, default: bool) -> bool:
-        value = fields.get(name, default)
-        if isinstance(value, bool):
-            return value
-        self.refuse(f"{prefix}{name}", f"{prefix}{name} is neither true nor false", "write it without quotes")
-        return default
-
-    def mode(self, event: Mapping[str, object]) -> Mode:
-        value = event.get("mode", Mode.APPLY.value)
-        if isinstance(value, str) and value in set(Mode):
-            return Mode(value)
-        self.refuse("mode", "the mode is none that there is", f"one of: {', '.join(Mode)}")
-        return Mode.DRY_RUN
-
-    def digest(self, approval: Mapping[str, object]) -> str:
-        value = self.text(approval, "plan_digest", "approval.")
-        if value and not _DIGEST.fullmatch(value):
-            next_step = "copy plan_digest from the answer of a dry run: sha256: and 64 hexadecimal digits"
-            self.refuse("approval.plan_digest", "approval.plan_digest is not the digest of a plan", next_step)
-        return value
-
-    def names(self, event: Mapping[str, object], name: str) -> tuple[str, ...]:
-        value = event.get(name, [])
-        if (
-            isinstance(value, list)
-            and len(value) <= _MAX_ADOPTED
-            and all(isinstance(each, str) and 0 < len(each) <= _MAX_TEXT and each.isprintable() for each in value)
-        ):
-            return tuple(dict.fromkeys(value))
-        self.refuse(name, f"{name} is not a list of application names", f'such as "{name}": ["keycloak"]')
-        return ()
+# --- the values of a field --------------------------------------------------------------------------------------------
 
 
-def _problem(where: str, message: str, next_step: str = "") -> Finding:
-    return Finding("event", message, next_step, where=where)
+def _inside(parent: Fields, name: str, known: frozenset[str] | None = None) -> Fields:
+    """An object inside the event; with `known` given, no other fields may be in it."""
+    path = f"{parent.path}{name}."
+    found = replace(parent, values=parent.read(name, dict, "an object") or {}, path=path, prefix=path)
+    if known is not None:
+        _refuse_unknown(found, known)
+    return found
+
+
+def _read_flag(fields: Fields, name: str) -> bool:
+    return fields.read(name, bool, "true or false", "write it without quotes") or False
+
+
+def _read_mode(event: Fields) -> Mode:
+    value = event.values.get("mode", Mode.APPLY)
+    if isinstance(value, str) and value in set(Mode):
+        return Mode(value)
+    event.refuse(_CODE, "mode", "the mode is none that there is", f"one of: {', '.join(Mode)}")
+    return Mode.DRY_RUN
+
+
+def _read_adopted(event: Fields) -> tuple[str, ...]:
+    wanted, next_step = "a list of application names", 'such as "adopt": ["keycloak"]'
+    value = event.read("adopt", list, wanted, next_step) or []
+    if len(value) <= _MAX_ADOPTED and all(_is_name(each) for each in value):
+        return tuple(dict.fromkeys(value))
+    event.refuse(_CODE, "adopt", f"adopt must be {wanted}", next_step)
+    return ()
+
+
+def _is_name(value: object) -> bool:
+    return isinstance(value, str) and 0 < len(value) <= MAX_TEXT and value.isprintable()
+
+
+# --- what is refused --------------------------------------------------------------------------------------------------
+
+
+def _refuse_unknown(fields: Fields, known: frozenset[str]) -> None:
+    unknown = sorted(sanitize(f"{fields.path}{name}", 64) for name in fields.values if name not in known)
+    if unknown:
+        allowed = ", ".join(sorted(f"{fields.path}{name}" for name in known))
+        message = f"the event has fields that nothing reads: {join_names(unknown)}"
+        fields.problems.refuse(_CODE, message, f"known are: {allowed}", unknown[0])
+
+
+def _refuse_environment(event: Fields, environment: str) -> None:
+    if "environment" not in event.values:
+        next_step = f'name the environment that this function serves: "environment": "{environment}"'
+        event.refuse(_CODE, "environment", "the event names no environment", next_step)
+    elif event.values["environment"] != environment:
+        message = f'the event is not for "{environment}", which is all this function serves'
+        event.refuse(_CODE, "environment", message, "call the function of that environment")
+
+
+def _refuse_bucket(fields: Fields, name: str, bucket: str, settings: Settings) -> None:
+    if bucket != settings.snapshot_bucket:
+        message = f"the snapshot lies in another bucket than {settings.snapshot_bucket}"
+        fields.refuse(_CODE, name, message, "leave the bucket out, or change the setting SNAPSHOT_BUCKET")
+
+
+def _refuse_key(fields: Fields, key: str, settings: Settings) -> None:
+    message = f'the key "{sanitize(key, 128)}" is not a snapshot of {settings.environment}'
+    fields.refuse(_CODE, "key", message, f"the configured key is {settings.snapshot_key} (setting SNAPSHOT_KEY)")
