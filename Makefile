@@ -6,6 +6,8 @@ PY     := $(VENV)/bin/python
 UV     := $(VENV)/bin/uv
 # The SAM command line has an environment of its own: its pins and those of the tests do not agree.
 SAM    := .venv-sam/bin/sam
+# The demo needs a third of what the tests do.
+DEMO   := .venv-demo
 # What the Lambda service puts beside a function (runtime client, boto3), and nothing else.
 RUNTIME := .venv-runtime/.installed
 
@@ -14,6 +16,7 @@ PY313   := .venv313/bin/python
 # Folders that `import provisioner` and `import stack`, `demo`, `bench` start from.
 export PYTHONPATH := $(CURDIR)/lambda:$(CURDIR)/tests
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
+export PIP_CACHE_DIR ?= $(CURDIR)/.cache/pip
 
 PYTEST_ARGS ?=
 # Two processes, which is what a CI machine has cores for; `PYTEST_ARGS="-n 0 ..."` for one.
@@ -31,10 +34,11 @@ TEST_NEEDS :=
 help: ## this list
 	@grep -hE '^[a-zA-Z0-9_.-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([^:]+):.*## /  make \1\t/' | expand -t 30
 
-install: $(VENV)/.installed .postgresql/.installed ## everything that the demo needs
+install: $(VENV)/.installed .postgresql/.installed ## everything that the tests need
 
-demo: install ## the whole story on the embedded stack; TFVARS=path/to/file for your own
-	@$(PY) -m demo
+demo: $(DEMO)/.installed ## the whole story on the embedded stack; TFVARS=path/to/file for your own
+	@$(PYTHON) tests/stack/binaries.py --one
+	@$(DEMO)/bin/python -m demo
 
 bench: install $(SAM) $(RUNTIME) .venv-plots/.installed ## measure speed and size; BENCH_ARGS="--quick" for a look
 	@$(PY) -m bench $(BENCH_ARGS)
@@ -78,29 +82,23 @@ format: $(VENV)/.installed ## let ruff put the code in shape
 	$(VENV)/bin/ruff format .
 
 clean: ## remove everything that was installed or built
-	rm -rf .venv .venv313 .venv-sam .venv-runtime .venv-runtime313 .venv-plots .venv-cli .postgresql .aws-sam .bench .stack
+	rm -rf .venv .venv313 .venv-sam .venv-runtime .venv-runtime313 .venv-plots .venv-cli .venv-demo .postgresql .cache .aws-sam .bench .stack
 	rm -rf .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # --- what is installed ------------------------------------------------------------------------------------------------
 
-# $(call environment,python,folder,groups): a virtual environment with the pinned groups of pyproject.toml. Made anew only
-# when the pins themselves have changed.
+# $(call environment,python,folder,groups): a virtual environment with the pinned groups of pyproject.toml.
 define environment
-	@"$(1)" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
-		{ echo "Python 3.11 or later is needed: make PYTHON=/path/to/python3"; exit 1; }
-	@wanted="$$("$(1)" tests/stack/requirements.py $(3))"; \
-	if [ ! -f $(2)/requirements.txt ] || [ "$$wanted" != "$$(cat $(2)/requirements.txt)" ]; then \
-		echo "Installing into $(2): $(3) ..."; \
-		"$(1)" -m venv --clear $(2) && \
-		echo "$$wanted" > $(2)/wanted.txt && \
-		$(2)/bin/python -m pip install --quiet --quiet --prefer-binary -r $(2)/wanted.txt && \
-		mv $(2)/wanted.txt $(2)/requirements.txt; \
-	fi
+	@"$(1)" tests/stack/environment.py $(2) $(3)
 endef
 
 $(VENV)/.installed: pyproject.toml
 	$(call environment,$(PYTHON),$(VENV),run test)
+	@touch $@
+
+$(DEMO)/.installed: pyproject.toml
+	$(call environment,$(PYTHON),$(DEMO),run demo)
 	@touch $@
 
 .venv313/.installed: pyproject.toml

