@@ -10,7 +10,7 @@ from typing import Any
 import jsonschema
 import pytest
 
-from provisioner.core import declaration
+from provisioner.core import entry
 from provisioner.core.changes import SetPassword
 from provisioner.core.errors import Finding, InvalidRequest, InvalidSnapshot, ProvisioningError
 from provisioner.core.gate import Decision
@@ -177,10 +177,10 @@ def is_about_two(content: dict[str, Any]) -> bool:
 
 def test_the_schema_of_tfvars_has_the_attributes_and_levels_of_the_code() -> None:
     properties = validator("tfvars").schema["$defs"]["entry"]["properties"]
-    assert set(properties) == set(declaration._ATTRIBUTES)
+    assert set(properties) == set(entry._ATTRIBUTES)
     assert set(properties["access_level"]["enum"]) == {*AccessLevel, None}
-    assert set(properties["username"]["not"]["enum"]) == declaration.RESERVED_NAMES
-    assert properties["connection_limit"]["maximum"] == declaration.MAX_CONNECTION_LIMIT
+    assert set(properties["username"]["not"]["enum"]) == entry.RESERVED_NAMES
+    assert properties["connection_limit"]["maximum"] == entry.MAX_CONNECTION_LIMIT
 
 
 def test_the_schema_of_the_answer_has_the_words_of_the_code() -> None:
