@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING
 from scramp import ScramException, ScramMechanism
 from scramp.utils import saslprep
 
-from provisioner.core.errors import Finding
+from provisioner.core.fields import Problems
 
 if TYPE_CHECKING:
+    from provisioner.core.errors import Finding
     from provisioner.core.model import Entry, Settings
 
 # The server's own default (scram_iterations from PostgreSQL 16 on, fixed before).
@@ -54,24 +55,22 @@ def parse_application_secret(
     `secret_string` is None for a binary secret. Only `password` is indispensable; `username` and `dbname`, where
     present, must be the declared ones; another host than the administrator's is a warning. Other fields are not read.
     """
-    subject = _Subject(secret_id, entry.database, entry.username)
-    fields = _parse_object(secret_string, subject)
-    if isinstance(fields, Finding):
-        return (fields,)
-    problems = [*_password_problems(fields, subject)]
-    warnings = _host_warnings(fields, subject, administrator_host)
+    secret = _Secret(secret_id, entry)
+    fields = secret.open(secret_string)
+    if fields is None:
+        return tuple(secret.problems.findings)
+    password = secret.password(fields)
     for name, declared in (("username", entry.username), ("dbname", entry.database)):
-        if name in fields and fields[name] != declared:
-            problems.append(
-                subject.problem(
-                    f"secret_{name}",
-                    f'has another "{name}" than the declared "{declared}"',
-                    "correct the secret or the declaration",
-                )
-            )
-    if problems:
-        return tuple(problems)
-    return Credentials(entry.username, str(fields["password"]), warnings)
+        if fields.get(name, declared) != declared:
+            what = f'has another "{name}" than the declared "{declared}"'
+            secret.refuse(f"secret_{name}", what, "correct the secret or the declaration")
+    if secret.problems.findings:
+        return tuple(secret.problems.findings)
+    host = fields.get("host", administrator_host)
+    if not (isinstance(host, str) and host.rstrip(".").lower() == administrator_host.rstrip(".").lower()):
+        what = f'names another "host" than the server that is provisioned, {administrator_host}'
+        secret.refuse("secret_host", what, "correct the secret if the application is to log in there")
+    return Credentials(entry.username, password, warnings=tuple(secret.problems.findings))
 
 
 def parse_administrator_secret(
@@ -82,28 +81,24 @@ def parse_administrator_secret(
     A secret that RDS manages holds only `username` and `password`: `DB_HOST`, `DB_PORT` and `DB_NAME` fill in what
     the secret lacks.
     """
-    subject = _Subject(secret_id)
-    fields = _parse_object(secret_string, subject)
-    if isinstance(fields, Finding):
-        return (fields,)
-    username, host = fields.get("username"), fields.get("host", settings.database_host)
-    port, database = (
-        _parse_port(fields.get("port", settings.database_port)),
-        fields.get("dbname", settings.database_name),
-    )
-    problems = [*_password_problems(fields, subject)]
-    if not _is_name(username):
-        problems.append(subject.problem("secret_username", 'has no usable "username"', "add it to the secret"))
-    if not (isinstance(host, str) and host and host.isprintable()):
+    secret = _Secret(secret_id)
+    fields = secret.open(secret_string)
+    if fields is None:
+        return tuple(secret.problems.findings)
+    given = {"host": settings.database_host, "port": settings.database_port, "dbname": settings.database_name, **fields}
+    password = secret.password(fields)
+    username, host, database = (_printable(given.get(name)) for name in ("username", "host", "dbname"))
+    port = _parse_port(given["port"])
+    if not 0 < len(username.encode()) <= _MAX_NAME_BYTES:
+        secret.refuse("secret_username", 'has no usable "username"', "add it to the secret")
+    if not host:
         next_step = "add it to the secret, or set DB_HOST"
-        problems.append(subject.problem("secret_host", 'has no usable "host", and DB_HOST gives none', next_step))
+        secret.refuse("secret_host", 'has no usable "host", and DB_HOST gives none', next_step)
     if not port:
-        problems.append(subject.problem("secret_port", 'has a "port" that is none', "correct the secret"))
-    if not _is_name(database):
-        problems.append(subject.problem("secret_dbname", 'has no usable "dbname"', "correct the secret"))
-    if problems:
-        return tuple(problems)
-    return Administrator(str(username), str(fields["password"]), str(host), port, str(database))
+        secret.refuse("secret_port", 'has a "port" that is none', "correct the secret")
+    if not 0 < len(database.encode()) <= _MAX_NAME_BYTES:
+        secret.refuse("secret_dbname", 'has no usable "dbname"', "correct the secret")
+    return tuple(secret.problems.findings) or Administrator(username, password, host, port, database)
 
 
 def scram_verifier(password: str, salt: bytes) -> str:
@@ -131,47 +126,48 @@ def _is_verifier(password: str) -> bool:
 
 
 @dataclass(frozen=True, slots=True)
-class _Subject:
-    """The secret that a finding is about."""
+class _Secret:
+    """A secret while it is read; what is wrong with it is said without a word of what is in it."""
 
     secret_id: str
-    database: str = ""
-    username: str = ""
+    subject: Entry | None = None
+    problems: Problems = field(default_factory=Problems)
 
-    def problem(self, code: str, what: str, next_step: str) -> Finding:
-        message = f'the secret "{self.secret_id}" {what}'
-        return Finding(code, message, next_step, database=self.database, username=self.username)
+    def refuse(self, code: str, what: str, next_step: str) -> None:
+        self.problems.refuse(code, f'the secret "{self.secret_id}" {what}', next_step, "", self.subject)
 
+    def open(self, secret_string: str | None) -> dict[str, object] | None:
+        next_step = 'store it as a JSON object with at least "password"'
+        if secret_string is None:
+            self.refuse("secret_binary", "is binary", next_step)
+            return None
+        try:
+            fields = json.loads(secret_string)
+        except (ValueError, RecursionError):
+            # The parser's own message quotes nothing, but its position would tell the length of a bare password.
+            self.refuse("secret_not_json", "is not JSON", next_step)
+            return None
+        if not isinstance(fields, dict):
+            self.refuse("secret_not_object", "is not a JSON object", next_step)
+            return None
+        return fields
 
-def _parse_object(secret_string: str | None, subject: _Subject) -> dict[str, object] | Finding:
-    next_step = 'store it as a JSON object with at least "password"'
-    if secret_string is None:
-        return subject.problem("secret_binary", "is binary", next_step)
-    try:
-        fields = json.loads(secret_string)
-    except (ValueError, RecursionError):
-        # The parser's own message quotes nothing, but its position would tell the length of a bare password.
-        return subject.problem("secret_not_json", "is not JSON", next_step)
-    if not isinstance(fields, dict):
-        return subject.problem("secret_not_object", "is not a JSON object", next_step)
-    return fields
-
-
-def _password_problems(fields: dict[str, object], subject: _Subject) -> tuple[Finding, ...]:
-    password = fields.get("password")
-    if not isinstance(password, str) or not password:
-        what = 'has no "password", or one that is empty or no text'
-        return (subject.problem("secret_without_password", what, "add it to the secret"),)
-    if _is_verifier(password):
-        what = "holds a SCRAM verifier and no password: nobody can log in with that"
-        return (subject.problem("secret_password_verifier", what, "store the password itself"),)
-    if any(unicodedata.category(each) in {"Cc", "Cs"} for each in password):
-        what = "has control characters in its password (a line break at its end?)"
-        return (subject.problem("secret_password_controls", what, "store the password without them"),)
-    if not _survives_saslprep(password):
-        what = "has characters in its password that SASLprep (RFC 4013) refuses"
-        return (subject.problem("secret_password_characters", what, "generate a password of ASCII characters"),)
-    return ()
+    def password(self, fields: dict[str, object]) -> str:
+        password = fields.get("password")
+        if not isinstance(password, str) or not password:
+            what = 'has no "password", or one that is empty or no text'
+            self.refuse("secret_without_password", what, "add it to the secret")
+            return ""
+        if _is_verifier(password):
+            what = "holds a SCRAM verifier and no password: nobody can log in with that"
+            self.refuse("secret_password_verifier", what, "store the password itself")
+        elif any(unicodedata.category(each) in {"Cc", "Cs"} for each in password):
+            what = "has control characters in its password (a line break at its end?)"
+            self.refuse("secret_password_controls", what, "store the password without them")
+        elif not _survives_saslprep(password):
+            what = "has characters in its password that SASLprep (RFC 4013) refuses"
+            self.refuse("secret_password_characters", what, "generate a password of ASCII characters")
+        return password
 
 
 def _survives_saslprep(password: str) -> bool:
@@ -185,14 +181,6 @@ def _survives_saslprep(password: str) -> bool:
         return False
 
 
-def _host_warnings(fields: dict[str, object], subject: _Subject, administrator_host: str) -> tuple[Finding, ...]:
-    host = fields.get("host", administrator_host)
-    if isinstance(host, str) and host.rstrip(".").lower() == administrator_host.rstrip(".").lower():
-        return ()
-    what = f'names another "host" than the server that is provisioned, {administrator_host}'
-    return (subject.problem("secret_host", what, "correct the secret if the application is to log in there"),)
-
-
 def _parse_port(value: object) -> int:
     """The port, or 0 where it is none; RDS writes it as a number, people also as a text."""
     if isinstance(value, str) and re.fullmatch(r"[0-9]{1,5}", value):
@@ -201,5 +189,5 @@ def _parse_port(value: object) -> int:
     return int(str(value)) if is_port else 0
 
 
-def _is_name(value: object) -> bool:
-    return isinstance(value, str) and value.isprintable() and 0 < len(value.encode("utf-8")) <= _MAX_NAME_BYTES
+def _printable(value: object) -> str:
+    return value if isinstance(value, str) and value.isprintable() else ""
