@@ -24,9 +24,10 @@ BUNDLE = "rds-ca-bundle.pem"
 
 # Installed as dependencies of dependencies, never reached by the product:
 # - bin, cli: command lines;
+# - markupsafe/_speedups: the compiled half of what jinja2 escapes with; without it the Python half answers;
 # - regex: a compiled module that python-hcl2 imports for writing HCL, while the product only reads it. Something has
 #   to answer the import, see STAND_INS.
-LEFT_OUT = ("bin", "cli", "regex", "regex-*.dist-info")
+LEFT_OUT = ("bin", "cli", "markupsafe/_speedups*", "regex", "regex-*.dist-info")
 # The record of an installation names the tool and the files that were there before the pruning.
 LEFT_OUT_OF_METADATA = ("RECORD", "INSTALLER", "REQUESTED", "WHEEL", "direct_url.json", "uv_cache.json")
 
@@ -44,7 +45,14 @@ STAND_INS = {
 
 COMPILED_SUFFIXES = {".so", ".pyd", ".dylib"}
 # Imported from the finished artifact alone, to see that nothing that was left out is missed.
-MUST_IMPORT = ("aws_lambda_powertools.logging", "aws_lambda_powertools.metrics", "hcl2", "pg8000.native", "scramp")
+MUST_IMPORT = (
+    "aws_lambda_powertools.logging",
+    "aws_lambda_powertools.metrics",
+    "hcl2",
+    "jinja2",
+    "pg8000.native",
+    "scramp",
+)
 # Any moment would do, as long as it is the same one; a zip cannot say anything before 1980.
 MODIFIED = 315_619_200.0
 
@@ -96,7 +104,7 @@ def leave_out_the_unused(artifact: Path) -> None:
     """Remove what the product never reaches, and answer for the one module whose import must succeed."""
     for pattern in LEFT_OUT:
         for path in artifact.glob(pattern):
-            shutil.rmtree(path)
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
     for folder in list(artifact.rglob("__pycache__")):
         shutil.rmtree(folder)
     for metadata in artifact.glob("*.dist-info"):

@@ -44,7 +44,7 @@ def lambda_handler(event: Any, context: LambdaContext) -> dict[str, object]:
     try:
         result = run(event, audit_log, lambda: context.get_remaining_time_in_millis() / 1000)
         answer = build_response(
-            audit_log.require_request(), result.status, result.plan, result.changes, audit_log.locations
+            audit_log.require_request(), result.status, result.plan, result.changes, audit_log.locations, result.text
         )
     except ProvisioningError as error:
         logger.error("failed", extra={"error": type(error).__name__, "message_text": str(error)})

@@ -72,6 +72,8 @@ class RunResult:
     status: str
     plan: Plan
     changes: Sequence[tuple[Change, Status]] = ()
+    # What a report says, where there is no plan to be shown.
+    text: str = ""
 
 
 def run(event: object, audit_log: AuditLog, seconds_left: Callable[[], float]) -> RunResult:
@@ -142,6 +144,8 @@ def _walk(request: Request, audit_log: AuditLog, seconds_left: Callable[[], floa
     reserve = min(seconds_left() * RESERVED_TIME_SHARE, MAX_RESERVED_SECONDS)
     patience = partial(_seconds_without, seconds_left, reserve * AUDIT_TIME_SHARE)
     declaration, secrets, session, warnings = _connect(request, audit_log, patience, lock)
+    if request.mode is Mode.ACCESS:
+        return _report_access(declaration, secrets, session, warnings, audit_log)
     ownership = observe(request, declaration, secrets, session.connection, audit_log.settings, audit_log.clients)
     plan = build_plan(ownership)
     plan = replace(plan, warnings=tuple(sorted({*plan.warnings, *warnings})))
@@ -204,7 +208,9 @@ def _read_input(
     """What is declared and every secret, with what is to be warned of; all refusals of them come from here."""
     declaration, warnings = _load_snapshot(request, audit_log)
     _refuse_unknown_adoptions(request, declaration)
-    secrets = load_secrets(declaration, audit_log.settings, audit_log.clients)
+    # A report of access logs in as nobody but the administrator.
+    needs_secrets = replace(declaration, entries=()) if request.mode is Mode.ACCESS else declaration
+    secrets = load_secrets(needs_secrets, audit_log.settings, audit_log.clients)
     if secrets.problems and request.mode is not Mode.DRY_RUN:
         raise SecretUnavailable(secrets.problems)
     refuse_administrator_login(declaration, secrets.login.username)
@@ -243,6 +249,20 @@ def _refuse_unknown_adoptions(request: Request, declaration: Declaration) -> Non
                 where="adopt",
             )
         )
+
+
+def _report_access(
+    declaration: Declaration,
+    secrets: RunSecrets,
+    session: Session,
+    warnings: tuple[Finding, ...],
+    audit_log: AuditLog,
+) -> RunResult:
+    # Loaded in this mode only: with it comes the template engine.
+    from provisioner.access import report_access  # noqa: PLC0415
+
+    plan, text = report_access(declaration, secrets.login, session, warnings, audit_log)
+    return RunResult("reported", plan, text=text)
 
 
 # --- gate -----------------------------------------------------------------------------------------------------------

@@ -186,7 +186,7 @@ def test_the_schema_of_tfvars_has_the_attributes_and_levels_of_the_code() -> Non
 def test_the_schema_of_the_answer_has_the_words_of_the_code() -> None:
     parts = validator("answer").schema["$defs"]
     fields = parts["answer"]["properties"]
-    assert set(fields["status"]["enum"]) == {*Decision, "applied", "superseded"} - {Decision.PROCEED}
+    assert set(fields["status"]["enum"]) == {*Decision, "applied", "superseded", "reported"} - {Decision.PROCEED}
     assert set(fields["mode"]["enum"]) == set(Mode)
     assert set(parts["change"]["properties"]["status"]["enum"]) == set(Status)
     assert set(parts["failure"]["properties"]["errorType"]["enum"]) == {

@@ -174,6 +174,16 @@ def run_key(prefix: str, environment: str, timestamp_utc: str, run_token: str) -
     return f"{prefix}/{environment}/runs/{_key_timestamp(timestamp_utc)}-{_key_safe(run_token)}.csv"
 
 
+def access_key(prefix: str, environment: str, timestamp_utc: str, run_token: str) -> str:
+    """The three files of a report of access, without their endings; the time in front makes a listing read in order."""
+    return f"{access_folder(prefix, environment)}{_key_timestamp(timestamp_utc)}-{_key_safe(run_token)}"
+
+
+def access_folder(prefix: str, environment: str) -> str:
+    """Where all reports of access of the environment lie."""
+    return f"{prefix}/{environment}/access/"
+
+
 def in_progress_key(prefix: str, environment: str) -> str:
     """The note of the run that is changing the server; one for the environment, since one run does at a time."""
     return f"{prefix}/{environment}/open_run.json"
@@ -192,20 +202,20 @@ def markdown_key(plan: str) -> str:
 
 def _build_row(provenance: Provenance, outcome: Outcome) -> AuditRow:
     return AuditRow(
-        timestamp_utc=_cell(outcome.timestamp_utc),
-        environment=_cell(provenance.environment),
-        build_id=_cell(provenance.build_id),
-        run_id=_cell(provenance.run_id),
-        database=_cell(outcome.database),
-        username=_cell(outcome.username),
-        action=_cell(outcome.action),
+        timestamp_utc=csv_cell(outcome.timestamp_utc),
+        environment=csv_cell(provenance.environment),
+        build_id=csv_cell(provenance.build_id),
+        run_id=csv_cell(provenance.run_id),
+        database=csv_cell(outcome.database),
+        username=csv_cell(outcome.username),
+        action=csv_cell(outcome.action),
         status=outcome.status,
         duration_ms=outcome.duration_ms,
-        message=_cell(outcome.message, _MAX_MESSAGE),
-        requested_by=_cell(provenance.requested_by),
-        approved_by=_cell(provenance.approved_by),
-        snapshot_version=_cell(provenance.snapshot_version),
-        plan_digest=_cell(provenance.plan_digest),
+        message=csv_cell(outcome.message, _MAX_MESSAGE),
+        requested_by=csv_cell(provenance.requested_by),
+        approved_by=csv_cell(provenance.approved_by),
+        snapshot_version=csv_cell(provenance.snapshot_version),
+        plan_digest=csv_cell(provenance.plan_digest),
     )
 
 
@@ -227,19 +237,20 @@ def _parse_row(line: tuple[str, ...]) -> AuditRow | None:
     values: dict[str, Any] = dict(zip(COLUMNS, line, strict=False))
     duration = str(values.get("duration_ms"))
     is_ours = len(line) == len(COLUMNS) and values["status"] in set(Status) and re.fullmatch("[0-9]{1,12}", duration)
-    if not is_ours or not all(_is_cell(cell) for cell in line):
+    if not is_ours or not all(_iscsv_cell(cell) for cell in line):
         return None
     return AuditRow(**{**values, "status": Status(values["status"]), "duration_ms": int(duration)})
 
 
-def _is_cell(text: str) -> bool:
-    """Whether `_cell` could have written it: one printable line, and an apostrophe exactly where one is needed."""
+def _iscsv_cell(text: str) -> bool:
+    """Whether `csv_cell` could have written it: one printable line, and an apostrophe exactly where one is needed."""
     plain = text.removeprefix("'")
     is_plain = sanitize(text, _MAX_MESSAGE + 1) == text
     return is_plain and plain.startswith(_FORMULA_STARTS) == (plain != text)
 
 
-def _cell(text: str, limit: int = _MAX_FIELD) -> str:
+def csv_cell(text: str, limit: int = _MAX_FIELD) -> str:
+    """A text as a value of a CSV: one printable line, and nothing that a spreadsheet would run as a formula."""
     # Leading blanks go: some spreadsheets look for the formula behind them.
     plain = sanitize(text, limit).lstrip()
     return f"'{plain}" if plain.startswith(_FORMULA_STARTS) else plain

@@ -13,11 +13,12 @@ from enum import StrEnum
 
 
 class Mode(StrEnum):
-    """How far a run goes: all three walk one path and stop at different doors."""
+    """How far a run goes: the first three walk one path and stop at different doors; the others only look."""
 
     APPLY = "apply"
     DRY_RUN = "dry_run"
     DRIFT = "drift"
+    ACCESS = "access"
 
 
 class Trigger(StrEnum):

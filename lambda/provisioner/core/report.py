@@ -43,6 +43,13 @@ class AuditLocations:
     trail: str = ""
     plan: str = ""
     plan_markdown: str = ""
+    access_html: str = ""
+    access_csv: str = ""
+    access_json: str = ""
+
+    def to_json(self) -> dict[str, str]:
+        """As the answer names them; those of a report of access only where there is one."""
+        return {name: value for name, value in asdict(self).items() if value or not name.startswith("access_")}
 
 
 def summarize(plan: Plan, statuses: Iterable[Status] = ()) -> dict[str, int]:
@@ -114,6 +121,7 @@ def build_response(
     plan: Plan,
     changes: Sequence[tuple[Change, Status]],
     audit: AuditLocations,
+    text: str = "",
 ) -> dict[str, object]:
     """The answer of the function, as JSON-ready values that stay under the 6 MB of Lambda whatever the fleet.
 
@@ -124,7 +132,7 @@ def build_response(
     listed = _choose_listed(plan)
     cut = _truncation_warning(plan, listed, audit)
     kept = frozenset(listed.changes)
-    looked = status != "superseded"
+    looked = status not in {"superseded", "reported"}
     return {
         "status": status,
         "environment": request.environment,
@@ -136,8 +144,8 @@ def build_response(
         "changes": [_change_to_json(change, status) for change, status in changes if change in kept],
         "blockers": [_finding_to_json(finding) for finding in listed.blockers],
         "warnings": [*map(_finding_to_json, listed.warnings), *cut],
-        "audit": asdict(audit),
-        "plan_text": render_text(plan, audit) if looked else "The server was not looked at.",
+        "audit": audit.to_json(),
+        "plan_text": render_text(plan, audit) if looked else text or "The server was not looked at.",
     }
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from contextlib import closing
 from dataclasses import dataclass
+from functools import partial
 from random import SystemRandom
 from typing import TYPE_CHECKING, Any
 
@@ -25,7 +26,7 @@ from provisioner.core.errors import AuditUnavailable, Finding
 from provisioner.edges.aws import AwsError, translate_errors
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from provisioner.core.audit import AuditRow
     from provisioner.edges.aws import AwsClients
@@ -41,6 +42,7 @@ _MAX_WAIT_SECONDS = 1.0
 _CSV = "text/csv; charset=utf-8"
 _JSON = "application/json"
 _MARKDOWN = "text/markdown; charset=utf-8"
+_TYPES = {"html": "text/html; charset=utf-8", "csv": _CSV, "json": _JSON}
 _HEADER = render_csv((), header=True).encode("utf-8")
 
 
@@ -74,6 +76,32 @@ def store_run(clients: AwsClients, bucket: str, key: str, rows: Sequence[AuditRo
     """Store the CSV of one run, never to be overwritten; give back its `s3://` address. Raises `AuditUnavailable`."""
     content = render_csv(rows, header=True).encode("utf-8")
     return _retry_on_conflict(bucket, key, lambda _: put_if_absent(clients, bucket, key, content, _CSV))
+
+
+def store_files(clients: AwsClients, bucket: str, key: str, files: Mapping[str, str]) -> dict[str, str]:
+    """Store texts under a key and their ending, never to be overwritten; give back their `s3://` addresses by ending.
+
+    Raises `AuditUnavailable`.
+    """
+    addresses = {}
+    for ending, text in files.items():
+        at, content = f"{key}.{ending}", text.encode("utf-8")
+        put = partial(put_if_absent, clients, bucket, at, content, _TYPES[ending])
+        addresses[ending] = _retry_on_conflict(bucket, at, lambda _, put=put: put())  # type: ignore[misc]
+    return addresses
+
+
+def newest_keys(clients: AwsClients, bucket: str, folder: str, ending: str, most: int) -> list[str]:
+    """The last keys of a folder by name, the newest first where names begin with a time. Raises `AuditUnavailable`."""
+    keys: list[str] = []
+    try:
+        with translate_errors():
+            for page in clients.s3.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=folder):
+                found = [item["Key"] for item in page.get("Contents", ()) if item["Key"].endswith(ending)]
+                keys = [*keys, *found][-most:]
+    except AwsError as failure:
+        raise AuditUnavailable(_not_stored(bucket, folder, failure)) from None
+    return keys[::-1]
 
 
 def append_trail(

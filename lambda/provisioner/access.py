@@ -1,0 +1,193 @@
+"""Who can do what: the administrator's session and the snapshot in, the report stored; reads only, beside any run."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from provisioner.core.access_html import render_html
+from provisioner.core.access_report import (
+    AccessReport,
+    DatabaseFact,
+    RoleFact,
+    compare,
+    parse_report,
+    reasons,
+    render_csv,
+    render_json,
+)
+from provisioner.core.access_rows import Declared, build_rows
+from provisioner.core.audit import access_folder, access_key, parse_csv, trail_key
+from provisioner.core.effective_access import Access
+from provisioner.core.effective_access import Server as AccessServer
+from provisioner.core.errors import DatabaseUnavailable, Finding
+from provisioner.core.model import Outcome, Status
+from provisioner.core.plan import Plan
+from provisioner.core.role_graph import RoleGraph
+from provisioner.edges.access_catalogs import read_access
+from provisioner.edges.audit_store import get_object, newest_keys, store_files
+from provisioner.edges.clock import now_utc
+from provisioner.edges.observe import observe_server
+from provisioner.edges.postgres import SqlError
+from provisioner.observation import connection_finding, count_workers
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from provisioner.audit_log import AuditLog
+    from provisioner.core.access_facts import DatabaseAccess
+    from provisioner.core.access_rows import AccessRow
+    from provisioner.core.model import Declaration
+    from provisioner.core.state import DatabaseFacts, Server
+    from provisioner.edges.observe import Login
+    from provisioner.observation import Session
+
+# How many stored reports are tried as the one before, and how large one may be.
+MAX_TRIED, MAX_REPORT_BYTES = 3, 64 * 1024 * 1024
+
+
+def report_access(
+    declaration: Declaration, login: Login, session: Session, warnings: Iterable[Finding], audit_log: AuditLog
+) -> tuple[Plan, str]:
+    """Look, store the report in three formats, and give back what the answer says: an empty plan's warnings, a text.
+
+    Raises:
+        DatabaseUnavailable: the server broke off, is a standby, or is too old.
+        OutOfTime: there was not time enough to look at everything.
+        AuditUnavailable: the report could not be stored.
+    """
+    databases = {entry.database for entry in declaration.entries}
+    try:
+        server = observe_server(session.connection, databases)
+    except SqlError as error:
+        raise DatabaseUnavailable(connection_finding(login, error)) from None
+    facts = [each for _, each in sorted(server.databases.items()) if each.name in databases or each.marker]
+    found = read_access(login, facts, count_workers(server, audit_log.settings))
+    report = _build(declaration, server, facts, found, audit_log)
+    unknown = [_unknown(each) for each in found if each.unknown]
+    previous = _previous(report, audit_log)
+    known = tuple(sorted({*warnings, *unknown, *previous.warnings}))
+    report = replace(previous, warnings=known)
+    _store(report, audit_log)
+    _record(report, audit_log)
+    return Plan(audit_log.settings.environment, warnings=known), report.text()
+
+
+def _build(
+    declaration: Declaration,
+    server: Server,
+    facts: list[DatabaseFacts],
+    found: list[DatabaseAccess],
+    audit_log: AuditLog,
+) -> AccessReport:
+    declared = Declared(
+        levels={(entry.database, entry.username): entry.access_level for entry in declaration.entries},
+        managed=frozenset(name for name, role in server.roles.items() if role.marker),
+        administrator=server.administrator,
+    )
+    access_server = AccessServer.of(RoleGraph(server.roles, server.memberships, server.version), server.memberships)
+    rows = tuple(row for each in found for row in build_rows(access_server, each, declared))
+    trail = trail_key(audit_log.settings.audit_prefix, audit_log.settings.environment)
+    content, _ = get_object(audit_log.clients, audit_log.settings.audit_bucket, trail)
+    return AccessReport(
+        about=_about(server, audit_log),
+        databases=tuple(_database(each, inside, declaration) for each, inside in zip(facts, found, strict=True)),
+        roles=_roles(server, declared, rows, {entry.username for entry in declaration.entries}),
+        rows=rows,
+        dormant=tuple((each.name, item) for each in found for item in Access(access_server, each).dormant()),
+        reasons=reasons(parse_csv(content or b""), rows),
+    )
+
+
+def _about(server: Server, audit_log: AuditLog) -> dict[str, str]:
+    provenance = audit_log.provenance()
+    return {
+        "environment": provenance.environment,
+        "created": audit_log.begun,
+        "run_id": provenance.run_id,
+        "build_id": provenance.build_id,
+        "requested_by": provenance.requested_by,
+        "snapshot_version": provenance.snapshot_version,
+        "postgresql": str(server.version),
+        "system_identifier": server.system_identifier,
+        "administrator": server.administrator,
+    }
+
+
+def _database(facts: DatabaseFacts, inside: DatabaseAccess, declaration: Declaration) -> DatabaseFact:
+    is_declared = any(entry.database == facts.name for entry in declaration.entries)
+    return DatabaseFact(facts.name, facts.owner, is_declared, facts.marker is not None, inside.unknown)
+
+
+def _roles(
+    server: Server, declared: Declared, rows: Iterable[AccessRow], in_snapshot: set[str]
+) -> tuple[RoleFact, ...]:
+    """The roles that the rows name, the managed and the declared, with what they may do on the server as a whole."""
+    named = {row.role for row in rows} | declared.managed | in_snapshot
+    found = []
+    for name in sorted(named & server.roles.keys()):
+        role = server.roles[name]
+        attributes = {
+            "SUPERUSER": role.superuser,
+            "CREATEROLE": role.createrole,
+            "CREATEDB": role.createdb,
+            "REPLICATION": role.replication,
+            "BYPASSRLS": role.bypass_rls,
+            "NOLOGIN": not role.can_login,
+            "password expired": role.expired,
+            "the administrator of this function": name == server.administrator,
+        }
+        member_of = sorted({item.role for item in server.memberships if item.member == name})
+        told = tuple(word for word, holds in attributes.items() if holds)
+        found.append(RoleFact(name, name in in_snapshot, name in declared.managed, told, tuple(member_of)))
+    return tuple(found)
+
+
+def _unknown(database: DatabaseAccess) -> Finding:
+    message = f'who can do what in database "{database.name}" is unknown: {database.unknown}'
+    next_step = "give the administrator CONNECT on it, or mend what keeps it out; then ask again"
+    return Finding("access_unknown", message, next_step, database=database.name)
+
+
+def _previous(report: AccessReport, audit_log: AuditLog) -> AccessReport:
+    """With the difference since the newest stored report that can be read; what cannot is named."""
+    settings, warnings = audit_log.settings, []
+    folder = access_folder(settings.audit_prefix, settings.environment)
+    for key in newest_keys(audit_log.clients, settings.audit_bucket, folder, ".json", MAX_TRIED):
+        content, _ = get_object(audit_log.clients, settings.audit_bucket, key, MAX_REPORT_BYTES)
+        try:
+            since, rows = parse_report(content or b"", settings.environment)
+        except ValueError as error:
+            message = f"s3://{settings.audit_bucket}/{key} is ignored: {error}"
+            warnings.append(Finding("access_report_unreadable", message, "find out who put it there"))
+            continue
+        return replace(report, difference=compare(rows, report.rows, since), warnings=tuple(warnings))
+    return replace(report, warnings=tuple(warnings))
+
+
+def _store(report: AccessReport, audit_log: AuditLog) -> None:
+    settings = audit_log.settings
+    key = access_key(settings.audit_prefix, settings.environment, audit_log.begun, audit_log.run_token)
+    files = {"html": render_html(report), "csv": render_csv(report.rows), "json": render_json(report)}
+    stored = store_files(audit_log.clients, settings.audit_bucket, key, files)
+    audit_log.locations = replace(
+        audit_log.locations, access_html=stored["html"], access_csv=stored["csv"], access_json=stored["json"]
+    )
+
+
+def _record(report: AccessReport, audit_log: AuditLog) -> None:
+    """One outcome for each database, and one for each warning; the trail gets the summary."""
+    now = now_utc()
+    audit_log.plan_summary = report.summary()
+    audit_log.record(
+        Outcome(
+            "access",
+            each.name,
+            "",
+            Status.UNKNOWN if each.unknown else Status.DRY_RUN,
+            now,
+            message=each.unknown or report.summary_of(each.name),
+        )
+        for each in report.databases
+    )
+    audit_log.record_findings(report.warnings, action="warning", status=Status.WARNING)

@@ -1,0 +1,226 @@
+"""Rows of effective access in, the report out: CSV, JSON, the difference since the report before, its keys in S3."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from dataclasses import asdict, dataclass
+from operator import attrgetter
+from typing import TYPE_CHECKING, Any
+
+from provisioner.core.access_rows import COLUMNS, NO, YES, AccessRow
+from provisioner.core.audit import csv_cell
+from provisioner.core.model import Status
+from provisioner.core.text import join_names, sanitize
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from provisioner.core.audit import AuditRow
+    from provisioner.core.effective_access import Dormant
+    from provisioner.core.errors import Finding
+
+FORMAT = 1
+_LONGEST = 2000
+_MAX_TEXT_LINES = 400
+
+
+@dataclass(frozen=True, slots=True)
+class DatabaseFact:
+    """One database of the report; `unknown` says why it could not be looked into."""
+
+    name: str
+    owner: str
+    declared: bool
+    managed: bool
+    unknown: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class RoleFact:
+    """One role of the report, with what it may do on the server as a whole and where it comes from."""
+
+    name: str
+    declared: bool
+    managed: bool
+    attributes: tuple[str, ...] = ()
+    member_of: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Reason:
+    """The last run that changed something for a role in a database, as the trail has it."""
+
+    database: str
+    role: str
+    timestamp_utc: str
+    run_id: str
+    build_id: str
+    approved_by: str
+    requested_by: str
+    change: str
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """What came and went since the report of that time; an empty `since` means that there was none to compare with."""
+
+    since: str = ""
+    added: tuple[AccessRow, ...] = ()
+    removed: tuple[AccessRow, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class AccessReport:
+    """Who can do what, with all that the three files tell."""
+
+    about: Mapping[str, str]
+    databases: tuple[DatabaseFact, ...]
+    roles: tuple[RoleFact, ...]
+    rows: tuple[AccessRow, ...]
+    dormant: tuple[tuple[str, Dormant], ...] = ()
+    reasons: tuple[Reason, ...] = ()
+    difference: Difference = Difference()
+    warnings: tuple[Finding, ...] = ()
+
+    @property
+    def beyond(self) -> tuple[AccessRow, ...]:
+        """What no declared level gives."""
+        return tuple(row for row in self.rows if row.expected == NO)
+
+    def summary_of(self, database: str) -> str:
+        """One database in one line."""
+        rows = [row for row in self.rows if row.database == database]
+        beyond = sorted({row.role for row in rows if row.expected == NO and row.declared_level})
+        more = f"; beyond their level: {join_names(beyond)}" if beyond else ""
+        return f"{len({row.role for row in rows})} roles by {len(rows)} paths{more}"
+
+    def text(self) -> str:
+        """The report for a terminal: a line for each role in each database, what is beyond a level first."""
+        lines = [self.summary(), ""]
+        for database in self.databases:
+            lines.append(
+                f"{sanitize(database.name, 64)}{f' (unknown: {database.unknown})' if database.unknown else ''}"
+            )
+            by_role: dict[str, list[AccessRow]] = {}
+            for row in self.rows:
+                if row.database == database.name and row.role:
+                    by_role.setdefault(row.role, []).append(row)
+            for role, rows in by_role.items():
+                lines.append(f"  {sanitize(role, 40):<24} {describe(rows)}")
+        return sanitize_lines(lines, _MAX_TEXT_LINES)
+
+    def summary(self) -> str:
+        """The report in one line."""
+        roles = len({row.role for row in self.rows} - {""})
+        beyond = {(row.database, row.role) for row in self.beyond if row.declared_level}
+        unknown = sum(bool(each.unknown) for each in self.databases)
+        return (
+            f"Access: {len(self.databases)} databases, {roles} roles, {len(self.rows)} paths; "
+            f"{len(beyond)} declared roles beyond their level; {unknown} databases unknown."
+        )
+
+
+def describe(rows: Sequence[AccessRow]) -> str:
+    """What one role can do in one database, in words: its level where that is all, else what is beyond it."""
+    level = rows[0].declared_level
+    beyond = list(dict.fromkeys(row.capability for row in rows if row.expected != YES))
+    words = [level] if level else ["expected: " + _list(rows)] if not beyond else []
+    if beyond:
+        words.append(f"{'BEYOND ITS LEVEL' if level else 'NO LEVEL'}: {', '.join(beyond)}")
+    return "; ".join(words)
+
+
+def _list(rows: Iterable[AccessRow]) -> str:
+    return ", ".join(dict.fromkeys(row.capability for row in rows))
+
+
+def sanitize_lines(lines: Sequence[str], most: int) -> str:
+    """The lines as one text; past so many the rest is counted."""
+    shown = [
+        sanitize(line.rstrip(), 500) if line.strip() == line else f"  {sanitize(line.strip(), 500)}" for line in lines
+    ]
+    more = [f"... and {len(lines) - most} lines more; the stored report has all"] if len(lines) > most else []
+    return "\n".join([*shown[:most], *more])
+
+
+def reasons(trail: Iterable[AuditRow], rows: Iterable[AccessRow]) -> tuple[Reason, ...]:
+    """For each role in a database the newest change of the trail that was made for it."""
+    wanted = {(row.database, row.role) for row in rows}
+    found = {
+        (row.database, row.username): row
+        for row in trail
+        if row.status is Status.SUCCESS and (row.database, row.username) in wanted
+    }
+    return tuple(
+        Reason(
+            database, role, row.timestamp_utc, row.run_id, row.build_id, row.approved_by, row.requested_by, row.action
+        )
+        for (database, role), row in sorted(found.items())
+    )
+
+
+def render_csv(rows: Iterable[AccessRow]) -> str:
+    """The rows as CSV with a header: RFC 4180's quoting, no line breaks in values, formulas defused."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(COLUMNS)
+    values = attrgetter(*COLUMNS)
+    writer.writerows([csv_cell(value, _LONGEST) for value in values(row)] for row in rows)
+    return text.getvalue()
+
+
+def render_json(report: AccessReport) -> str:
+    """The report as JSON; docs/schemas/access.schema.json describes it."""
+    document = {
+        "format": FORMAT,
+        **report.about,
+        "summary": report.summary(),
+        "databases": [asdict(each) for each in report.databases],
+        "roles": [asdict(each) for each in report.roles],
+        "access": [asdict(row) for row in report.rows],
+        "dormant": [{"database": database, **asdict(each)} for database, each in report.dormant],
+        "reasons": [asdict(each) for each in report.reasons],
+        "difference": asdict(report.difference),
+        "warnings": [asdict(each) for each in report.warnings],
+    }
+    return json.dumps(document, indent=1)
+
+
+def parse_report(content: bytes, environment: str) -> tuple[str, tuple[AccessRow, ...]]:
+    """The time and the rows of a stored report.
+
+    Raises:
+        ValueError: it is none of this environment.
+    """
+    try:
+        document = json.loads(content)
+        about = _text(document["environment"]), document["format"]
+        created = _text(document["created"])
+        rows = tuple(AccessRow(**{name: _text(value) for name, value in row.items()}) for row in document["access"])
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+        about, created, rows = ("", None), "", ()
+    if about != (environment, FORMAT):
+        raise ValueError("it is not a report of this environment")
+    return created, rows
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise TypeError("not a text")
+    return sanitize(value, _LONGEST)
+
+
+def compare(before: Sequence[AccessRow], now: Sequence[AccessRow], since: str) -> Difference:
+    """What came and went: a path is the same as long as database, role, capability and path are."""
+    known, current = {_identity(row) for row in before}, {_identity(row) for row in now}
+    return Difference(
+        since,
+        added=tuple(row for row in now if _identity(row) not in known),
+        removed=tuple(row for row in before if _identity(row) not in current),
+    )
+
+
+def _identity(row: AccessRow) -> tuple[str, ...]:
+    return row.database, row.role, row.capability, row.path.partition(": ")[2] or row.path

@@ -1,0 +1,147 @@
+"""Ways in, the rows of the report out: one for each path, with what the declared level says of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from itertools import groupby
+from typing import TYPE_CHECKING
+
+from provisioner.core.access_facts import Capability, Thing
+from provisioner.core.access_levels import PRIVILEGES, PUBLIC_KEEPS
+from provisioner.core.access_words import describe_path, describe_scope, take_away
+from provisioner.core.effective_access import Access
+from provisioner.core.model import AccessLevel
+from provisioner.core.state import DATABASE_OWNER, PUBLIC, ObjectKind
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from provisioner.core.access_facts import DatabaseAccess, Holding
+    from provisioner.core.effective_access import Server, Way
+
+YES, NO, UNKNOWN = "yes", "no", "unknown"
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class AccessRow:
+    """One path; the first eight fields are the columns of the CSV. `statement` takes it away."""
+
+    database: str
+    role: str
+    capability: str
+    scope: str
+    path: str
+    declared_level: str
+    managed: str
+    expected: str
+    statement: str = ""
+
+
+COLUMNS = tuple(each.name for each in fields(AccessRow))[:-1]
+
+
+@dataclass(frozen=True, slots=True)
+class Declared:
+    """What a way is judged by: levels by database and role, the managed roles, the administrator."""
+
+    levels: Mapping[tuple[str, str], AccessLevel]
+    managed: frozenset[str]
+    administrator: str
+
+
+def build_rows(server: Server, database: DatabaseAccess, declared: Declared) -> list[AccessRow]:
+    """Every path into one database, by role and capability; that it could not be looked into is a row, too."""
+    if database.unknown:
+        text = f"could not be looked into: {database.unknown}"
+        return [AccessRow(database.name, "", Capability.UNKNOWN, "the database", text, "", NO, UNKNOWN)]
+    access = Access(server, database)
+    rows = [
+        _row(ways, database, declared, server.graph.version)
+        for role in (PUBLIC, *access.roles())
+        for ways in _alike(access.ways(role))
+    ]
+    order = {capability: number for number, capability in enumerate(Capability)}
+    return sorted(rows, key=lambda row: (row.role, order[Capability(row.capability)], row.path, row.scope))
+
+
+def is_expected(way: Way, level: AccessLevel | None, administrator: str) -> bool:
+    """Whether a declared level, or what PUBLIC and the administrator keep, gives a way: the one place that says it."""
+    holding = way.holding
+    is_own_way = not (way.attribute or way.admin or way.set_role) and _is_short(way)
+    if way.role == administrator and not level:
+        return is_own_way and holding.capability is Capability.CONNECT and holding.holder == administrator
+    if way.role != PUBLIC and level is AccessLevel.OWNER:
+        return is_own_way
+    given = PUBLIC_KEEPS if way.role == PUBLIC else PRIVILEGES[level] if level else {}
+    is_of_levels = holding.capability is not Capability.OWN and not holding.extension
+    return is_own_way and is_of_levels and _privileges(holding) <= given.get(_kind(holding), frozenset())
+
+
+def _is_short(way: Way) -> bool:
+    """Whether no membership is on the way but the one that owning the database brings."""
+    return all(item.role == DATABASE_OWNER for item in way.chain)
+
+
+def _kind(holding: Holding) -> ObjectKind:
+    if holding.thing is Thing.DEFINER:
+        return ObjectKind.ROUTINE
+    is_like_table = holding.thing in {Thing.VIEW, Thing.MATERIALIZED_VIEW, Thing.COLUMN}
+    return ObjectKind.TABLE if is_like_table else ObjectKind(holding.thing.value)
+
+
+def _privileges(holding: Holding) -> frozenset[str]:
+    """The privileges; with the right to pass them on they are more than any level gives."""
+    return frozenset(
+        f"{name} WITH GRANT OPTION" if name in holding.passable else name for name, _ in holding.privileges
+    )
+
+
+def _alike(ways: Iterable[Way]) -> list[list[Way]]:
+    """Ways that differ in their schema alone, together: nobody reads three hundred rows of one kind."""
+
+    def key(way: Way) -> tuple[object, ...]:
+        holding = way.holding
+        told = tuple(name for name, _ in holding.privileges), sorted(holding.passable)
+        marks = holding.creator, holding.extension, holding.undecided
+        return (
+            holding.capability,
+            holding.thing,
+            holding.holder,
+            holding.grantor,
+            *marks,
+            str(told),
+            str(way.chain),
+            (str(way.set_role)),
+            str(way.admin),
+        )
+
+    found = []
+    for _, group in groupby(sorted(ways, key=key), key):
+        alike = sorted(group, key=lambda way: way.holding.schema)
+        if len(alike) > MAX_ALIKE:
+            found.append(alike)
+        else:
+            found += [[way] for way in alike]
+    return found
+
+
+# More paths than this that differ in their schema alone are one row.
+MAX_ALIKE = 10
+
+
+def _row(ways: list[Way], database: DatabaseAccess, declared: Declared, version: int) -> AccessRow:
+    way = ways[0]
+    level = declared.levels.get((database.name, way.role))
+    is_given = all(is_expected(each, level, declared.administrator) for each in ways)
+    path = describe_path(way)
+    return AccessRow(
+        database=database.name,
+        role=way.role,
+        capability=way.holding.capability,
+        scope=describe_scope(ways),
+        path=f"level {level}: {path}" if is_given and level else path,
+        declared_level=level or "",
+        managed=YES if way.role in declared.managed else NO,
+        expected=UNKNOWN if way.holding.undecided else YES if is_given else NO,
+        statement=take_away(ways, version, database.name),
+    )
