@@ -13,8 +13,9 @@ from provisioner.core.ownership import Ownership
 from provisioner.core.script import needs_object_names
 from provisioner.core.state import DatabaseFacts, PasswordCheck, Server, Target
 from provisioner.edges.lock import acquire_run_lock, find_run
-from provisioner.edges.observe import Login, observe_databases, observe_server, probe_passwords
+from provisioner.edges.observe import Login, observe_databases, observe_server
 from provisioner.edges.postgres import Connection, Remedy, SqlError, VerifierRefused
+from provisioner.edges.probe import probe_passwords
 from provisioner.edges.secret_store import has_pending_rotation
 
 if TYPE_CHECKING:
@@ -103,7 +104,8 @@ def observe(
     server = observe_databases(
         secrets.login, server, sorted(databases), workers, _targets_of(ownership), with_extensions=with_extensions
     )
-    server = probe_passwords(secrets.login.address, server, secrets.credentials, workers)
+    homes = {role: [entry.database for entry in entries] for role, entries in ownership.by_role.items()}
+    server = probe_passwords(secrets.login.address, server, secrets.credentials, homes, workers)
     return replace(ownership, server=replace(server, passwords=_mark_rotations(server, secrets, settings, clients)))
 
 

@@ -39,8 +39,9 @@ from provisioner.edges.apply import ApplyResult, apply_script
 from provisioner.edges.clock import now_utc
 from provisioner.edges.lock import application_name, fence
 from provisioner.edges.notify import notify
-from provisioner.edges.observe import Login, observe_server, probe_login
+from provisioner.edges.observe import Login, observe_server
 from provisioner.edges.postgres import Connection, SqlError, clear_scram_cache
+from provisioner.edges.probe import probe_login
 from provisioner.edges.snapshot_store import read_snapshot
 from provisioner.edges.transaction import ApplyContext
 from provisioner.observation import Session, connect_and_lock, connection_finding, count_workers, observe

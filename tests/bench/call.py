@@ -111,7 +111,7 @@ def wrap(watch: Watch, *, probes: bool) -> None:
     from provisioner.edges import postgres
 
     if not probes:
-        vars(observation)["probe_passwords"] = lambda _address, server, credentials, _workers: replace(
+        vars(observation)["probe_passwords"] = lambda _address, server, credentials, _databases, _workers: replace(
             server, passwords=dict.fromkeys(credentials, PasswordCheck.CURRENT)
         )
     modules = {"pipeline": pipeline, "observation": observation, "audit_log": audit_log}

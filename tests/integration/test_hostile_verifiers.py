@@ -5,6 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from provisioner.core.credentials import scram_verifier
 from stack.aws import Aws
 from stack.postgres import Login, Server
 from stack.world import World
@@ -56,6 +57,15 @@ def test_a_verifier_that_is_not_ours_is_a_drift_of_its_role_and_healed(world: Wo
     world.login("bank_user", "bank").close()
 
 
+def test_a_verifier_that_lets_its_role_in_and_does_not_prove_the_server_is_healed(world: World) -> None:
+    password = world.passwords["shop_reader"]
+    ours, of_another = (scram_verifier(each, b"0123456789abcdef") for each in (password, "another"))
+    of_two = f"{ours.rpartition(':')[0]}:{of_another.rpartition(':')[2]}"
+    world.server.run_as_superuser(f"ALTER ROLE shop_reader PASSWORD '{of_two}'")
+    assert [item["action"] for item in world.apply()["changes"]] == ["set_password"]
+    assert world.apply()["status"] == "no_change"
+
+
 def test_a_server_that_makes_verifiers_of_few_rounds_is_served(world: World) -> None:
     if world.server.version < 16:
         pytest.skip("scram_iterations came with PostgreSQL 16")
@@ -77,8 +87,10 @@ def test_an_administrator_whose_verifier_proves_too_little_is_told_its_rounds(wo
 
 
 def test_nobody_can_occupy_the_database_that_logins_name(world: World) -> None:
+    # Its roles have no database that is open, so they log in without one.
+    world.server.run_as_superuser("ALTER DATABASE shop ALLOW_CONNECTIONS false")
     world.server.run_as_superuser('CREATE DATABASE "rds-provisioner/probe"')
     world.server.run_as_superuser('ALTER DATABASE "rds-provisioner/probe" ALLOW_CONNECTIONS false')
-    answer = world.apply()
-    assert answer["status"] == "no_change"
+    answer = world.dry_run()
     assert "password_unknown" not in {finding["code"] for finding in answer["warnings"]}
+    assert [item for item in answer["changes"] if item["action"] == "set_password"] == []

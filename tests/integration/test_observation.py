@@ -16,8 +16,9 @@ from provisioner.core.state import (
     grants_of,
 )
 from provisioner.core.state import Server as Observed
-from provisioner.edges.observe import Login, observe_databases, observe_server, probe_passwords
+from provisioner.edges.observe import Login, observe_databases, observe_server
 from provisioner.edges.postgres import ServerAddress, SqlError, tls_context
+from provisioner.edges.probe import probe_passwords
 from provisioner.observation import refused
 from stack.postgres import Server
 
@@ -219,7 +220,7 @@ def test_a_role_of_iam_is_not_asked_for_its_password(latest_server: Server) -> N
     latest_server.run_as_superuser("CREATE DATABASE shop")
     mark = latest_server.mark()
     observed = probe_passwords(
-        login_of(latest_server).address, observe(latest_server), {"token": Credentials("token", "any")}, 1
+        login_of(latest_server).address, observe(latest_server), {"token": Credentials("token", "any")}, {}, 1
     )
     assert observed.passwords.get("token", PasswordCheck.NOT_CHECKED) is PasswordCheck.NOT_CHECKED
     assert 'user "token"' not in latest_server.log_text(mark)

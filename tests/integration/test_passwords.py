@@ -6,12 +6,7 @@ from typing import Any
 
 import pytest
 
-from provisioner.core.credentials import Credentials
 from provisioner.core.errors import SecretUnavailable
-from provisioner.core.state import PasswordCheck, RoleFacts
-from provisioner.edges.observe import _interpret_refusal as judge
-from provisioner.edges.observe import probe_login
-from provisioner.edges.postgres import ServerAddress, SqlError, tls_context
 from stack.aws import Aws
 from stack.postgres import Login, Server, make_verifier
 from stack.world import World
@@ -44,42 +39,6 @@ def codes(answer: dict[str, Any]) -> list[str]:
 def rotate(world: World, password: str, stages: list[str]) -> None:
     value = json.dumps({"username": "shop_owner", "password": password})
     world.aws.client("secretsmanager").put_secret_value(SecretId=SECRET, SecretString=value, VersionStages=stages)
-
-
-# --- the truth table of the login -------------------------------------------------------------------------------------
-
-PROBES = {
-    "the right password": ("", "right", PasswordCheck.CURRENT),
-    "a wrong password": ("", "wrong", PasswordCheck.DIFFERS),
-    "right, and NOLOGIN": ("ALTER ROLE probed NOLOGIN", "right", PasswordCheck.CURRENT),
-    "wrong, and NOLOGIN": ("ALTER ROLE probed NOLOGIN", "wrong", PasswordCheck.DIFFERS),
-    "right, and no connection allowed": ("ALTER ROLE probed CONNECTION LIMIT 0", "right", PasswordCheck.CURRENT),
-    "no password at all": ("ALTER ROLE probed PASSWORD NULL", "right", PasswordCheck.DIFFERS),
-    "right, not yet expired": ("ALTER ROLE probed VALID UNTIL '2099-01-01'", "right", PasswordCheck.CURRENT),
-    "right, but expired": ("ALTER ROLE probed VALID UNTIL '2001-01-01'", "right", PasswordCheck.UNKNOWN),
-    "wrong and expired": ("ALTER ROLE probed VALID UNTIL '2001-01-01'", "wrong", PasswordCheck.UNKNOWN),
-}
-
-
-def test_what_the_server_says_to_a_login_tells_whether_the_password_is_right(pg_server: Server) -> None:
-    address = ServerAddress(pg_server.host, pg_server.port, tls_context(str(pg_server.ca_file)))
-    found = {}
-    for name, (sql, password, _) in PROBES.items():
-        pg_server.run_as_superuser(
-            f"DROP ROLE IF EXISTS probed; CREATE ROLE probed LOGIN PASSWORD '{make_verifier('right')}'"
-        )
-        if sql:
-            pg_server.run_as_superuser(sql)
-        facts = RoleFacts("probed", expired="2001" in sql)
-        found[name] = probe_login(address, Credentials("probed", password), facts)
-    assert found == {name: expected for name, (_, _, expected) in PROBES.items()}
-
-
-@pytest.mark.parametrize("refusal", ["53300 InitPostgres", "28000 ClientAuthentication", "57P03 ProcessStartupPacket"])
-def test_a_refusal_that_is_not_about_the_role_tells_nothing(refusal: str) -> None:
-    # A full server, no line in pg_hba.conf, a server that starts: all before or beside the password.
-    sqlstate, routine = refusal.split()
-    assert judge(SqlError(sqlstate, "", routine), RoleFacts("probed")) is PasswordCheck.UNKNOWN
 
 
 # --- a role's life ----------------------------------------------------------------------------------------------------

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from provisioner.core.errors import DatabaseUnavailable, Finding
+from provisioner.edges import postgres, probe
 from provisioner.edges.postgres import Connection, SqlError
 
 if TYPE_CHECKING:
@@ -69,6 +70,14 @@ class Faults:
         def watched_run(connection: Any, *statements: str, **options: Any) -> Any:
             return run(connection, *self._spoil(connection, statements), **options)
 
+        prove = postgres.prove_password
+
+        def watched_probe(address: Any, username: str, password: str, database: str, **options: Any) -> None:
+            unit = self._unit_of_place((username, database))
+            self._refuse_login(self._count(unit, f"login {username if unit is None else ''} {database}"))
+            prove(address, username, password, database, **options)
+
+        monkeypatch.setattr(probe, "prove_password", watched_probe)
         monkeypatch.setattr(Connection, "__init__", watched_login)
         monkeypatch.setattr(Connection, "run", watched_run)
 

@@ -182,7 +182,7 @@ def _send_roles(
 
     def send() -> None:
         wait = f"SET LOCAL lock_timeout = {max(LOCK_TIMEOUT_MS >> failed, SHORTEST_LOCK_TIMEOUT_MS)}"
-        statements = [Statement(text) for text in ("BEGIN", context.fence, wait)]
+        statements = [Statement(text) for text in (*context.begin, wait)]
         statements += [item for role in scripts for item in role.statements]  # type: ignore[misc]
         with transaction(connection, leave=False):
             for start in range(0, len(statements), STATEMENTS_PER_MESSAGE):
@@ -344,7 +344,7 @@ class _Databases:
 
         def open_it() -> None:
             with transaction(connection, leave=False) as last:
-                connection.run("BEGIN", self.context.fence, *outside)
+                connection.run(*self.context.begin, *outside)
                 refuse_empty_grants(connection)
                 last.append(let_in)
 

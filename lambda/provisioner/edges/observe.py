@@ -10,7 +10,6 @@ import json
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import partial
-from secrets import token_hex
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from provisioner.core.acl import parse_acl
@@ -18,31 +17,24 @@ from provisioner.core.ddl import Literal
 from provisioner.core.errors import DatabaseUnavailable, Finding, OutOfTime
 from provisioner.core.marker import MAX_COMMENT_CHARACTERS, MAX_ROLE_COMMENT_CHARACTERS, parse_marker
 from provisioner.core.state import (
-    IAM_ROLE,
     DatabaseFacts,
     DefinerRoutines,
     Membership,
     ObjectGroup,
     ObjectKind,
-    PasswordCheck,
     RoleFacts,
     Server,
     Target,
     UnmanagedPrivilege,
-    all_members,
 )
-from provisioner.edges.postgres import Connection, ServerAddress, SqlError, VerifierRefused
+from provisioner.edges.postgres import Connection, ServerAddress, SqlError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterable, Sequence
 
-    from provisioner.core.credentials import Credentials
     from provisioner.core.ddl import Statement
 
 OLDEST_VERSION = 13
-# A login that names a database that does not exist is judged and refused before a session is built, which is cheap to
-# the server. Its name is drawn anew for each login, so that nobody can have made that database.
-PROBE_DATABASE = "rds-provisioner/probe/"
 # Beyond this many distinct access control lists a database is somebody's experiment; it is refused, not held in memory.
 MAX_GROUPS = 20_000
 # The same for the length of all its lists together, and of that of one database seen from outside; and for how many
@@ -173,53 +165,6 @@ def read_object_names(connection: Connection, facts: DatabaseFacts, targets: Seq
     for number, *name in rows:
         names[targets[number]].append(tuple(part for part in name if part))
     return replace(facts, names={target: tuple(found) for target, found in names.items()})
-
-
-def probe_passwords(
-    address: ServerAddress, server: Server, credentials: Mapping[str, Credentials], workers: int
-) -> Server:
-    """Log in once as each role that exists and has a password here, and keep what the server said to it."""
-    iam_roles = all_members(IAM_ROLE, server.memberships)
-    asked = [item for name, item in sorted(credentials.items()) if name in server.roles and name not in iam_roles]
-    probe = partial(probe_login, address)
-    with ThreadPoolExecutor(workers) as pool:
-        checks = pool.map(lambda item: probe(item, server.roles[item.username]), asked)
-        return replace(server, passwords={item.username: check for item, check in zip(asked, checks, strict=True)})
-
-
-def probe_login(address: ServerAddress, credentials: Credentials, role: RoleFacts) -> PasswordCheck:
-    """Whether a password is the role's: connecting is the query, and most refusals answer yes.
-
-    A server judges the password first and everything else after it, so no such database, no CONNECT, a connection
-    limit reached and NOLOGIN all mean that the password was right (PostgreSQL, InitPostgres).
-    """
-    try:
-        Connection(
-            address,
-            credentials.username,
-            credentials.password,
-            PROBE_DATABASE + token_hex(8),
-            own_verifier=True,
-        ).close()
-    except VerifierRefused:
-        return PasswordCheck.OTHER_VERIFIER
-    except SqlError as error:
-        return _interpret_refusal(error, role)
-    except DatabaseUnavailable:
-        return PasswordCheck.UNKNOWN
-    return PasswordCheck.CURRENT
-
-
-def _interpret_refusal(error: SqlError, role: RoleFacts) -> PasswordCheck:
-    # The same codes also mean "no matching line in pg_hba.conf" and "too many clients", which come before the
-    # password is looked at; the routine that reports tells them apart.
-    about_the_role = error.routine == "InitializeSessionUserId"
-    if error.sqlstate in {"3D000", "42501"} or (error.sqlstate in {"28000", "53300"} and about_the_role):
-        return PasswordCheck.CURRENT
-    if error.sqlstate == "28P01":
-        # An expired password is refused with the same code as a wrong one.
-        return PasswordCheck.UNKNOWN if role.expired else PasswordCheck.DIFFERS
-    return PasswordCheck.UNKNOWN
 
 
 def _inspect_database(

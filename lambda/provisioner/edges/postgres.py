@@ -47,7 +47,9 @@ _CONNECTION_SETTINGS = {
     "default_transaction_read_only": "off",
     "default_transaction_isolation": "read committed",
     "default_transaction_deferrable": "off",
-    "client_min_messages": "warning",
+    # A warning about a setting that is stored for a database quotes it, and that may be hundreds of megabytes long.
+    # What a GRANT warns of is asked for in its transaction.
+    "client_min_messages": "error",
     "statement_timeout": str(STATEMENT_TIMEOUT_MS),
     "lock_timeout": str(LOCK_TIMEOUT_MS),
     "idle_in_transaction_session_timeout": str(IDLE_TIMEOUT_MS),
@@ -284,16 +286,12 @@ class Connection:
         *,
         name: str = "rds-provisioner",
         version: int = 0,
-        own_verifier: bool = False,
     ) -> None:
-        """Connect over verified TLS; `name` is the session's application_name, `version` the server's, where known.
-
-        With `own_verifier`, a verifier of other rounds or a shorter salt than ours is refused unhashed.
-        """
+        """Connect over verified TLS; `name` is the session's application_name, `version` the server's, where known."""
         self._patience, self._is_late = address.patience, False
         self._newer = _newer_settings(version)
-        wire = _ProbeWire if own_verifier else TunedConnection
-        self._inner = _connect(wire, address, (username, password, database), name, _CONNECTION_SETTINGS | self._newer)
+        settings = _CONNECTION_SETTINGS | self._newer
+        self._inner = _connect(TunedConnection, address, (username, password, database), name, settings)
         # pg8000 keeps the last hundred notices; a run that grants to more objects must not lose a warning.
         self._inner.notices = deque(maxlen=10_000)
 
@@ -326,8 +324,7 @@ class Connection:
 
     def close(self) -> None:
         """Close, whatever state it is in."""
-        with suppress(pg8000.native.InterfaceError, OSError):
-            self._inner.close()
+        self._inner.close()
 
     def run(self, *statements: Statement | str, secret: bool = False, leave: bool = False) -> list[list[Any]]:
         """Send statements as one message and give the rows of all of them.
@@ -369,6 +366,31 @@ class Connection:
         return tuple(notice.get(b"C", b"").decode() for notice in self._inner.notices)
 
 
+def prove_password(address: ServerAddress, username: str, password: str, database: str, *, version: int = 0) -> None:
+    """Log in until the server has proved that it keeps this very password, as we would keep it, and leave.
+
+    Whatever it says after that (no such database, no CONNECT, NOLOGIN, a limit) is not about the password. Where it has
+    nothing to say, it finds Terminate behind its own greeting and writes no FATAL line.
+
+    Raises:
+        VerifierRefused: it keeps something else than a verifier of ours of the password; the challenge is not hashed.
+        SqlError: it refused before it had proved anything.
+        DatabaseUnavailable: the server could not be reached or trusted.
+        OutOfTime: there is no time left.
+    """
+    settings = _CONNECTION_SETTINGS | _newer_settings(version)
+    with suppress(_Proved):
+        _connect(_ProbeWire, address, (username, password, database), "rds-provisioner", settings)
+
+
+class _Proved(Exception):
+    """The server has proved that it keeps the password."""
+
+
+# AuthenticationSASLFinal: the server's signature, by which it proves that it knows the password's verifier.
+_SASL_FINAL = (12).to_bytes(4, "big")
+
+
 class _Unproved(pg8000.native.InterfaceError):  # type: ignore[misc]
     """The server asked for, or claimed, something that does not prove that it knows the password too."""
 
@@ -398,6 +420,11 @@ class TunedConnection(pg8000.native.Connection):  # type: ignore[misc]
             self._usock.close()
             self._usock = self._sock = None
 
+    def close(self) -> None:
+        """Say Terminate, if anybody is there to hear it: why a login failed is told, not that nobody is."""
+        with suppress(pg8000.native.InterfaceError, OSError):
+            super().close()
+
     _proved = False
     _least_rounds, _most_rounds, _salt_sizes = OWN_ROUNDS, MAX_ROUNDS, range(12, 1025)
 
@@ -418,7 +445,7 @@ class TunedConnection(pg8000.native.Connection):  # type: ignore[misc]
             self._check_challenge(data[4:])
         super().handle_AUTHENTICATION_REQUEST(data, context)
         # By then scramp has compared the server's signature.
-        self._proved = self._proved or code == 12
+        self._proved = self._proved or data[:4] == _SASL_FINAL
 
     def handle_READY_FOR_QUERY(self, data: bytes, context: object) -> None:  # noqa: N802 - pg8000's name
         """Refuse a server that is ready for statements without having proved itself."""
@@ -440,10 +467,22 @@ class TunedConnection(pg8000.native.Connection):  # type: ignore[misc]
 
 
 class _ProbeWire(TunedConnection):
-    """The same for a login that only asks whether a password is kept as we would keep it."""
+    """The same for a login that only asks whether a password is kept as we would keep it; it ends with `_Proved`."""
 
     # A longer salt proves as much: other tools make them.
     _most_rounds, _salt_sizes = OWN_ROUNDS, range(OWN_SALT_BYTES, 1025)
+
+    def handle_AUTHENTICATION_REQUEST(self, data: bytes, context: object) -> None:  # noqa: N802 - pg8000's name
+        """Leave with the server's proof, which comes together with all else that it says to a login."""
+        try:
+            super().handle_AUTHENTICATION_REQUEST(data, context)
+        except scramp.ScramException:
+            if data[:4] != _SASL_FINAL:
+                raise
+            # A role can write itself a verifier whose two keys are of two passwords.
+            raise VerifierRefused("a SCRAM verifier that does not prove the server") from None
+        if self._proved:
+            raise _Proved
 
 
 def _connect(
@@ -486,7 +525,7 @@ def _connect(
     except ssl.SSLCertVerificationError as error:
         sock.close()
         raise _untrusted(address, error.verify_message) from None
-    except VerifierRefused:
+    except (VerifierRefused, _Proved):
         sock.close()
         raise
     except (_Unproved, scramp.ScramException) as error:

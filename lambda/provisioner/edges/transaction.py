@@ -54,6 +54,11 @@ class ApplyContext:
     log_mistake: Callable[[Exception], None]
 
     @property
+    def begin(self) -> tuple[str, ...]:
+        """What a transaction that changes something begins with; what a GRANT warns of is to be heard in it."""
+        return "BEGIN", self.fence, "SET LOCAL client_min_messages = warning"
+
+    @property
     def is_late(self) -> bool:
         """Whether nothing further may be started."""
         return self.seconds_left() < self.reserve
@@ -133,7 +138,7 @@ def apply_and_verify(
     ownership = context.ownership
     shown = {change.identity() for change in item.changes}
     with context.login.connect(item.name) as connection, transaction(connection, leave=True) as last:
-        found = _execute(connection, ("BEGIN", context.fence, *(statements or ())), facts, ownership)
+        found = _execute(connection, (*context.begin, *(statements or ())), facts, ownership)
         rest = _remaining_changes(found, ownership, held)
         unseen = [change for change in rest if change.destructive and change.identity() not in shown]
         if statements is None or (rest and (item.open or not unseen)):
