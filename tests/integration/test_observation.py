@@ -19,7 +19,7 @@ from provisioner.core.state import Server as Observed
 from provisioner.edges.observe import Login, observe_databases, observe_server
 from provisioner.edges.postgres import ServerAddress, SqlError, tls_context
 from provisioner.edges.probe import probe_passwords
-from provisioner.observation import refused
+from provisioner.observation import connection_finding
 from stack.postgres import Server
 
 ROLES = ("owner", "direct", "everybody_only", "passed", "member")
@@ -241,5 +241,5 @@ def test_a_role_of_iam_is_not_asked_for_its_password(latest_server: Server) -> N
 def test_only_what_speaks_of_a_login_or_a_right_sends_people_to_the_secret(
     latest_server: Server, sqlstate: str, code: str
 ) -> None:
-    finding = refused(login_of(latest_server), SqlError(sqlstate, "refused"))
+    finding = connection_finding(login_of(latest_server), SqlError(sqlstate, "refused"))
     assert (finding.code, "secret" in finding.next_step) == (code, code == "administrator_refused")
