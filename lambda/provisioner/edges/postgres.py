@@ -22,7 +22,8 @@ import scramp
 import scramp.core
 from pg8000.core import TERMINATE_MSG, Context
 
-from provisioner.core.errors import DatabaseUnavailable, Finding, OutOfTime
+from provisioner.core.errors import DatabaseUnavailable, Finding
+from provisioner.edges.server_findings import out_of_time, unproved, unreachable, untrusted
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -343,7 +344,7 @@ class Connection:
         seconds = self._patience()
         if seconds <= 0 or self._is_late:
             self.close()
-            raise _out_of_time()
+            raise out_of_time()
         try:
             self._inner.set_timeout(seconds)
             send = self._inner.run_and_close if leave else self._inner.run
@@ -358,7 +359,7 @@ class Connection:
             self.close()
             self._is_late = _is_timeout(error) and seconds < READ_TIMEOUT_SECONDS
             if self._is_late:
-                raise _out_of_time() from None
+                raise out_of_time() from None
             raise SqlError(CONNECTION_LOST, f"the connection was lost ({_reason(error)})") from None
 
     def warnings(self) -> tuple[str, ...]:
@@ -495,13 +496,13 @@ def _connect(
     username, password, database = login
     patience = address.patience()
     if patience <= 0:
-        raise _out_of_time()
+        raise out_of_time()
     try:
         sock = socket.create_connection((address.host, address.port), min(patience, CONNECT_TIMEOUT_SECONDS))
     except OSError as error:
         if _is_timeout(error) and patience < CONNECT_TIMEOUT_SECONDS:
-            raise _out_of_time() from None
-        raise _unreachable(address, _reason(error)) from None
+            raise out_of_time() from None
+        raise unreachable(address, _reason(error)) from None
     # Without this the start-up packet waits 40 ms for a delayed acknowledgement.
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
@@ -524,19 +525,19 @@ def _connect(
         raise _sql_error(error, secret=False) from None
     except ssl.SSLCertVerificationError as error:
         sock.close()
-        raise _untrusted(address, error.verify_message) from None
+        raise untrusted(address, error.verify_message) from None
     except (VerifierRefused, _Proved):
         sock.close()
         raise
     except (_Unproved, scramp.ScramException) as error:
         sock.close()
         # A server's signature that is not the password's is all that scramp has left to refuse.
-        raise _unproved(address, str(error) if isinstance(error, _Unproved) else "its proof is wrong") from None
+        raise unproved(address, str(error) if isinstance(error, _Unproved) else "its proof is wrong") from None
     except Exception as error:  # noqa: BLE001 - whatever a peer says, it ends one login and not the run
         sock.close()
         if _is_timeout(error) and patience < LOGIN_TIMEOUT_SECONDS:
-            raise _out_of_time() from None
-        raise _unreachable(address, _reason(error)) from None
+            raise out_of_time() from None
+        raise unreachable(address, _reason(error)) from None
 
 
 def _sql_error(error: pg8000.native.DatabaseError, *, secret: bool) -> SqlError:
@@ -560,47 +561,3 @@ def _reason(error: Exception) -> str:
         return "the name does not resolve"
     text = str(error.args[0]) if error.args else ""
     return "it offers no TLS" if "refuses SSL" in text else type(error).__name__
-
-
-def _out_of_time() -> OutOfTime:
-    return OutOfTime(
-        Finding(
-            "out_of_time",
-            "the function's time was nearly up before the server had answered",
-            "call again: the next run continues; if it stays, see whether the server answers, or give the function "
-            "more time or more MAX_WORKERS",
-        )
-    )
-
-
-def _unreachable(address: ServerAddress, reason: str) -> DatabaseUnavailable:
-    return DatabaseUnavailable(
-        Finding(
-            "unreachable",
-            f"the server {address.host}:{address.port} cannot be reached: {reason}",
-            "check that the instance is available, the security group, and DB_HOST and DB_PORT or the administrator's "
-            "secret",
-        )
-    )
-
-
-def _unproved(address: ServerAddress, reason: str) -> DatabaseUnavailable:
-    return DatabaseUnavailable(
-        Finding(
-            "server_unproved",
-            f"the server {address.host}:{address.port} does not prove that it knows the password too: {reason}",
-            "make sure that it is PostgreSQL itself, reached directly, with scram-sha-256, and that the role is no "
-            "member of rds_iam (RDS asks its members for a token: see the runbook); nothing was asked of it",
-        )
-    )
-
-
-def _untrusted(address: ServerAddress, reason: str) -> DatabaseUnavailable:
-    return DatabaseUnavailable(
-        Finding(
-            "untrusted",
-            f"the certificate of the server {address.host}:{address.port} is not trusted: {reason}",
-            "check that DB_HOST is the instance's own name and that the certificate bundle is current; no password "
-            "was sent",
-        )
-    )
