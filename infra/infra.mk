@@ -37,7 +37,7 @@ $(CLI): pyproject.toml
 stack: install $(SAM) $(CLI) ## keep the embedded stack up until Ctrl-C, to play with: docs/tutorial.md; POSTGRES=16 for another
 	@$(PY) -m demo.embedded
 
-# TFVARS, ADOPT and the others that `rds-provisioner apply --help` names reach it as variables of the environment. make
+# TFVARS, ADOPT, QUARANTINE, RETIRE and the others that `rds-provisioner apply --help` names reach it as variables of the environment. make
 # itself ends with 2 whatever the command ended with; EXIT_STATUS_FILE=path has the status that is meant.
 define provision
 	@status=64; if [ -n "$$ENV" ]; then $(CLI) $(1) "$$ENV"; status=$$?; else echo "Which environment? make $@ ENV=dev" >&2; fi; \

@@ -297,6 +297,11 @@ def _plan_to_json(plan: Plan, script: Script, provenance: Provenance) -> dict[st
                 }
                 for item in script.databases
             ],
+            "leaving": [
+                {"role": item.role, "database": step.database, "statements": list(step.statements)}
+                for item in script.leaving
+                for step in item.steps
+            ],
         },
         "plan_text": render_text(plan),
     }

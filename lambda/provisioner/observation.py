@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING
 
 from provisioner.core.difference import as_created, database_changes
 from provisioner.core.errors import DatabaseUnavailable, Finding
+from provisioner.core.holdings import Leaving
 from provisioner.core.ownership import Ownership
 from provisioner.core.script import needs_object_names
 from provisioner.core.state import DatabaseFacts, PasswordCheck, Server, Target
+from provisioner.edges.leaving_catalogs import observe_leaving
 from provisioner.edges.lock import acquire_run_lock, find_run
 from provisioner.edges.observe import Login, observe_databases, observe_server
 from provisioner.edges.postgres import Connection, Remedy, SqlError, VerifierRefused
@@ -98,6 +100,7 @@ def observe(
         secrets={role: secret.arn for role, secret in secrets.secrets.items()},
         host=secrets.login.address.host,
         port=secrets.login.address.port,
+        leaving=_observe_leaving(request, server, secrets.login, session, settings),
     )
     server = as_created(ownership)
     workers = count_workers(server, settings)
@@ -107,6 +110,16 @@ def observe(
     homes = {role: [entry.database for entry in entries] for role, entries in ownership.by_role.items()}
     server = probe_passwords(secrets.login.address, server, secrets.credentials, homes, workers)
     return replace(ownership, server=replace(server, passwords=_mark_rotations(server, secrets, settings, clients)))
+
+
+def _observe_leaving(
+    request: Request, server: Server, login: Login, session: Connection, settings: Settings
+) -> Leaving:
+    asked = Leaving(frozenset(request.quarantine), frozenset(request.retire), settings.retire_after_days)
+    try:
+        return observe_leaving(session, server, asked)
+    except SqlError as error:
+        raise DatabaseUnavailable(connection_finding(login, error)) from None
 
 
 def count_workers(server: Server, settings: Settings) -> int:

@@ -27,6 +27,7 @@ from provisioner.core.errors import (
     StaleSnapshot,
 )
 from provisioner.core.gate import Decision, decide, may_change
+from provisioner.core.leaving import refusals
 from provisioner.core.model import Declaration, Mode, Outcome, Request, Status, Trigger
 from provisioner.core.plan import Plan, build_plan
 from provisioner.core.report import render_notification, render_text, sum_line
@@ -35,8 +36,10 @@ from provisioner.core.script import Script, write_script
 from provisioner.core.snapshot import MAX_BYTES, parse_snapshot
 from provisioner.core.state import PasswordCheck, RoleFacts
 from provisioner.core.text import join_names
-from provisioner.edges.apply import ApplyResult, apply_script
+from provisioner.edges.apply import ApplyResult, apply_departures, apply_script
 from provisioner.edges.clock import now_utc
+from provisioner.edges.departures import change_departure
+from provisioner.edges.leaving_catalogs import observe_leaving
 from provisioner.edges.lock import application_name, fence
 from provisioner.edges.notify import notify
 from provisioner.edges.observe import Login, observe_server
@@ -155,6 +158,8 @@ def _walk(request: Request, audit_log: AuditLog, seconds_left: Callable[[], floa
     audit_log.plan_summary = sum_line(plan)
     if session.session_id:
         audit_log.recover_interrupted_run(plan, ownership)
+    if refused := refusals(ownership):
+        raise InvalidRequest(refused)
     inventory = take_inventory(ownership)
     script = write_script(plan.unblocked_changes, ownership, inventory)
     decision = _gate(request, plan, script, audit_log)
@@ -175,6 +180,7 @@ def _walk(request: Request, audit_log: AuditLog, seconds_left: Callable[[], floa
     )
     audit_log.mark_in_progress()
     applied = apply_script(script, inventory, context)
+    applied = apply_departures(script, applied, partial(change_departure, context=context), context)
     _record(plan, applied.outcomes, audit_log)
     _verify_after_apply(ownership, plan, applied, secrets.login, session.connection)
     return RunResult("applied", plan, _change_statuses(plan.changes, applied.outcomes))
@@ -359,12 +365,13 @@ def _look_again(
         return ()
     try:
         server = observe_server(session, ownership.by_database.keys())
+        leaving = observe_leaving(session, server, ownership.leaving)
     except SqlError as error:
         return (connection_finding(login, error),)
     server = replace(server, passwords=applied.passwords)
     is_made = {change: (change.action, change.database, change.username) in made for change in plan.changes}
     return verify_roles_and_markers(
-        replace(ownership, server=server),
+        replace(ownership, server=server, leaving=leaving),
         made=[change for change in plan.changes if is_made[change]],
         left=[change for change in plan.changes if not is_made[change]],
     )

@@ -51,6 +51,7 @@ def read_settings(environ: Mapping[str, str] | None = None) -> Settings:
         digest_environments=reader.environments("REQUIRE_PLAN_DIGEST", "prod"),
         notify_topic_arn=reader.text("NOTIFY_TOPIC_ARN", "", _TOPIC, "the ARN of an SNS topic"),
         max_workers=reader.number("MAX_WORKERS", default=8, highest=64),
+        retire_after_days=reader.number("RETIRE_AFTER_DAYS", default=7, highest=3650),
         snapshot_bucket_owner=reader.text("SNAPSHOT_BUCKET_OWNER", "", _ACCOUNT, "an account: twelve digits"),
         audit_bucket_owner=reader.text("AUDIT_BUCKET_OWNER", "", _ACCOUNT, "an account: twelve digits"),
     )

@@ -79,6 +79,7 @@ def test_the_defaults_of_the_settings_are_those_of_the_code() -> None:
         "`UNGATED_ENVIRONMENTS`": ",".join(settings.ungated_environments),
         "`REQUIRE_PLAN_DIGEST`": ",".join(settings.digest_environments),
         "`MAX_WORKERS`": str(settings.max_workers),
+        "`RETIRE_AFTER_DAYS`": str(settings.retire_after_days),
     }
     first = {name: cells[name].split("`")[1].replace("{environment}", "dev") for name in defaults}
     assert first == defaults

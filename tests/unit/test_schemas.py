@@ -34,6 +34,8 @@ DIRECT: dict[str, Any] = {
     "approval": {"allow_db_provision": True, "approved_by": "alice", "plan_digest": DIGEST},
     "fail_fast": False,
     "adopt": ["keycloak"],
+    "quarantine": ["old_user"],
+    "retire": ["older_user"],
 }
 ENTRY: dict[str, Any] = {
     "database_name": "keycloak",

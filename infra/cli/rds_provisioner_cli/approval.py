@@ -49,7 +49,9 @@ def how_to_approve(options: Options, digest: str) -> str:
     """The line that applies exactly this plan."""
     words = ["rds-provisioner", "apply", options.environment]
     words += ["--tfvars", str(options.tfvars)] if options.tfvars else []
-    words += ["--adopt", ",".join(options.adopt)] if options.adopt else []
+    for name in ("adopt", "quarantine", "retire"):
+        named = getattr(options, name)
+        words += [f"--{name}", ",".join(named)] if named else []
     variables = f"ALLOW_DB_PROVISION=true APPROVED_BY=<who approves> PLAN_DIGEST={digest}"
     return f"to approve it: {variables} {shlex.join(words)}"
 

@@ -30,6 +30,8 @@ class Options:
     environment: str
     tfvars: Path | None
     adopt: tuple[str, ...]
+    quarantine: tuple[str, ...]
+    retire: tuple[str, ...]
     build_id: str
     run_id: str
     requested_by: str
@@ -68,6 +70,8 @@ class Options:
             "build_id": self.build_id,
             "run_id": self.run_id,
             "adopt": list(self.adopt),
+            "quarantine": list(self.quarantine),
+            "retire": list(self.retire),
             "fail_fast": self.fail_fast,
         }
         return {name: value for name, value in said.items() if value}
@@ -112,6 +116,20 @@ _WHO = (
     click.option("--run-id", envvar=RUN_IDS, show_envvar=True, default="", help="For the audit."),
     click.option("--requested-by", envvar=REQUESTERS, show_envvar=True, default=who_asks, help="Default: you."),
 )
+
+
+def _names_option(name: str, meaning: str) -> Callable[[Any], Any]:
+    return click.option(
+        f"--{name}",
+        envvar=name.upper(),
+        show_envvar=True,
+        default="",
+        callback=_split,
+        metavar="NAMES",
+        help=f"{meaning}, with commas between.",
+    )
+
+
 _WHAT = (
     environment_argument,
     click.option(
@@ -121,15 +139,9 @@ _WHAT = (
         show_envvar=True,
         help="The file to take; default: the snapshot in the bucket.",
     ),
-    click.option(
-        "--adopt",
-        envvar="ADOPT",
-        show_envvar=True,
-        default="",
-        callback=_split,
-        metavar="NAMES",
-        help="Applications whose role and database are taken over, with commas between.",
-    ),
+    _names_option("adopt", "Applications whose role and database are taken over"),
+    _names_option("quarantine", "Roles that are not declared any more and may not log in from now on"),
+    _names_option("retire", "Roles that were quarantined long enough and go; what they own passes on"),
 )
 _OUTPUT = (
     click.option("--show-sql", is_flag=True, help="Show the stored plan's statements as well."),

@@ -100,9 +100,11 @@ resource "aws_lambda_invocation" "provision" {
   triggers      = merge(var.triggers, local.secret_versions)
 
   input = jsonencode(merge(local.about_this_run, local.approval, {
-    mode      = "apply"
-    fail_fast = var.fail_fast
-    adopt     = var.adopt
+    mode       = "apply"
+    fail_fast  = var.fail_fast
+    adopt      = var.adopt
+    quarantine = var.quarantine
+    retire     = var.retire
     tfvars = {
       bucket     = data.aws_s3_object.put.bucket
       key        = data.aws_s3_object.put.key
@@ -127,8 +129,10 @@ data "aws_lambda_invocation" "dry_run" {
   qualifier     = var.function_qualifier
 
   input = jsonencode(merge(local.about_this_run, {
-    mode   = "dry_run"
-    adopt  = var.adopt
-    tfvars = { inline = local.content, name = "terraform.tfvars.json" }
+    mode       = "dry_run"
+    adopt      = var.adopt
+    quarantine = var.quarantine
+    retire     = var.retire
+    tfvars     = { inline = local.content, name = "terraform.tfvars.json" }
   }))
 }

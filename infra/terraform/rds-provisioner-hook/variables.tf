@@ -107,6 +107,18 @@ variable "adopt" {
   default     = []
 }
 
+variable "quarantine" {
+  description = "Roles that are not declared any more and may not log in from now on; declared again, they are given back."
+  type        = list(string)
+  default     = []
+}
+
+variable "retire" {
+  description = "Roles that were quarantined long enough and go; what they own passes on. Taken out again once they are gone."
+  type        = list(string)
+  default     = []
+}
+
 variable "triggers" {
   description = "Further values whose change calls the function again, such as the resource id of the instance."
   type        = map(string)

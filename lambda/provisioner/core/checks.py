@@ -9,6 +9,7 @@ from collections.abc import Collection, Iterable
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from provisioner.core import leaving
 from provisioner.core.changes import (
     AdoptDatabase,
     AdoptRole,
@@ -291,6 +292,9 @@ def verify_roles_and_markers(
             and has_marker(facts, ownership.environment)
         )
     ]
+    made_actions = {(change.action, change.username) for change in made}
+    outside = (*leaving.restorations(ownership), *leaving.departures(ownership))
+    unproved = [change for change in outside if (change.action, change.username) in made_actions]
     return (
         *(
             Finding(
@@ -300,7 +304,7 @@ def verify_roles_and_markers(
                 database=change.database,
                 username=change.username,
             )
-            for change in (*roles, *unmarked)
+            for change in (*roles, *unmarked, *unproved)
         ),
         *(
             Finding(

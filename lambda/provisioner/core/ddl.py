@@ -143,6 +143,11 @@ def alter_role(change: AlterRole) -> Statement:
     return statement(text, Identifier(change.username))
 
 
+def set_login(role: str, *, login: bool) -> Statement:
+    """Whether a role may log in."""
+    return statement("ALTER ROLE {} {}", Identifier(role), Keywords("LOGIN" if login else "NOLOGIN"))
+
+
 def set_password(role: str) -> PasswordStatement:
     """The SCRAM verifier of the role's password."""
     return PasswordStatement(statement("ALTER ROLE {}", Identifier(role)), role)

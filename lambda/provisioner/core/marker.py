@@ -37,6 +37,8 @@ def parse_marker(comment: str) -> Marker | None:
         creating=tuple(sorted(_encodable(name) for name in creating if isinstance(name, str))),
         borrowed=value.get("borrowed") is True,
         comment=_text(value, "comment"),
+        quarantined=_text(value, "quarantined"),
+        login=value.get("login") is not False,
         connection_limit=limit if isinstance(limit := value.get("connection_limit"), int) else NO_LIMIT,
     )
     return replace(marker, current=comment == render_marker(marker))
@@ -47,11 +49,14 @@ def render_marker(marker: Marker) -> str:
     optional = {
         "creating": list(marker.creating),
         "borrowed": marker.borrowed,
+        "quarantined": marker.quarantined,
         "comment": marker.comment,
     }
     value: dict[str, Any] = {"managed_by": MANAGED_BY, "environment": marker.environment}
     if marker.connection_limit != NO_LIMIT:
         value["connection_limit"] = marker.connection_limit
+    if not marker.login:
+        value["login"] = False
     text = json.dumps(value | {name: item for name, item in optional.items() if item}, ensure_ascii=False)
     if len(text) > MAX_COMMENT_CHARACTERS and marker.comment:
         return render_marker(replace(marker, comment=marker.comment[: len(marker.comment) // 2]))

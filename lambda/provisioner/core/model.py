@@ -64,6 +64,8 @@ class Request:
     approval: Approval = field(default_factory=Approval)
     fail_fast: bool = False
     adopt: tuple[str, ...] = ()
+    quarantine: tuple[str, ...] = ()
+    retire: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +87,7 @@ class Settings:
     digest_environments: frozenset[str]
     notify_topic_arn: str
     max_workers: int
+    retire_after_days: int = 7
     # The account that the bucket must belong to; empty where it is not said.
     snapshot_bucket_owner: str = ""
     audit_bucket_owner: str = ""

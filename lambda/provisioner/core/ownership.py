@@ -8,6 +8,7 @@ from itertools import groupby
 from operator import attrgetter
 from typing import TYPE_CHECKING, TypeVar
 
+from provisioner.core.holdings import Leaving
 from provisioner.core.model import AccessLevel, Declaration, Entry
 from provisioner.core.state import (
     DATABASE_OWNER,
@@ -44,6 +45,7 @@ class Ownership:
     secrets: Mapping[str, str] = field(default_factory=dict)
     host: str = ""
     port: int = 0
+    leaving: Leaving = field(default_factory=Leaving)
 
     @cached_property
     def by_role(self) -> Mapping[str, tuple[Entry, ...]]:

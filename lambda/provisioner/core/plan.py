@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
+from provisioner.core import leaving
 from provisioner.core.checks import find_blockers
 from provisioner.core.difference import desired_state, diff, observed_state
 from provisioner.core.errors import Finding, shorten_alike
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
 # Which change belongs to which of the things that are checked for each entry.
 ASPECTS = {
-    "role": {"create_role", "alter_role", "adopt_role", "finish", "revoke_membership"},
+    "role": {"create_role", "alter_role", "adopt_role", "finish", "revoke_membership", "restore_role"},
     "password": {"create_role", "set_password"},
     "database": {"create_database", "adopt_database", "create_extension"},
     "privileges": {"grant", "revoke"},
@@ -93,8 +94,12 @@ class Plan:
 def build_plan(ownership: Ownership) -> Plan:
     """The whole plan of what a run is about."""
     desired = desired_state(ownership)
-    changes = diff(observed_state(ownership), desired.state, desired.inventory)
-    blockers = find_blockers(ownership, changes)
+    changes = (
+        *leaving.restorations(ownership),
+        *diff(observed_state(ownership), desired.state, desired.inventory),
+        *leaving.departures(ownership),
+    )
+    blockers = (*find_blockers(ownership, changes), *leaving.blockers(ownership, changes))
     warnings = [item for item in (*desired.findings, *find_warnings(ownership)) if not _is_accepted(item, ownership)]
     return Plan(
         environment=ownership.environment,

@@ -144,6 +144,11 @@ def _role_shows(ownership: Ownership, change: PlannedChange, role: RoleFacts) ->
     match change.identity:
         case ("create_role" | "adopt_role", *_):
             is_shown = True
+        case ("quarantine_role", *_):
+            is_shown = marker is not None and bool(marker.quarantined) and not role.can_login
+            is_shown = is_shown and role.name not in ownership.leaving.sessions
+        case ("restore_role", *_):
+            is_shown = marker is not None and not marker.quarantined
         case ("finish", *_):
             is_shown = marker is not None and not marker.creating and not marker.borrowed
         case ("alter_role", _, _, detail):

@@ -15,7 +15,19 @@ if TYPE_CHECKING:
     from provisioner.core.model import Settings
 
 DIRECT_FIELDS = frozenset(
-    {"environment", "mode", "tfvars", "build_id", "run_id", "requested_by", "approval", "fail_fast", "adopt"}
+    {
+        "environment",
+        "mode",
+        "tfvars",
+        "build_id",
+        "run_id",
+        "requested_by",
+        "approval",
+        "fail_fast",
+        "adopt",
+        "quarantine",
+        "retire",
+    }
 )
 PLACE_FIELDS = frozenset({"bucket", "key", "version_id"})
 TFVARS_FIELDS = PLACE_FIELDS | {"inline", "name"}
@@ -69,7 +81,9 @@ def _read_direct(event: Fields, settings: Settings) -> Request:
             ),
         ),
         fail_fast=_read_flag(event, "fail_fast"),
-        adopt=_read_adopted(event),
+        adopt=_read_names(event, "adopt", "application names"),
+        quarantine=_read_leaving(event, "quarantine", mode),
+        retire=_read_leaving(event, "retire", mode),
     )
     _refuse_environment(event, settings.environment)
     return request
@@ -167,12 +181,20 @@ def _read_mode(event: Fields) -> Mode:
     return Mode.DRY_RUN
 
 
-def _read_adopted(event: Fields) -> tuple[str, ...]:
-    wanted, next_step = "a list of application names", 'such as "adopt": ["keycloak"]'
-    value = event.read("adopt", list, wanted, next_step) or []
+def _read_leaving(event: Fields, name: str, mode: Mode) -> tuple[str, ...]:
+    roles = _read_names(event, name, "role names")
+    if roles and mode is Mode.DRIFT:
+        message = f"a drift check looks at what stands, and {name} asks for a change"
+        event.refuse(_CODE, name, message, 'set "mode": "dry_run" to see what it would do')
+    return roles
+
+
+def _read_names(event: Fields, name: str, what: str) -> tuple[str, ...]:
+    wanted, next_step = f"a list of {what}", f'such as "{name}": ["keycloak"]'
+    value = event.read(name, list, wanted, next_step) or []
     if len(value) <= _MAX_ADOPTED and all(_is_name(each) for each in value):
         return tuple(dict.fromkeys(value))
-    event.refuse(_CODE, "adopt", f"adopt must be {wanted}", next_step)
+    event.refuse(_CODE, name, f"{name} must be {wanted}", next_step)
     return ()
 
 

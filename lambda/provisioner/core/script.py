@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from itertools import groupby
 from typing import TYPE_CHECKING
 
-from provisioner.core import ddl
+from provisioner.core import ddl, leaving
 from provisioner.core.changes import (
     AdoptDatabase,
     AdoptRole,
@@ -76,11 +76,37 @@ class RoleScript:
 
 
 @dataclass(frozen=True, slots=True)
+class LeavingStep:
+    """One transaction of a role that leaves, in a database or, where none is named, in the administrator's own.
+
+    `ends_sessions` says that those of the role are ended when it is committed.
+    """
+
+    changes: tuple[Change, ...]
+    statements: tuple[Statement, ...]
+    database: str = ""
+    ends_sessions: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class LeavingScript:
+    """The steps by which one role leaves, in order; none is begun after one that failed.
+
+    `acts_as` are the roles that the administrator makes itself a member of, for the time of a transaction.
+    """
+
+    role: str
+    steps: tuple[LeavingStep, ...]
+    acts_as: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
 class Script:
-    """First the roles, in one transaction; then each database, those of one owner one after the other."""
+    """The roles, in one transaction; then each database, those of one owner one after the other; then who leaves."""
 
     roles: tuple[RoleScript, ...]
     databases: tuple[DatabaseScript, ...]
+    leaving: tuple[LeavingScript, ...] = ()
 
     @property
     def role_statements(self) -> tuple[Statement | PasswordStatement, ...]:
@@ -93,7 +119,8 @@ def write_script(changes: Sequence[Change], ownership: Ownership, inventory: Map
     by_role: dict[str, list[Change]] = {}
     by_database: dict[str, list[Change]] = {}
     creating: dict[str, list[str]] = {}
-    for change in changes:
+    ordinary, departing = leaving.split(changes)
+    for change in ordinary:
         if not change.database:
             by_role.setdefault(change.username, []).append(change)
             continue
@@ -106,6 +133,7 @@ def write_script(changes: Sequence[Change], ownership: Ownership, inventory: Map
     return Script(
         tuple(_one_role(role, by_role.get(role, ()), marks) for role in sorted(by_role.keys() | creating.keys())),
         tuple(_one_database(name, inventory[name], members, marks) for name, members in by_database.items()),
+        tuple(_one_departure(role, members, ownership) for role, members in departing.items()),
     )
 
 
@@ -166,7 +194,8 @@ class RoleComments:
         if marker is None:
             return Marker(self.ownership.environment, comment=facts.comment if facts else "", connection_limit=limit)
         environment = self.ownership.environment
-        return replace(marker, environment=environment, creating=(), borrowed=False, connection_limit=limit)
+        marker = replace(marker, environment=environment, creating=(), borrowed=False, connection_limit=limit)
+        return replace(marker, quarantined="", login=True)
 
     def during_create(self, role: str) -> Marker:
         """The mark of a role while its databases are created."""
@@ -182,7 +211,8 @@ class RoleComments:
 def _one_role(role: str, changes: Sequence[Change], marks: RoleComments) -> RoleScript:
     statements = [item for change in changes for item in _role_statement(change, marks.ownership)]
     has_marker = any(
-        isinstance(item, RevokeTemporaryMembership | AdoptRole | CreateRole | AlterRole) for item in changes
+        isinstance(item, RevokeTemporaryMembership | AdoptRole | CreateRole | AlterRole | leaving.RestoreRole)
+        for item in changes
     )
     facts = marks.ownership.server.roles.get(role)
     marker = facts.marker if facts else None
@@ -192,6 +222,18 @@ def _one_role(role: str, changes: Sequence[Change], marks: RoleComments) -> Role
     if role in marks.creating and marks.is_temporary(role):
         statements.append(ddl.grant_self(role, with_options=marks.ownership.server.has_membership_options))
     return RoleScript(role, tuple(changes), tuple(statements))
+
+
+def _one_departure(name: str, changes: Sequence[Change], ownership: Ownership) -> LeavingScript:
+    role = ownership.server.roles[name]
+    may_end = role.administrator_inherits or ownership.leaving.may_signal
+    statements = []
+    if not all(isinstance(item, leaving.QuarantineRole) and item.since for item in changes):
+        marker = role.marker or Marker(ownership.environment)
+        marker = replace(marker, quarantined=ownership.leaving.now, login=role.can_login)
+        statements = [ddl.set_login(name, login=False), ddl.set_role_marker(name, marker)]
+    step = LeavingStep(tuple(changes), tuple(statements), ends_sessions=True)
+    return LeavingScript(name, (step,), frozenset() if may_end else frozenset({name}))
 
 
 def _limit_set(changes: Iterable[Change]) -> int | None:
@@ -210,6 +252,9 @@ def _role_statement(change: Change, ownership: Ownership) -> Iterable[Statement 
         yield ddl.create_role(change)
     elif isinstance(change, AlterRole):
         yield ddl.alter_role(change)
+    elif isinstance(change, leaving.RestoreRole):
+        if change.login:
+            yield ddl.set_login(change.username, login=True)
     elif isinstance(change, SetPassword):
         yield ddl.set_password(change.username)
     elif isinstance(change, RevokeMembership):

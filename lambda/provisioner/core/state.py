@@ -145,8 +145,9 @@ class PasswordCheck(StrEnum):
 class Marker:
     """Our mark on a role or a database: a comment holding JSON (see `core.marker`).
 
-    `creating` names the databases that a run is creating for this role, and `borrowed` says that the administrator
-    has made itself a member of the role for that time. `comment` is what stood there before the object was
+    `creating` names the databases that a run is creating for this role, and `borrowed` says that the administrator has
+    made itself a member of the role for that time. `quarantined` is the moment since when a role is, by the server's
+    clock in ISO 8601, and `login` whether it could log in before. `comment` is what stood there before the object was
     adopted, `connection_limit` the one that we set. `current` says that it was read as we would write it.
     """
 
@@ -155,6 +156,8 @@ class Marker:
     borrowed: bool = False
     comment: str = ""
     connection_limit: int = NO_LIMIT
+    quarantined: str = ""
+    login: bool = True
     current: bool = field(default=True, compare=False)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable
 
+from provisioner.core import leaving
 from provisioner.core.checks import reassign_sql
 from provisioner.core.errors import Finding
 from provisioner.core.ownership import Ownership, has_marker
@@ -46,7 +47,7 @@ def find_warnings(ownership: Ownership) -> Iterable[Finding]:
 def _role_warnings(role: RoleFacts, ownership: Ownership) -> Iterable[Finding]:
     name = role.name
     declared = ownership.by_role[name]
-    if not role.can_login:
+    if not role.can_login and not (role.marker and role.marker.quarantined and role.marker.login):
         message = f'role "{name}" is NOLOGIN: somebody disabled it, and it stays so'
         yield Finding("nologin", message, f'to let it in again: ALTER ROLE "{name}" LOGIN', username=name)
     if role.valid_until:
@@ -207,7 +208,8 @@ def _orphans(ownership: Ownership) -> Iterable[Finding]:
     for name, role in sorted(ownership.server.roles.items()):
         if has_marker(role, ownership.environment) and name not in ownership.by_role:
             message = f'role "{name}" is managed here and no longer declared; it stays as it is'
-            yield Finding("orphaned_role", message, "declare it again, or remove it by the runbook", username=name)
+            next_step = f'declare it again; or let it leave: quarantine: ["{name}"]'
+            yield leaving.warning(role, ownership) or Finding("orphaned_role", message, next_step, username=name)
     for name, database in sorted(ownership.server.databases.items()):
         if has_marker(database, ownership.environment) and name not in ownership.by_database:
             message = f'database "{name}" is managed here and no longer declared; it stays as it is'

@@ -22,7 +22,14 @@ from provisioner.core.changes import AdoptDatabase, Change, CreateRole
 from provisioner.core.ddl import PasswordStatement, Statement
 from provisioner.core.errors import DatabaseUnavailable, Finding, OutOfTime, ProvisioningError
 from provisioner.core.model import Outcome, Status
-from provisioner.core.script import DatabaseScript, RoleScript, Script, database_statements
+from provisioner.core.script import (
+    DatabaseScript,
+    LeavingScript,
+    LeavingStep,
+    RoleScript,
+    Script,
+    database_statements,
+)
 from provisioner.core.state import PasswordCheck
 from provisioner.edges.clock import now_utc
 from provisioner.edges.postgres import LOCK_LOST, LOCK_TIMEOUT_MS, SqlError
@@ -359,6 +366,41 @@ class _Databases:
             raise
         finally:
             self.creators.put(connection)
+
+
+# --- roles that leave -------------------------------------------------------------------------------------------------
+
+
+def apply_departures(
+    script: Script, before: ApplyResult, change: Callable[[LeavingScript, LeavingStep], None], context: ApplyContext
+) -> ApplyResult:
+    """Let roles leave one after the other, after all else; what fails keeps back the further steps of its role."""
+    results: list[UnitResult] = []
+    stop = _FAIL_FAST if before.failures and context.fail_fast else None
+    for item in script.leaving:
+        failed = stop
+        for step in item.steps:
+            begun = time.monotonic()
+            if failed:
+                results.append(_skipped(step.changes, failed))
+            elif context.is_late or before.out_of_time:
+                results.append(_left_for_the_next_run(step.changes))
+            else:
+                try:
+                    change(item, step)
+                    results.append(UnitResult(_outcomes(step.changes, Status.SUCCESS, begun)))
+                except Exception as error:  # noqa: BLE001 - whatever it is, it is this role's
+                    subject = f'role "{item.role}"' + (f' in database "{step.database}"' if step.database else "")
+                    results.append(_failed(error, step.changes, begun, subject, context, username=item.role))
+                    failed = Finding("skipped", f'an earlier step failed: role "{item.role}" stays quarantined')
+                    stop = _FAIL_FAST if context.fail_fast else None
+    after = _summarize(results, {})
+    return ApplyResult(
+        (*before.outcomes, *after.outcomes),
+        (*before.failures, *after.failures),
+        before.out_of_time or after.out_of_time,
+        before.passwords,
+    )
 
 
 # --- both -----------------------------------------------------------------------------------------------------------

@@ -1,0 +1,178 @@
+"""How a role leaves: what was asked and what stands in; changes, refusals, blockers and warnings out.
+
+Two steps, neither of which is ever taken by itself. A quarantined role may not log in, and its marker holds the moment;
+all else of it stands, and declared again it is given back. A role that has been quarantined long enough can be retired.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+from provisioner.core.changes import Change
+from provisioner.core.errors import Finding
+from provisioner.core.ownership import has_marker
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from provisioner.core.ownership import Ownership
+    from provisioner.core.state import RoleFacts
+
+
+@dataclass(frozen=True, kw_only=True)
+class RestoreRole(Change):
+    """Give a role that is declared again what the quarantine took from it; one that was NOLOGIN before stays so."""
+
+    action: ClassVar[str] = "restore_role"
+    rank: ClassVar[int] = 1
+    since: str
+    login: bool = True
+
+    @property
+    def detail(self) -> str:
+        """What it may do again."""
+        return "declared again: " + ("may log in" if self.login else "NOLOGIN as before it was quarantined")
+
+    def identity(self) -> tuple[str, ...]:
+        """With whether it may log in."""
+        return (self.action, self.database, self.username, self.detail)
+
+
+@dataclass(frozen=True, kw_only=True)
+class QuarantineRole(Change):
+    """Keep a role from logging in and end its sessions; with `since` it is quarantined, and only sessions are left."""
+
+    action: ClassVar[str] = "quarantine_role"
+    symbol: ClassVar[str] = "-"
+    rank: ClassVar[int] = 13
+    since: str = ""
+    sessions: int = 0
+
+    @property
+    def detail(self) -> str:
+        """What it loses and what it keeps."""
+        ended = f"{_count(self.sessions, 'session')} of it {'ends' if self.sessions == 1 else 'end'}"
+        if self.since:
+            return f"quarantined since {self.since}; {ended}"
+        return f"may not log in; {ended}; its objects, grants and memberships stand"
+
+    def identity(self) -> tuple[str, ...]:
+        """Without the number of sessions, which changes all day."""
+        return (self.action, self.database, self.username)
+
+
+def split(changes: Iterable[Change]) -> tuple[list[Change], dict[str, list[Change]]]:
+    """The changes that are made in the ordinary way, and by role those by which one leaves."""
+    ordinary: list[Change] = []
+    by_role: dict[str, list[Change]] = {}
+    for change in changes:
+        if isinstance(change, QuarantineRole):
+            by_role.setdefault(change.username, []).append(change)
+        else:
+            ordinary.append(change)
+    return ordinary, by_role
+
+
+def is_quarantined(role: RoleFacts) -> bool:
+    """Whether a role was quarantined and still may not log in."""
+    return role.marker is not None and bool(role.marker.quarantined) and not role.can_login
+
+
+def restorations(ownership: Ownership) -> Iterable[RestoreRole]:
+    """The declared roles that are given back, in order."""
+    for name in sorted(ownership.by_role):
+        role = ownership.server.roles.get(name)
+        if role and role.marker and role.marker.quarantined and ownership.manages(name):
+            yield RestoreRole(username=name, since=role.marker.quarantined, login=role.marker.login or role.can_login)
+
+
+def departures(ownership: Ownership) -> Iterable[Change]:
+    """The changes by which roles leave, in order; a quarantine that was interrupted goes on without being asked for."""
+    leaving = ownership.leaving
+    refused = {finding.username for finding in refusals(ownership)}
+    for name, role in sorted(ownership.server.roles.items()):
+        if name in ownership.by_role or name in refused or not has_marker(role, ownership.environment):
+            continue
+        sessions = leaving.sessions.get(name, 0)
+        if is_quarantined(role):
+            if sessions:
+                since = role.marker.quarantined if role.marker else ""
+                yield QuarantineRole(username=name, since=since, sessions=sessions)
+        elif name in leaving.quarantine:
+            yield QuarantineRole(username=name, sessions=sessions)
+
+
+# --- refusals -------------------------------------------------------------------------------------------------------
+
+
+def refusals(ownership: Ownership) -> tuple[Finding, ...]:
+    """Why roles that the event names are not to be named there, all at once."""
+    leaving = ownership.leaving
+    found = [finding for name in sorted(leaving.quarantine) for finding in _refuse_name(name, "quarantine", ownership)]
+    for name in sorted(leaving.retire - leaving.quarantine):
+        message, next_step = f'role "{name}" cannot be retired by this version', "see the runbook for how it is removed"
+        found.append(Finding("retire", message, next_step, where="retire", username=name))
+    for name in sorted(leaving.quarantine & leaving.retire):
+        message = f'role "{name}" is to be quarantined and to be retired'
+        next_step = f"quarantine it now, and retire it {_count(leaving.retire_after_days, 'day')} later"
+        found.append(Finding("retire", message, next_step, where="retire", username=name))
+    return tuple(found)
+
+
+def _refuse_name(name: str, key: str, ownership: Ownership) -> Iterable[Finding]:
+    role = ownership.server.roles.get(name)
+    message = next_step = ""
+    if name in {ownership.server.administrator, ownership.server.bootstrap}:
+        message, next_step = f'role "{name}" is the administrator\'s own login', f"take it out of {key}"
+    elif role is None:
+        message, next_step = (
+            f'there is no role "{name}"',
+            f"correct it, or take it out of {key}: it may be gone",
+        )
+    elif name in ownership.by_role:
+        applications = ", ".join(entry.application for entry in ownership.by_role[name])
+        message = f'role "{name}" is declared ({applications})'
+        next_step = f"take its entries out of the snapshot first, or it out of {key}"
+    elif not has_marker(role, ownership.environment):
+        message = f'role "{name}" is not managed here'
+        next_step = f"take it out of {key}; the runbook tells how a role is removed by hand"
+    if message:
+        yield Finding(key, message, next_step, where=key, username=name)
+
+
+# --- blockers and warnings ------------------------------------------------------------------------------------------
+
+
+def blockers(ownership: Ownership, changes: Iterable[Change]) -> Iterable[Finding]:
+    """What keeps a role from leaving that the event may name."""
+    leaving = ownership.leaving
+    for change in changes:
+        name = change.username
+        if not isinstance(change, QuarantineRole):
+            continue
+        role = ownership.server.roles[name]
+        if name in ownership.iam_roles and not (leaving.may_signal or role.administrator_inherits):
+            message = f'only a member of pg_signal_backend can end sessions of role "{name}", which logs in by IAM'
+            remedy = f'GRANT pg_signal_backend TO "{ownership.server.administrator}"'
+            yield Finding("leaving_right", message, f"as the master: {remedy}", username=name)
+        for subscription in leaving.subscriptions.get(name, ()):
+            message = f'role "{name}" owns the subscription "{subscription}", whose worker is a session that comes back'
+            remedy = f'in its database: ALTER SUBSCRIPTION "{subscription}" DISABLE'
+            yield Finding("leaving_subscription", message, f"as its owner, {remedy}", username=name)
+
+
+def warning(role: RoleFacts, ownership: Ownership) -> Finding | None:
+    """What is said of a managed role that is not declared any more, instead of that it is an orphan."""
+    since = role.marker.quarantined if role.marker else ""
+    if not since or role.name in ownership.leaving.quarantine:
+        return None
+    if role.can_login:
+        message = f'role "{role.name}" was quarantined at {since}, and somebody has let it log in again'
+        return Finding("quarantine_undone", message, "quarantine it again, or declare it again", username=role.name)
+    message = f'role "{role.name}" is quarantined since {since}'
+    return Finding("quarantined_role", message, "declare it again to give it back", username=role.name)
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" + ("" if number == 1 else "s")
