@@ -1,0 +1,298 @@
+"""Approvals: what S3 has of one and of the plan that it names in, the units that may be applied out, or why none may.
+
+An approval is an object that only approvers may put. It names the digest of a stored plan, and it holds for what was
+read: the plan's units, as they were, on that server, while its snapshot is the newest.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+from provisioner.core.errors import ApprovalRequired, Finding, PlanChanged
+from provisioner.core.model import Trigger
+from provisioner.core.plan import AdoptDatabase, Change, CreateDatabase, Plan
+from provisioner.core.text import join_names, sanitize
+from provisioner.core.units import Unit, UnitEffects, Validity, digest_plan, digest_unit, unit_of
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterator, Mapping
+
+    from provisioner.core.model import Request, Settings
+
+_MAX_APPROVER = 256
+_MAX_NAMED = 3
+# In the message of a row, between what was done and the approval under which it was.
+APPROVED_BY = "; approved as "
+
+
+@dataclass(frozen=True, slots=True)
+class StoredObject:
+    """An object as S3 gave it: `put_at` is S3's own time; `content` is None where it is too large to be read."""
+
+    address: str
+    content: bytes | None
+    put_at: datetime
+    version_id: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """What there is for one digest: the approval, and the plans that were stored for this very snapshot.
+
+    `address` is where the approval lies or would lie; `is_of_other_snapshot` says that the digest is known from another.
+    """
+
+    digest: str
+    address: str
+    approval: StoredObject | None
+    plans: tuple[StoredObject, ...]
+    is_of_other_snapshot: bool
+    now: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class ReviewedPlan:
+    """A stored plan whose digest was computed again: who asked for it, what it holds for, what it does."""
+
+    requested_by: str
+    validity: Validity
+    units: Mapping[Unit, UnitEffects]
+
+
+@dataclass(frozen=True, slots=True)
+class ApprovedPlan:
+    """An approval that counts: the name in it, its object and version, and the units that were read."""
+
+    approved_by: str
+    address: str
+    version_id: str
+    units: Mapping[Unit, UnitEffects]
+
+    @property
+    def note(self) -> str:
+        """What the message of a row says of it."""
+        return f"{APPROVED_BY}{self.address} version {self.version_id}"
+
+
+def needs_objects(settings: Settings) -> bool:
+    """Whether approvals are objects in this environment, and nothing else counts."""
+    return settings.environment in settings.digest_environments
+
+
+def approval_key(prefix: str, environment: str, digest: str) -> str:
+    """Where the approval of a plan lies."""
+    return f"{prefix}/{environment}/approvals/{digest.removeprefix('sha256:')}.json"
+
+
+def digest_of_key(key: str, prefix: str, environment: str) -> str:
+    """The digest of the plan that an approval under this key is for; empty where it is none of the environment's."""
+    folder = re.escape(approval_key(prefix, environment, "").removesuffix(".json"))
+    match = re.fullmatch(f"{folder}([0-9a-f]{{64}})\\.json", key)
+    return f"sha256:{match[1]}" if match else ""
+
+
+def reviewed_plan_key(prefix: str, environment: str, digest: str, snapshot: str) -> str:
+    """Where the plan with a digest lies that was made of a snapshot: its version, or its content where it has none."""
+    return f"{prefix}/{environment}/plans/by-digest/{digest.removeprefix('sha256:')}/{snapshot}.json"
+
+
+def name_version(version_id: str) -> str:
+    """A version of a snapshot as part of a key, which may not hold all that S3 may call one."""
+    return hashlib.sha256(version_id.encode()).hexdigest()
+
+
+def how_to_approve(environment: str, digest: str) -> str:
+    """The command of an approver."""
+    return f"make rds-approve ENV={environment} DIGEST={digest}"
+
+
+def render_approval(digest: str, approved_by: str, reason: str) -> str:
+    """The content of an approval."""
+    return json.dumps({"plan_digest": digest, "approved_by": approved_by, "reason": reason}) + "\n"
+
+
+def read_plan(content: bytes | None, digest: str) -> ReviewedPlan:
+    """Read a stored plan back, and compute every digest in it again.
+
+    Raises:
+        ValueError: it is none, or not the one with this digest.
+    """
+    try:
+        plan = json.loads(content or b"")
+        units = {Unit(item["kind"], item["name"]): _read_effects(item) for item in plan["units"]}
+        validity, requested_by = Validity(**plan["holds_for"]), plan["requested_by"]
+        digests = [digest_unit(unit, effects) for unit, effects in units.items()]
+        is_genuine = digests == [item["digest"] for item in plan["units"]] and digest_plan(validity, digests) == digest
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
+        raise ValueError("it is no plan that a run stored") from None
+    if not is_genuine or not isinstance(requested_by, str):
+        raise ValueError("what it holds does not have the digest that it is stored under")
+    return ReviewedPlan(requested_by, validity, units)
+
+
+def _read_effects(item: Mapping[str, Any]) -> UnitEffects:
+    effects = tuple(tuple(str(part) for part in effect) for effect in item["effects"])
+    return UnitEffects(effects, tuple(str(code) for code in item["blockers"]))
+
+
+# --- whether it counts ----------------------------------------------------------------------------------------------
+
+
+def check_approval(evidence: Evidence, plan: Plan, request: Request, settings: Settings) -> ApprovedPlan:
+    """The units that an approval lets be applied; `plan` is what would be done now.
+
+    Raises:
+        ApprovalRequired: there is none, or it does not count; every reason at once.
+        PlanChanged: it counted for what is no longer so: another snapshot, server or administrator.
+    """
+    approval = evidence.approval
+    if approval is None:
+        raise ApprovalRequired(_missing(evidence, plan))
+    body = _read_approval(approval)
+    is_event = request.trigger is Trigger.APPROVAL_EVENT
+    problems = tuple(_problems(body, evidence, approval, "" if is_event else request.requested_by, settings))
+    if problems:
+        raise ApprovalRequired(_refuse(code, evidence, message, plan) for code, message in problems)
+    reviewed = _find_plan(evidence, approval, plan, settings)
+    approved_by = str(body["approved_by"]).strip()
+    # The object itself calls when it is put; who asked is then who had the plan made.
+    if is_event and _is_same_person(approved_by, reviewed.requested_by):
+        code, message = _by_requester(approved_by)
+        raise ApprovalRequired(_refuse(code, evidence, message, plan))
+    if reviewed.validity != plan.validity:
+        raise PlanChanged(_refuse("plan_changed", evidence, _name_difference(reviewed.validity, plan.validity), plan))
+    return ApprovedPlan(approved_by, approval.address, approval.version_id, reviewed.units)
+
+
+def _read_approval(approval: StoredObject) -> Mapping[str, object]:
+    try:
+        body = json.loads(approval.content or b"")
+    except (ValueError, RecursionError):
+        body = None
+    return body if isinstance(body, dict) else {}
+
+
+def _problems(
+    body: Mapping[str, object], evidence: Evidence, approval: StoredObject, asks: str, settings: Settings
+) -> Iterator[tuple[str, str]]:
+    """Why an approval does not count, each as code and message."""
+    name = body.get("approved_by")
+    if not body:
+        yield "approval_unreadable", "it is not a JSON object"
+        return
+    if body.get("plan_digest") != evidence.digest:
+        yield "approval_of_other_plan", "its plan_digest is not the digest that its key names"
+    if not (isinstance(name, str) and 0 < len(name.strip()) <= _MAX_APPROVER and name.isprintable()):
+        yield "approval_without_name", f"its approved_by is not a name of at most {_MAX_APPROVER} characters"
+    elif _is_same_person(name, asks):
+        yield _by_requester(name)
+    if evidence.now - approval.put_at > timedelta(hours=settings.approval_hours):
+        yield "approval_expired", f"it is older than {settings.approval_hours} hours (APPROVAL_HOURS)"
+
+
+def _by_requester(name: str) -> tuple[str, str]:
+    return "approval_by_requester", f'"{sanitize(name, 64)}" asked for the change and cannot approve it'
+
+
+def _is_same_person(name: str, asks: str) -> bool:
+    return bool(asks.strip()) and name.strip().casefold() == asks.strip().casefold()
+
+
+def _find_plan(evidence: Evidence, approval: StoredObject, plan: Plan, settings: Settings) -> ReviewedPlan:
+    """The plan that the approver could read: stored before the approval, of the snapshot that is still the newest."""
+    for stored in evidence.plans:
+        if stored.put_at <= approval.put_at:
+            try:
+                return read_plan(stored.content, evidence.digest)
+            except ValueError as error:
+                message = f"the stored plan {stored.address} cannot be trusted: {error}"
+                raise ApprovalRequired(_refuse("plan_not_genuine", evidence, message, plan)) from None
+    if evidence.is_of_other_snapshot:
+        message = "the plan that it is for was made of another version of the snapshot than the newest"
+        raise PlanChanged(_refuse("plan_changed", evidence, message, plan))
+    if evidence.plans:
+        message = f"it is older than the plan, which was first stored {evidence.plans[0].put_at:%Y-%m-%d %H:%M:%S} UTC"
+        raise ApprovalRequired(_refuse("approval_before_plan", evidence, message, plan))
+    message = f"no plan with this digest was stored for {settings.environment}, so nobody can have read it"
+    raise ApprovalRequired(_refuse("plan_not_stored", evidence, message, plan))
+
+
+def _missing(evidence: Evidence, plan: Plan) -> Finding:
+    message = f"{plan.environment} is changed by approved plans only, and {evidence.address} does not exist"
+    return Finding("approval_required", f"{message}; nothing was changed", _next_step(plan))
+
+
+def _refuse(code: str, evidence: Evidence, message: str, plan: Plan) -> Finding:
+    message = f"the approval {evidence.address} does not count: {message}; nothing was changed"
+    return Finding(code, message, _next_step(plan))
+
+
+def _next_step(plan: Plan) -> str:
+    return f"read the plan as it is now, then have an approver call: {how_to_approve(plan.environment, plan.digest)}"
+
+
+def _name_difference(then: Validity, now: Validity | None) -> str:
+    words = {
+        "environment": "environment",
+        "host": "server's address",
+        "port": "server's port",
+        "system_identifier": "server (its system identifier)",
+        "administrator": "administrator",
+    }
+    differing = [word for name, word in words.items() if getattr(then, name) != getattr(now, name, None)]
+    return f"it is for another {join_names(differing)}"
+
+
+# --- what it covers -------------------------------------------------------------------------------------------------
+
+
+def leave_unapproved(plan: Plan, approved: Mapping[Unit, UnitEffects], continued: Collection[str] = ()) -> Plan:
+    """The plan with a finding against each unit that would do what nobody read; what depends on it is left with it.
+
+    A unit may do all that was approved for it or what is left of that, so that a run can go on where another ended.
+    `continued` are the databases that such a run created and could not mark: to mark one is to finish its creation.
+    A unit that was blocked when it was read may do nothing once it is not: nobody read that it would.
+    """
+    changes: dict[Unit, list[Change]] = {}
+    for change in plan.changes:
+        changes.setdefault(unit_of(change), []).append(change)
+    findings = []
+    for unit in sorted({*plan.units, *approved}):
+        now, then = plan.units.get(unit, UnitEffects()), approved.get(unit, UnitEffects())
+        read = frozenset(then.effects)
+        new = [change for change in changes.get(unit, ()) if not _is_covered(change, read, continued)]
+        freed = sorted({*then.blockers} - {*now.blockers})
+        if new or (freed and any(_depends(change, unit) for change in plan.changes)):
+            findings.append(_not_approved(unit, new, freed, plan))
+    return replace(plan, unapproved=tuple(findings))
+
+
+def _is_covered(change: Change, read: frozenset[tuple[str, ...]], continued: Collection[str]) -> bool:
+    if isinstance(change, AdoptDatabase) and change.database in continued:
+        change = CreateDatabase(database=change.database, username=change.username)
+    return change.is_housekeeping or change.identity() in read
+
+
+def _depends(change: Change, unit: Unit) -> bool:
+    if unit.kind == "database":
+        return change.database == unit.name
+    return not unit.kind or change.concerns({unit.name})
+
+
+def _not_approved(unit: Unit, new: list[Change], freed: list[str], plan: Plan) -> Finding:
+    what = f'{unit.kind} "{unit.name}"' if unit.kind else "the plan"
+    details = [f"{change.action} {change.username}: {change.detail}" for change in new]
+    reason = f"not read by who approved: {join_names(details, _MAX_NAMED)}" if new else ""
+    reason = reason or f"what stood against it when it was read is gone ({join_names(freed, _MAX_NAMED)})"
+    return Finding(
+        "unit_not_approved",
+        f"{what} was left as it is, {reason}",
+        f'plan again (mode "dry_run"), read what is left, then approve that plan of {plan.environment}',
+        database=unit.name if unit.kind == "database" else "",
+        username=unit.name if unit.kind == "role" else "",
+    )
