@@ -33,8 +33,10 @@ from provisioner.core.recovery import (
     render_in_progress,
 )
 from provisioner.core.report import AuditLocations, render_text, summarize
+from provisioner.core.reviewed_plan import name_version
 from provisioner.core.text import sanitize
 from provisioner.core.units import units_to_json
+from provisioner.edges.approval_store import find_evidence, store_reviewed_plan
 from provisioner.edges.audit_store import (
     append_trail,
     get_object,
@@ -48,6 +50,7 @@ from provisioner.edges.clock import now_utc
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
+    from provisioner.core.approval import ApprovedPlan, Evidence
     from provisioner.core.audit import AuditRow
     from provisioner.core.ownership import Ownership
     from provisioner.core.plan import Plan
@@ -78,7 +81,11 @@ class AuditLog:
     run_token: str
     request: Request | None = None
     snapshot_version: str = ""
+    # The hash of its content, in hexadecimal.
+    snapshot_sha256: str = ""
     plan_digest: str = ""
+    # Under which the changes are made, once one is found to count.
+    approval: ApprovedPlan | None = None
     # The sums of the plan: all that the trail says of a run that only looks.
     plan_summary: str = ""
     # What was found out about the audit itself; the answer shows it beside the plan's own warnings.
@@ -121,7 +128,7 @@ class AuditLog:
         """
         key = plan_key(self.settings.audit_prefix, self.settings.environment, self.begun, plan.digest, self.run_token)
         here = AuditLocations(plan=f"s3://{self.settings.audit_bucket}/{key}")
-        content = json.dumps(_plan_to_json(plan, script, self.provenance()), indent=1)
+        content = json.dumps(self._plan_to_json(plan, script), indent=1)
         address = store_plan(
             self.clients,
             self.settings.audit_bucket,
@@ -130,6 +137,24 @@ class AuditLog:
             markdown=render_markdown(plan, here, self.provenance()),
         )
         self.locations = AuditLocations(plan=address, plan_markdown=markdown_key(address))
+
+    def store_reviewed_plan(self, plan: Plan, script: Script) -> None:
+        """Store the plan once more where an approver finds it by its digest.
+
+        Raises:
+            AuditUnavailable: S3 did not take it.
+        """
+        snapshot = name_version(self.snapshot_version) if self.snapshot_version else self.snapshot_sha256
+        content = json.dumps(self._plan_to_json(plan, script), indent=1)
+        store_reviewed_plan(self.clients, self.settings, plan.digest, snapshot, content)
+
+    def find_evidence(self, digest: str) -> Evidence:
+        """What is there for a digest while the snapshot of this run is the newest.
+
+        Raises:
+            AuditUnavailable: S3 did not give it.
+        """
+        return find_evidence(self.clients, self.settings, digest, self.snapshot_version, self.snapshot_sha256)
 
     def recover_interrupted_run(self, plan: Plan, ownership: Ownership) -> None:
         """Write the rows that an interrupted run owes; to be called under the lock.
@@ -273,8 +298,20 @@ class AuditLog:
     def provenance(self) -> Provenance:
         """What all rows of this run say of it."""
         return build_provenance(
-            self.settings, self.request, snapshot_version=self.snapshot_version, plan_digest=self.plan_digest
+            self.settings,
+            self.request,
+            snapshot_version=self.snapshot_version,
+            plan_digest=self.plan_digest,
+            approved_by=self.approval.approved_by if self.approval else "",
         )
+
+    def _plan_to_json(self, plan: Plan, script: Script) -> dict[str, object]:
+        asked = {"adopt": list(self.request.adopt)} if self.request else {}
+        return {
+            **_plan_to_json(plan, script, self.provenance()),
+            "asked": asked,
+            "approval": self.approval.note if self.approval else "",
+        }
 
 
 def _plan_to_json(plan: Plan, script: Script, provenance: Provenance) -> dict[str, object]:

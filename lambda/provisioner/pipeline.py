@@ -10,18 +10,26 @@ from collections import Counter
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import partial
+from hashlib import sha256
 from typing import TYPE_CHECKING
 
+from provisioner.core.approval import (
+    check_approval,
+    leave_unapproved,
+    needs_objects,
+)
 from provisioner.core.checks import verify_roles_and_markers
 from provisioner.core.declaration import refuse_administrator_login
 from provisioner.core.difference import take_inventory
 from provisioner.core.errors import (
     ApplyFailed,
+    ApprovalRequired,
     AuditUnavailable,
     Finding,
     InvalidRequest,
     OutOfTime,
     PlanBlocked,
+    PlanChanged,
     ProvisioningError,
     SecretUnavailable,
     StaleSnapshot,
@@ -32,9 +40,10 @@ from provisioner.core.model import Declaration, Mode, Outcome, Request, Status, 
 from provisioner.core.plan import Plan, build_plan
 from provisioner.core.report import render_notification, render_text, sum_line
 from provisioner.core.request import parse_request
+from provisioner.core.reviewed_plan import read_adopted
 from provisioner.core.script import Script, write_script
 from provisioner.core.snapshot import MAX_BYTES, parse_snapshot
-from provisioner.core.state import PasswordCheck, RoleFacts
+from provisioner.core.state import DatabaseFacts, PasswordCheck, RoleFacts
 from provisioner.core.text import join_names
 from provisioner.edges.apply import ApplyResult, apply_departures, apply_script
 from provisioner.edges.clock import now_utc
@@ -51,7 +60,7 @@ from provisioner.observation import Session, connect_and_lock, connection_findin
 from provisioner.run_secrets import RunSecrets, load_secrets
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from provisioner.audit_log import AuditLog
     from provisioner.core.changes import Change
@@ -145,6 +154,8 @@ def _provision(request: Request, audit_log: AuditLog, seconds_left: Callable[[],
 
 
 def _walk(request: Request, audit_log: AuditLog, seconds_left: Callable[[], float], lock: ExitStack) -> RunResult:
+    if request.trigger is Trigger.APPROVAL_EVENT:
+        request = _as_asked(request, audit_log)
     reserve = min(seconds_left() * RESERVED_TIME_SHARE, MAX_RESERVED_SECONDS)
     patience = partial(_seconds_without, seconds_left, reserve * AUDIT_TIME_SHARE)
     declaration, secrets, session, warnings = _connect(request, audit_log, patience, lock)
@@ -152,7 +163,11 @@ def _walk(request: Request, audit_log: AuditLog, seconds_left: Callable[[], floa
         return _report_access(declaration, secrets, session, warnings, audit_log)
     ownership = observe(request, declaration, secrets, session.connection, audit_log.settings, audit_log.clients)
     plan = build_plan(ownership)
-    plan = replace(plan, warnings=tuple(sorted({*plan.warnings, *warnings})))
+    plan = replace(
+        plan,
+        warnings=tuple(sorted({*plan.warnings, *warnings})),
+        is_approved_by_object=needs_objects(audit_log.settings),
+    )
     audit_log.plan_digest = plan.digest
     audit_log.log.info("plan", extra={"plan_digest": plan.digest, "plan": render_text(plan)})
     audit_log.plan_summary = sum_line(plan)
@@ -161,8 +176,7 @@ def _walk(request: Request, audit_log: AuditLog, seconds_left: Callable[[], floa
     if refused := refusals(ownership):
         raise InvalidRequest(refused)
     inventory = take_inventory(ownership)
-    script = write_script(plan.unblocked_changes, ownership, inventory)
-    decision = _gate(request, plan, script, audit_log)
+    decision, plan, script = _gate(request, plan, partial(_write, ownership, inventory), ownership, audit_log)
     if decision is not Decision.PROCEED:
         return _finish_without_changes(decision, request, plan, audit_log)
     context = ApplyContext(
@@ -177,6 +191,7 @@ def _walk(request: Request, audit_log: AuditLog, seconds_left: Callable[[], floa
         fence=fence(session.session_id),
         blocked_roles=plan.blocked_roles,
         log_mistake=partial(_log_mistake, audit_log),
+        only_shown=plan.is_approved_by_object,
     )
     audit_log.mark_in_progress()
     applied = apply_script(script, inventory, context)
@@ -228,7 +243,7 @@ def _read_input(
 def _lock_seconds(request: Request, seconds_left: float) -> float:
     """How long to wait for another run: a caller hears of it soon; an event has nobody who would call again."""
     longest = seconds_left * WAITING_SHARE
-    return longest if request.trigger is Trigger.SNAPSHOT_EVENT else min(longest, LOCK_SECONDS)
+    return min(longest, LOCK_SECONDS) if request.trigger is Trigger.DIRECT else longest
 
 
 def _seconds_without(seconds_left: Callable[[], float], reserve: float) -> float:
@@ -237,9 +252,10 @@ def _seconds_without(seconds_left: Callable[[], float], reserve: float) -> float
 
 def _load_snapshot(request: Request, audit_log: AuditLog) -> tuple[Declaration, tuple[Finding, ...]]:
     if request.snapshot.inline is not None:
+        audit_log.snapshot_sha256 = sha256(request.snapshot.inline).hexdigest()
         return parse_snapshot(request.snapshot.inline, request.snapshot.key, environment=request.environment)
     snapshot = read_snapshot(audit_log.clients, request.snapshot, max_bytes=MAX_BYTES)
-    audit_log.snapshot_version = snapshot.version_id
+    audit_log.snapshot_version, audit_log.snapshot_sha256 = snapshot.version_id, snapshot.sha256
     audit_log.log.info("snapshot", extra={"version_id": snapshot.version_id, "sha256": snapshot.sha256})
     file_name = request.snapshot.key.rpartition("/")[2]
     return parse_snapshot(snapshot.content, file_name, environment=request.environment)
@@ -275,24 +291,68 @@ def _report_access(
 # --- gate -----------------------------------------------------------------------------------------------------------
 
 
-def _gate(request: Request, plan: Plan, script: Script, audit_log: AuditLog) -> Decision:
+def _gate(
+    request: Request, plan: Plan, write: Callable[[Plan], Script], ownership: Ownership, audit_log: AuditLog
+) -> tuple[Decision, Plan, Script]:
     """Decide how far the run goes; whatever the decision, a plan that does something is stored first.
 
     Raises:
         PlanBlocked, ApprovalRequired, PlanChanged: nothing may be changed.
         AuditUnavailable: the plan could not be stored.
     """
-    if plan.changes or plan.blockers:
-        audit_log.store_plan(plan, script)
-    if plan.blockers and request.mode is Mode.APPLY and not plan.unblocked_changes:
-        _record_plan(plan, Status.SKIPPED, audit_log)
-        raise PlanBlocked(plan.blockers)
-    differs = bool(plan.changes or plan.blockers)
+    differs, refused = bool(plan.changes or plan.blockers), None
+    decision, script = Decision.APPROVAL_REQUIRED, write(plan)
+    if differs and plan.is_approved_by_object:
+        audit_log.store_reviewed_plan(plan, script)
     try:
-        return decide(request, audit_log.settings, plan.digest, has_changes=differs)
-    except ProvisioningError:
+        _refuse_blocked(request, plan)
+        decision = decide(request, audit_log.settings, plan.digest, has_changes=differs)
+        if decision is Decision.BY_APPROVAL:
+            plan = _as_approved(request, plan, ownership, audit_log)
+            decision, script = Decision.PROCEED, write(plan)
+    except (ApprovalRequired, PlanBlocked, PlanChanged) as error:
+        refused, decision = error, Decision.APPROVAL_REQUIRED
+    if differs:
+        audit_log.store_plan(plan, script)
+    if refused and (request.trigger is not Trigger.APPROVAL_EVENT or isinstance(refused, PlanBlocked)):
         _record_plan(plan, Status.SKIPPED, audit_log)
-        raise
+        raise refused
+    return decision, replace(plan, warnings=(*plan.warnings, *(refused.findings if refused else ()))), script
+
+
+def _refuse_blocked(request: Request, plan: Plan) -> None:
+    if plan.blockers and request.mode is Mode.APPLY and not plan.unblocked_changes:
+        raise PlanBlocked(plan.blockers)
+
+
+def _write(ownership: Ownership, inventory: Mapping[str, DatabaseFacts], plan: Plan) -> Script:
+    return write_script(plan.unblocked_changes, ownership, inventory)
+
+
+def _as_approved(request: Request, plan: Plan, ownership: Ownership, audit_log: AuditLog) -> Plan:
+    """The plan with what nobody approved held back.
+
+    Raises:
+        ApprovalRequired, PlanChanged: no approval counts, or nothing that it covers is left to do.
+    """
+    evidence = audit_log.find_evidence(request.approval.plan_digest or plan.digest)
+    approval = check_approval(evidence, plan, request, audit_log.settings)
+    databases = ownership.server.databases.items()
+    continued = {name for name, facts in databases if ownership.is_interrupted_create(facts)}
+    approved = leave_unapproved(plan, approval.units, continued)
+    if approved.unapproved and not approved.unblocked_changes:
+        raise PlanChanged((*approved.unapproved, *plan.blockers))
+    audit_log.approval = approval
+    return approved
+
+
+def _as_asked(request: Request, audit_log: AuditLog) -> Request:
+    """The request that an approval stands for: with what was asked when the plan was made."""
+    snapshot = read_snapshot(audit_log.clients, request.snapshot, max_bytes=MAX_BYTES)
+    audit_log.snapshot_version, audit_log.snapshot_sha256 = snapshot.version_id, snapshot.sha256
+    evidence = audit_log.find_evidence(request.approval.plan_digest)
+    audit_log.request = replace(request, adopt=read_adopted(evidence.plans))
+    return audit_log.request
 
 
 def _finish_without_changes(decision: Decision, request: Request, plan: Plan, audit_log: AuditLog) -> RunResult:
@@ -327,7 +387,7 @@ def _verify_after_apply(
     Raises:
         ApplyFailed: a change failed, or a role is not as declared after all.
         OutOfTime: databases, or logins that prove a password, were left for the next run.
-        PlanBlocked: some changes were blocked; all others are made and proved.
+        PlanBlocked, PlanChanged: some changes were blocked, or not approved; all others are made and proved.
     """
     failures, out_of_time = applied.failures, applied.out_of_time
     if not out_of_time:
@@ -336,9 +396,11 @@ def _verify_after_apply(
         except OutOfTime:
             out_of_time = True
     if failures:
-        raise ApplyFailed((*failures, *plan.blockers))
+        raise ApplyFailed((*failures, *plan.unapproved, *plan.blockers))
     if out_of_time:
-        raise OutOfTime((_out_of_time(applied), *plan.blockers))
+        raise OutOfTime((_out_of_time(applied), *plan.unapproved, *plan.blockers))
+    if plan.unapproved:
+        raise PlanChanged((*plan.unapproved, *plan.blockers))
     if plan.blockers:
         raise PlanBlocked(plan.blockers)
 
@@ -378,11 +440,18 @@ def _look_again(
 
 
 def _record(plan: Plan, outcomes: Sequence[Outcome], audit_log: AuditLog) -> None:
-    audit_log.record(outcomes)
+    audit_log.record(_name_approval(outcomes, audit_log))
     # An error may hide a COMMIT whose answer was lost.
     audit_log.outcomes_complete = not any(outcome.status is Status.ERROR for outcome in outcomes)
     _record_changes([change for change in plan.changes if plan.blocker_of(change)], Status.SKIPPED, plan, audit_log)
     _record_unchanged(plan, audit_log)
+
+
+def _name_approval(outcomes: Iterable[Outcome], audit_log: AuditLog) -> Iterable[Outcome]:
+    """What was done, with the approval under which it was."""
+    note = audit_log.approval.note if audit_log.approval else ""
+    done = {Status.SUCCESS, Status.ERROR}
+    return (replace(each, message=each.message + note) if each.status in done else each for each in outcomes)
 
 
 def _record_plan(plan: Plan, status: Status, audit_log: AuditLog) -> None:

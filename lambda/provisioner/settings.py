@@ -54,6 +54,7 @@ def read_settings(environ: Mapping[str, str] | None = None) -> Settings:
         retire_after_days=reader.number("RETIRE_AFTER_DAYS", default=7, highest=3650),
         snapshot_bucket_owner=reader.text("SNAPSHOT_BUCKET_OWNER", "", _ACCOUNT, "an account: twelve digits"),
         audit_bucket_owner=reader.text("AUDIT_BUCKET_OWNER", "", _ACCOUNT, "an account: twelve digits"),
+        approval_hours=reader.number("APPROVAL_HOURS", default=24, highest=8760),
     )
     reader.problems.raise_if_any(InvalidRequest)
     return settings

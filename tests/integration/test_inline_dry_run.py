@@ -46,13 +46,13 @@ def test_a_text_that_is_too_long_is_refused_as_a_file_would_be(world: World) -> 
 
 def test_its_digest_approves_the_same_content_once_that_is_the_snapshot(world: World) -> None:
     digest = world.dry_run(tfvars={"inline": TEXT})["plan_digest"]
-    approval = {"allow_db_provision": True, "approved_by": "alice", "plan_digest": digest}
     with pytest.raises(InvalidSnapshot):
-        world.apply(approval=approval)
+        world.apply(approval={"plan_digest": digest})
     world.declare(TEXT)
     with pytest.raises(ApprovalRequired):
         world.apply()
-    assert world.apply(approval=approval)["status"] == "applied"
+    world.approve(digest)
+    assert world.apply(approval={"plan_digest": digest})["status"] == "applied"
 
 
 def test_it_is_json_where_its_name_says_so_and_its_problems_begin_with_that_name(world: World) -> None:

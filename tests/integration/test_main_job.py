@@ -153,7 +153,7 @@ def test_the_three_modes_see_one_plan_and_only_an_apply_changes_anything(world: 
 
 
 def test_a_gated_environment_is_changed_by_the_approved_plan_and_by_no_other(latest_server: Server, aws: Aws) -> None:
-    with World(latest_server, aws, latest_server.create_delegated_admin(), "prod") as world:
+    with World(latest_server, aws, latest_server.create_delegated_admin(), "staging") as world:
         world.declare_entries(ENTRIES)
         digest = world.dry_run()["plan_digest"]
         with pytest.raises(ApprovalRequired, match=digest):

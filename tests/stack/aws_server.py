@@ -10,10 +10,13 @@ import threading
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 from urllib.parse import parse_qsl
 
+from moto.core.models import DEFAULT_ACCOUNT_ID
 from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
+from moto.s3.models import s3_backends
 from werkzeug.serving import WSGIRequestHandler, make_server
 
 from stack.aws_operations import Request, describe_operation
@@ -84,6 +87,8 @@ class Layer:
                 self._calls.clear()
             elif (method, what) == ("POST", "faults"):
                 self._faults.append(Fault(**json.loads(body)))
+            elif (method, what) == ("POST", "age"):
+                _make_older(**json.loads(body))
             elif (method, what) == ("DELETE", "faults"):
                 self._faults.clear()
                 self._healed.set()
@@ -111,6 +116,12 @@ class Layer:
         status, content_type, answer = _error(kind, request)
         start_response(status, [("Content-Type", content_type), ("x-amzn-RequestId", f"fault-{time.time_ns()}")])
         return [answer]
+
+
+def _make_older(bucket: str, key: str, hours: float) -> None:
+    stored = s3_backends[DEFAULT_ACCOUNT_ID]["aws"].get_object(bucket, key)
+    assert stored is not None
+    stored.last_modified -= timedelta(hours=hours)
 
 
 def _read_body(environ: Environ) -> bytes:

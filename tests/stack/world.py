@@ -4,6 +4,7 @@ The pipeline runs in this process, through the same front door as in Lambda, so 
 """
 
 import contextlib
+import json
 import os
 import secrets
 import uuid
@@ -110,6 +111,13 @@ class World:
     def apply(self, **fields: Any) -> dict[str, Any]:
         """Apply the newest snapshot."""
         return self.call(mode="apply", **fields)
+
+    def approve(self, digest: str, approved_by: str = "bob", **fields: Any) -> str:
+        """Put an approval, as its approver would; give back its key."""
+        key = f"governance/{self.environment}/approvals/{digest.removeprefix('sha256:')}.json"
+        body = {"plan_digest": digest, "approved_by": approved_by, "reason": "read", **fields}
+        self.aws.client("s3").put_object(Bucket=AUDIT, Key=key, Body=json.dumps(body))
+        return key
 
     def dry_run(self, **fields: Any) -> dict[str, Any]:
         """Plan and change nothing."""

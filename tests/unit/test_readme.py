@@ -78,6 +78,7 @@ def test_the_defaults_of_the_settings_are_those_of_the_code() -> None:
         "`DB_CA_BUNDLE`": Path(settings.ca_bundle).name,
         "`UNGATED_ENVIRONMENTS`": ",".join(settings.ungated_environments),
         "`REQUIRE_PLAN_DIGEST`": ",".join(settings.digest_environments),
+        "`APPROVAL_HOURS`": str(settings.approval_hours),
         "`MAX_WORKERS`": str(settings.max_workers),
         "`RETIRE_AFTER_DAYS`": str(settings.retire_after_days),
     }

@@ -6,23 +6,29 @@ read: the plan's units, as they were, on that server, while its snapshot is the 
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from datetime import timedelta
+from functools import partial
+from typing import TYPE_CHECKING
 
+from provisioner.core.changes import AdoptDatabase, Change, CreateDatabase
 from provisioner.core.errors import ApprovalRequired, Finding, PlanChanged
 from provisioner.core.model import Trigger
-from provisioner.core.plan import AdoptDatabase, Change, CreateDatabase, Plan
+from provisioner.core.reviewed_plan import ReviewedPlan, StoredObject, read_plan
 from provisioner.core.text import join_names, sanitize
-from provisioner.core.units import Unit, UnitEffects, Validity, digest_plan, digest_unit, unit_of
+from provisioner.core.units import Unit, UnitEffects, unit_of
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Mapping
+    from collections.abc import Callable, Collection, Iterator, Mapping
+    from datetime import datetime
 
     from provisioner.core.model import Request, Settings
+    from provisioner.core.plan import Plan
+    from provisioner.core.units import Validity
+
+    _Refuse = Callable[[str, str], Finding]
 
 _MAX_APPROVER = 256
 _MAX_NAMED = 3
@@ -31,20 +37,10 @@ APPROVED_BY = "; approved as "
 
 
 @dataclass(frozen=True, slots=True)
-class StoredObject:
-    """An object as S3 gave it: `put_at` is S3's own time; `content` is None where it is too large to be read."""
-
-    address: str
-    content: bytes | None
-    put_at: datetime
-    version_id: str = ""
-
-
-@dataclass(frozen=True, slots=True)
 class Evidence:
     """What there is for one digest: the approval, and the plans that were stored for this very snapshot.
 
-    `address` is where the approval lies or would lie; `is_of_other_snapshot` says that the digest is known from another.
+    `address` is where the approval lies or would lie; `is_of_other_snapshot` says that another had this digest too.
     """
 
     digest: str
@@ -53,15 +49,6 @@ class Evidence:
     plans: tuple[StoredObject, ...]
     is_of_other_snapshot: bool
     now: datetime
-
-
-@dataclass(frozen=True, slots=True)
-class ReviewedPlan:
-    """A stored plan whose digest was computed again: who asked for it, what it holds for, what it does."""
-
-    requested_by: str
-    validity: Validity
-    units: Mapping[Unit, UnitEffects]
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,16 +83,6 @@ def digest_of_key(key: str, prefix: str, environment: str) -> str:
     return f"sha256:{match[1]}" if match else ""
 
 
-def reviewed_plan_key(prefix: str, environment: str, digest: str, snapshot: str) -> str:
-    """Where the plan with a digest lies that was made of a snapshot: its version, or its content where it has none."""
-    return f"{prefix}/{environment}/plans/by-digest/{digest.removeprefix('sha256:')}/{snapshot}.json"
-
-
-def name_version(version_id: str) -> str:
-    """A version of a snapshot as part of a key, which may not hold all that S3 may call one."""
-    return hashlib.sha256(version_id.encode()).hexdigest()
-
-
 def how_to_approve(environment: str, digest: str) -> str:
     """The command of an approver."""
     return f"make rds-approve ENV={environment} DIGEST={digest}"
@@ -114,30 +91,6 @@ def how_to_approve(environment: str, digest: str) -> str:
 def render_approval(digest: str, approved_by: str, reason: str) -> str:
     """The content of an approval."""
     return json.dumps({"plan_digest": digest, "approved_by": approved_by, "reason": reason}) + "\n"
-
-
-def read_plan(content: bytes | None, digest: str) -> ReviewedPlan:
-    """Read a stored plan back, and compute every digest in it again.
-
-    Raises:
-        ValueError: it is none, or not the one with this digest.
-    """
-    try:
-        plan = json.loads(content or b"")
-        units = {Unit(item["kind"], item["name"]): _read_effects(item) for item in plan["units"]}
-        validity, requested_by = Validity(**plan["holds_for"]), plan["requested_by"]
-        digests = [digest_unit(unit, effects) for unit, effects in units.items()]
-        is_genuine = digests == [item["digest"] for item in plan["units"]] and digest_plan(validity, digests) == digest
-    except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
-        raise ValueError("it is no plan that a run stored") from None
-    if not is_genuine or not isinstance(requested_by, str):
-        raise ValueError("what it holds does not have the digest that it is stored under")
-    return ReviewedPlan(requested_by, validity, units)
-
-
-def _read_effects(item: Mapping[str, Any]) -> UnitEffects:
-    effects = tuple(tuple(str(part) for part in effect) for effect in item["effects"])
-    return UnitEffects(effects, tuple(str(code) for code in item["blockers"]))
 
 
 # --- whether it counts ----------------------------------------------------------------------------------------------
@@ -150,60 +103,61 @@ def check_approval(evidence: Evidence, plan: Plan, request: Request, settings: S
         ApprovalRequired: there is none, or it does not count; every reason at once.
         PlanChanged: it counted for what is no longer so: another snapshot, server or administrator.
     """
-    approval = evidence.approval
+    approval, refuse = evidence.approval, partial(_refuse, evidence=evidence, plan=plan)
     if approval is None:
         raise ApprovalRequired(_missing(evidence, plan))
-    body = _read_approval(approval)
     is_event = request.trigger is Trigger.APPROVAL_EVENT
-    problems = tuple(_problems(body, evidence, approval, "" if is_event else request.requested_by, settings))
+    body = _read_approval(approval)
+    problems = tuple(_problems(body, evidence, approval, settings, refuse))
+    name = str((body or {}).get("approved_by")).strip()
+    if not is_event and _is_same_person(name, request.requested_by):
+        problems += (_by_requester(name, refuse),)
     if problems:
-        raise ApprovalRequired(_refuse(code, evidence, message, plan) for code, message in problems)
-    reviewed = _find_plan(evidence, approval, plan, settings)
-    approved_by = str(body["approved_by"]).strip()
+        raise ApprovalRequired(problems)
+    reviewed = _find_plan(evidence, approval, settings, refuse)
     # The object itself calls when it is put; who asked is then who had the plan made.
-    if is_event and _is_same_person(approved_by, reviewed.requested_by):
-        code, message = _by_requester(approved_by)
-        raise ApprovalRequired(_refuse(code, evidence, message, plan))
+    if is_event and _is_same_person(name, reviewed.requested_by):
+        raise ApprovalRequired(_by_requester(name, refuse))
     if reviewed.validity != plan.validity:
-        raise PlanChanged(_refuse("plan_changed", evidence, _name_difference(reviewed.validity, plan.validity), plan))
-    return ApprovedPlan(approved_by, approval.address, approval.version_id, reviewed.units)
+        raise PlanChanged(refuse("plan_changed", _name_difference(reviewed.validity, plan.validity)))
+    return ApprovedPlan(name, approval.address, approval.version_id, reviewed.units)
 
 
-def _read_approval(approval: StoredObject) -> Mapping[str, object]:
+def _read_approval(approval: StoredObject) -> Mapping[str, object] | None:
     try:
         body = json.loads(approval.content or b"")
     except (ValueError, RecursionError):
-        body = None
-    return body if isinstance(body, dict) else {}
+        return None
+    return body if isinstance(body, dict) else None
 
 
 def _problems(
-    body: Mapping[str, object], evidence: Evidence, approval: StoredObject, asks: str, settings: Settings
-) -> Iterator[tuple[str, str]]:
-    """Why an approval does not count, each as code and message."""
-    name = body.get("approved_by")
-    if not body:
-        yield "approval_unreadable", "it is not a JSON object"
+    body: Mapping[str, object] | None, evidence: Evidence, approval: StoredObject, settings: Settings, refuse: _Refuse
+) -> Iterator[Finding]:
+    """What is wrong with an approval, whatever plan it is for."""
+    if body is None:
+        yield refuse("approval_unreadable", "it is not a JSON object")
         return
     if body.get("plan_digest") != evidence.digest:
-        yield "approval_of_other_plan", "its plan_digest is not the digest that its key names"
+        yield refuse("approval_of_other_plan", "its plan_digest is not the digest that its key names")
+    name = body.get("approved_by")
     if not (isinstance(name, str) and 0 < len(name.strip()) <= _MAX_APPROVER and name.isprintable()):
-        yield "approval_without_name", f"its approved_by is not a name of at most {_MAX_APPROVER} characters"
-    elif _is_same_person(name, asks):
-        yield _by_requester(name)
+        message = f"its approved_by is not a name of at most {_MAX_APPROVER} characters"
+        yield refuse("approval_without_name", message)
     if evidence.now - approval.put_at > timedelta(hours=settings.approval_hours):
-        yield "approval_expired", f"it is older than {settings.approval_hours} hours (APPROVAL_HOURS)"
+        message = f"it is older than {settings.approval_hours} hours (setting APPROVAL_HOURS)"
+        yield refuse("approval_expired", message)
 
 
-def _by_requester(name: str) -> tuple[str, str]:
-    return "approval_by_requester", f'"{sanitize(name, 64)}" asked for the change and cannot approve it'
+def _by_requester(name: str, refuse: _Refuse) -> Finding:
+    return refuse("approval_by_requester", f'"{sanitize(name, 64)}" asked for the change and cannot approve it')
 
 
 def _is_same_person(name: str, asks: str) -> bool:
     return bool(asks.strip()) and name.strip().casefold() == asks.strip().casefold()
 
 
-def _find_plan(evidence: Evidence, approval: StoredObject, plan: Plan, settings: Settings) -> ReviewedPlan:
+def _find_plan(evidence: Evidence, approval: StoredObject, settings: Settings, refuse: _Refuse) -> ReviewedPlan:
     """The plan that the approver could read: stored before the approval, of the snapshot that is still the newest."""
     for stored in evidence.plans:
         if stored.put_at <= approval.put_at:
@@ -211,15 +165,15 @@ def _find_plan(evidence: Evidence, approval: StoredObject, plan: Plan, settings:
                 return read_plan(stored.content, evidence.digest)
             except ValueError as error:
                 message = f"the stored plan {stored.address} cannot be trusted: {error}"
-                raise ApprovalRequired(_refuse("plan_not_genuine", evidence, message, plan)) from None
+                raise ApprovalRequired(refuse("plan_not_genuine", message)) from None
     if evidence.is_of_other_snapshot:
         message = "the plan that it is for was made of another version of the snapshot than the newest"
-        raise PlanChanged(_refuse("plan_changed", evidence, message, plan))
+        raise PlanChanged(refuse("plan_changed", message))
     if evidence.plans:
         message = f"it is older than the plan, which was first stored {evidence.plans[0].put_at:%Y-%m-%d %H:%M:%S} UTC"
-        raise ApprovalRequired(_refuse("approval_before_plan", evidence, message, plan))
+        raise ApprovalRequired(refuse("approval_before_plan", message))
     message = f"no plan with this digest was stored for {settings.environment}, so nobody can have read it"
-    raise ApprovalRequired(_refuse("plan_not_stored", evidence, message, plan))
+    raise ApprovalRequired(refuse("plan_not_stored", message))
 
 
 def _missing(evidence: Evidence, plan: Plan) -> Finding:
@@ -227,8 +181,8 @@ def _missing(evidence: Evidence, plan: Plan) -> Finding:
     return Finding("approval_required", f"{message}; nothing was changed", _next_step(plan))
 
 
-def _refuse(code: str, evidence: Evidence, message: str, plan: Plan) -> Finding:
-    message = f"the approval {evidence.address} does not count: {message}; nothing was changed"
+def _refuse(code: str, reason: str, evidence: Evidence, plan: Plan) -> Finding:
+    message = f"the approval {evidence.address} does not count: {reason}; nothing was changed"
     return Finding(code, message, _next_step(plan))
 
 

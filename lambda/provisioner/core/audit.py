@@ -10,6 +10,7 @@ from dataclasses import dataclass, fields
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
+from provisioner.core.approval import needs_objects
 from provisioner.core.model import Outcome, Status
 from provisioner.core.text import sanitize
 
@@ -66,9 +67,17 @@ COLUMNS = tuple(each.name for each in fields(AuditRow))
 
 
 def build_provenance(
-    settings: Settings, request: Request | None, *, snapshot_version: str = "", plan_digest: str = ""
+    settings: Settings,
+    request: Request | None,
+    *,
+    snapshot_version: str = "",
+    plan_digest: str = "",
+    approved_by: str = "",
 ) -> Provenance:
-    """The shared columns of a run; the environment is the function's, also where the request could not be read."""
+    """The shared columns of a run; the environment is the function's, also where the request could not be read.
+
+    `approved_by` is the name in an approval; where approvals are objects, a name in the event is none.
+    """
     if request is None:
         return Provenance(settings.environment, snapshot_version=snapshot_version, plan_digest=plan_digest)
     return Provenance(
@@ -76,7 +85,7 @@ def build_provenance(
         build_id=request.build_id,
         run_id=request.run_id,
         requested_by=request.requested_by,
-        approved_by=request.approval.approved_by,
+        approved_by=approved_by if needs_objects(settings) else request.approval.approved_by,
         snapshot_version=snapshot_version or request.snapshot.version_id,
         plan_digest=plan_digest,
     )

@@ -6,6 +6,7 @@ import json
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
+from provisioner.core.approval import needs_objects
 from provisioner.core.errors import ApprovalRequired, Finding, PlanChanged
 from provisioner.core.model import Mode, Trigger
 
@@ -22,16 +23,18 @@ class Decision(StrEnum):
     DRIFTED = "drifted"
     IN_SYNC = "in_sync"
     APPROVAL_REQUIRED = "approval_required"
+    # Not yet: whether it may, and how far, an object says (`core.approval`).
+    BY_APPROVAL = "by_approval"
 
 
 def decide(request: Request, settings: Settings, plan_digest: str, *, has_changes: bool) -> Decision:
     """Decide where the run goes; the environment is the function's own, never the caller's word.
 
-    A plan without changes needs no approval. A digest that was given is compared in every environment. Where both
-    settings name the environment, the stricter one holds: the digest is asked for.
+    A plan without changes needs no approval. Where approvals are objects, nothing that a request says opens the gate.
+    Elsewhere a digest that was given is compared. Where both settings name the environment, the stricter one holds.
 
     Raises `PlanChanged` when the plan is not the approved one, and `ApprovalRequired` when an explicit apply lacks
-    what the environment asks for; an S3 event in such an environment is answered `APPROVAL_REQUIRED` instead.
+    what the environment asks for; a new snapshot in such an environment is answered `APPROVAL_REQUIRED` instead.
     """
     if request.mode is Mode.DRIFT:
         return Decision.DRIFTED if has_changes else Decision.IN_SYNC
@@ -42,6 +45,8 @@ def decide(request: Request, settings: Settings, plan_digest: str, *, has_change
     missing = _missing_approval(request, settings)
     if missing and request.trigger is Trigger.SNAPSHOT_EVENT:
         return Decision.APPROVAL_REQUIRED
+    if needs_objects(settings):
+        return Decision.BY_APPROVAL
     approved = request.approval.plan_digest
     if approved and approved != plan_digest:
         raise PlanChanged(_changed(approved, plan_digest))
@@ -63,14 +68,14 @@ def how_to_approve(plan_digest: str) -> str:
 
 
 def _missing_approval(request: Request, settings: Settings) -> list[str]:
-    needs_digest = settings.environment in settings.digest_environments
-    if settings.environment in settings.ungated_environments and not needs_digest:
+    if needs_objects(settings):
+        return ["an approval"]
+    if settings.environment in settings.ungated_environments:
         return []
     approval = request.approval
     present = {
         "approval.allow_db_provision": approval.allow_db_provision,
         "approval.approved_by": bool(approval.approved_by.strip()),
-        "approval.plan_digest": bool(approval.plan_digest) or not needs_digest,
     }
     return [name for name, is_there in present.items() if not is_there]
 

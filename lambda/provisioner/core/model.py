@@ -26,11 +26,12 @@ class Trigger(StrEnum):
 
     DIRECT = "direct"
     SNAPSHOT_EVENT = "snapshot_event"
+    APPROVAL_EVENT = "approval_event"
 
 
 @dataclass(frozen=True, slots=True)
 class Approval:
-    """What a caller says about permission to change a gated environment."""
+    """What a caller says about permission; where approvals are objects, `plan_digest` names one, and no more counts."""
 
     allow_db_provision: bool = False
     approved_by: str = ""
@@ -91,6 +92,7 @@ class Settings:
     # The account that the bucket must belong to; empty where it is not said.
     snapshot_bucket_owner: str = ""
     audit_bucket_owner: str = ""
+    approval_hours: int = 24
 
     @property
     def bucket_owners(self) -> tuple[tuple[str, str], ...]:

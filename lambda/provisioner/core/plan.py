@@ -48,6 +48,10 @@ class Plan:
     warnings: tuple[Finding, ...] = ()
     unchanged: tuple[Unchanged, ...] = ()
     validity: Validity | None = None
+    # Against units that nobody approved as they are (`core.approval`); no part of the digest, as they follow from it.
+    unapproved: tuple[Finding, ...] = ()
+    # Whether it is approved by an object of its digest, and not by a word in the event.
+    is_approved_by_object: bool = False
 
     @cached_property
     def unblocked_changes(self) -> tuple[Change, ...]:
@@ -75,7 +79,7 @@ class Plan:
     @cached_property
     def _blocked_units(self) -> Mapping[Unit, Finding]:
         units: dict[Unit, Finding] = {}
-        for blocker in self.blockers:
+        for blocker in (*self.blockers, *self.unapproved):
             units.setdefault(unit_of(blocker), blocker)
         return units
 

@@ -61,10 +61,11 @@ class PlannedChange:
 
 @dataclass(frozen=True, slots=True)
 class StoredPlan:
-    """What is read back of a plan: whose it was, and what it was to change."""
+    """What is read back of a plan: whose it was, what it was to change, and what its rows say of its approval."""
 
     provenance: Provenance
     changes: tuple[PlannedChange, ...]
+    approval: str = ""
 
 
 def render_in_progress(run: InProgress | None) -> str:
@@ -101,7 +102,8 @@ def parse_plan(content: bytes | None, environment: str) -> StoredPlan:
     if not isinstance(changes, list) or _text(value, "environment") != environment:
         raise UnreadableRecord("no plan")
     provenance = Provenance(environment, **{name: _text(value, name) for name in _TOLD_FIELDS})
-    return StoredPlan(provenance, tuple(_parse_change(item) for item in changes))
+    approval = _text(value, "approval") if "approval" in value else ""
+    return StoredPlan(provenance, tuple(_parse_change(item) for item in changes), approval)
 
 
 def recovered_rows(
@@ -120,9 +122,10 @@ def recovered_rows(
     left = {change.identity() for change in still_to_do}
     made = {_key(row) for row in told if row.status is Status.SUCCESS}
     not_begun = {_key(row)[:-1] for row in told if row.status is Status.SKIPPED}
-    told_as = build_rows(plan.provenance, (_outcome(item, timestamp_utc, shown=True) for item in plan.changes))
+    note = plan.approval
+    told_as = build_rows(plan.provenance, (_outcome(item, timestamp_utc, note, shown=True) for item in plan.changes))
     owed = [
-        _outcome(item, timestamp_utc, run_token, shown=shows(ownership, item))
+        _outcome(item, timestamp_utc, note, run_token, shown=shows(ownership, item))
         for item, row in zip(plan.changes, told_as, strict=True)
         if item.identity not in left and _key(row) not in made and _key(row)[:-1] not in not_begun
     ]
@@ -206,11 +209,13 @@ def _held(group: ObjectGroup, *, option: str) -> set[tuple[str, str, str]]:
     return {(item.grantor, item.grantee, item.privilege) for item in group.items if item.grantable or not option}
 
 
-def _outcome(item: PlannedChange, timestamp_utc: str, run_token: str = "", *, shown: bool) -> Outcome:
+def _outcome(item: PlannedChange, timestamp_utc: str, note: str, run_token: str = "", *, shown: bool) -> Outcome:
     found = "and found to stand" if shown else "and the server does not show whether it was made"
     suffix = f"; planned by run {run_token}, which was cut off, {found}" if run_token else ""
     status = Status.SUCCESS if shown else Status.UNKNOWN
-    return Outcome(item.action, item.database, item.username, status, timestamp_utc, message=item.detail + suffix)
+    return Outcome(
+        item.action, item.database, item.username, status, timestamp_utc, message=item.detail + note + suffix
+    )
 
 
 def _key(row: AuditRow) -> tuple[str, ...]:

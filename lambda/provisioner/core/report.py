@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, replace
 from operator import itemgetter
 from typing import TYPE_CHECKING
 
+from provisioner.core.approval import how_to_approve
 from provisioner.core.changes import Change
 from provisioner.core.errors import Finding
 from provisioner.core.model import Status
@@ -110,7 +111,9 @@ def render_notification(plan: Plan, audit: AuditLocations, provenance: Provenanc
 
 
 def how_to_apply(plan: Plan) -> str:
-    """The command that applies this plan and no other."""
+    """The command that has this plan applied and no other."""
+    if plan.is_approved_by_object:
+        return how_to_approve(plan.environment, plan.digest)
     variables = f"ALLOW_DB_PROVISION=true APPROVED_BY=<who approves> PLAN_DIGEST={plan.digest}"
     return f"{variables} make rds-provision ENV={plan.environment}"
 

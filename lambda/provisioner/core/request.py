@@ -6,6 +6,7 @@ import re
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from provisioner.core.approval import approval_key, digest_of_key, needs_objects
 from provisioner.core.errors import Finding, InvalidRequest
 from provisioner.core.fields import MAX_TEXT, Fields, Problems
 from provisioner.core.model import Approval, Mode, Request, SnapshotReference, Trigger
@@ -45,7 +46,8 @@ def parse_request(event: object, settings: Settings) -> Request:
     """Understand a direct event, or the `Object Created` event that S3 sends through EventBridge.
 
     In a direct event only `environment` is required; an absent `mode` is `apply`. A direct event may name the
-    configured snapshot or another one in the folder of this environment; an S3 event only the configured one.
+    configured snapshot or another one in the folder of this environment; an S3 event only the configured one, or an
+    approval of this environment.
 
     Raises `InvalidRequest` with every problem at once.
     """
@@ -53,7 +55,7 @@ def parse_request(event: object, settings: Settings) -> Request:
         raise InvalidRequest(Finding(_CODE, "the event is not a JSON object", where="event"))
     fields = Fields(event, Problems(), _CODE)
     from_eventbridge = "detail-type" in event or "detail" in event
-    request = (_read_snapshot_event if from_eventbridge else _read_direct)(fields, settings)
+    request = (_read_s3_event if from_eventbridge else _read_direct)(fields, settings)
     fields.problems.raise_if_any(InvalidRequest)
     return request
 
@@ -118,7 +120,8 @@ def _read_inline(tfvars: Fields, mode: Mode) -> SnapshotReference:
     return SnapshotReference("", name, inline=text.encode("utf-8", "surrogatepass"))
 
 
-def _read_snapshot_event(event: Fields, settings: Settings) -> Request:
+def _read_s3_event(event: Fields, settings: Settings) -> Request:
+    """A snapshot that was put, or an approval; where both lie in one bucket the key tells them apart."""
     # AWS adds fields to its events as it likes, so unknown ones are no mistake here.
     if (event.values.get("source"), event.values.get("detail-type")) != ("aws.s3", "Object Created"):
         message = "the event comes from EventBridge and is not the `Object Created` event of S3"
@@ -132,17 +135,23 @@ def _read_snapshot_event(event: Fields, settings: Settings) -> Request:
         version_id=stored.text("version-id", limit=_MAX_KEY),
     )
     event_id = event.text("id")
-    _refuse_bucket(bucket, "name", place.bucket, settings)
-    if place.key != settings.snapshot_key:
-        _refuse_key(stored, place.key, settings)
+    trigger, approved = Trigger.SNAPSHOT_EVENT, digest_of_key(place.key, settings.audit_prefix, settings.environment)
+    if place.bucket == settings.audit_bucket and (approved or place.bucket != settings.snapshot_bucket):
+        _refuse_approval(stored, place.key, approved, settings)
+        trigger, place = Trigger.APPROVAL_EVENT, SnapshotReference(settings.snapshot_bucket, settings.snapshot_key)
+    else:
+        _refuse_bucket(bucket, "name", place.bucket, settings)
+        if place.key != settings.snapshot_key:
+            _refuse_key(stored, place.key, settings)
     return Request(
         environment=settings.environment,
         mode=Mode.APPLY,
-        trigger=Trigger.SNAPSHOT_EVENT,
+        trigger=trigger,
         snapshot=place,
         build_id=event_id,
         run_id=event_id,
         requested_by="eventbridge",
+        approval=Approval(plan_digest=approved),
     )
 
 
@@ -231,3 +240,13 @@ def _refuse_bucket(fields: Fields, name: str, bucket: str, settings: Settings) -
 def _refuse_key(fields: Fields, key: str, settings: Settings) -> None:
     message = f'the key "{sanitize(key, 128)}" is not a snapshot of {settings.environment}'
     fields.refuse(_CODE, "key", message, f"the configured key is {settings.snapshot_key} (setting SNAPSHOT_KEY)")
+
+
+def _refuse_approval(stored: Fields, key: str, digest: str, settings: Settings) -> None:
+    if not needs_objects(settings):
+        message = f"{settings.environment} is not changed by approved plans (setting REQUIRE_PLAN_DIGEST)"
+        stored.refuse(_CODE, "key", message, "call the function itself, or require the digest of a plan")
+    elif not digest:
+        message = f'the key "{sanitize(key, 128)}" is not that of an approval of {settings.environment}'
+        known = approval_key(settings.audit_prefix, settings.environment, "<64 hexadecimal digits>")
+        stored.refuse(_CODE, "key", message, f"approvals are {known} (setting AUDIT_PREFIX)")

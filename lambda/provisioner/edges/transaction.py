@@ -52,6 +52,8 @@ class ApplyContext:
     fence: str
     blocked_roles: frozenset[str]
     log_mistake: Callable[[Exception], None]
+    # Whether a database that stands is given nothing either that no plan showed: approved is what was read.
+    only_shown: bool = False
 
     @property
     def begin(self) -> tuple[str, ...]:
@@ -140,7 +142,9 @@ def apply_and_verify(
     with context.login.connect(item.name) as connection, transaction(connection, leave=True) as last:
         found = _execute(connection, (*context.begin, *(statements or ())), facts, ownership)
         rest = _remaining_changes(found, ownership, held)
-        unseen = [change for change in rest if change.destructive and change.identity() not in shown]
+        unseen = [
+            change for change in rest if (change.destructive or context.only_shown) and change.identity() not in shown
+        ]
         if statements is None or (rest and (item.open or not unseen)):
             # The mark is not seen from inside.
             marks = [change for change in item.changes if isinstance(change, CreateDatabase | AdoptDatabase)]

@@ -79,18 +79,16 @@ def test_a_gated_apply_without_its_approval_is_refused_with_what_it_lacks(approv
     assert f"lacks {missing};" in str(error.value)
 
 
-def test_where_the_digest_is_required_an_approval_without_it_is_refused() -> None:
-    with pytest.raises(ApprovalRequired) as error:
-        ask("prod", approval=APPROVED)
-    assert "lacks approval.plan_digest;" in str(error.value)
+@pytest.mark.parametrize("approval", [Approval(), APPROVED, replace(APPROVED, plan_digest=DIGEST)])
+@pytest.mark.parametrize("trigger", [Trigger.DIRECT, Trigger.APPROVAL_EVENT])
+def test_where_the_digest_is_required_an_object_decides_whatever_the_event_says(
+    approval: Approval, trigger: Trigger
+) -> None:
+    assert ask("prod", approval=approval, trigger=trigger) is Decision.BY_APPROVAL
 
 
-def test_the_digest_of_this_plan_opens_a_digest_environment() -> None:
-    assert ask("prod", approval=replace(APPROVED, plan_digest=DIGEST)) is Decision.PROCEED
-
-
-@pytest.mark.parametrize("environment", ["dev", "staging", "prod"])
-def test_another_digest_than_the_approved_one_is_refused_everywhere(environment: str) -> None:
+@pytest.mark.parametrize("environment", ["dev", "staging"])
+def test_another_digest_than_the_approved_one_is_refused_where_the_event_approves(environment: str) -> None:
     with pytest.raises(PlanChanged) as error:
         ask(environment, approval=replace(APPROVED, plan_digest=OTHER_DIGEST))
     assert DIGEST in str(error.value)
@@ -100,7 +98,7 @@ def test_another_digest_than_the_approved_one_is_refused_everywhere(environment:
 @pytest.mark.parametrize("approval", [Approval(), replace(APPROVED, plan_digest=OTHER_DIGEST)])
 def test_the_refusal_holds_the_field_to_send(approval: Approval) -> None:
     with pytest.raises((ApprovalRequired, PlanChanged)) as error:
-        ask("prod", approval=approval)
+        ask("staging", approval=approval)
     field = error.value.findings[0].next_step.partition("call again with ")[2]
     assert json.loads("{" + field + "}") == {
         "approval": {"allow_db_provision": True, "approved_by": "<who approves>", "plan_digest": DIGEST}
@@ -118,14 +116,13 @@ def test_an_s3_event_in_an_ungated_environment_proceeds() -> None:
 
 def test_the_environment_is_the_functions_own_whatever_the_request_says() -> None:
     request = replace(parse_request({"environment": "prod"}, settings_of("prod")), environment="dev")
-    with pytest.raises(ApprovalRequired):
-        decide(request, settings_of("prod"), DIGEST, has_changes=True)
+    assert decide(request, settings_of("prod"), DIGEST, has_changes=True) is Decision.BY_APPROVAL
 
 
-def test_an_environment_that_both_settings_name_is_gated() -> None:
+def test_in_an_environment_that_both_settings_name_an_object_decides() -> None:
     settings = settings_of("prod", UNGATED_ENVIRONMENTS="dev,prod")
-    with pytest.raises(ApprovalRequired):
-        ask("prod", settings=settings)
+    assert ask("prod", settings=settings) is Decision.BY_APPROVAL
+    assert ask("prod", settings=settings, trigger=Trigger.SNAPSHOT_EVENT) is Decision.APPROVAL_REQUIRED
 
 
 def test_with_no_ungated_environment_dev_is_gated_too() -> None:

@@ -1,0 +1,80 @@
+"""Plans that approvers read: a digest and a snapshot in, the key of one out; a stored object in, the plan in it out."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from provisioner.core.units import Unit, UnitEffects, Validity, digest_plan, digest_unit
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+    from datetime import datetime
+
+
+@dataclass(frozen=True, slots=True)
+class StoredObject:
+    """An object as S3 gave it: `put_at` is S3's own time; `content` is None where it is too large to be read."""
+
+    address: str
+    content: bytes | None
+    put_at: datetime
+    version_id: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ReviewedPlan:
+    """A stored plan whose digest was computed again: who asked for it, what it holds for, what it does."""
+
+    requested_by: str
+    validity: Validity
+    units: Mapping[Unit, UnitEffects]
+
+
+def reviewed_plan_key(prefix: str, environment: str, digest: str, snapshot: str) -> str:
+    """Where the plan with a digest lies that was made of a snapshot: its version, or its content where it has none."""
+    return f"{prefix}/{environment}/plans/by-digest/{digest.removeprefix('sha256:')}/{snapshot}.json"
+
+
+def name_version(version_id: str) -> str:
+    """A version of a snapshot as part of a key, which may not hold all that S3 may call one."""
+    return hashlib.sha256(version_id.encode()).hexdigest()
+
+
+def read_plan(content: bytes | None, digest: str) -> ReviewedPlan:
+    """Read a stored plan back, and compute every digest in it again.
+
+    Raises:
+        ValueError: it is none, or not the one with this digest.
+    """
+    try:
+        plan = json.loads(content or b"")
+        units = {Unit(item["kind"], item["name"]): _read_effects(item) for item in plan["units"]}
+        validity, requested_by = Validity(**plan["holds_for"]), plan["requested_by"]
+        digests = [digest_unit(unit, effects) for unit, effects in units.items()]
+        is_genuine = digests == [item["digest"] for item in plan["units"]] and digest_plan(validity, digests) == digest
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
+        raise ValueError("it is no plan that a run stored") from None
+    if not is_genuine or not isinstance(requested_by, str):
+        raise ValueError("what it holds does not have the digest that it is stored under")
+    return ReviewedPlan(requested_by, validity, units)
+
+
+def read_adopted(plans: Iterable[StoredObject]) -> tuple[str, ...]:
+    """The applications that the request of a stored plan adopted.
+
+    No digest holds them, and none needs to: what follows from them is in the effects.
+    """
+    for stored in plans:
+        try:
+            return tuple(map(str, json.loads(stored.content or b"")["asked"]["adopt"]))
+        except (ValueError, LookupError, TypeError, RecursionError):
+            continue
+    return ()
+
+
+def _read_effects(item: Mapping[str, Any]) -> UnitEffects:
+    effects = tuple(tuple(str(part) for part in effect) for effect in item["effects"])
+    return UnitEffects(effects, tuple(str(code) for code in item["blockers"]))
