@@ -50,10 +50,11 @@ from provisioner.edges.clock import now_utc
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from provisioner.core.approval import ApprovedPlan, Evidence
+    from provisioner.core.approval import ApprovedPlan
     from provisioner.core.audit import AuditRow
     from provisioner.core.ownership import Ownership
     from provisioner.core.plan import Plan
+    from provisioner.core.reviewed_plan import Evidence
     from provisioner.core.script import Script
     from provisioner.edges.aws import AwsClients
 

@@ -13,11 +13,7 @@ from functools import partial
 from hashlib import sha256
 from typing import TYPE_CHECKING
 
-from provisioner.core.approval import (
-    check_approval,
-    leave_unapproved,
-    needs_objects,
-)
+from provisioner.core.approval import check_approval, leave_unapproved
 from provisioner.core.checks import verify_roles_and_markers
 from provisioner.core.declaration import refuse_administrator_login
 from provisioner.core.difference import take_inventory
@@ -154,20 +150,16 @@ def _provision(request: Request, audit_log: AuditLog, seconds_left: Callable[[],
 
 
 def _walk(request: Request, audit_log: AuditLog, seconds_left: Callable[[], float], lock: ExitStack) -> RunResult:
-    if request.trigger is Trigger.APPROVAL_EVENT:
-        request = _as_asked(request, audit_log)
+    request = _as_asked(request, audit_log)
     reserve = min(seconds_left() * RESERVED_TIME_SHARE, MAX_RESERVED_SECONDS)
     patience = partial(_seconds_without, seconds_left, reserve * AUDIT_TIME_SHARE)
     declaration, secrets, session, warnings = _connect(request, audit_log, patience, lock)
     if request.mode is Mode.ACCESS:
         return _report_access(declaration, secrets, session, warnings, audit_log)
     ownership = observe(request, declaration, secrets, session.connection, audit_log.settings, audit_log.clients)
-    plan = build_plan(ownership)
-    plan = replace(
-        plan,
-        warnings=tuple(sorted({*plan.warnings, *warnings})),
-        is_approved_by_object=needs_objects(audit_log.settings),
-    )
+    by_object = audit_log.settings.needs_approval_objects
+    plan = replace(build_plan(ownership), is_approved_by_object=by_object)
+    plan = replace(plan, warnings=tuple(sorted({*plan.warnings, *warnings})))
     audit_log.plan_digest = plan.digest
     audit_log.log.info("plan", extra={"plan_digest": plan.digest, "plan": render_text(plan)})
     audit_log.plan_summary = sum_line(plan)
@@ -191,7 +183,7 @@ def _walk(request: Request, audit_log: AuditLog, seconds_left: Callable[[], floa
         fence=fence(session.session_id),
         blocked_roles=plan.blocked_roles,
         log_mistake=partial(_log_mistake, audit_log),
-        only_shown=plan.is_approved_by_object,
+        only_shown=by_object,
     )
     audit_log.mark_in_progress()
     applied = apply_script(script, inventory, context)
@@ -347,7 +339,9 @@ def _as_approved(request: Request, plan: Plan, ownership: Ownership, audit_log: 
 
 
 def _as_asked(request: Request, audit_log: AuditLog) -> Request:
-    """The request that an approval stands for: with what was asked when the plan was made."""
+    """The request; of an approval that was put the one that it stands for, with what was asked for the plan."""
+    if request.trigger is not Trigger.APPROVAL_EVENT:
+        return request
     snapshot = read_snapshot(audit_log.clients, request.snapshot, max_bytes=MAX_BYTES)
     audit_log.snapshot_version, audit_log.snapshot_sha256 = snapshot.version_id, snapshot.sha256
     evidence = audit_log.find_evidence(request.approval.plan_digest)

@@ -7,7 +7,6 @@ read: the plan's units, as they were, on that server, while its snapshot is the 
 from __future__ import annotations
 
 import json
-import re
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from functools import partial
@@ -16,16 +15,16 @@ from typing import TYPE_CHECKING
 from provisioner.core.changes import AdoptDatabase, Change, CreateDatabase
 from provisioner.core.errors import ApprovalRequired, Finding, PlanChanged
 from provisioner.core.model import Trigger
-from provisioner.core.reviewed_plan import ReviewedPlan, StoredObject, read_plan
+from provisioner.core.reviewed_plan import read_plan
 from provisioner.core.text import join_names, sanitize
 from provisioner.core.units import Unit, UnitEffects, unit_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Mapping
-    from datetime import datetime
 
     from provisioner.core.model import Request, Settings
     from provisioner.core.plan import Plan
+    from provisioner.core.reviewed_plan import Evidence, ReviewedPlan, StoredObject
     from provisioner.core.units import Validity
 
     _Refuse = Callable[[str, str], Finding]
@@ -34,21 +33,6 @@ _MAX_APPROVER = 256
 _MAX_NAMED = 3
 # In the message of a row, between what was done and the approval under which it was.
 APPROVED_BY = "; approved as "
-
-
-@dataclass(frozen=True, slots=True)
-class Evidence:
-    """What there is for one digest: the approval, and the plans that were stored for this very snapshot.
-
-    `address` is where the approval lies or would lie; `is_of_other_snapshot` says that another had this digest too.
-    """
-
-    digest: str
-    address: str
-    approval: StoredObject | None
-    plans: tuple[StoredObject, ...]
-    is_of_other_snapshot: bool
-    now: datetime
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,23 +48,6 @@ class ApprovedPlan:
     def note(self) -> str:
         """What the message of a row says of it."""
         return f"{APPROVED_BY}{self.address} version {self.version_id}"
-
-
-def needs_objects(settings: Settings) -> bool:
-    """Whether approvals are objects in this environment, and nothing else counts."""
-    return settings.environment in settings.digest_environments
-
-
-def approval_key(prefix: str, environment: str, digest: str) -> str:
-    """Where the approval of a plan lies."""
-    return f"{prefix}/{environment}/approvals/{digest.removeprefix('sha256:')}.json"
-
-
-def digest_of_key(key: str, prefix: str, environment: str) -> str:
-    """The digest of the plan that an approval under this key is for; empty where it is none of the environment's."""
-    folder = re.escape(approval_key(prefix, environment, "").removesuffix(".json"))
-    match = re.fullmatch(f"{folder}([0-9a-f]{{64}})\\.json", key)
-    return f"sha256:{match[1]}" if match else ""
 
 
 def how_to_approve(environment: str, digest: str) -> str:

@@ -10,7 +10,6 @@ from dataclasses import dataclass, fields
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
-from provisioner.core.approval import needs_objects
 from provisioner.core.model import Outcome, Status
 from provisioner.core.text import sanitize
 
@@ -85,7 +84,7 @@ def build_provenance(
         build_id=request.build_id,
         run_id=request.run_id,
         requested_by=request.requested_by,
-        approved_by=approved_by if needs_objects(settings) else request.approval.approved_by,
+        approved_by=approved_by if settings.needs_approval_objects else request.approval.approved_by,
         snapshot_version=snapshot_version or request.snapshot.version_id,
         plan_digest=plan_digest,
     )

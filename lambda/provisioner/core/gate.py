@@ -6,7 +6,6 @@ import json
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
-from provisioner.core.approval import needs_objects
 from provisioner.core.errors import ApprovalRequired, Finding, PlanChanged
 from provisioner.core.model import Mode, Trigger
 
@@ -45,7 +44,7 @@ def decide(request: Request, settings: Settings, plan_digest: str, *, has_change
     missing = _missing_approval(request, settings)
     if missing and request.trigger is Trigger.SNAPSHOT_EVENT:
         return Decision.APPROVAL_REQUIRED
-    if needs_objects(settings):
+    if settings.needs_approval_objects:
         return Decision.BY_APPROVAL
     approved = request.approval.plan_digest
     if approved and approved != plan_digest:
@@ -68,7 +67,7 @@ def how_to_approve(plan_digest: str) -> str:
 
 
 def _missing_approval(request: Request, settings: Settings) -> list[str]:
-    if needs_objects(settings):
+    if settings.needs_approval_objects:
         return ["an approval"]
     if settings.environment in settings.ungated_environments:
         return []

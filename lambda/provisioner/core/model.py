@@ -95,6 +95,11 @@ class Settings:
     approval_hours: int = 24
 
     @property
+    def needs_approval_objects(self) -> bool:
+        """Whether approvals are objects in this environment, and nothing else counts."""
+        return self.environment in self.digest_environments
+
+    @property
     def bucket_owners(self) -> tuple[tuple[str, str], ...]:
         """The buckets whose owner is known, with it."""
         owners = (self.snapshot_bucket, self.snapshot_bucket_owner), (self.audit_bucket, self.audit_bucket_owner)

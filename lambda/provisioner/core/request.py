@@ -6,10 +6,10 @@ import re
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from provisioner.core.approval import approval_key, digest_of_key, needs_objects
 from provisioner.core.errors import Finding, InvalidRequest
 from provisioner.core.fields import MAX_TEXT, Fields, Problems
 from provisioner.core.model import Approval, Mode, Request, SnapshotReference, Trigger
+from provisioner.core.reviewed_plan import approval_key, digest_of_key
 from provisioner.core.text import join_names, sanitize
 
 if TYPE_CHECKING:
@@ -243,7 +243,7 @@ def _refuse_key(fields: Fields, key: str, settings: Settings) -> None:
 
 
 def _refuse_approval(stored: Fields, key: str, digest: str, settings: Settings) -> None:
-    if not needs_objects(settings):
+    if not settings.needs_approval_objects:
         message = f"{settings.environment} is not changed by approved plans (setting REQUIRE_PLAN_DIGEST)"
         stored.refuse(_CODE, "key", message, "call the function itself, or require the digest of a plan")
     elif not digest:

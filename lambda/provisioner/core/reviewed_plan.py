@@ -1,9 +1,13 @@
-"""Plans that approvers read: a digest and a snapshot in, the key of one out; a stored object in, the plan in it out."""
+"""What S3 has of an approval: a digest in, the keys of the approval and of the plan that approvers read out; and back.
+
+A stored plan is trusted for its digest alone, which is computed again.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import json
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -31,6 +35,33 @@ class ReviewedPlan:
     requested_by: str
     validity: Validity
     units: Mapping[Unit, UnitEffects]
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """What there is for one digest: the approval, and the plans that were stored for this very snapshot.
+
+    `address` is where the approval lies or would lie; `is_of_other_snapshot` says that another had this digest too.
+    """
+
+    digest: str
+    address: str
+    approval: StoredObject | None
+    plans: tuple[StoredObject, ...]
+    is_of_other_snapshot: bool
+    now: datetime
+
+
+def approval_key(prefix: str, environment: str, digest: str) -> str:
+    """Where the approval of a plan lies."""
+    return f"{prefix}/{environment}/approvals/{digest.removeprefix('sha256:')}.json"
+
+
+def digest_of_key(key: str, prefix: str, environment: str) -> str:
+    """The digest of the plan that an approval under this key is for; empty where it is none of the environment's."""
+    folder = re.escape(approval_key(prefix, environment, "").removesuffix(".json"))
+    match = re.fullmatch(f"{folder}([0-9a-f]{{64}})\\.json", key)
+    return f"sha256:{match[1]}" if match else ""
 
 
 def reviewed_plan_key(prefix: str, environment: str, digest: str, snapshot: str) -> str:

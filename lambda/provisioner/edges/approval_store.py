@@ -6,9 +6,8 @@ from contextlib import closing
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from provisioner.core.approval import Evidence, approval_key
 from provisioner.core.errors import AuditUnavailable, Finding
-from provisioner.core.reviewed_plan import StoredObject, name_version, reviewed_plan_key
+from provisioner.core.reviewed_plan import Evidence, StoredObject, approval_key, name_version, reviewed_plan_key
 from provisioner.edges.aws import AwsError, translate_errors
 
 if TYPE_CHECKING:
