@@ -157,12 +157,7 @@ def _walk(request: Request, audit_log: AuditLog, seconds_left: Callable[[], floa
     if request.mode is Mode.ACCESS:
         return _report_access(declaration, secrets, session, warnings, audit_log)
     ownership = observe(request, declaration, secrets, session.connection, audit_log.settings, audit_log.clients)
-    by_object = audit_log.settings.needs_approval_objects
-    plan = replace(build_plan(ownership), is_approved_by_object=by_object)
-    plan = replace(plan, warnings=tuple(sorted({*plan.warnings, *warnings})))
-    audit_log.plan_digest = plan.digest
-    audit_log.log.info("plan", extra={"plan_digest": plan.digest, "plan": render_text(plan)})
-    audit_log.plan_summary = sum_line(plan)
+    plan = _plan(ownership, warnings, audit_log)
     if session.session_id:
         audit_log.recover_interrupted_run(plan, ownership)
     if refused := refusals(ownership):
@@ -183,7 +178,7 @@ def _walk(request: Request, audit_log: AuditLog, seconds_left: Callable[[], floa
         fence=fence(session.session_id),
         blocked_roles=plan.blocked_roles,
         log_mistake=partial(_log_mistake, audit_log),
-        only_shown=by_object,
+        only_shown=plan.is_approved_by_object,
     )
     audit_log.mark_in_progress()
     applied = apply_script(script, inventory, context)
@@ -191,6 +186,16 @@ def _walk(request: Request, audit_log: AuditLog, seconds_left: Callable[[], floa
     _record(plan, applied.outcomes, audit_log)
     _verify_after_apply(ownership, plan, applied, secrets.login, session.connection)
     return RunResult("applied", plan, _change_statuses(plan.changes, applied.outcomes))
+
+
+def _plan(ownership: Ownership, warnings: Iterable[Finding], audit_log: AuditLog) -> Plan:
+    plan = build_plan(ownership)
+    warnings = tuple(sorted({*plan.warnings, *warnings}))
+    plan = replace(plan, warnings=warnings, is_approved_by_object=audit_log.settings.needs_approval_objects)
+    audit_log.plan_digest = plan.digest
+    audit_log.log.info("plan", extra={"plan_digest": plan.digest, "plan": render_text(plan)})
+    audit_log.plan_summary = sum_line(plan)
+    return plan
 
 
 # --- input ----------------------------------------------------------------------------------------------------------
