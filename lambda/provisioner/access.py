@@ -25,7 +25,6 @@ from provisioner.core.model import Outcome, Status
 from provisioner.core.plan import Plan
 from provisioner.core.role_graph import RoleGraph
 from provisioner.edges.access_catalogs import read_access
-from provisioner.edges.audit_store import get_object, newest_keys, store_files
 from provisioner.edges.clock import now_utc
 from provisioner.edges.observe import observe_server
 from provisioner.edges.postgres import SqlError
@@ -87,8 +86,7 @@ def _build(
     )
     access_server = AccessServer.of(RoleGraph(server.roles, server.memberships, server.version), server.memberships)
     rows = tuple(row for each in found for row in build_rows(access_server, each, declared))
-    trail = trail_key(audit_log.settings.audit_prefix, audit_log.settings.environment)
-    content, _ = get_object(audit_log.clients, audit_log.settings.audit_bucket, trail)
+    content, _ = audit_log.bucket.get(trail_key(audit_log.bucket.folder))
     return AccessReport(
         about=_about(server, audit_log),
         databases=tuple(_database(each, inside, declaration) for each, inside in zip(facts, found, strict=True)),
@@ -151,14 +149,13 @@ def _unknown(database: DatabaseAccess) -> Finding:
 
 def _previous(report: AccessReport, audit_log: AuditLog) -> AccessReport:
     """With the difference since the newest stored report that can be read; what cannot is named."""
-    settings, warnings = audit_log.settings, []
-    folder = access_folder(settings.audit_prefix, settings.environment)
-    for key in newest_keys(audit_log.clients, settings.audit_bucket, folder, ".json", MAX_TRIED):
-        content, _ = get_object(audit_log.clients, settings.audit_bucket, key, MAX_REPORT_BYTES)
+    bucket, warnings = audit_log.bucket, []
+    for key in bucket.newest_keys(access_folder(bucket.folder), ".json", MAX_TRIED):
+        content, _ = bucket.get(key, MAX_REPORT_BYTES)
         try:
-            since, rows = parse_report(content or b"", settings.environment)
+            since, rows = parse_report(content or b"", bucket.environment)
         except ValueError as error:
-            message = f"s3://{settings.audit_bucket}/{key} is ignored: {error}"
+            message = f"{bucket.address(key)} is ignored: {error}"
             warnings.append(Finding("access_report_unreadable", message, "find out who put it there"))
             continue
         return replace(report, difference=compare(rows, report.rows, since), warnings=tuple(warnings))
@@ -166,10 +163,9 @@ def _previous(report: AccessReport, audit_log: AuditLog) -> AccessReport:
 
 
 def _store(report: AccessReport, audit_log: AuditLog) -> None:
-    settings = audit_log.settings
-    key = access_key(settings.audit_prefix, settings.environment, audit_log.begun, audit_log.run_token)
+    key = access_key(audit_log.bucket.folder, audit_log.begun, audit_log.run_token)
     files = {"html": render_html(report), "csv": render_csv(report.rows), "json": render_json(report)}
-    stored = store_files(audit_log.clients, settings.audit_bucket, key, files)
+    stored = {ending: audit_log.bucket.put_if_absent(f"{key}.{ending}", text) for ending, text in files.items()}
     audit_log.locations = replace(
         audit_log.locations, access_html=stored["html"], access_csv=stored["csv"], access_json=stored["json"]
     )

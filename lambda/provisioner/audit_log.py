@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass, field, replace
+from functools import cached_property
 from typing import TYPE_CHECKING, Protocol
 
 from provisioner.core.audit import (
@@ -18,6 +19,7 @@ from provisioner.core.audit import (
     markdown_key,
     plan_key,
     read_csv,
+    render_csv,
     run_key,
     trail_key,
 )
@@ -37,14 +39,7 @@ from provisioner.core.reviewed_plan import name_version
 from provisioner.core.text import sanitize
 from provisioner.core.units import units_to_json
 from provisioner.edges.approval_store import find_evidence, store_reviewed_plan
-from provisioner.edges.audit_store import (
-    append_trail,
-    get_object,
-    put_aside,
-    put_if_unchanged,
-    store_plan,
-    store_run,
-)
+from provisioner.edges.audit_store import AuditBucket
 from provisioner.edges.clock import now_utc
 
 if TYPE_CHECKING:
@@ -100,6 +95,16 @@ class AuditLog:
     is_in_progress: bool = False
     outcomes_complete: bool = False
 
+    @cached_property
+    def bucket(self) -> AuditBucket:
+        """Where the audit of this environment is stored."""
+        settings = self.settings
+        return AuditBucket(self.clients, settings.audit_bucket, settings.audit_prefix, settings.environment)
+
+    @property
+    def _run_key(self) -> str:
+        return run_key(self.bucket.folder, self.begun, self.run_token)
+
     def require_request(self) -> Request:
         """The request of a run that got as far as understanding it."""
         if self.request is None:
@@ -127,17 +132,13 @@ class AuditLog:
         Raises:
             AuditUnavailable: S3 did not take it.
         """
-        key = plan_key(self.settings.audit_prefix, self.settings.environment, self.begun, plan.digest, self.run_token)
-        here = AuditLocations(plan=f"s3://{self.settings.audit_bucket}/{key}")
+        key = plan_key(self.bucket.folder, self.begun, plan.digest, self.run_token)
+        here = AuditLocations(plan=self.bucket.address(key))
         content = json.dumps(self._plan_to_json(plan, script), indent=1)
-        address = store_plan(
-            self.clients,
-            self.settings.audit_bucket,
-            key,
-            plan_json=content,
-            markdown=render_markdown(plan, here, self.provenance()),
-        )
-        self.locations = AuditLocations(plan=address, plan_markdown=markdown_key(address))
+        address = self.bucket.put_if_absent(key, content)
+        markdown = render_markdown(plan, here, self.provenance())
+        markdown_address = self.bucket.put_if_absent(markdown_key(key), markdown)
+        self.locations = AuditLocations(plan=address, plan_markdown=markdown_address)
 
     def store_reviewed_plan(self, plan: Plan, script: Script) -> None:
         """Store the plan once more where an approver finds it by its digest.
@@ -166,63 +167,61 @@ class AuditLog:
         Raises:
             AuditUnavailable: S3 did not give or take it.
         """
-        bucket, note_key = self.settings.audit_bucket, self._note_key()
-        note, self.in_progress_etag = get_object(self.clients, bucket, note_key, MAX_RECORD_BYTES)
+        key = in_progress_key(self.bucket.folder)
+        record, self.in_progress_etag = self.bucket.get(key, MAX_RECORD_BYTES)
         if not self.in_progress_etag:
             return
         try:
-            run = parse_in_progress(note, note_key.rpartition("/")[0])
+            run = parse_in_progress(record, self.bucket.folder)
             if run is None:
                 return
             self._append_recovered_rows(run, plan, ownership)
         except UnreadableRecord:
-            aside = put_aside(self.clients, bucket, note_key, self.in_progress_etag)
-            message = f"a run was cut off, and what it had planned cannot be read from s3://{bucket}/{note_key}"
+            aside = self.bucket.put_aside(key, self.in_progress_etag)
+            message = f"a run was cut off, and what it had planned cannot be read from {self.bucket.address(key)}"
             self._find("cut_off_run", f"{message}; kept as {aside}", "find its rows in the log of the function")
-        self.in_progress_etag = put_if_unchanged(
-            self.clients, bucket, note_key, render_in_progress(None).encode(), self.in_progress_etag
-        )
+        self._put_in_progress(None)
 
     def _append_recovered_rows(self, run: InProgress, plan: Plan, ownership: Ownership) -> None:
-        bucket = self.settings.audit_bucket
         told, _ = self._read_rows(run.run_key)
         self._append(told, is_first=False)
-        stored = parse_plan(get_object(self.clients, bucket, run.plan_key)[0], self.settings.environment)
+        stored = parse_plan(self.bucket.get(run.plan_key)[0], self.settings.environment)
         rows, may_be_stored = self._read_rows(run.recovered_key)
         if not rows:
             rows = recovered_rows(stored, told, plan.changes, ownership, run.run_token, now_utc())
             if not rows:
                 return
             if may_be_stored:
-                store_run(self.clients, bucket, run.recovered_key, rows)
+                self.bucket.put_if_absent(run.recovered_key, render_csv(rows, header=True))
         self._append(rows, is_first=False)
         unknown = sum(row.status is Status.UNKNOWN for row in rows)
         message = f"run {run.run_token} was cut off; {len(rows) - unknown} of its changes stand"
         if unknown:
             message += f", of {unknown} the server does not show whether they were made"
-        self._find("cut_off_run", f"{message}; the trail has them now", f"see s3://{bucket}/{run.recovered_key}")
+        next_step = f"see {self.bucket.address(run.recovered_key)}"
+        self._find("cut_off_run", f"{message}; the trail has them now", next_step)
 
     def _read_rows(self, key: str) -> tuple[tuple[AuditRow, ...], bool]:
         """The rows of this environment in a CSV, and whether there is no such object yet; lines of others are named."""
-        bucket = self.settings.audit_bucket
-        content, etag = get_object(self.clients, bucket, key)
+        content, etag = self.bucket.get(key)
         found, others = ((), 1) if content is None else read_csv(content)
         rows = tuple(row for row in found if row.environment == self.settings.environment)
         others += len(found) - len(rows)
         if others:
-            message = f"s3://{bucket}/{key} has {others} lines that no run wrote so; they are left out of the trail"
+            message = (
+                f"{self.bucket.address(key)} has {others} lines that no run wrote so; they are left out of the trail"
+            )
             self._find("audit_unreadable", message, "find out who changed it; the log of the function has the rows")
         return rows, not etag
 
     def _append(self, rows: Sequence[AuditRow], *, is_first: bool = True) -> str:
         """Append to the trail and give back its address."""
-        bucket, trail = self.settings.audit_bucket, trail_key(self.settings.audit_prefix, self.settings.environment)
-        findings = append_trail(self.clients, bucket, trail, rows, is_first=is_first)
+        findings = self.bucket.append(rows, is_first=is_first)
         if findings:
             self.findings += findings
             outcomes = build_outcomes(findings, action="settle", timestamp_utc=now_utc(), status=Status.WARNING)
-            append_trail(self.clients, bucket, trail, build_rows(self.provenance(), outcomes))
-        return f"s3://{bucket}/{trail}"
+            self.bucket.append(build_rows(self.provenance(), outcomes))
+        return self.bucket.address(trail_key(self.bucket.folder))
 
     def _find(self, code: str, message: str, next_step: str) -> None:
         finding = Finding(code, message, next_step)
@@ -236,20 +235,18 @@ class AuditLog:
             AuditUnavailable: S3 did not take it.
             RunInProgress: another run has left one since this one took the lock, so it has lost it.
         """
-        prefix, environment = self.settings.audit_prefix, self.settings.environment
-        plan = self.locations.plan.removeprefix(f"s3://{self.settings.audit_bucket}/")
-        run = InProgress(self.run_token, plan, run_key(prefix, environment, self.begun, self.run_token))
-        content = render_in_progress(run).encode()
-        bucket = self.settings.audit_bucket
+        plan = self.locations.plan.removeprefix(self.bucket.address(""))
         try:
-            self.in_progress_etag = put_if_unchanged(
-                self.clients, bucket, self._note_key(), content, self.in_progress_etag
-            )
+            self._put_in_progress(InProgress(self.run_token, plan, self._run_key))
         except AuditUnavailable as error:
             if error.findings[0].code == "audit_contended":
                 raise RunInProgress(error.findings) from None
             raise
         self.is_in_progress = True
+
+    def _put_in_progress(self, run: InProgress | None) -> None:
+        key, content = in_progress_key(self.bucket.folder), render_in_progress(run)
+        self.in_progress_etag = self.bucket.put_if_unchanged(key, content, self.in_progress_etag)
 
     def store(self) -> AuditLocations:
         """Store the run's own CSV and append its rows to the trail; say where they are.
@@ -258,9 +255,8 @@ class AuditLog:
             AuditUnavailable: S3 did not take one of them; every row is in the log all the same.
         """
         rows = build_rows(self.provenance(), self.outcomes)
-        bucket, prefix, environment = self.settings.audit_bucket, self.settings.audit_prefix, self.settings.environment
         try:
-            run = store_run(self.clients, bucket, run_key(prefix, environment, self.begun, self.run_token), rows)
+            run = self.bucket.put_if_absent(self._run_key, render_csv(rows, header=True))
             trail = self._append(self._rows_of_the_trail(rows))
         except AuditUnavailable as error:
             for row in rows:
@@ -282,19 +278,10 @@ class AuditLog:
 
     def _clear_in_progress(self) -> None:
         try:
-            put_if_unchanged(
-                self.clients,
-                self.settings.audit_bucket,
-                self._note_key(),
-                render_in_progress(None).encode(),
-                self.in_progress_etag,
-            )
+            self._put_in_progress(None)
         except AuditUnavailable as error:
             # The rows are stored; the next run finds the note, compares, and takes it away.
             self.log.error("note_not_taken_away", extra={"detail": str(error)})
-
-    def _note_key(self) -> str:
-        return in_progress_key(self.settings.audit_prefix, self.settings.environment)
 
     def provenance(self) -> Provenance:
         """What all rows of this run say of it."""

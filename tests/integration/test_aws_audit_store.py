@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ import pytest
 from provisioner.core.audit import COLUMNS, AuditRow, Provenance, build_rows, render_csv
 from provisioner.core.errors import AuditUnavailable
 from provisioner.core.model import Outcome, Status
-from provisioner.edges.audit_store import append_trail, store_plan, store_run
+from provisioner.edges.audit_store import AuditBucket
 from provisioner.edges.aws import AwsClients
 from stack.aws import ALWAYS, Aws
 
@@ -41,45 +42,49 @@ def archives(aws: Aws) -> list[bytes]:
 
 
 @pytest.fixture
-def clients(aws: Aws, monkeypatch: pytest.MonkeyPatch) -> AwsClients:
+def bucket(aws: Aws, monkeypatch: pytest.MonkeyPatch) -> AuditBucket:
     for name, value in aws.environment().items():
         monkeypatch.setenv(name, value)
     aws.create_bucket(BUCKET)
-    return AwsClients(4)
+    return AuditBucket(AwsClients(4), BUCKET, "governance", "dev")
 
 
-def test_the_first_run_begins_the_trail_with_the_column_names(aws: Aws, clients: AwsClients) -> None:
-    assert append_trail(clients, BUCKET, TRAIL, rows("1", "2")) == ()
+def store(bucket: AuditBucket, run_id: str) -> str:
+    return bucket.put_if_absent("governance/dev/runs/a.csv", render_csv(rows(run_id), header=True))
+
+
+def test_the_first_run_begins_the_trail_with_the_column_names(aws: Aws, bucket: AuditBucket) -> None:
+    assert bucket.append(rows("1", "2")) == ()
     content = aws.read_object(BUCKET, TRAIL).decode()
     assert content.split("\n")[0] == HEADER
     assert run_ids(content.encode()) == ["1", "2"]
 
 
-def test_later_runs_append_without_repeating_the_column_names(aws: Aws, clients: AwsClients) -> None:
-    append_trail(clients, BUCKET, TRAIL, rows("1"))
-    append_trail(clients, BUCKET, TRAIL, rows("2"))
+def test_later_runs_append_without_repeating_the_column_names(aws: Aws, bucket: AuditBucket) -> None:
+    bucket.append(rows("1"))
+    bucket.append(rows("2"))
     content = aws.read_object(BUCKET, TRAIL)
     assert run_ids(content) == ["1", "2"]
     assert content.count(HEADER.encode()) == 1
 
 
-def test_no_rows_write_nothing(aws: Aws, clients: AwsClients) -> None:
-    append_trail(clients, BUCKET, TRAIL, ())
+def test_no_rows_write_nothing(aws: Aws, bucket: AuditBucket) -> None:
+    bucket.append(())
     assert aws.list_keys(BUCKET) == []
 
 
-def test_a_full_trail_is_put_away_whole_and_a_new_one_begun(aws: Aws, clients: AwsClients) -> None:
-    append_trail(clients, BUCKET, TRAIL, rows(*(str(number) for number in range(20))))
+def test_a_full_trail_is_put_away_whole_and_a_new_one_begun(aws: Aws, bucket: AuditBucket) -> None:
+    bucket.append(rows(*(str(number) for number in range(20))))
     full = aws.read_object(BUCKET, TRAIL)
-    append_trail(clients, BUCKET, TRAIL, rows("next"), full_bytes=1000)
+    bucket.append(rows("next"), full_bytes=1000)
     assert archives(aws) == [full]
     assert run_ids(aws.read_object(BUCKET, TRAIL)) == ["next"]
 
 
-def test_the_cost_of_a_run_does_not_grow_with_the_age_of_the_trail(aws: Aws, clients: AwsClients) -> None:
+def test_the_cost_of_a_run_does_not_grow_with_the_age_of_the_trail(aws: Aws, bucket: AuditBucket) -> None:
     sizes = []
     for number in range(60):
-        append_trail(clients, BUCKET, TRAIL, rows(str(number)), full_bytes=1000)
+        bucket.append(rows(str(number)), full_bytes=1000)
         sizes.append(len(aws.read_object(BUCKET, TRAIL)))
     assert max(sizes) < 1000 + len(render_csv(rows("59"), header=False))
     every = [run_id for content in [*archives(aws), aws.read_object(BUCKET, TRAIL)] for run_id in run_ids(content)]
@@ -98,10 +103,10 @@ def test_the_cost_of_a_run_does_not_grow_with_the_age_of_the_trail(aws: Aws, cli
     ids=["first generation", "other separators", "zeros", "a huge field", "empty"],
 )
 def test_a_trail_that_is_not_ours_is_kept_beside_named_and_not_mixed_with(
-    aws: Aws, clients: AwsClients, found: str
+    aws: Aws, bucket: AuditBucket, found: str
 ) -> None:
     aws.put_snapshot(BUCKET, TRAIL, found)
-    (finding,) = append_trail(clients, BUCKET, TRAIL, rows("1"))
+    (finding,) = bucket.append(rows("1"))
     assert archives(aws) == [found.encode()]
     assert aws.list_keys(BUCKET, "governance/dev/archive/")[0] in finding.message
     assert aws.read_object(BUCKET, TRAIL).decode() == render_csv(rows("1"), header=True)
@@ -121,9 +126,9 @@ ROW = "2026-11-22T12:00:00.000Z,dev,b,before,keycloak,u,grant,success,0,m,,,,"
     ],
     ids=["without a line end", "saved by a spreadsheet", "quoted", "cut inside of quotes"],
 )
-def test_a_trail_that_was_saved_again_or_cut_is_continued(aws: Aws, clients: AwsClients, found: str) -> None:
+def test_a_trail_that_was_saved_again_or_cut_is_continued(aws: Aws, bucket: AuditBucket, found: str) -> None:
     aws.put_snapshot(BUCKET, TRAIL, found)
-    assert append_trail(clients, BUCKET, TRAIL, rows("1")) == ()
+    assert bucket.append(rows("1")) == ()
     content = aws.read_object(BUCKET, TRAIL)
     assert content.startswith(found.encode())
     assert archives(aws) == []
@@ -132,12 +137,12 @@ def test_a_trail_that_was_saved_again_or_cut_is_continued(aws: Aws, clients: Aws
 
 
 def test_a_trail_too_large_to_be_read_is_put_away_without_reading_it(
-    aws: Aws, clients: AwsClients, monkeypatch: pytest.MonkeyPatch
+    aws: Aws, bucket: AuditBucket, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("provisioner.edges.audit_store.MAX_BYTES", 1000)
     large = render_csv(rows(*(str(number) for number in range(50))), header=True)
     aws.put_snapshot(BUCKET, TRAIL, large)
-    (finding,) = append_trail(clients, BUCKET, TRAIL, rows("1"))
+    (finding,) = bucket.append(rows("1"))
     assert finding.code == "audit_unreadable"
     assert archives(aws) == [large.encode()]
     assert aws.read_object(BUCKET, TRAIL).decode() == render_csv(rows("1"), header=True)
@@ -145,13 +150,13 @@ def test_a_trail_too_large_to_be_read_is_put_away_without_reading_it(
 
 @pytest.mark.parametrize("full_bytes", [1024 * 1024, 2000], ids=["one trail", "many archives"])
 def test_writers_in_several_processes_lose_no_row_and_repeat_none(
-    aws: Aws, clients: AwsClients, full_bytes: int
+    aws: Aws, bucket: AuditBucket, full_bytes: int
 ) -> None:
-    del clients
+    del bucket
     environment = {"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT / "lambda"), **aws.environment()}
     writers = [
         subprocess.Popen(
-            [sys.executable, ROOT / "tests/integration/aws_writers.py", BUCKET, TRAIL, name, "15", str(full_bytes)],
+            [sys.executable, ROOT / "tests/integration/aws_writers.py", BUCKET, name, "15", str(full_bytes)],
             env=environment,
         )
         for name in ("one", "two", "three")
@@ -165,51 +170,50 @@ def test_writers_in_several_processes_lose_no_row_and_repeat_none(
     assert sum(call.operation == "PutObject" for call in aws.calls()) > 45
 
 
-def test_a_write_whose_answer_was_lost_is_not_done_twice(aws: Aws, clients: AwsClients) -> None:
-    append_trail(clients, BUCKET, TRAIL, rows("1"))
+def test_a_write_whose_answer_was_lost_is_not_done_twice(aws: Aws, bucket: AuditBucket) -> None:
+    bucket.append(rows("1"))
     aws.fail("s3:PutObject", kind="lost_answer")
-    append_trail(clients, BUCKET, TRAIL, rows("2"))
+    bucket.append(rows("2"))
     assert run_ids(aws.read_object(BUCKET, TRAIL)) == ["1", "2"]
 
 
-def test_a_hiccup_of_s3_is_waited_for(aws: Aws, clients: AwsClients) -> None:
+def test_a_hiccup_of_s3_is_waited_for(aws: Aws, bucket: AuditBucket) -> None:
     aws.fail("s3:PutObject", times=2, kind="server_error")
-    append_trail(clients, BUCKET, TRAIL, rows("1"))
+    bucket.append(rows("1"))
     assert run_ids(aws.read_object(BUCKET, TRAIL)) == ["1"]
 
 
-def test_a_run_and_a_plan_are_stored_as_they_are(aws: Aws, clients: AwsClients) -> None:
-    address = store_run(clients, BUCKET, "governance/dev/runs/a.csv", rows("1"))
+def test_a_run_and_a_plan_are_stored_as_they_are(aws: Aws, bucket: AuditBucket) -> None:
+    address = store(bucket, "1")
     assert address == "s3://acme-audit/governance/dev/runs/a.csv"
     assert aws.read_object(BUCKET, "governance/dev/runs/a.csv").decode() == render_csv(rows("1"), header=True)
-    address = store_plan(clients, BUCKET, "governance/dev/plans/a.json", plan_json='{"a": 1}', markdown="# a")
+    address = bucket.put_if_absent("governance/dev/plans/a.json", '{"a": 1}')
     assert address == "s3://acme-audit/governance/dev/plans/a.json"
     assert aws.read_object(BUCKET, "governance/dev/plans/a.json") == b'{"a": 1}'
-    assert aws.read_object(BUCKET, "governance/dev/plans/a.md") == b"# a"
 
 
-def test_what_a_run_stored_is_never_overwritten(aws: Aws, clients: AwsClients) -> None:
-    store_run(clients, BUCKET, "governance/dev/runs/a.csv", rows("1"))
+def test_what_a_run_stored_is_never_overwritten(aws: Aws, bucket: AuditBucket) -> None:
+    store(bucket, "1")
     with pytest.raises(AuditUnavailable) as error:
-        store_run(clients, BUCKET, "governance/dev/runs/a.csv", rows("2"))
+        store(bucket, "2")
     assert error.value.findings[0].code == "audit_taken"
     assert run_ids(aws.read_object(BUCKET, "governance/dev/runs/a.csv")) == ["1"]
 
 
-def test_a_stored_run_whose_answer_was_lost_counts_as_stored(aws: Aws, clients: AwsClients) -> None:
+def test_a_stored_run_whose_answer_was_lost_counts_as_stored(aws: Aws, bucket: AuditBucket) -> None:
     aws.fail("s3:PutObject", kind="lost_answer")
-    store_run(clients, BUCKET, "governance/dev/runs/a.csv", rows("1"))
+    store(bucket, "1")
     assert run_ids(aws.read_object(BUCKET, "governance/dev/runs/a.csv")) == ["1"]
 
 
 @pytest.mark.parametrize("operation", ["s3:PutObject", "s3:GetObject"])
 def test_a_trail_that_cannot_be_written_says_which_and_what_to_allow(
-    aws: Aws, clients: AwsClients, operation: str
+    aws: Aws, bucket: AuditBucket, operation: str
 ) -> None:
-    append_trail(clients, BUCKET, TRAIL, rows("1"))
+    bucket.append(rows("1"))
     aws.fail(operation, times=ALWAYS, kind="access_denied")
     with pytest.raises(AuditUnavailable) as error:
-        append_trail(clients, BUCKET, TRAIL, rows("2"))
+        bucket.append(rows("2"))
     (finding,) = error.value.findings
     assert finding.code == "audit_not_stored"
     assert finding.where == f"s3://{BUCKET}/{TRAIL}"
@@ -217,11 +221,9 @@ def test_a_trail_that_cannot_be_written_says_which_and_what_to_allow(
     assert "s3:PutObject" in finding.next_step
 
 
-def test_a_bucket_that_does_not_exist_is_named(clients: AwsClients) -> None:
-    for write in (
-        lambda: append_trail(clients, "acme-nowhere", TRAIL, rows("1")),
-        lambda: store_run(clients, "acme-nowhere", "a.csv", rows("1")),
-    ):
+def test_a_bucket_that_does_not_exist_is_named(bucket: AuditBucket) -> None:
+    nowhere = replace(bucket, name="acme-nowhere")
+    for write in (lambda: nowhere.append(rows("1")), lambda: store(nowhere, "1")):
         with pytest.raises(AuditUnavailable) as error:
             write()
         assert "s3://acme-nowhere/" in str(error.value)

@@ -7,7 +7,7 @@ import pytest
 
 from provisioner.core.errors import AuditUnavailable, Finding, InvalidSnapshot
 from provisioner.core.model import SnapshotReference
-from provisioner.edges.audit_store import store_plan
+from provisioner.edges.audit_store import AuditBucket
 from provisioner.edges.aws import AwsClients, aws_clients
 from provisioner.edges.notify import notify
 from provisioner.edges.secret_store import read_secrets
@@ -80,7 +80,7 @@ def test_without_a_way_to_aws_each_edge_says_what_to_check(monkeypatch: pytest.M
         with pytest.raises(InvalidSnapshot, match=r"EndpointConnectionError; check the way to the service"):
             read_snapshot(clients, SnapshotReference("acme-tfvars", "dev/terraform.tfvars"), max_bytes=1)
         with pytest.raises(AuditUnavailable, match=r"EndpointConnectionError; check the way to the service"):
-            store_plan(clients, "acme-audit", "plan.json", plan_json="{}", markdown="")
+            AuditBucket(clients, "acme-audit", "governance", "dev").put_if_absent("plan.json", "{}")
         assert "EndpointConnectionError; check" in str(read_secrets(clients, ["app"])["app"])
 
 

@@ -153,9 +153,9 @@ def end_of_last_line(content: bytes) -> bytes:
     return b"" if content.endswith(b"\n") else b"\n"
 
 
-def trail_key(prefix: str, environment: str) -> str:
-    """The CSV that every run of the environment appends to."""
-    return f"{prefix}/{environment}/{_TRAIL}.csv"
+def trail_key(folder: str) -> str:
+    """The CSV that every run of the environment appends to; `folder` is where its objects lie."""
+    return f"{folder}/{_TRAIL}.csv"
 
 
 def unread_archive_key(trail: str, etag: str) -> str:
@@ -177,30 +177,30 @@ def archive_key(trail: str, content: bytes) -> str:
     return f"{folder}/archive/{_TRAIL}-{begun}-{hashlib.sha256(content).hexdigest()[:12]}.csv"
 
 
-def run_key(prefix: str, environment: str, timestamp_utc: str, run_token: str) -> str:
+def run_key(folder: str, timestamp_utc: str, run_token: str) -> str:
     """The CSV of one run; the token makes it unique, the time in front makes a listing read in order."""
-    return f"{prefix}/{environment}/runs/{_key_timestamp(timestamp_utc)}-{_key_safe(run_token)}.csv"
+    return f"{folder}/runs/{_key_timestamp(timestamp_utc)}-{_key_safe(run_token)}.csv"
 
 
-def access_key(prefix: str, environment: str, timestamp_utc: str, run_token: str) -> str:
+def access_key(folder: str, timestamp_utc: str, run_token: str) -> str:
     """The three files of a report of access, without their endings; the time in front makes a listing read in order."""
-    return f"{access_folder(prefix, environment)}{_key_timestamp(timestamp_utc)}-{_key_safe(run_token)}"
+    return f"{access_folder(folder)}{_key_timestamp(timestamp_utc)}-{_key_safe(run_token)}"
 
 
-def access_folder(prefix: str, environment: str) -> str:
+def access_folder(folder: str) -> str:
     """Where all reports of access of the environment lie."""
-    return f"{prefix}/{environment}/access/"
+    return f"{folder}/access/"
 
 
-def in_progress_key(prefix: str, environment: str) -> str:
+def in_progress_key(folder: str) -> str:
     """The note of the run that is changing the server; one for the environment, since one run does at a time."""
-    return f"{prefix}/{environment}/open_run.json"
+    return f"{folder}/open_run.json"
 
 
-def plan_key(prefix: str, environment: str, timestamp_utc: str, plan_digest: str, run_token: str) -> str:
+def plan_key(folder: str, timestamp_utc: str, plan_digest: str, run_token: str) -> str:
     """The plan of one run as JSON, findable by its time and the start of its digest."""
     digest = _key_safe(plan_digest.removeprefix("sha256:"))[:12]
-    return f"{prefix}/{environment}/plans/{_key_timestamp(timestamp_utc)}-{digest}-{_key_safe(run_token)}.json"
+    return f"{folder}/plans/{_key_timestamp(timestamp_utc)}-{digest}-{_key_safe(run_token)}.json"
 
 
 def markdown_key(plan: str) -> str:

@@ -158,10 +158,10 @@ def test_a_warning_is_an_outcome_with_its_own_status() -> None:
 
 
 def test_the_keys_of_a_run_lie_under_the_environment_and_sort_by_time() -> None:
-    assert trail_key("governance", "dev") == "governance/dev/rds_provision_audit.csv"
-    assert run_key("governance", "dev", NOON, "0f/a b") == "governance/dev/runs/20261122T120000.123Z-0f-a-b.csv"
+    assert trail_key("governance/dev") == "governance/dev/rds_provision_audit.csv"
+    assert run_key("governance/dev", NOON, "0f/a b") == "governance/dev/runs/20261122T120000.123Z-0f-a-b.csv"
     digest = "sha256:0123456789abcdef" + "0" * 48
-    plan = plan_key("governance", "dev", NOON, digest, "0f")
+    plan = plan_key("governance/dev", NOON, digest, "0f")
     assert plan == "governance/dev/plans/20261122T120000.123Z-0123456789ab-0f.json"
     assert markdown_key(plan) == "governance/dev/plans/20261122T120000.123Z-0123456789ab-0f.md"
 
