@@ -308,7 +308,7 @@ def _plan_to_json(plan: Plan, script: Script, provenance: Provenance) -> dict[st
         "summary": summarize(plan),
         "holds_for": asdict(plan.validity) if plan.validity else {},
         "units": units_to_json(plan.units),
-        "changes": [{**change.to_json(), "identity": change.identity()} for change in plan.changes],
+        "changes": [{**change.to_json(), "identity": change.identity} for change in plan.changes],
         "blockers": [asdict(finding) for finding in plan.blockers],
         "warnings": [asdict(finding) for finding in plan.warnings],
         "statements": {

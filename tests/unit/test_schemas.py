@@ -11,7 +11,7 @@ import jsonschema
 import pytest
 
 from provisioner.core import entry
-from provisioner.core.changes import SetPassword
+from provisioner.core.changes import Change, ChangeKind
 from provisioner.core.errors import Finding, InvalidRequest, InvalidSnapshot, ProvisioningError
 from provisioner.core.gate import Decision
 from provisioner.core.model import AccessLevel, Mode, Status
@@ -201,7 +201,7 @@ def test_the_schema_of_the_answer_has_the_words_of_the_code() -> None:
 
 
 def test_an_answer_is_valid_and_none_of_its_fields_can_be_left_out() -> None:
-    change, finding = SetPassword(database="", username="keycloak_user"), Finding("code", "message")
+    change, finding = Change(ChangeKind.SET_PASSWORD, database="", username="keycloak_user"), Finding("code", "message")
     plan = Plan("dev", changes=(change,), blockers=(finding,), warnings=(finding,))
     answer = build_response(
         parse_request(DIRECT, SETTINGS), "planned", plan, [(change, Status.DRY_RUN)], AuditLocations()

@@ -12,7 +12,7 @@ from datetime import timedelta
 from functools import partial
 from typing import TYPE_CHECKING
 
-from provisioner.core.changes import AdoptDatabase, Change, CreateDatabase
+from provisioner.core.changes import Change, ChangeKind
 from provisioner.core.errors import ApprovalRequired, Finding, PlanChanged
 from provisioner.core.model import Trigger
 from provisioner.core.reviewed_plan import read_plan
@@ -194,9 +194,9 @@ def leave_unapproved(plan: Plan, approved: Mapping[Unit, UnitEffects], continued
 
 
 def _is_covered(change: Change, read: frozenset[tuple[str, ...]], continued: Collection[str]) -> bool:
-    if isinstance(change, AdoptDatabase) and change.database in continued:
-        change = CreateDatabase(database=change.database, username=change.username)
-    return change.is_housekeeping or change.identity() in read
+    if change.kind is ChangeKind.ADOPT_DATABASE and change.database in continued:
+        change = Change(ChangeKind.CREATE_DATABASE, database=change.database, username=change.username)
+    return change.is_housekeeping or change.identity in read
 
 
 def _depends(change: Change, unit: Unit) -> bool:

@@ -10,16 +10,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from provisioner.core import leaving
-from provisioner.core.changes import (
-    AdoptDatabase,
-    AdoptRole,
-    AlterRole,
-    Change,
-    CreateDatabase,
-    CreateRole,
-    RevokeTemporaryMembership,
-    SetPassword,
-)
+from provisioner.core.changes import MAKES_OURS, Change, ChangeKind
 from provisioner.core.difference import diff
 from provisioner.core.errors import Finding
 from provisioner.core.ownership import Ownership, has_marker
@@ -229,14 +220,11 @@ def _missing_administrator_rights(ownership: Ownership, changes: tuple[Change, .
     """What the administrator would need for these changes and does not have, before any of them is tried."""
     me = ownership.server.roles[ownership.server.administrator]
     lacks = []
-    of_roles = CreateRole | AlterRole | SetPassword | AdoptRole
-    if not me.createrole and any(isinstance(item, of_roles) for item in changes):
+    needed = {item.kind.right for item in changes}
+    if not me.createrole and "CREATEROLE" in needed:
         lacks.append("CREATEROLE")
-    creates_databases = any(isinstance(item, CreateDatabase) for item in changes)
-    grants_createdb = any(isinstance(item, CreateRole) and item.createdb for item in changes) or any(
-        isinstance(item, AlterRole) and item.createdb is not None for item in changes
-    )
-    if not me.createdb and (creates_databases or (grants_createdb and ownership.server.has_membership_options)):
+    gives_createdb = ownership.server.has_membership_options and any(item.createdb is not None for item in changes)
+    if not me.createdb and ("CREATEDB" in needed or gives_createdb):
         lacks.append("CREATEDB")
     if not ownership.server.has_membership_options and not me.inherits and any(item.database for item in changes):
         # From 16 on a membership says for itself that it is inherited.
@@ -280,12 +268,12 @@ def verify_roles_and_markers(
         change
         for change in diff(State(observed_roles(ownership)), State(desired_roles(ownership, [])), {})
         if change.username not in left_roles
-        and not (isinstance(change, RevokeTemporaryMembership) and change.username in creating)
+        and not (change.kind is ChangeKind.REVOKE_TEMPORARY_MEMBERSHIP and change.username in creating)
     ]
     unmarked = [
         change
         for change in made
-        if isinstance(change, CreateDatabase | AdoptDatabase)
+        if change.kind in MAKES_OURS
         and not (
             (facts := ownership.server.databases.get(change.database))
             and facts.owner == change.username

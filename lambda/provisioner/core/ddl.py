@@ -11,21 +11,12 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
 
-from provisioner.core.changes import (
-    AlterRole,
-    ChangeGrants,
-    CreateDatabase,
-    CreateExtension,
-    CreateRole,
-    RevokeDefaultPrivileges,
-    RevokeMembership,
-    RevokePrivileges,
-)
+from provisioner.core.changes import Change, ChangeKind
 from provisioner.core.marker import render_marker
 from provisioner.core.state import PUBLIC, Marker, ObjectKind
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
 # Objects named in one statement: long enough to save round trips, short enough for the server's log.
 OBJECTS_PER_STATEMENT = 500
@@ -121,17 +112,17 @@ def statement(template: str, *arguments: _Argument) -> Statement:
 # --- roles ----------------------------------------------------------------------------------------------------------
 
 
-def create_role(change: CreateRole) -> PasswordStatement:
+def create_role(change: Change) -> PasswordStatement:
     """The role with the SCRAM verifier of its password."""
     text = "CREATE ROLE {} LOGIN"
     if change.createdb:
         text += " CREATEDB"
-    if change.connection_limit != -1:
+    if change.connection_limit is not None:
         text += f" CONNECTION LIMIT {change.connection_limit:d}"
     return PasswordStatement(statement(text, Identifier(change.username)), change.username)
 
 
-def alter_role(change: AlterRole) -> Statement:
+def alter_role(change: Change) -> Statement:
     """Only the attributes that differ: naming some others is refused to a non-superuser, even unchanged."""
     text = "ALTER ROLE {}"
     if change.createdb is not None:
@@ -148,9 +139,9 @@ def set_login(role: str, *, login: bool) -> Statement:
     return statement("ALTER ROLE {} {}", Identifier(role), Keywords("LOGIN" if login else "NOLOGIN"))
 
 
-def set_password(role: str) -> PasswordStatement:
+def set_password(change: Change) -> PasswordStatement:
     """The SCRAM verifier of the role's password."""
-    return PasswordStatement(statement("ALTER ROLE {}", Identifier(role)), role)
+    return PasswordStatement(statement("ALTER ROLE {}", Identifier(change.username)), change.username)
 
 
 def set_role_marker(role: str, marker: Marker) -> Statement:
@@ -158,9 +149,9 @@ def set_role_marker(role: str, marker: Marker) -> Statement:
     return statement("COMMENT ON ROLE {} IS {}", Identifier(role), Literal(render_marker(marker)))
 
 
-def revoke_membership(change: RevokeMembership) -> Statement:
+def revoke_membership(change: Change) -> Statement:
     """Take a member out of a role."""
-    return statement("REVOKE {} FROM {}", Identifier(change.role), Identifier(change.username))
+    return statement("REVOKE {} FROM {}", Identifier(change.subject), Identifier(change.username))
 
 
 def grant_self(role: str, *, with_options: bool) -> Statement:
@@ -174,10 +165,21 @@ def revoke_self(role: str) -> Statement:
     return statement("REVOKE {} FROM CURRENT_USER", Identifier(role))
 
 
+# The statement of each kind of change that is said of a role by one; adopting a role is its marker and nothing more.
+ROLE_STATEMENTS: dict[ChangeKind, Callable[[Change], Statement | PasswordStatement]] = {
+    ChangeKind.REVOKE_TEMPORARY_MEMBERSHIP: lambda change: revoke_self(change.username),
+    ChangeKind.RESTORE_ROLE: lambda change: set_login(change.username, login=True),
+    ChangeKind.CREATE_ROLE: create_role,
+    ChangeKind.ALTER_ROLE: alter_role,
+    ChangeKind.SET_PASSWORD: set_password,
+    ChangeKind.REVOKE_MEMBERSHIP: revoke_membership,
+}
+
+
 # --- databases ------------------------------------------------------------------------------------------------------
 
 
-def create_database(change: CreateDatabase) -> Statement:
+def create_database(change: Change) -> Statement:
     """From template0: copying template1 fails while anybody is connected to it.
 
     Closed to everybody, since PUBLIC may connect to what has just been created, and up to 14 create in it.
@@ -199,7 +201,7 @@ def set_database_marker(name: str, marker: Marker) -> Statement:
     return statement("COMMENT ON DATABASE {} IS {}", Identifier(name), Literal(render_marker(marker)))
 
 
-def create_extension(change: CreateExtension) -> list[Statement]:
+def create_extension(change: Change) -> list[Statement]:
     """As the owner of the database, whom a trusted extension is to belong to, and in `public` where it has a choice.
 
     By the search path, since SCHEMA is refused for an extension that has a schema of its own (plperl, for one).
@@ -207,7 +209,7 @@ def create_extension(change: CreateExtension) -> list[Statement]:
     return [
         statement("SET LOCAL ROLE {}", Identifier(change.username)),
         statement("SET LOCAL search_path TO {}", Identifier("public")),
-        statement("CREATE EXTENSION IF NOT EXISTS {}", Identifier(change.extension)),
+        statement("CREATE EXTENSION IF NOT EXISTS {}", Identifier(change.subject)),
         statement("RESET search_path"),
         statement("RESET ROLE"),
     ]
@@ -217,13 +219,14 @@ def create_extension(change: CreateExtension) -> list[Statement]:
 
 
 def grant_or_revoke(
-    changes: Sequence[ChangeGrants], objects: Sequence[tuple[str, ...]] = (), *, act_as: str = ""
+    changes: Sequence[Change], objects: Sequence[tuple[str, ...]] = (), *, act_as: str = ""
 ) -> list[Statement]:
     """Grants that differ in nothing but the grantee, as few statements.
 
-    `objects` names the objects of the targets where the changes are not `whole`: (name,) of a table or sequence,
-    (table, column) of a column; without any there is nothing to say. `act_as` names the role to say it as, where that
-    has to be settled: of several roles that may, the server picks one, and a REVOKE finds only what that one granted.
+    `objects` names the objects of the targets where the changes do not cover the schema: (name,) of a table or
+    sequence, (table, column) of a column; without any there is nothing to say. `act_as` names the role to say it as,
+    where that has to be settled: of several roles that may, the server picks one, and a REVOKE finds only what that one
+    granted.
     """
     change = changes[0]
     grantees = Keywords("PUBLIC") if change.username == PUBLIC else _names(item.username for item in changes)
@@ -233,9 +236,9 @@ def grant_or_revoke(
     return texts
 
 
-def _one_grant(change: ChangeGrants, place: Statement, grantees: Keywords | Statement) -> Statement:
-    revoke = isinstance(change, RevokePrivileges | RevokeDefaultPrivileges)
-    verb = ("REVOKE GRANT OPTION FOR" if change.option else "REVOKE") if revoke else "GRANT"
+def _one_grant(change: Change, place: Statement, grantees: Keywords | Statement) -> Statement:
+    revoke = change.kind in {ChangeKind.REVOKE, ChangeKind.REVOKE_DEFAULT}
+    verb = ("REVOKE GRANT OPTION FOR" if change.grant_option else "REVOKE") if revoke else "GRANT"
     if change.target.kind is ObjectKind.COLUMN:
         # The place carries the privileges too: a column's are written `SELECT (column)`.
         text = statement("{} {} {} {}", Keywords(verb), place, Keywords("FROM" if revoke else "TO"), grantees)
@@ -256,7 +259,7 @@ def _one_grant(change: ChangeGrants, place: Statement, grantees: Keywords | Stat
     return statement("{} {}", prefix, text)
 
 
-def _grant_targets(change: ChangeGrants, objects: Sequence[tuple[str, ...]]) -> Iterable[Statement]:
+def _grant_targets(change: Change, objects: Sequence[tuple[str, ...]]) -> Iterable[Statement]:
     kind, schema = change.target.kind, change.target.schema
     if change.target.creator:
         yield statement("{}", Keywords(_PLURAL_WORDS[kind]))
@@ -268,7 +271,7 @@ def _grant_targets(change: ChangeGrants, objects: Sequence[tuple[str, ...]]) -> 
         for table, column in objects:
             privileges = (statement("{} ({})", Keywords(name), Identifier(column)) for name in change.privileges)
             yield statement("{} ON {}.{}", Statement(", ".join(privileges)), Identifier(schema), Identifier(table))
-    elif change.whole:
+    elif change.covers_schema:
         yield statement("ALL {} IN SCHEMA {}", Keywords(_PLURAL_WORDS[kind]), Identifier(schema))
     else:
         for start in range(0, len(objects), OBJECTS_PER_STATEMENT):

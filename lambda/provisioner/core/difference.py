@@ -5,20 +5,10 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
+from operator import attrgetter
 from typing import TYPE_CHECKING
 
-from provisioner.core.changes import (
-    AdoptDatabase,
-    Change,
-    ChangeGrants,
-    CreateDatabase,
-    CreateExtension,
-    GrantDefaultPrivileges,
-    GrantPrivileges,
-    RevokeDefaultPrivileges,
-    RevokePrivileges,
-    order,
-)
+from provisioner.core.changes import Change, ChangeKind
 from provisioner.core.grants import DatabasePolicy
 from provisioner.core.ownership import Ownership, has_marker
 from provisioner.core.roles import desired_roles, diff_role, observed_roles
@@ -120,20 +110,20 @@ def diff(observed: State, desired: State, inventory: Mapping[str, DatabaseFacts]
         changes += diff_role(observed.roles.get(role.name), role)
     for database in desired.databases.values():
         changes += diff_database(observed.databases.get(database.name), database, inventory[database.name])
-    return tuple(sorted(changes, key=order))
+    return tuple(sorted(changes, key=attrgetter("order")))
 
 
 def diff_database(observed: Database | None, desired: Database, facts: DatabaseFacts) -> list[Change]:
     """The changes of one database, in no order; `facts` is its inventory, also where it is yet to be created."""
     changes: list[Change] = []
     if observed is None:
-        changes.append(CreateDatabase(database=desired.name, username=desired.owner))
+        changes.append(Change(ChangeKind.CREATE_DATABASE, database=desired.name, username=desired.owner))
         observed = replace(desired, managed=True, extensions=frozenset(), grants=grants_of(facts.groups))
     elif desired.managed and not observed.managed:
-        changes.append(AdoptDatabase(database=desired.name, username=desired.owner))
+        changes.append(Change(ChangeKind.ADOPT_DATABASE, database=desired.name, username=desired.owner))
     changes += _diff_grants(observed.grants, desired, facts)
     changes += [
-        CreateExtension(database=desired.name, username=desired.owner, extension=extension)
+        Change(ChangeKind.CREATE_EXTENSION, database=desired.name, username=desired.owner, subject=extension)
         for extension in sorted(desired.extensions - observed.extensions)
     ]
     return changes
@@ -191,17 +181,17 @@ def _diff_grants(observed: frozenset[Grant], desired: Database, facts: DatabaseF
     missing, extra = desired.grants - observed, observed - desired.grants
     # Revoking a privilege takes its grant option with it.
     extra -= {grant for grant in extra if grant.option and replace(grant, option=False) in extra}
-    yield from _merge_grants(missing, desired, facts, GrantPrivileges, GrantDefaultPrivileges)
-    yield from _merge_grants(extra, desired, facts, RevokePrivileges, RevokeDefaultPrivileges)
+    yield from _merge_grants(missing, desired, facts, ChangeKind.GRANT, ChangeKind.GRANT_DEFAULT)
+    yield from _merge_grants(extra, desired, facts, ChangeKind.REVOKE, ChangeKind.REVOKE_DEFAULT)
 
 
 def _merge_grants(
     grants: Iterable[Grant],
     database: Database,
     facts: DatabaseFacts,
-    now: type[ChangeGrants],
-    in_future: type[ChangeGrants],
-) -> Iterable[ChangeGrants]:
+    now: ChangeKind,
+    in_future: ChangeKind,
+) -> Iterable[Change]:
     """One change for each grantee and set of privileges in a schema: first by target, then the targets together."""
     privileges: dict[tuple[Target, str, str, bool, int], set[str]] = defaultdict(set)
     givers = _grant_option_holders(facts)
@@ -218,17 +208,18 @@ def _merge_grants(
         if not group.target.creator:
             peers[group.target.kind, group.target.schema].add(group.target)
     for (kind, schema, creator, grantee, grantor, option, distance, words), members in targets.items():
-        yield (in_future if creator else now)(
+        yield Change(
+            in_future if creator else now,
             database=database.name,
             username=grantee,
             owner=database.owner,
             grantor=grantor,
             privileges=words,
             targets=tuple(sorted(members)),
-            option=option,
-            count=sum(counts.get(target, 1) for target in members),
-            whole=not creator and members >= peers[kind, schema],
-            distance=distance,
+            grant_option=option,
+            object_count=sum(counts.get(target, 1) for target in members),
+            covers_schema=not creator and members >= peers[kind, schema],
+            grant_depth=distance,
         )
 
 

@@ -6,10 +6,9 @@ all else of it stands, and declared again it is given back. A role that has been
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING
 
-from provisioner.core.changes import Change
+from provisioner.core.changes import Change, ChangeKind
 from provisioner.core.errors import Finding
 from provisioner.core.ownership import has_marker
 
@@ -20,54 +19,12 @@ if TYPE_CHECKING:
     from provisioner.core.state import RoleFacts
 
 
-@dataclass(frozen=True, kw_only=True)
-class RestoreRole(Change):
-    """Give a role that is declared again what the quarantine took from it; one that was NOLOGIN before stays so."""
-
-    action: ClassVar[str] = "restore_role"
-    rank: ClassVar[int] = 1
-    since: str
-    login: bool = True
-
-    @property
-    def detail(self) -> str:
-        """What it may do again."""
-        return "declared again: " + ("may log in" if self.login else "NOLOGIN as before it was quarantined")
-
-    def identity(self) -> tuple[str, ...]:
-        """With whether it may log in."""
-        return (self.action, self.database, self.username, self.detail)
-
-
-@dataclass(frozen=True, kw_only=True)
-class QuarantineRole(Change):
-    """Keep a role from logging in and end its sessions; with `since` it is quarantined, and only sessions are left."""
-
-    action: ClassVar[str] = "quarantine_role"
-    symbol: ClassVar[str] = "-"
-    rank: ClassVar[int] = 13
-    since: str = ""
-    sessions: int = 0
-
-    @property
-    def detail(self) -> str:
-        """What it loses and what it keeps."""
-        ended = f"{_count(self.sessions, 'session')} of it {'ends' if self.sessions == 1 else 'end'}"
-        if self.since:
-            return f"quarantined since {self.since}; {ended}"
-        return f"may not log in; {ended}; its objects, grants and memberships stand"
-
-    def identity(self) -> tuple[str, ...]:
-        """Without the number of sessions, which changes all day."""
-        return (self.action, self.database, self.username)
-
-
 def split(changes: Iterable[Change]) -> tuple[list[Change], dict[str, list[Change]]]:
     """The changes that are made in the ordinary way, and by role those by which one leaves."""
     ordinary: list[Change] = []
     by_role: dict[str, list[Change]] = {}
     for change in changes:
-        if isinstance(change, QuarantineRole):
+        if change.kind is ChangeKind.QUARANTINE_ROLE:
             by_role.setdefault(change.username, []).append(change)
         else:
             ordinary.append(change)
@@ -79,12 +36,14 @@ def is_quarantined(role: RoleFacts) -> bool:
     return role.marker is not None and bool(role.marker.quarantined) and not role.can_login
 
 
-def restorations(ownership: Ownership) -> Iterable[RestoreRole]:
+def restorations(ownership: Ownership) -> Iterable[Change]:
     """The declared roles that are given back, in order."""
     for name in sorted(ownership.by_role):
         role = ownership.server.roles.get(name)
         if role and role.marker and role.marker.quarantined and ownership.manages(name):
-            yield RestoreRole(username=name, since=role.marker.quarantined, login=role.marker.login or role.can_login)
+            login = role.marker.login or role.can_login
+            reason = "may log in" if login else "NOLOGIN as before it was quarantined"
+            yield Change(ChangeKind.RESTORE_ROLE, username=name, login=login, reason=reason)
 
 
 def departures(ownership: Ownership) -> Iterable[Change]:
@@ -98,9 +57,16 @@ def departures(ownership: Ownership) -> Iterable[Change]:
         if is_quarantined(role):
             if sessions:
                 since = role.marker.quarantined if role.marker else ""
-                yield QuarantineRole(username=name, since=since, sessions=sessions)
+                yield _quarantine(name, sessions, since)
         elif name in leaving.quarantine:
-            yield QuarantineRole(username=name, sessions=sessions)
+            yield _quarantine(name, sessions)
+
+
+def _quarantine(name: str, sessions: int, since: str = "") -> Change:
+    ended = f"{_count(sessions, 'session')} of it {'ends' if sessions == 1 else 'end'}"
+    kept = f"may not log in; {ended}; its objects, grants and memberships stand"
+    reason = f"quarantined since {since}; {ended}" if since else kept
+    return Change(ChangeKind.QUARANTINE_ROLE, username=name, since=since, reason=reason)
 
 
 # --- refusals -------------------------------------------------------------------------------------------------------
@@ -149,7 +115,7 @@ def blockers(ownership: Ownership, changes: Iterable[Change]) -> Iterable[Findin
     leaving = ownership.leaving
     for change in changes:
         name = change.username
-        if not isinstance(change, QuarantineRole):
+        if change.kind is not ChangeKind.QUARANTINE_ROLE:
             continue
         role = ownership.server.roles[name]
         if name in ownership.iam_roles and not (leaving.may_signal or role.administrator_inherits):

@@ -19,15 +19,6 @@ if TYPE_CHECKING:
     from provisioner.core.changes import Change
     from provisioner.core.ownership import Ownership
 
-# Which change belongs to which of the things that are checked for each entry.
-ASPECTS = {
-    "role": {"create_role", "alter_role", "adopt_role", "finish", "revoke_membership", "restore_role"},
-    "password": {"create_role", "set_password"},
-    "database": {"create_database", "adopt_database", "create_extension"},
-    "privileges": {"grant", "revoke"},
-    "default_privileges": {"grant_default", "revoke_default"},
-}
-
 
 @dataclass(frozen=True, slots=True, order=True)
 class Unchanged:
@@ -133,15 +124,14 @@ def _is_accepted(warning: Finding, ownership: Ownership) -> bool:
 
 
 def _unchanged(ownership: Ownership, changes: Iterable[Change]) -> tuple[Unchanged, ...]:
-    touched = {(change.action, change.database, change.username) for change in changes}
+    touched = {(aspect, change.database, change.username) for change in changes for aspect in change.kind.aspects}
     result = []
     for entry in ownership.declaration.entries:
         aspects = ["role", "password", "privileges"]
         aspects.append("database" if entry.access_level is AccessLevel.OWNER else "default_privileges")
         for aspect in aspects:
             place = "" if aspect in {"role", "password"} else entry.database
-            is_changed = any((action, place, entry.username) in touched for action in ASPECTS[aspect])
-            if not is_changed and _is_managed(aspect, entry, ownership):
+            if (aspect, place, entry.username) not in touched and _is_managed(aspect, entry, ownership):
                 result.append(Unchanged(aspect, entry.database, entry.username))
     return tuple(sorted(result))
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from provisioner.core.audit import Provenance, build_rows
-from provisioner.core.changes import AlterRole
+from provisioner.core.changes import Change, ChangeKind
 from provisioner.core.model import Outcome, Status
 from provisioner.core.ownership import has_marker
 from provisioner.core.state import ObjectKind, PasswordCheck
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from provisioner.core.audit import AuditRow
-    from provisioner.core.changes import Change
     from provisioner.core.ownership import Ownership
     from provisioner.core.state import DatabaseFacts, ObjectGroup, RoleFacts
 
@@ -119,7 +118,7 @@ def recovered_rows(
     A run that got no answer to a COMMIT may have made a change without knowing, so an error is not certain. What is
     still to be done today has its row in the run of today.
     """
-    left = {change.identity() for change in still_to_do}
+    left = {change.identity for change in still_to_do}
     made = {_key(row) for row in told if row.status is Status.SUCCESS}
     not_begun = {_key(row)[:-1] for row in told if row.status is Status.SKIPPED}
     note = plan.approval
@@ -155,8 +154,11 @@ def _role_shows(ownership: Ownership, change: PlannedChange, role: RoleFacts) ->
         case ("finish", *_):
             is_shown = marker is not None and not marker.creating and not marker.borrowed
         case ("alter_role", _, _, detail):
-            as_it_is = AlterRole(
-                createdb=role.createdb, createrole=role.createrole, connection_limit=role.connection_limit
+            as_it_is = Change(
+                ChangeKind.ALTER_ROLE,
+                createdb=role.createdb,
+                createrole=role.createrole,
+                connection_limit=role.connection_limit,
             )
             is_shown = set(detail.split(", ")) <= set(as_it_is.detail.split(", "))
         case ("set_password", *_):

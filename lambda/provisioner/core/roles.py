@@ -4,18 +4,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from provisioner.core.changes import (
-    AdoptRole,
-    AlterRole,
-    Change,
-    CreateRole,
-    RevokeMembership,
-    RevokeTemporaryMembership,
-    SetPassword,
-)
+from provisioner.core.changes import Change, ChangeKind
 from provisioner.core.errors import Finding
 from provisioner.core.ownership import Ownership, has_marker
-from provisioner.core.state import IAM_ROLE, Membership, PasswordCheck, Role, RoleFacts
+from provisioner.core.state import IAM_ROLE, NO_LIMIT, Membership, PasswordCheck, Role, RoleFacts
 
 
 def observed_roles(ownership: Ownership) -> dict[str, Role]:
@@ -111,35 +103,39 @@ def is_revocable(membership: Membership, ownership: Ownership) -> bool:
 
 def diff_role(observed: Role | None, desired: Role) -> list[Change]:
     """The changes of one role, in no order; `observed` is None where it is yet to be created."""
+    name, secret = desired.name, desired.secret
     if observed is None:
-        limit = desired.connection_limit
-        return [
-            CreateRole(username=desired.name, createdb=desired.createdb, connection_limit=limit, secret=desired.secret)
-        ]
-    name = desired.name
+        limit = None if desired.connection_limit == NO_LIMIT else desired.connection_limit
+        createdb = desired.createdb or None
+        kind = ChangeKind.CREATE_ROLE
+        return [Change(kind, username=name, createdb=createdb, connection_limit=limit, secret=secret)]
     changes: list[Change] = []
-    if not desired.interrupted_create and (
-        observed.interrupted_create or observed.temporary or not observed.marker_current
-    ):
-        changes.append(
-            RevokeTemporaryMembership(
-                username=name, interrupted=observed.interrupted_create, temporary=observed.temporary
-            )
-        )
+    if observed.interrupted_create or observed.temporary or not observed.marker_current:
+        reason = _why_finished(observed)
+        changes.append(Change(ChangeKind.REVOKE_TEMPORARY_MEMBERSHIP, username=name, reason=reason))
     if desired.managed and not observed.managed:
-        changes.append(AdoptRole(username=name))
-    attributes = AlterRole(
-        username=name,
-        createdb=desired.createdb if desired.createdb != observed.createdb else None,
-        createrole=desired.createrole if desired.createrole != observed.createrole else None,
-        connection_limit=desired.connection_limit if desired.connection_limit != observed.connection_limit else None,
-    )
-    if attributes != AlterRole(username=name):
-        changes.append(attributes)
+        changes.append(Change(ChangeKind.ADOPT_ROLE, username=name))
+    altered = {
+        attribute: getattr(desired, attribute)
+        for attribute in ("createdb", "createrole", "connection_limit")
+        if getattr(desired, attribute) != getattr(observed, attribute)
+    }
+    if altered:
+        changes.append(Change(ChangeKind.ALTER_ROLE, username=name, **altered))
     if desired.password_current and not observed.password_current:
-        changes.append(SetPassword(username=name, secret=desired.secret))
+        reason = "the server has another password than the secret"
+        changes.append(Change(ChangeKind.SET_PASSWORD, username=name, secret=secret, reason=reason))
     elif desired.verifier_current and not observed.verifier_current:
-        changes.append(SetPassword(username=name, secret=desired.secret, known=False))
+        reason = "the server keeps the password in another form than a SCRAM verifier of 4096 rounds"
+        changes.append(Change(ChangeKind.SET_PASSWORD, username=name, secret=secret, reason=reason))
     left = {item.role for item in observed.memberships - desired.memberships}
-    changes += [RevokeMembership(username=name, role=role) for role in sorted(left)]
+    changes += [Change(ChangeKind.REVOKE_MEMBERSHIP, username=name, subject=role) for role in sorted(left)]
     return changes
+
+
+def _why_finished(observed: Role) -> str:
+    if observed.interrupted_create:
+        return "a run was cut off while it created databases for this role; what it borrowed goes back"
+    if observed.temporary:
+        return "the administrator has made itself a member of this role, which no run needs; it gives that back"
+    return "its mark is not as this version writes it; what is too much in it goes"

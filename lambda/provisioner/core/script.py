@@ -13,19 +13,7 @@ from itertools import groupby
 from typing import TYPE_CHECKING
 
 from provisioner.core import ddl, leaving
-from provisioner.core.changes import (
-    AdoptDatabase,
-    AdoptRole,
-    AlterRole,
-    Change,
-    ChangeGrants,
-    CreateDatabase,
-    CreateExtension,
-    CreateRole,
-    RevokeMembership,
-    RevokeTemporaryMembership,
-    SetPassword,
-)
+from provisioner.core.changes import MAKES_OURS, Change, ChangeKind
 from provisioner.core.state import (
     DATABASE_OWNER,
     NO_LIMIT,
@@ -42,6 +30,17 @@ if TYPE_CHECKING:
 
     from provisioner.core.ddl import PasswordStatement, Statement
     from provisioner.core.ownership import Ownership
+
+
+_WRITES_ROLE_MARKER = frozenset(
+    {
+        ChangeKind.REVOKE_TEMPORARY_MEMBERSHIP,
+        ChangeKind.ADOPT_ROLE,
+        ChangeKind.RESTORE_ROLE,
+        ChangeKind.CREATE_ROLE,
+        ChangeKind.ALTER_ROLE,
+    }
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +124,7 @@ def write_script(changes: Sequence[Change], ownership: Ownership, inventory: Map
             by_role.setdefault(change.username, []).append(change)
             continue
         by_database.setdefault(change.database, []).append(change)
-        if isinstance(change, CreateDatabase) or _completes_interrupted_create(change, ownership):
+        if change.kind is ChangeKind.CREATE_DATABASE or _completes_interrupted_create(change, ownership):
             creating.setdefault(change.username, []).append(change.database)
     marks = RoleComments(
         ownership, creating, {role: limit for role, own in by_role.items() if (limit := _limit_set(own))}
@@ -142,7 +141,7 @@ def needs_object_names(changes: Iterable[Change]) -> tuple[Target, ...]:
     named = {
         target
         for change in changes
-        if isinstance(change, ChangeGrants) and _statement_needs_names(change)
+        if change.kind.is_grant and _statement_needs_names(change)
         for target in change.targets
     }
     return tuple(sorted(named))
@@ -155,15 +154,15 @@ def database_statements(
     borrowed = sorted(_temporary_memberships(changes, facts.owner, ownership) - temporary)
     body: list[Statement] = []
     for change in changes:
-        if isinstance(change, CreateExtension):
+        if change.kind is ChangeKind.CREATE_EXTENSION:
             body += ddl.create_extension(change)
-        elif isinstance(change, CreateDatabase | AdoptDatabase):
+        elif change.kind in MAKES_OURS:
             body.append(
                 ddl.set_database_marker(
                     change.database, Marker(ownership.environment, comment=_original_comment(facts))
                 )
             )
-    grants = (change for change in changes if isinstance(change, ChangeGrants))
+    grants = (change for change in changes if change.kind.is_grant)
     contested = _contested_targets(facts)
     statements = [
         item
@@ -209,11 +208,8 @@ class RoleComments:
 
 
 def _one_role(role: str, changes: Sequence[Change], marks: RoleComments) -> RoleScript:
-    statements = [item for change in changes for item in _role_statement(change, marks.ownership)]
-    has_marker = any(
-        isinstance(item, RevokeTemporaryMembership | AdoptRole | CreateRole | AlterRole | leaving.RestoreRole)
-        for item in changes
-    )
+    statements = [item for change in changes for item in _role_statements(change, marks.ownership)]
+    has_marker = any(change.kind in _WRITES_ROLE_MARKER for change in changes)
     facts = marks.ownership.server.roles.get(role)
     marker = facts.marker if facts else None
     is_right = marker is not None and marker.current and marker == marks.during_create(role)
@@ -228,7 +224,7 @@ def _one_departure(name: str, changes: Sequence[Change], ownership: Ownership) -
     role = ownership.server.roles[name]
     may_end = role.administrator_inherits or ownership.leaving.may_signal
     statements = []
-    if not all(isinstance(item, leaving.QuarantineRole) and item.since for item in changes):
+    if not all(item.since for item in changes):
         marker = role.marker or Marker(ownership.environment)
         marker = replace(marker, quarantined=ownership.leaving.now, login=role.can_login)
         statements = [ddl.set_login(name, login=False), ddl.set_role_marker(name, marker)]
@@ -238,31 +234,22 @@ def _one_departure(name: str, changes: Sequence[Change], ownership: Ownership) -
 
 def _limit_set(changes: Iterable[Change]) -> int | None:
     """The connection limit that a role is given; -1 where one is taken away."""
-    limits = (item.connection_limit for item in changes if isinstance(item, CreateRole | AlterRole))
-    return next((limit for limit in limits if limit is not None), None)
+    return next((change.connection_limit for change in changes if change.connection_limit is not None), None)
 
 
-def _role_statement(change: Change, ownership: Ownership) -> Iterable[Statement | PasswordStatement]:
-    """The statement of one change; adopting a role is its marker and nothing more."""
-    if isinstance(change, RevokeTemporaryMembership):
+def _role_statements(change: Change, ownership: Ownership) -> Iterable[Statement | PasswordStatement]:
+    if change.kind is ChangeKind.REVOKE_TEMPORARY_MEMBERSHIP:
         marker = ownership.server.roles[change.username].marker
-        if change.username in ownership.self_granted or (marker and marker.borrowed):
-            yield ddl.revoke_self(change.username)
-    elif isinstance(change, CreateRole):
-        yield ddl.create_role(change)
-    elif isinstance(change, AlterRole):
-        yield ddl.alter_role(change)
-    elif isinstance(change, leaving.RestoreRole):
-        if change.login:
-            yield ddl.set_login(change.username, login=True)
-    elif isinstance(change, SetPassword):
-        yield ddl.set_password(change.username)
-    elif isinstance(change, RevokeMembership):
-        yield ddl.revoke_membership(change)
+        if not (change.username in ownership.self_granted or (marker and marker.borrowed)):
+            return
+    if change.kind is ChangeKind.RESTORE_ROLE and not change.login:
+        return
+    if change.kind in ddl.ROLE_STATEMENTS:
+        yield ddl.ROLE_STATEMENTS[change.kind](change)
 
 
 def _one_database(name: str, facts: DatabaseFacts, changes: list[Change], marks: RoleComments) -> DatabaseScript:
-    create = next((change for change in changes if isinstance(change, CreateDatabase)), None)
+    create = next((change for change in changes if change.kind is ChangeKind.CREATE_DATABASE), None)
     owner = facts.owner
     creating = marks.creating.get(owner, [])
     temporary = frozenset({owner}) if name in creating else frozenset()
@@ -293,7 +280,7 @@ def _is_said_outside(change: Change, ownership: Ownership) -> bool:
 
     Editors and readers get in by what the transaction in the database grants, together with all else that they get.
     """
-    is_on_database = isinstance(change, ChangeGrants) and change.target.kind is ObjectKind.DATABASE
+    is_on_database = change.kind.is_grant and change.target.kind is ObjectKind.DATABASE
     return is_on_database and change.username in {PUBLIC, ownership.server.administrator}
 
 
@@ -303,7 +290,7 @@ def _completes_interrupted_create(change: Change, ownership: Ownership) -> bool:
     Only its owner's marker tells; so that marker has to stay until the database has its own.
     """
     facts = ownership.server.databases.get(change.database)
-    return isinstance(change, AdoptDatabase) and facts is not None and ownership.is_interrupted_create(facts)
+    return change.kind is ChangeKind.ADOPT_DATABASE and facts is not None and ownership.is_interrupted_create(facts)
 
 
 def _temporary_memberships(changes: Iterable[Change], owner: str, ownership: Ownership) -> set[str]:
@@ -323,13 +310,20 @@ def _is_inherited(role: RoleFacts, ownership: Ownership) -> bool:
     return role.administrator_inherits and not is_temporary and role.name not in ownership.self_granted
 
 
-def _same_statement(change: ChangeGrants) -> tuple[object, ...]:
+def _same_statement(change: Change) -> tuple[object, ...]:
     """Changes alike in this differ in the grantee only, and are said in one statement; PUBLIC is said alone."""
-    return (type(change), change.targets, change.privileges, change.grantor, change.option, change.username == PUBLIC)
+    return (
+        change.kind,
+        change.targets,
+        change.privileges,
+        change.grantor,
+        change.grant_option,
+        change.username == PUBLIC,
+    )
 
 
 def _grant_statements(
-    changes: Sequence[ChangeGrants], facts: DatabaseFacts, ownership: Ownership, contested: frozenset[Target]
+    changes: Sequence[Change], facts: DatabaseFacts, ownership: Ownership, contested: frozenset[Target]
 ) -> list[Statement]:
     objects: list[tuple[str, ...]] = []
     if _statement_needs_names(changes[0]):
@@ -351,17 +345,17 @@ def _contested_targets(facts: DatabaseFacts) -> frozenset[Target]:
     )
 
 
-def _grantor_is_ambiguous(change: ChangeGrants, contested: frozenset[Target]) -> bool:
+def _grantor_is_ambiguous(change: Change, contested: frozenset[Target]) -> bool:
     return not change.target.creator and (
         change.grantor != change.target.owner or not contested.isdisjoint(change.targets)
     )
 
 
-def _statement_needs_names(change: ChangeGrants) -> bool:
+def _statement_needs_names(change: Change) -> bool:
     target = change.target
     if target.creator or target.kind in {ObjectKind.DATABASE, ObjectKind.SCHEMA}:
         return False
-    return target.kind is ObjectKind.COLUMN or not change.whole
+    return target.kind is ObjectKind.COLUMN or not change.covers_schema
 
 
 def _original_comment(facts: DatabaseFacts) -> str:

@@ -61,7 +61,7 @@ def collect_units(changes: Iterable[Change], blockers: Iterable[Finding]) -> dic
     codes: dict[Unit, set[str]] = {}
     for change in changes:
         if not change.is_housekeeping:
-            effects.setdefault(unit_of(change), set()).add(change.identity())
+            effects.setdefault(unit_of(change), set()).add(change.identity)
     for blocker in blockers:
         codes.setdefault(unit_of(blocker), set()).add(blocker.code)
     return {

@@ -18,7 +18,7 @@ from queue import SimpleQueue
 from threading import Event
 from typing import TYPE_CHECKING
 
-from provisioner.core.changes import AdoptDatabase, Change, CreateRole
+from provisioner.core.changes import Change, ChangeKind
 from provisioner.core.ddl import PasswordStatement, Statement
 from provisioner.core.errors import DatabaseUnavailable, Finding, OutOfTime, ProvisioningError
 from provisioner.core.model import Outcome, Status
@@ -113,7 +113,7 @@ class _Roles:
         self.results.append(result)
         if result.failure or result.out_of_time:
             self.failed[role.name] = result.failure or _OUT_OF_TIME
-            if any(isinstance(change, CreateRole) for change in role.changes):
+            if any(change.kind is ChangeKind.CREATE_ROLE for change in role.changes):
                 self.absent.add(role.name)
 
 
@@ -315,7 +315,7 @@ class _Databases:
             return _left_for_the_next_run(item.changes)
         failure = self.roles.failed.get(item.owner)
         if failure and (
-            item.uses_temporary_membership or any(isinstance(change, AdoptDatabase) for change in item.changes)
+            item.uses_temporary_membership or any(change.kind is ChangeKind.ADOPT_DATABASE for change in item.changes)
         ):
             return _skipped(item.changes, Finding("skipped", f'its owner "{item.owner}" failed: {failure.message}'))
         begun = time.monotonic()

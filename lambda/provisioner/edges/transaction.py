@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from random import SystemRandom
 from typing import TYPE_CHECKING
 
-from provisioner.core.changes import AdoptDatabase, Change, CreateDatabase
+from provisioner.core.changes import MAKES_OURS, Change, ChangeKind
 from provisioner.core.difference import database_changes
 from provisioner.core.errors import OutOfTime
 from provisioner.core.script import DatabaseScript, database_statements, needs_object_names
@@ -138,16 +138,16 @@ def apply_and_verify(
     too, unless it takes something away that no plan showed.
     """
     ownership = context.ownership
-    shown = {change.identity() for change in item.changes}
+    shown = {change.identity for change in item.changes}
     with context.login.connect(item.name) as connection, transaction(connection, leave=True) as last:
         found = _execute(connection, (*context.begin, *(statements or ())), facts, ownership)
         rest = _remaining_changes(found, ownership, held)
         unseen = [
-            change for change in rest if (change.destructive or context.only_shown) and change.identity() not in shown
+            change for change in rest if (change.destructive or context.only_shown) and change.identity not in shown
         ]
         if statements is None or (rest and (item.open or not unseen)):
             # The mark is not seen from inside.
-            marks = [change for change in item.changes if isinstance(change, CreateDatabase | AdoptDatabase)]
+            marks = [change for change in item.changes if change.kind in MAKES_OURS]
             wanted = [*(marks if statements is None else ()), *(rest if item.open or not unseen else ())]
             found = read_object_names(connection, found, needs_object_names(wanted))
             temporary = frozenset({item.owner}) if item.uses_temporary_membership else frozenset()
@@ -175,5 +175,5 @@ def _remaining_changes(facts: DatabaseFacts, ownership: Ownership, held: frozens
     return [
         change
         for change in database_changes(facts, ownership)
-        if not isinstance(change, AdoptDatabase) and not change.concerns(held)
+        if change.kind is not ChangeKind.ADOPT_DATABASE and not change.concerns(held)
     ]

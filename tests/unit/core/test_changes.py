@@ -2,13 +2,20 @@
 
 from dataclasses import replace
 
-from provisioner.core.changes import GrantPrivileges
+from provisioner.core.changes import Change, ChangeKind
 from provisioner.core.state import ObjectKind, Target
 
 TABLES = Target(ObjectKind.TABLE, schema="app", owner="o", acl="one")
 
-GRANT = GrantPrivileges(
-    database="shop", username="r", owner="o", grantor="o", privileges=("SELECT",), targets=(TABLES,), count=2
+GRANT = Change(
+    ChangeKind.GRANT,
+    database="shop",
+    username="r",
+    owner="o",
+    grantor="o",
+    privileges=("SELECT",),
+    targets=(TABLES,),
+    object_count=2,
 )
 
 

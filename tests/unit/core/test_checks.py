@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from provisioner.core.changes import CreateDatabase, CreateRole
+from provisioner.core.changes import Change, ChangeKind
 from provisioner.core.checks import verify_roles_and_markers
 from provisioner.core.model import AccessLevel
 from provisioner.core.ownership import Ownership
@@ -86,7 +86,10 @@ def test_to_adopt_one_entry_takes_no_other() -> None:
 
 
 def test_what_the_server_does_not_show_after_the_changes_is_left_over() -> None:
-    changes = (CreateRole(username="owner"), CreateDatabase(database="shop", username="owner"))
+    changes = (
+        Change(ChangeKind.CREATE_ROLE, username="owner"),
+        Change(ChangeKind.CREATE_DATABASE, database="shop", username="owner"),
+    )
     codes = [finding.message for finding in verify_roles_and_markers(ownership_of(OWNER), changes)]
     assert [text.split(" ")[0] for text in codes] == ["create_role", "create_database"]
     assert verify_roles_and_markers(ownership_of(OWNER, roles=(ours("owner"),), owned="owner"), changes) == ()

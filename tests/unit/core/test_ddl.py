@@ -1,6 +1,5 @@
 """Every statement as it is sent, written by hand."""
 
-from dataclasses import fields as dataclass_fields
 from dataclasses import replace
 from typing import Any
 
@@ -9,55 +8,51 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from provisioner.core import ddl
-from provisioner.core.changes import (
-    AlterRole,
-    CreateDatabase,
-    CreateExtension,
-    CreateRole,
-    GrantDefaultPrivileges,
-    GrantPrivileges,
-    RevokeDefaultPrivileges,
-    RevokeMembership,
-    RevokePrivileges,
-)
+from provisioner.core.changes import Change, ChangeKind
 from provisioner.core.state import PUBLIC, Marker, ObjectKind, Target
 
 TABLES = Target(ObjectKind.TABLE, schema="app", owner="shop_owner")
-GRANT = GrantPrivileges(
+GRANT = Change(
+    ChangeKind.GRANT,
     database="shop",
     username="reader",
     owner="shop_owner",
     grantor="shop_owner",
     privileges=("INSERT", "SELECT"),
     targets=(TABLES,),
-    whole=True,
+    covers_schema=True,
 )
 
 
-def on(target: Target, **fields: Any) -> GrantPrivileges:
+def on(target: Target, **fields: Any) -> Change:
     return replace(GRANT, targets=(target,), **fields)
 
 
-def as_revoke(change: GrantPrivileges, **fields: Any) -> RevokePrivileges:
-    return RevokePrivileges(
-        **{**{each.name: getattr(change, each.name) for each in dataclass_fields(change)}, **fields}
-    )
+def as_revoke(change: Change, **fields: Any) -> Change:
+    return replace(change, kind=ChangeKind.REVOKE, **fields)
 
 
 def test_roles() -> None:
-    assert str(ddl.create_role(CreateRole(username="a"))) == "CREATE ROLE \"a\" LOGIN PASSWORD '********'"
-    assert str(ddl.create_role(CreateRole(username="a", createdb=True, connection_limit=0))) == (
+    assert (
+        str(ddl.create_role(Change(ChangeKind.CREATE_ROLE, username="a")))
+        == "CREATE ROLE \"a\" LOGIN PASSWORD '********'"
+    )
+    assert str(ddl.create_role(Change(ChangeKind.CREATE_ROLE, username="a", createdb=True, connection_limit=0))) == (
         "CREATE ROLE \"a\" LOGIN CREATEDB CONNECTION LIMIT 0 PASSWORD '********'"
     )
-    assert ddl.alter_role(AlterRole(username="a", createdb=False, connection_limit=7)) == (
+    assert ddl.alter_role(Change(ChangeKind.ALTER_ROLE, username="a", createdb=False, connection_limit=7)) == (
         'ALTER ROLE "a" NOCREATEDB CONNECTION LIMIT 7'
     )
-    assert ddl.alter_role(AlterRole(username="a", createrole=False)) == 'ALTER ROLE "a" NOCREATEROLE'
-    assert ddl.revoke_membership(RevokeMembership(username="a", role="b")) == 'REVOKE "b" FROM "a"'
+    assert (
+        ddl.alter_role(Change(ChangeKind.ALTER_ROLE, username="a", createrole=False)) == 'ALTER ROLE "a" NOCREATEROLE'
+    )
+    assert (
+        ddl.revoke_membership(Change(ChangeKind.REVOKE_MEMBERSHIP, username="a", subject="b")) == 'REVOKE "b" FROM "a"'
+    )
 
 
 def test_a_password_statement_shows_no_verifier_until_it_is_sent() -> None:
-    statement = ddl.set_password("a")
+    statement = ddl.set_password(Change(ChangeKind.SET_PASSWORD, username="a"))
     assert str(statement) == "ALTER ROLE \"a\" PASSWORD '********'"
     assert statement.complete("SCRAM-SHA-256$it's") == "ALTER ROLE \"a\" PASSWORD 'SCRAM-SHA-256$it''s'"
 
@@ -69,7 +64,7 @@ def test_from_16_a_membership_says_what_it_is_good_for() -> None:
 
 
 def test_databases() -> None:
-    assert ddl.create_database(CreateDatabase(database="shop", username="a")) == (
+    assert ddl.create_database(Change(ChangeKind.CREATE_DATABASE, database="shop", username="a")) == (
         'CREATE DATABASE "shop" OWNER "a" TEMPLATE template0 ALLOW_CONNECTIONS false'
     )
     assert ddl.set_database_marker("shop", Marker("dev", comment="it's")) == (
@@ -79,7 +74,9 @@ def test_databases() -> None:
 
 
 def test_an_extension_is_created_as_the_owner_and_in_public_where_it_has_a_choice() -> None:
-    assert ddl.create_extension(CreateExtension(database="shop", username="a", extension="uuid-ossp")) == [
+    assert ddl.create_extension(
+        Change(ChangeKind.CREATE_EXTENSION, database="shop", username="a", subject="uuid-ossp")
+    ) == [
         'SET LOCAL ROLE "a"',
         'SET LOCAL search_path TO "public"',
         'CREATE EXTENSION IF NOT EXISTS "uuid-ossp"',
@@ -93,13 +90,13 @@ def test_an_extension_is_created_as_the_owner_and_in_public_where_it_has_a_choic
     [
         (GRANT, [], ['GRANT INSERT, SELECT ON ALL TABLES IN SCHEMA "app" TO "reader"']),
         (
-            replace(GRANT, whole=False),
+            replace(GRANT, covers_schema=False),
             [("one",), ("two words",)],
             ['GRANT INSERT, SELECT ON TABLE "app"."one", "app"."two words" TO "reader"'],
         ),
-        (replace(GRANT, whole=False), [], []),
+        (replace(GRANT, covers_schema=False), [], []),
         (
-            on(Target(ObjectKind.SEQUENCE, schema="app"), privileges=("USAGE",), whole=False),
+            on(Target(ObjectKind.SEQUENCE, schema="app"), privileges=("USAGE",), covers_schema=False),
             [("ids",)],
             ['GRANT USAGE ON SEQUENCE "app"."ids" TO "reader"'],
         ),
@@ -120,7 +117,7 @@ def test_an_extension_is_created_as_the_owner_and_in_public_where_it_has_a_choic
         ),
         (as_revoke(GRANT), [], ['REVOKE INSERT, SELECT ON ALL TABLES IN SCHEMA "app" FROM "reader"']),
         (
-            as_revoke(GRANT, option=True),
+            as_revoke(GRANT, grant_option=True),
             [],
             ['REVOKE GRANT OPTION FOR INSERT, SELECT ON ALL TABLES IN SCHEMA "app" FROM "reader"'],
         ),
@@ -138,11 +135,11 @@ def test_grants(change: Any, objects: list[tuple[str, ...]], sql: list[str]) -> 
 def test_default_privileges_are_those_of_a_creator_and_of_a_schema_where_they_name_one() -> None:
     everywhere = Target(ObjectKind.TABLE, owner="a", creator="a")
     fields = {"database": "shop", "username": "r", "owner": "a", "grantor": "a", "privileges": ("SELECT",)}
-    assert ddl.grant_or_revoke([GrantDefaultPrivileges(**fields, targets=(everywhere,))]) == [  # type: ignore[arg-type]
+    assert ddl.grant_or_revoke([Change(ChangeKind.GRANT_DEFAULT, **fields, targets=(everywhere,))]) == [  # type: ignore[arg-type]
         'ALTER DEFAULT PRIVILEGES FOR ROLE "a" GRANT SELECT ON TABLES TO "r"'
     ]
     here = replace(everywhere, schema="app")
-    assert ddl.grant_or_revoke([RevokeDefaultPrivileges(**fields, targets=(here,))]) == [  # type: ignore[arg-type]
+    assert ddl.grant_or_revoke([Change(ChangeKind.REVOKE_DEFAULT, **fields, targets=(here,))]) == [  # type: ignore[arg-type]
         'ALTER DEFAULT PRIVILEGES FOR ROLE "a" IN SCHEMA "app" REVOKE SELECT ON TABLES FROM "r"'
     ]
 
@@ -163,7 +160,7 @@ def test_where_several_may_grant_it_is_said_in_whose_name() -> None:
 
 def test_many_objects_are_named_in_several_statements() -> None:
     names = [(f"t{number:04}",) for number in range(1001)]
-    statements = ddl.grant_or_revoke([replace(GRANT, whole=False)], names)
+    statements = ddl.grant_or_revoke([replace(GRANT, covers_schema=False)], names)
     assert [statement.count('"app".') for statement in statements] == [500, 500, 1]
 
 

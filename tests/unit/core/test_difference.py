@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from provisioner.core.changes import Change, CreateDatabase, GrantPrivileges, RevokePrivileges
+from provisioner.core.changes import Change, ChangeKind
 from provisioner.core.difference import desired_database, diff
 from provisioner.core.state import (
     PUBLIC,
@@ -38,7 +38,9 @@ def changes_between(before: tuple[ObjectGroup, ...], after: tuple[ObjectGroup, .
 
 def test_a_missing_database_is_created() -> None:
     desired = State(databases={"shop": Database("shop", "o")})
-    assert diff(State(), desired, {"shop": facts_of()}) == (CreateDatabase(database="shop", username="o"),)
+    assert diff(State(), desired, {"shop": facts_of()}) == (
+        Change(ChangeKind.CREATE_DATABASE, database="shop", username="o"),
+    )
 
 
 def test_what_is_only_observed_is_nobodys_business() -> None:
@@ -52,8 +54,8 @@ def test_privileges_of_one_grantee_on_all_of_a_schema_are_one_change() -> None:
     )
     before = (ObjectGroup(TABLES, (), 3), ObjectGroup(OTHER_TABLES, (), 4))
     (change,) = changes_between(before, after)
-    assert isinstance(change, GrantPrivileges)
-    assert (change.privileges, change.whole, change.count) == (("INSERT", "SELECT"), True, 7)
+    assert change.kind is ChangeKind.GRANT
+    assert (change.privileges, change.covers_schema, change.object_count) == (("INSERT", "SELECT"), True, 7)
     assert change.detail == 'INSERT, SELECT on 7 tables in schema "app"'
 
 
@@ -62,14 +64,14 @@ def test_what_an_extension_owns_keeps_a_grant_from_being_one_of_all() -> None:
     (change,) = changes_between(
         (ObjectGroup(TABLES, ()), extension), (ObjectGroup(TABLES, (AclItem("o", "r", "SELECT"),)),)
     )
-    assert isinstance(change, GrantPrivileges)
-    assert not change.whole
+    assert change.kind is ChangeKind.GRANT
+    assert not change.covers_schema
 
 
 def test_a_privilege_takes_its_grant_option_with_it() -> None:
     (change,) = changes_between((ObjectGroup(TABLES, (AclItem("o", "r", "SELECT", grantable=True),)),), ())
-    assert isinstance(change, RevokePrivileges)
-    assert not change.option
+    assert change.kind is ChangeKind.REVOKE
+    assert not change.grant_option
 
 
 def test_what_was_passed_on_is_revoked_from_the_last_hand_to_the_first() -> None:

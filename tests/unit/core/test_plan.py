@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from provisioner.core.changes import CreateDatabase, CreateRole, GrantPrivileges
+from provisioner.core.changes import Change, ChangeKind
 from provisioner.core.errors import Finding
 from provisioner.core.plan import Plan, build_plan
 from provisioner.core.state import ObjectKind, RoleFacts, Target
@@ -12,12 +12,19 @@ from unit.core.shop import OWNER, ours, ownership_of
 
 TABLES = Target(ObjectKind.TABLE, schema="app", owner="o", acl="one")
 
-GRANT = GrantPrivileges(
-    database="shop", username="r", owner="o", grantor="o", privileges=("SELECT",), targets=(TABLES,), count=2
+GRANT = Change(
+    ChangeKind.GRANT,
+    database="shop",
+    username="r",
+    owner="o",
+    grantor="o",
+    privileges=("SELECT",),
+    targets=(TABLES,),
+    object_count=2,
 )
 
 
-PLAN = Plan("dev", changes=(GRANT, CreateRole(username="r")))
+PLAN = Plan("dev", changes=(GRANT, Change(ChangeKind.CREATE_ROLE, username="r")))
 
 
 def test_a_digest_is_the_hash_of_what_is_done() -> None:
@@ -33,8 +40,8 @@ def test_a_digest_is_the_hash_of_what_is_done() -> None:
         replace(PLAN, changes=PLAN.changes[:1]),
         replace(PLAN, changes=(replace(GRANT, privileges=("INSERT",)), PLAN.changes[1])),
         replace(PLAN, changes=(replace(GRANT, username="s"), PLAN.changes[1])),
-        replace(PLAN, changes=(replace(GRANT, option=True), PLAN.changes[1])),
-        replace(PLAN, changes=(GRANT, CreateRole(username="r", createdb=True))),
+        replace(PLAN, changes=(replace(GRANT, grant_option=True), PLAN.changes[1])),
+        replace(PLAN, changes=(GRANT, Change(ChangeKind.CREATE_ROLE, username="r", createdb=True))),
         replace(PLAN, blockers=(Finding("foreign_role", "it is not ours"),)),
     ],
 )
@@ -43,13 +50,13 @@ def test_a_digest_tells_apart_what_does_something_else(other: Plan) -> None:
 
 
 def test_a_digest_counts_neither_objects_nor_warnings() -> None:
-    assert replace(PLAN, changes=(replace(GRANT, count=9), PLAN.changes[1])).digest == PLAN.digest
+    assert replace(PLAN, changes=(replace(GRANT, object_count=9), PLAN.changes[1])).digest == PLAN.digest
     assert replace(PLAN, warnings=(Finding("nologin", "disabled"),)).digest == PLAN.digest
 
 
 def test_a_blocker_stands_against_its_database_and_role_and_against_all_where_it_names_none() -> None:
     elsewhere = replace(GRANT, database="ledger", username="s")
-    plan = Plan("dev", changes=(GRANT, elsewhere, CreateRole(username="r")))
+    plan = Plan("dev", changes=(GRANT, elsewhere, Change(ChangeKind.CREATE_ROLE, username="r")))
     assert plan.unblocked_changes == plan.changes
     assert replace(plan, blockers=(Finding("x", "y", database="shop"),)).unblocked_changes == (
         elsewhere,
@@ -61,7 +68,7 @@ def test_a_blocker_stands_against_its_database_and_role_and_against_all_where_it
 
 def test_a_blocked_reader_keeps_only_what_is_granted_to_it_back() -> None:
     reader = replace(GRANT, username="reader")
-    others = (GRANT, CreateDatabase(database="shop", username=GRANT.owner))
+    others = (GRANT, Change(ChangeKind.CREATE_DATABASE, database="shop", username=GRANT.owner))
     plan = Plan("dev", changes=(*others, reader), blockers=(Finding("foreign_role", "y", username="reader"),))
     assert plan.unblocked_changes == others
     assert plan.blocker_of(reader) == plan.blockers[0]
@@ -69,7 +76,7 @@ def test_a_blocked_reader_keeps_only_what_is_granted_to_it_back() -> None:
 
 def test_a_blocked_owner_keeps_its_databases_back_and_a_blocked_grantor_what_it_granted() -> None:
     granted = replace(GRANT, username="reader", grantor="editor")
-    changes = (GRANT, CreateDatabase(database="shop", username=GRANT.owner), granted)
+    changes = (GRANT, Change(ChangeKind.CREATE_DATABASE, database="shop", username=GRANT.owner), granted)
     assert Plan("dev", changes, (Finding("x", "y", username=GRANT.owner),)).unblocked_changes == ()
     assert Plan("dev", changes, (Finding("x", "y", username="editor"),)).unblocked_changes == changes[:2]
 

@@ -11,21 +11,7 @@ from typing import Any
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from provisioner.core.changes import (
-    AdoptDatabase,
-    AdoptRole,
-    AlterRole,
-    Change,
-    ChangeGrants,
-    CreateDatabase,
-    CreateExtension,
-    CreateRole,
-    GrantDefaultPrivileges,
-    GrantPrivileges,
-    RevokeMembership,
-    RevokeTemporaryMembership,
-    SetPassword,
-)
+from provisioner.core.changes import Change, ChangeKind
 from provisioner.core.difference import desired_state, diff, new_database
 from provisioner.core.model import AccessLevel, Declaration, Entry, Layout
 from provisioner.core.ownership import Ownership
@@ -225,25 +211,27 @@ def make(changes: tuple[Change, ...], ownership: Ownership) -> Server:
 
 def _make_of_role(change: Change, server: Server) -> Server:
     name = change.username
-    if isinstance(change, CreateRole):
+    if change.kind is ChangeKind.CREATE_ROLE:
         assert name not in server.roles
-        facts = RoleFacts(name, createdb=change.createdb, connection_limit=change.connection_limit, marker=MARK)
+        facts = RoleFacts(
+            name, createdb=bool(change.createdb), connection_limit=change.connection_limit or -1, marker=MARK
+        )
         return replace(server, roles={**server.roles, name: facts})
-    if isinstance(change, RevokeMembership):
+    if change.kind is ChangeKind.REVOKE_MEMBERSHIP:
         kept = tuple(
             item
             for item in server.memberships
-            if (item.role, item.member) != (change.role, name)
+            if (item.role, item.member) != (change.subject, name)
             or (server.version >= 16 and item.grantor != ADMINISTRATOR)
         )
         assert len(kept) < len(server.memberships)
         return replace(server, memberships=kept)
-    if isinstance(change, SetPassword):
+    if change.kind is ChangeKind.SET_PASSWORD:
         return replace(server, passwords={**server.passwords, name: PasswordCheck.CURRENT})
     facts = server.roles[name]
-    if isinstance(change, AdoptRole | RevokeTemporaryMembership):
+    if change.kind in {ChangeKind.ADOPT_ROLE, ChangeKind.REVOKE_TEMPORARY_MEMBERSHIP}:
         facts = replace(facts, marker=MARK)
-    if isinstance(change, AlterRole):
+    if change.kind is ChangeKind.ALTER_ROLE:
         given_values = {
             key: value
             for key in ("createdb", "createrole", "connection_limit")
@@ -255,26 +243,26 @@ def _make_of_role(change: Change, server: Server) -> Server:
 
 def _make_in_database(change: Change, server: Server) -> Server:
     name = change.database
-    if isinstance(change, CreateDatabase):
+    if change.kind is ChangeKind.CREATE_DATABASE:
         assert name not in server.databases
         facts = replace(new_database(name, change.username, server), marker=MARK)
     else:
         facts = server.databases[name]
-    if isinstance(change, AdoptDatabase):
+    if change.kind is ChangeKind.ADOPT_DATABASE:
         facts = replace(facts, marker=MARK)
-    if isinstance(change, CreateExtension):
-        facts = replace(facts, extensions=facts.extensions | {change.extension})
-    if isinstance(change, ChangeGrants):
+    if change.kind is ChangeKind.CREATE_EXTENSION:
+        facts = replace(facts, extensions=facts.extensions | {change.subject})
+    if change.kind.is_grant:
         for target in change.targets:
             facts = _change_acl(facts, target, change)
     return replace(server, databases={**server.databases, name: facts})
 
 
-def _change_acl(facts: DatabaseFacts, target: Target, change: ChangeGrants) -> DatabaseFacts:
+def _change_acl(facts: DatabaseFacts, target: Target, change: Change) -> DatabaseFacts:
     groups = {each.target: each for each in facts.groups}
     before = groups.pop(target, None) or ObjectGroup(target, ())
     items = {(item.grantor, item.grantee, item.privilege): item for item in before.items}
-    edit = _grant if isinstance(change, GrantPrivileges | GrantDefaultPrivileges) else _revoke
+    edit = _grant if change.kind in {ChangeKind.GRANT, ChangeKind.GRANT_DEFAULT} else _revoke
     for privilege in change.privileges:
         edit(items, change, target.owner, privilege)
     if items or not target.creator:
@@ -282,22 +270,24 @@ def _change_acl(facts: DatabaseFacts, target: Target, change: ChangeGrants) -> D
     return replace(facts, groups=tuple(groups.values()))
 
 
-def _grant(items: dict[Any, AclItem], change: ChangeGrants, owner: str, privilege: str) -> None:
+def _grant(items: dict[Any, AclItem], change: Change, owner: str, privilege: str) -> None:
     assert change.grantor == owner, "only owners' grants are ever made"
     key = (change.grantor, change.username, privilege)
-    assert key not in items or (change.option and not items[key].grantable), "a grant that changes nothing is not free"
-    items[key] = AclItem(*key, grantable=change.option)
+    assert key not in items or (change.grant_option and not items[key].grantable), (
+        "a grant that changes nothing is not free"
+    )
+    items[key] = AclItem(*key, grantable=change.grant_option)
 
 
-def _revoke(items: dict[Any, AclItem], change: ChangeGrants, owner: str, privilege: str) -> None:
+def _revoke(items: dict[Any, AclItem], change: Change, owner: str, privilege: str) -> None:
     key = (change.grantor, change.username, privilege)
     assert key in items, "a revoke that changes nothing is not free"
-    assert not change.option or items[key].grantable
+    assert not change.grant_option or items[key].grantable
     rest = {other: item for other, item in items.items() if other != key}
     options = {item.grantee for item in rest.values() if item.privilege == privilege and item.grantable}
     passed_on = {item.grantor for item in rest.values() if item.privilege == privilege} - {owner}
     assert passed_on <= options, "2BP01: dependent privileges exist"
-    if change.option:
+    if change.grant_option:
         items[key] = replace(items[key], grantable=False)
     else:
         del items[key]

@@ -3,12 +3,11 @@
 import json
 import re
 from dataclasses import dataclass
-from typing import ClassVar
 
 import pytest
 
 from provisioner.core.audit import Provenance
-from provisioner.core.changes import Change
+from provisioner.core.changes import Change, ChangeKind
 from provisioner.core.errors import Finding
 from provisioner.core.markdown import render_markdown
 from provisioner.core.model import Status
@@ -35,7 +34,7 @@ AUDIT = AuditLocations(
 class Made(Change):
     """A change whose every word is the test's."""
 
-    rank: ClassVar[int] = 0
+    kind: ChangeKind = ChangeKind.CREATE_ROLE
     symbol: str = "+"  # type: ignore[misc]
     action: str = "create_role"  # type: ignore[misc]
     database: str = "keycloak"  # type: ignore[assignment]

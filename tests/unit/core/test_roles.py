@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from provisioner.core.changes import AlterRole, CreateRole, RevokeMembership, SetPassword
+from provisioner.core.changes import Change, ChangeKind
 from provisioner.core.difference import diff
 from provisioner.core.roles import desired_roles
 from provisioner.core.state import Membership, Role, RoleFacts, State
@@ -17,21 +17,25 @@ if TYPE_CHECKING:
 
 def test_a_missing_role_is_created_with_what_it_is_declared_to_have() -> None:
     role = Role("r", createdb=True, connection_limit=3)
-    assert diff(State(), State({"r": role}), {}) == (CreateRole(username="r", createdb=True, connection_limit=3),)
+    assert diff(State(), State({"r": role}), {}) == (
+        Change(ChangeKind.CREATE_ROLE, username="r", createdb=True, connection_limit=3),
+    )
 
 
 def test_of_a_role_only_what_differs_is_changed() -> None:
     before = Role("r", createdb=True, connection_limit=3, password_current=False)
     after = Role("r", connection_limit=3)
     assert diff(State({"r": before}), State({"r": after}), {}) == (
-        AlterRole(username="r", createdb=False),
-        SetPassword(username="r"),
+        Change(ChangeKind.ALTER_ROLE, username="r", createdb=False),
+        Change(ChangeKind.SET_PASSWORD, username="r", reason="the server has another password than the secret"),
     )
 
 
 def test_a_membership_that_is_not_wanted_goes() -> None:
     before = Role("r", memberships=frozenset({Membership("o", "r", "me")}))
-    assert diff(State({"r": before}), State({"r": Role("r")}), {}) == (RevokeMembership(username="r", role="o"),)
+    assert diff(State({"r": before}), State({"r": Role("r")}), {}) == (
+        Change(ChangeKind.REVOKE_MEMBERSHIP, username="r", subject="o"),
+    )
 
 
 def test_a_role_that_is_not_ours_is_desired_as_it_is() -> None:
