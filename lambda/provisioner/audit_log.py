@@ -35,7 +35,7 @@ from provisioner.core.recovery import (
     render_in_progress,
 )
 from provisioner.core.report import AuditLocations, render_text, summarize
-from provisioner.core.reviewed_plan import name_version
+from provisioner.core.reviewed_plan import ASKED, name_version
 from provisioner.core.text import sanitize
 from provisioner.core.units import units_to_json
 from provisioner.edges.approval_store import find_evidence, store_reviewed_plan
@@ -294,7 +294,7 @@ class AuditLog:
         )
 
     def _plan_to_json(self, plan: Plan, script: Script) -> dict[str, object]:
-        asked = {"adopt": list(self.request.adopt)} if self.request else {}
+        asked = {name: list(getattr(self.request, name)) for name in ASKED} if self.request else {}
         return {
             **_plan_to_json(plan, script, self.provenance()),
             "asked": asked,

@@ -36,7 +36,7 @@ from provisioner.core.model import Declaration, Mode, Outcome, Request, Status, 
 from provisioner.core.plan import Plan, build_plan
 from provisioner.core.report import render_notification, render_text, sum_line
 from provisioner.core.request import parse_request
-from provisioner.core.reviewed_plan import read_adopted
+from provisioner.core.reviewed_plan import read_asked
 from provisioner.core.script import Script, write_script
 from provisioner.core.snapshot import MAX_BYTES, parse_snapshot
 from provisioner.core.state import DatabaseFacts, PasswordCheck, RoleFacts
@@ -350,7 +350,8 @@ def _as_asked(request: Request, audit_log: AuditLog) -> Request:
     snapshot = read_snapshot(audit_log.clients, request.snapshot, max_bytes=MAX_BYTES)
     audit_log.snapshot_version, audit_log.snapshot_sha256 = snapshot.version_id, snapshot.sha256
     evidence = audit_log.find_evidence(request.approval.plan_digest)
-    audit_log.request = replace(request, adopt=read_adopted(evidence.plans))
+    asked = read_asked(evidence.plans)
+    audit_log.request = replace(request, adopt=asked["adopt"], quarantine=asked["quarantine"], retire=asked["retire"])
     return audit_log.request
 
 

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from datetime import datetime
 
+# The fields of a request that say what is to be done beside what the snapshot declares.
+ASKED = ("adopt", "quarantine", "retire")
+
 
 @dataclass(frozen=True, slots=True)
 class StoredObject:
@@ -93,17 +96,18 @@ def read_plan(content: bytes | None, digest: str) -> ReviewedPlan:
     return ReviewedPlan(requested_by, validity, units)
 
 
-def read_adopted(plans: Iterable[StoredObject]) -> tuple[str, ...]:
-    """The applications that the request of a stored plan adopted.
+def read_asked(plans: Iterable[StoredObject]) -> dict[str, tuple[str, ...]]:
+    """What the request of a stored plan asked for beside its snapshot (`ASKED`), by the name of the field.
 
-    No digest holds them, and none needs to: what follows from them is in the effects.
+    No digest holds it, and none needs to: what follows from it is in the effects.
     """
     for stored in plans:
         try:
-            return tuple(map(str, json.loads(stored.content or b"")["asked"]["adopt"]))
+            asked = json.loads(stored.content or b"")["asked"]
+            return {name: tuple(map(str, asked[name])) for name in ASKED}
         except (ValueError, LookupError, TypeError, RecursionError):
             continue
-    return ()
+    return dict.fromkeys(ASKED, ())
 
 
 def _read_effects(item: Mapping[str, Any]) -> UnitEffects:
