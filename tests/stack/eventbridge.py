@@ -5,6 +5,7 @@ moto has no Lambda targets. Its event says `eTag` where S3 says `etag`; otherwis
 
 import json
 import threading
+from collections.abc import Sequence
 from typing import Any, Self
 
 from stack.aws import ACCOUNT, REGION, Aws
@@ -15,14 +16,14 @@ _POLL_SECONDS = 0.05
 
 
 class EventBridge:
-    """A rule whose target is the function, from entering to leaving.
+    """Rules whose target is the function, from entering to leaving.
 
     Args:
         aws: where the bucket is; it was created with `eventbridge=True`.
         runtime: the function that gets the events, each as an asynchronous call.
         bucket: whose events.
         key: of this object only, where given.
-        pattern: the rule's whole pattern instead, for instance that of the deployed template.
+        patterns: the rules' whole patterns instead, for instance those of the deployed template.
     """
 
     def __init__(
@@ -32,12 +33,12 @@ class EventBridge:
         bucket: str = "",
         *,
         key: str | None = None,
-        pattern: dict[str, Any] | None = None,
+        patterns: Sequence[dict[str, Any]] = (),
     ) -> None:
         self.events: list[dict[str, Any]] = []
         self._aws = aws
         self._runtime = runtime
-        self._pattern = pattern or _pattern(bucket, key)
+        self._patterns = patterns or [_pattern(bucket, key)]
         self._sqs = aws.client("sqs")
         self._url = ""
         self._ending = threading.Event()
@@ -47,9 +48,10 @@ class EventBridge:
         """Make the rule and its queue, and begin to carry."""
         self._url = self._sqs.create_queue(QueueName=_QUEUE)["QueueUrl"]
         events = self._aws.client("events")
-        events.put_rule(Name=_QUEUE, EventPattern=json.dumps(self._pattern))
         target = {"Id": "queue", "Arn": f"arn:aws:sqs:{REGION}:{ACCOUNT}:{_QUEUE}"}
-        events.put_targets(Rule=_QUEUE, Targets=[target])
+        for number, pattern in enumerate(self._patterns):
+            events.put_rule(Name=f"{_QUEUE}-{number}", EventPattern=json.dumps(pattern))
+            events.put_targets(Rule=f"{_QUEUE}-{number}", Targets=[target])
         self._thread = threading.Thread(target=self._carry, daemon=True)
         self._thread.start()
         return self
@@ -59,8 +61,9 @@ class EventBridge:
         self._ending.set()
         self._thread.join(10)
         events = self._aws.client("events")
-        events.remove_targets(Rule=_QUEUE, Ids=["queue"])
-        events.delete_rule(Name=_QUEUE)
+        for number in range(len(self._patterns)):
+            events.remove_targets(Rule=f"{_QUEUE}-{number}", Ids=["queue"])
+            events.delete_rule(Name=f"{_QUEUE}-{number}")
         self._sqs.delete_queue(QueueUrl=self._url)
 
     def wait_for(self, count: int, patience_seconds: float = 30) -> list[dict[str, Any]]:

@@ -53,7 +53,7 @@ class Deployment:
     def __enter__(self) -> Self:
         """Make the resources that the template names and start the function."""
         self.aws.create_bucket(SNAPSHOTS, eventbridge=True)
-        self.aws.create_bucket(AUDIT)
+        self.aws.create_bucket(AUDIT, eventbridge=True)
         self._subscribe()
         self.administrator = self.server.create_delegated_admin()
         secret = self.server.admin_secret(self.administrator)
@@ -97,9 +97,9 @@ class Deployment:
 
     @contextlib.contextmanager
     def rule(self) -> Iterator[EventBridge]:
-        """S3's events reach the function through the very pattern of the template."""
-        [rule] = self.template.of_type("AWS::Events::Rule").values()
-        with EventBridge(self.aws, self.runtime, pattern=rule["EventPattern"]) as bridge:
+        """S3's events reach the function through the very patterns of the template."""
+        patterns = [rule["EventPattern"] for rule in self.template.of_type("AWS::Events::Rule").values()]
+        with EventBridge(self.aws, self.runtime, patterns=patterns) as bridge:
             yield bridge
 
     def notifications(self) -> list[dict[str, str]]:

@@ -33,6 +33,7 @@ PSEUDO_PARAMETERS = {
     "AWS::Region": REGION,
     "AWS::Partition": "aws",
     "AWS::StackName": "rds-provisioner-dev",
+    "AWS::StackId": f"arn:aws:cloudformation:{REGION}:{ACCOUNT}:stack/rds-provisioner-dev/1",
 }
 
 _TRANSLATE = """

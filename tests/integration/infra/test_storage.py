@@ -21,7 +21,7 @@ def test_a_bucket_is_versioned_encrypted_private_and_refuses_clear_text(storage:
     assert len(properties["PublicAccessBlockConfiguration"]) == 4
     [rule] = properties["BucketEncryption"]["ServerSideEncryptionConfiguration"]
     assert rule["ServerSideEncryptionByDefault"] == {"SSEAlgorithm": "aws:kms", "KMSMasterKeyID": KEY}
-    [statement] = storage.properties(f"{bucket}Policy")["PolicyDocument"]["Statement"]
+    statement = storage.properties(f"{bucket}Policy")["PolicyDocument"]["Statement"][0]
     assert (statement["Effect"], statement["Principal"], statement["Action"]) == ("Deny", "*", "s3:*")
     assert statement["Condition"] == {"Bool": {"aws:SecureTransport": "false"}}
 
@@ -49,6 +49,7 @@ def test_only_approvers_put_approvals_where_they_are_named() -> None:
     approver = f"arn:aws:iam::{ACCOUNT}:role/approver"
     policy = deploy_storage(**NAMES, ApproverPrincipalArns=approver).properties("AuditBucketPolicy")["PolicyDocument"]
     [refusal] = [each for each in policy["Statement"] if each["Sid"] == "OnlyApproversApprove"]
-    assert (refusal["Effect"], refusal["Action"]) == ("Deny", "s3:PutObject")
+    assert refusal["Effect"] == "Deny"
+    assert refusal["Action"] == ["s3:PutObject", "s3:DeleteObject", "s3:DeleteObjectVersion"]
     assert refusal["Resource"] == "arn:aws:s3:::acme-governance/*/approvals/*"
     assert refusal["Condition"] == {"ArnNotLike": {"aws:PrincipalArn": [approver]}}

@@ -476,6 +476,7 @@ def test_the_outputs_name_what_the_hook_and_the_command_look_for(plain: Stack) -
     assert values["FunctionName"] == "rds-provisioner-dev:live"
     assert values["SnapshotBucket"] == "acme-tfvars"
     assert values["SnapshotKey"] == "{environment}/terraform.tfvars"
+    assert values["AuditPrefix"] == "governance"
     assert values["AuditTrail"] == "s3://acme-governance/governance/dev/rds_provision_audit.csv"
     assert values["UngatedEnvironments"] == "dev"
     assert "RequirePlanDigest" not in values
