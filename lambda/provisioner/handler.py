@@ -15,6 +15,7 @@ from provisioner.core.errors import (
     ProvisioningError,
     RunInProgress,
 )
+from provisioner.core.model import RunStatus
 from provisioner.core.report import build_response
 from provisioner.edges.aws import aws_clients
 from provisioner.pipeline import RunResult, run
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 
 # Of ours, of the server or of S3: somebody has to look. Every other error is an answer to who asked.
 _FAILURES = (ApplyFailed, AuditUnavailable, DatabaseUnavailable)
+# What a run ends with that knows whether the server drifted.
+_KNOWS_DRIFT = frozenset({RunStatus.DRIFTED, RunStatus.IN_SYNC, RunStatus.APPLIED, RunStatus.NO_CHANGE})
 
 
 def lambda_handler(event: Any, context: LambdaContext) -> dict[str, object]:
@@ -75,7 +78,7 @@ def _metrics(
     }
     # A zero of a run that did not look would end the alarm of one that did. What another run has half done is no drift.
     is_beside_a_run = plan and any(item.code == "run_under_way" for item in plan.warnings)
-    if result and plan and not is_beside_a_run and result.status in {"drifted", "in_sync", "applied", "no_change"}:
-        differences = len(plan.changes) + len(plan.blockers) if result.status == "drifted" else 0
+    if result and plan and not is_beside_a_run and result.status in _KNOWS_DRIFT:
+        differences = len(plan.changes) + len(plan.blockers) if result.status is RunStatus.DRIFTED else 0
         numbers["Drift"] = differences + sum(item.code in EXCEEDS_LEVEL for item in plan.warnings)
     return numbers

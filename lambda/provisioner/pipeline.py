@@ -32,7 +32,7 @@ from provisioner.core.errors import (
 )
 from provisioner.core.gate import Decision, decide, may_change
 from provisioner.core.leaving import refusals
-from provisioner.core.model import Declaration, Mode, Outcome, Request, Status, Trigger
+from provisioner.core.model import Declaration, Mode, Outcome, Request, RunStatus, Status, Trigger
 from provisioner.core.plan import Plan, build_plan
 from provisioner.core.report import render_notification, render_text, sum_line
 from provisioner.core.request import parse_request
@@ -78,7 +78,7 @@ AUDIT_TIME_SHARE = 0.5
 class RunResult:
     """How a run ended: the answer's status, the plan, and each change with what became of it."""
 
-    status: str
+    status: RunStatus
     plan: Plan
     changes: Sequence[tuple[Change, Status]] = ()
     # What a report says, where there is no plan to be shown.
@@ -146,7 +146,7 @@ def _provision(request: Request, audit_log: AuditLog, seconds_left: Callable[[],
         if request.trigger is not Trigger.SNAPSHOT_EVENT:
             raise
         audit_log.record_findings(error.findings, action="snapshot", status=Status.SKIPPED)
-        return RunResult("superseded", Plan(request.environment, warnings=error.findings))
+        return RunResult(RunStatus.SUPERSEDED, Plan(request.environment, warnings=error.findings))
 
 
 def _walk(request: Request, audit_log: AuditLog, seconds_left: Callable[[], float], lock: ExitStack) -> RunResult:
@@ -163,9 +163,9 @@ def _walk(request: Request, audit_log: AuditLog, seconds_left: Callable[[], floa
     if refused := refusals(ownership):
         raise InvalidRequest(refused)
     inventory = take_inventory(ownership)
-    decision, plan, script = _gate(request, plan, partial(_write, ownership, inventory), ownership, audit_log)
-    if decision is not Decision.PROCEED:
-        return _finish_without_changes(decision, request, plan, audit_log)
+    status, plan, script = _gate(request, plan, partial(_write, ownership, inventory), ownership, audit_log)
+    if status is not RunStatus.APPLIED:
+        return _finish_without_changes(status, request, plan, audit_log)
     context = ApplyContext(
         login=secrets.login,
         ownership=ownership,
@@ -185,7 +185,7 @@ def _walk(request: Request, audit_log: AuditLog, seconds_left: Callable[[], floa
     applied = apply_departures(script, applied, partial(change_departure, context=context), context)
     _record(plan, applied.outcomes, audit_log)
     _verify_after_apply(ownership, plan, applied, secrets.login, session.connection)
-    return RunResult("applied", plan, _change_statuses(plan.changes, applied.outcomes))
+    return RunResult(RunStatus.APPLIED, plan, _change_statuses(plan.changes, applied.outcomes))
 
 
 def _plan(ownership: Ownership, warnings: Iterable[Finding], audit_log: AuditLog) -> Plan:
@@ -282,7 +282,7 @@ def _report_access(
     from provisioner.access import report_access  # noqa: PLC0415
 
     plan, text = report_access(declaration, secrets.login, session, warnings, audit_log)
-    return RunResult("reported", plan, text=text)
+    return RunResult(RunStatus.REPORTED, plan, text=text)
 
 
 # --- gate -----------------------------------------------------------------------------------------------------------
@@ -290,15 +290,15 @@ def _report_access(
 
 def _gate(
     request: Request, plan: Plan, write: Callable[[Plan], Script], ownership: Ownership, audit_log: AuditLog
-) -> tuple[Decision, Plan, Script]:
-    """Decide how far the run goes; whatever the decision, a plan that does something is stored first.
+) -> tuple[RunStatus, Plan, Script]:
+    """Decide how far the run goes, `APPLIED` being on to the changes; a plan that does something is stored in any case.
 
     Raises:
         PlanBlocked, ApprovalRequired, PlanChanged: nothing may be changed.
         AuditUnavailable: the plan could not be stored.
     """
     differs, refused = bool(plan.changes or plan.blockers), None
-    decision, script = Decision.APPROVAL_REQUIRED, write(plan)
+    status, script = RunStatus.APPROVAL_REQUIRED, write(plan)
     if differs and plan.is_approved_by_object:
         audit_log.store_reviewed_plan(plan, script)
     try:
@@ -306,15 +306,16 @@ def _gate(
         decision = decide(request, audit_log.settings, plan.digest, has_changes=differs)
         if decision is Decision.BY_APPROVAL:
             plan = _as_approved(request, plan, ownership, audit_log)
-            decision, script = Decision.PROCEED, write(plan)
+            script = write(plan)
+        status = RunStatus.APPLIED if isinstance(decision, Decision) else decision
     except (ApprovalRequired, PlanBlocked, PlanChanged) as error:
-        refused, decision = error, Decision.APPROVAL_REQUIRED
+        refused = error
     if differs:
         audit_log.store_plan(plan, script)
     if refused and (request.trigger is not Trigger.APPROVAL_EVENT or isinstance(refused, PlanBlocked)):
         _record_plan(plan, Status.SKIPPED, audit_log)
         raise refused
-    return decision, replace(plan, warnings=(*plan.warnings, *(refused.findings if refused else ()))), script
+    return status, replace(plan, warnings=(*plan.warnings, *(refused.findings if refused else ()))), script
 
 
 def _refuse_blocked(request: Request, plan: Plan) -> None:
@@ -355,19 +356,19 @@ def _as_asked(request: Request, audit_log: AuditLog) -> Request:
     return audit_log.request
 
 
-def _finish_without_changes(decision: Decision, request: Request, plan: Plan, audit_log: AuditLog) -> RunResult:
+def _finish_without_changes(status: RunStatus, request: Request, plan: Plan, audit_log: AuditLog) -> RunResult:
     """End without having changed anything."""
-    status = Status.SKIPPED if decision is Decision.APPROVAL_REQUIRED else Status.DRY_RUN
-    _record_plan(plan, status, audit_log)
+    needs_approval = status is RunStatus.APPROVAL_REQUIRED
+    left = Status.SKIPPED if needs_approval else Status.DRY_RUN
+    _record_plan(plan, left, audit_log)
     audit_log.record_findings(plan.blockers, action="blocked", status=Status.ERROR)
-    if decision in {Decision.APPROVAL_REQUIRED, Decision.DRIFTED}:
-        needs_approval = decision is Decision.APPROVAL_REQUIRED
+    if needs_approval or status is RunStatus.DRIFTED:
         text = render_notification(plan, audit_log.locations, audit_log.provenance(), needs_approval=needs_approval)
-        subject = f"rds-provisioner {request.environment}: {decision.value.replace('_', ' ')}"
+        subject = f"rds-provisioner {request.environment}: {status.value.replace('_', ' ')}"
         warning = notify(audit_log.clients, audit_log.settings.notify_topic_arn, subject, text)
         if warning:
             audit_log.record_findings([warning], action="notify", status=Status.WARNING)
-    return RunResult(decision.value, plan, [(change, status) for change in plan.changes])
+    return RunResult(status, plan, [(change, left) for change in plan.changes])
 
 
 # --- apply ----------------------------------------------------------------------------------------------------------

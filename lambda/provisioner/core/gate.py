@@ -1,33 +1,27 @@
-"""A request and a plan's digest in, the door at which the run stops out: who may change what, and how far."""
+"""A request and a plan's digest in, how far the run may go out: who may change what."""
 
 from __future__ import annotations
 
 import json
-from enum import StrEnum
+from enum import Enum
 from typing import TYPE_CHECKING
 
 from provisioner.core.errors import ApprovalRequired, Finding, PlanChanged
-from provisioner.core.model import Mode, Trigger
+from provisioner.core.model import Mode, RunStatus, Trigger
 
 if TYPE_CHECKING:
     from provisioner.core.model import Request, Settings
 
 
-class Decision(StrEnum):
-    """Where a run that has its plan goes: on to the changes, or out with this status of the answer."""
+class Decision(Enum):
+    """On to the changes; or not yet: whether it may, and how far, an object says (`core.approval`)."""
 
     PROCEED = "proceed"
-    NO_CHANGE = "no_change"
-    PLANNED = "planned"
-    DRIFTED = "drifted"
-    IN_SYNC = "in_sync"
-    APPROVAL_REQUIRED = "approval_required"
-    # Not yet: whether it may, and how far, an object says (`core.approval`).
     BY_APPROVAL = "by_approval"
 
 
-def decide(request: Request, settings: Settings, plan_digest: str, *, has_changes: bool) -> Decision:
-    """Decide where the run goes; the environment is the function's own, never the caller's word.
+def decide(request: Request, settings: Settings, plan_digest: str, *, has_changes: bool) -> Decision | RunStatus:
+    """Decide how far the run goes, or how it ends; the environment is the function's own, never the caller's word.
 
     A plan without changes needs no approval. Where approvals are objects, nothing that a request says opens the gate.
     Elsewhere a digest that was given is compared. Where both settings name the environment, the stricter one holds.
@@ -36,14 +30,14 @@ def decide(request: Request, settings: Settings, plan_digest: str, *, has_change
     what the environment asks for; a new snapshot in such an environment is answered `APPROVAL_REQUIRED` instead.
     """
     if request.mode is Mode.DRIFT:
-        return Decision.DRIFTED if has_changes else Decision.IN_SYNC
+        return RunStatus.DRIFTED if has_changes else RunStatus.IN_SYNC
     if not has_changes:
-        return Decision.NO_CHANGE
+        return RunStatus.NO_CHANGE
     if request.mode is Mode.DRY_RUN:
-        return Decision.PLANNED
+        return RunStatus.PLANNED
     missing = _missing_approval(request, settings)
     if missing and request.trigger is Trigger.SNAPSHOT_EVENT:
-        return Decision.APPROVAL_REQUIRED
+        return RunStatus.APPROVAL_REQUIRED
     if settings.needs_approval_objects:
         return Decision.BY_APPROVAL
     approved = request.approval.plan_digest

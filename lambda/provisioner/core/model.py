@@ -157,6 +157,19 @@ class Declaration:
 # --- what came of it ------------------------------------------------------------------------------------------------
 
 
+class RunStatus(StrEnum):
+    """How a run ended that did not fail: the status of its answer."""
+
+    APPLIED = "applied"
+    NO_CHANGE = "no_change"
+    PLANNED = "planned"
+    DRIFTED = "drifted"
+    IN_SYNC = "in_sync"
+    APPROVAL_REQUIRED = "approval_required"
+    SUPERSEDED = "superseded"
+    REPORTED = "reported"
+
+
 class Status(StrEnum):
     """The status of an audit row."""
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from provisioner.core.approval import how_to_approve
 from provisioner.core.changes import Change
 from provisioner.core.errors import Finding
-from provisioner.core.model import Status
+from provisioner.core.model import RunStatus, Status
 from provisioner.core.text import join_names, sanitize
 
 if TYPE_CHECKING:
@@ -120,7 +120,7 @@ def how_to_apply(plan: Plan) -> str:
 
 def build_response(
     request: Request,
-    status: str,
+    status: RunStatus,
     plan: Plan,
     changes: Sequence[tuple[Change, Status]],
     audit: AuditLocations,
@@ -135,9 +135,9 @@ def build_response(
     listed = _choose_listed(plan)
     cut = _truncation_warning(plan, listed, audit)
     kept = frozenset(listed.changes)
-    looked = status not in {"superseded", "reported"}
+    looked = status not in {RunStatus.SUPERSEDED, RunStatus.REPORTED}
     return {
-        "status": status,
+        "status": status.value,
         "environment": request.environment,
         "mode": request.mode.value,
         "build_id": request.build_id,

@@ -7,7 +7,7 @@ import pytest
 
 from provisioner.core.errors import ApprovalRequired, PlanChanged
 from provisioner.core.gate import Decision, decide
-from provisioner.core.model import Approval, Mode, Request, Settings, Trigger
+from provisioner.core.model import Approval, Mode, Request, RunStatus, Settings, Trigger
 from provisioner.core.request import parse_request
 from provisioner.settings import read_settings
 
@@ -21,7 +21,9 @@ def settings_of(environment: str, **more: str) -> Settings:
     return read_settings({"ENVIRONMENT": environment, **buckets, **more})
 
 
-def ask(environment: str, *, has_changes: bool = True, settings: Settings | None = None, **fields: object) -> Decision:
+def ask(
+    environment: str, *, has_changes: bool = True, settings: Settings | None = None, **fields: object
+) -> Decision | RunStatus:
     settings = settings or settings_of(environment)
     request: Request = replace(parse_request({"environment": environment}, settings), **fields)  # type: ignore[arg-type]
     return decide(request, settings, DIGEST, has_changes=has_changes)
@@ -33,30 +35,35 @@ def test_an_ungated_apply_proceeds() -> None:
 
 @pytest.mark.parametrize("environment", ["dev", "staging", "prod"])
 def test_a_plan_without_changes_needs_no_approval(environment: str) -> None:
-    assert ask(environment, has_changes=False) is Decision.NO_CHANGE
+    assert ask(environment, has_changes=False) is RunStatus.NO_CHANGE
 
 
 def test_a_plan_without_changes_is_none_also_where_another_one_was_approved() -> None:
     approval = replace(APPROVED, plan_digest=OTHER_DIGEST)
-    assert ask("prod", has_changes=False, approval=approval) is Decision.NO_CHANGE
+    assert ask("prod", has_changes=False, approval=approval) is RunStatus.NO_CHANGE
 
 
 @pytest.mark.parametrize(
     ("mode", "has_changes", "decision"),
     [
-        (Mode.DRY_RUN, True, Decision.PLANNED),
-        (Mode.DRY_RUN, False, Decision.NO_CHANGE),
-        (Mode.DRIFT, True, Decision.DRIFTED),
-        (Mode.DRIFT, False, Decision.IN_SYNC),
+        (Mode.DRY_RUN, True, RunStatus.PLANNED),
+        (Mode.DRY_RUN, False, RunStatus.NO_CHANGE),
+        (Mode.DRIFT, True, RunStatus.DRIFTED),
+        (Mode.DRIFT, False, RunStatus.IN_SYNC),
     ],
 )
 @pytest.mark.parametrize("environment", ["dev", "prod"])
-def test_what_only_looks_needs_no_approval(environment: str, mode: Mode, has_changes: bool, decision: Decision) -> None:  # noqa: FBT001
+def test_what_only_looks_needs_no_approval(
+    environment: str,
+    mode: Mode,
+    has_changes: bool,  # noqa: FBT001
+    decision: RunStatus,
+) -> None:
     assert ask(environment, mode=mode, has_changes=has_changes) is decision
 
 
 def test_a_dry_run_stops_although_it_carries_the_whole_approval() -> None:
-    assert ask("prod", mode=Mode.DRY_RUN, approval=replace(APPROVED, plan_digest=DIGEST)) is Decision.PLANNED
+    assert ask("prod", mode=Mode.DRY_RUN, approval=replace(APPROVED, plan_digest=DIGEST)) is RunStatus.PLANNED
 
 
 def test_a_gated_apply_with_approval_proceeds() -> None:
@@ -107,7 +114,7 @@ def test_the_refusal_holds_the_field_to_send(approval: Approval) -> None:
 
 @pytest.mark.parametrize("environment", ["staging", "prod"])
 def test_an_s3_event_in_a_gated_environment_is_answered_and_not_refused(environment: str) -> None:
-    assert ask(environment, trigger=Trigger.SNAPSHOT_EVENT) is Decision.APPROVAL_REQUIRED
+    assert ask(environment, trigger=Trigger.SNAPSHOT_EVENT) is RunStatus.APPROVAL_REQUIRED
 
 
 def test_an_s3_event_in_an_ungated_environment_proceeds() -> None:
@@ -122,7 +129,7 @@ def test_the_environment_is_the_functions_own_whatever_the_request_says() -> Non
 def test_in_an_environment_that_both_settings_name_an_object_decides() -> None:
     settings = settings_of("prod", UNGATED_ENVIRONMENTS="dev,prod")
     assert ask("prod", settings=settings) is Decision.BY_APPROVAL
-    assert ask("prod", settings=settings, trigger=Trigger.SNAPSHOT_EVENT) is Decision.APPROVAL_REQUIRED
+    assert ask("prod", settings=settings, trigger=Trigger.SNAPSHOT_EVENT) is RunStatus.APPROVAL_REQUIRED
 
 
 def test_with_no_ungated_environment_dev_is_gated_too() -> None:
