@@ -15,7 +15,7 @@ import sys
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
-from bench import cold, growth, report, work
+from bench import cold, growth, heavy, report, work
 from bench.field import Field, Figures, servers
 from stack import binaries
 
@@ -58,7 +58,7 @@ def _product(field: Field, count: int) -> Iterator[Figures]:
 
 def main() -> int:
     """Measure what was asked for and write it down."""
-    parts = ("compare", "growth", "work", "cold")
+    parts = ("compare", "growth", "heavy", "work", "cold")
     parser = argparse.ArgumentParser(
         prog="make bench", description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
@@ -79,6 +79,9 @@ def main() -> int:
             ]
         if "work" in wanted:
             results["work"] = _told(work.measure(server, aws))
+        if "heavy" in wanted:
+            cases = heavy.QUICK if arguments.quick else heavy.CASES
+            results["heavy"] = [_told(each) for each in heavy.measure(server, aws, cases)]
         if "growth" in wanted:
             sizes_of = growth.QUICK if arguments.quick else growth.FULL
             results["tables"] = [_told(each) for each in growth.in_tables(server, aws, sizes_of.tables)]
@@ -96,7 +99,7 @@ def _size(text: str) -> tuple[int, int]:
 
 
 def _told(figures: Figures) -> Figures:
-    words = [str(figures.get(name, "")) for name in ("count", "tables", "who", "step")]
+    words = [str(figures.get(name, "")) for name in ("count", "tables", "case", "who", "step")]
     way = "1 ms" if figures.get("delayed") else "direct"
     seconds = f"{figures['database']:8.2f} s" if "database" in figures else "an application at work"
     print(f"  {way:7}{' '.join(word for word in words if word):40}{seconds}", file=sys.stderr, flush=True)

@@ -34,6 +34,7 @@ def tables(results: dict[str, Any]) -> dict[str, str]:
         "process": ("compare", _process),
         "databases": ("databases", _databases),
         "tables": ("tables", _tables),
+        "heavy": ("heavy", _heavy),
         "work": ("work", _work),
         "cold": ("cold", _cold),
         "scale": ("databases", _scale),
@@ -111,6 +112,23 @@ def _process(compared: Sequence[Figures]) -> str:
                 )
     heads = ["wall, s", "our CPU, s", "server's CPU, s", "memory, MB", "connections", "round trips", "statements"]
     return _table(["databases", "who", "", *heads], rows)
+
+
+def _heavy(measured: Sequence[Figures]) -> str:
+    rows = [
+        [
+            each["case"],
+            each["step"],
+            f"{each['phases'].get('observe', 0.0):.2f}",
+            f"{each['cpu']:.1f}",
+            f"{each['server_cpu']:.1f}",
+            f"{each['memory_mb']:.0f}",
+            f"{each['backend_mb']:.0f}",
+        ]
+        for each in measured
+    ]
+    heads = ["observe, s", "our CPU, s", "server's CPU, s", "the function, MB", "a backend, MB"]
+    return _table(["what is large", "", *heads], rows)
 
 
 def _databases(grown: Sequence[Figures]) -> str:
