@@ -9,6 +9,7 @@ from collections.abc import Iterator
 import pytest
 
 from provisioner.core.credentials import Credentials
+from provisioner.core.errors import PlanBlocked
 from provisioner.core.state import PasswordCheck, RoleFacts
 from provisioner.edges import probe
 from provisioner.edges.observe import observe_server
@@ -126,18 +127,45 @@ def test_a_login_says_no_statement(world: World) -> None:
 # --- what a tenant can do about it ------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("whose", ["DATABASE shop", "ROLE shop_user"])
-def test_a_setting_of_many_megabytes_is_not_sent_to_who_logs_in(world: World, whose: str) -> None:
+def set_for(world: World, whose: str, size: int) -> None:
+    """Have the owner of shop store a setting of so many bytes, which nobody refuses before a session reads it."""
     with world.login("shop_user", "shop") as owner:
         owner.run(
             f"DO $$ BEGIN EXECUTE 'ALTER {whose} SET default_text_search_config = '"
-            " || quote_literal(repeat('a', 20000000)); END $$"
+            f" || quote_literal(repeat('a', {size})); END $$"
         )
+
+
+def test_a_stored_setting_is_not_quoted_to_who_logs_in(world: World) -> None:
+    # It is compressed to less than what would keep a run out.
+    set_for(world, "DATABASE shop", 5_000_000)
+    set_for(world, "ROLE shop_user", 5_000_000)
     tracemalloc.start()
     answer = world.apply()
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
-    assert (answer["status"], peak < 10_000_000) == ("no_change", True)
+    assert (answer["status"], peak < 4_000_000) == ("no_change", True)
+
+
+def test_a_role_with_many_megabytes_of_settings_is_proved_without_a_session(world: World) -> None:
+    set_for(world, "ROLE shop_user", 20_000_000)
+    mark = world.server.mark()
+    answer = world.apply()
+    assert answer["status"] == "no_change"
+    assert "password_unknown" not in {item["code"] for item in answer["warnings"]}
+    log = world.server.log_text(mark)
+    inside = set(re.findall(r"connection authorized: user=(\w+) database=(?:shop|bank) ", log))
+    assert ROLES & inside == {"bank_user", "shop_reader"}
+
+
+def test_a_database_with_many_megabytes_of_settings_blocks_itself_and_nobody_enters_it(world: World) -> None:
+    set_for(world, "DATABASE shop", 20_000_000)
+    world.declare_entries(ENTRIES | {"till": {"database_name": "till", "username": "till_user"}})
+    mark = world.server.mark()
+    with pytest.raises(PlanBlocked, match=r'"shop".*its own settings take more than 100000 bytes'):
+        world.apply()
+    assert "database=shop" not in world.server.log_text(mark)
+    world.login("till_user", "till").close()
 
 
 @pytest.fixture

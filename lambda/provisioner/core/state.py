@@ -167,7 +167,7 @@ class RoleFacts:
 
     `has_admin_option`: the administrator may alter the role and grant it. `administrator_inherits`: the administrator
     has the role's privileges already, without borrowing them. `inherits`: the role has the privileges of the roles it
-    is a member of.
+    is a member of. `has_large_settings`: what ALTER ROLE ... SET stored for its sessions would cost the server much.
     """
 
     name: str
@@ -185,6 +185,7 @@ class RoleFacts:
     has_admin_option: bool = True
     administrator_inherits: bool = False
     inherits: bool = True
+    has_large_settings: bool = False
 
     @property
     def has_limit_of_ours(self) -> bool:

@@ -40,6 +40,9 @@ MAX_GROUPS = 20_000
 # The same for the length of all its lists together, and of that of one database seen from outside; and for how many
 # objects would have to be changed one by one.
 MAX_ACL_CHARACTERS, MAX_DATABASE_ACL_CHARACTERS, MAX_NAMES = 32_000_000, 500_000, 100_000
+# A session reads all that is stored for its database and its role, and a hundred megabytes cost it five hundred. They
+# are stored compressed, to one part in a hundred or so, and need not be unpacked to see that they are too long.
+MAX_SETTINGS_BYTES = 100_000
 
 Row = list[Any]
 
@@ -220,7 +223,7 @@ _INVALID_DATABASE = -2
 def _role(row: Row) -> RoleFacts:
     # The row has the fields of `RoleFacts` in their order, but for the marker, which is read out of the comment.
     facts = RoleFacts(*row[:11])
-    has_admin_option, administrator_inherits, inherits = row[11:]
+    has_admin_option, administrator_inherits, inherits, has_large_settings = row[11:]
     marker = parse_marker(facts.comment)
     return replace(
         facts,
@@ -228,11 +231,12 @@ def _role(row: Row) -> RoleFacts:
         has_admin_option=has_admin_option,
         administrator_inherits=administrator_inherits,
         inherits=inherits,
+        has_large_settings=has_large_settings,
     )
 
 
 def _database(row: Row) -> DatabaseFacts:
-    name, owner, allows_connections, is_template, comment, acl, limit = row
+    name, owner, allows_connections, is_template, comment, acl, limit, has_large_settings = row
     facts = DatabaseFacts(
         name=name,
         owner=owner,
@@ -246,6 +250,10 @@ def _database(row: Row) -> DatabaseFacts:
     if len(acl) > MAX_DATABASE_ACL_CHARACTERS:
         return replace(
             facts, refusal=f"its access control list is longer than {MAX_DATABASE_ACL_CHARACTERS} characters"
+        )
+    if has_large_settings:
+        return replace(
+            facts, refusal=f"its own settings take more than {MAX_SETTINGS_BYTES} bytes: ALTER DATABASE RESET"
         )
     try:
         groups = (ObjectGroup(Target(ObjectKind.DATABASE, owner=owner), parse_acl(acl)),)
@@ -304,7 +312,8 @@ _DATABASE_ROW = f"""json_build_array(
             CASE WHEN d.is_named
                  THEN left(coalesce(d.datacl, acldefault('d', d.datdba))::text, {MAX_DATABASE_ACL_CHARACTERS + 1})
                  ELSE '' END,
-            d.datconnlimit)"""
+            d.datconnlimit,
+            EXISTS (SELECT FROM large_settings AS s WHERE s.setdatabase = d.oid AND s.setrole = 0))"""
 
 
 def _names(names: Iterable[str]) -> str:
@@ -328,6 +337,9 @@ def _server_query(databases: Collection[str], *, with_extensions: bool) -> str:
 WITH me AS (SELECT * FROM pg_roles WHERE rolname = current_user),
 given AS (
     SELECT DISTINCT m.roleid FROM pg_auth_members AS m WHERE m.admin_option AND pg_has_role(m.member, 'MEMBER')
+),
+large_settings AS (
+    SELECT setdatabase, setrole FROM pg_db_role_setting WHERE pg_column_size(setconfig) > {MAX_SETTINGS_BYTES}
 ),
 wanted AS (
     SELECT d.*, d.datname = ANY ({_names(databases)}) AS is_named FROM pg_database AS d
@@ -359,7 +371,7 @@ SELECT json_build_object(
                 ELSE me.rolcreaterole OR given.roleid IS NOT NULL END),
             pg_has_role(r.oid, 'USAGE') AND pg_has_role(r.oid, CASE
                 WHEN current_setting('server_version_num')::int >= 160000 THEN 'SET' ELSE 'MEMBER' END),
-            r.rolinherit))
+            r.rolinherit, r.oid IN (SELECT setrole FROM large_settings)))
         FROM me, pg_roles AS r
         LEFT JOIN pg_shdescription AS c ON c.classoid = 'pg_authid'::regclass AND c.objoid = r.oid
         LEFT JOIN given ON given.roleid = r.oid

@@ -35,8 +35,8 @@ def probe_passwords(
 ) -> Server:
     """Log in once as each role that exists and has a password here, and keep what the server said to it.
 
-    A role logs in to one of its `databases` that was looked into, so that its login is one as any other; without such a
-    one to none, which leaves a FATAL line in the server's log.
+    A role logs in to one of its `databases` that was looked into, so that its login is one as any other; to none, which
+    leaves a FATAL line in the server's log, without such a one, or where its session would read large settings.
 
     Raises:
         OutOfTime: there was not time enough.
@@ -49,7 +49,7 @@ def probe_passwords(
     def probe(item: Credentials) -> PasswordCheck:
         role = server.roles[item.username]
         known = (name for name in databases.get(role.name, ()) if name in server.databases)
-        database = next((name for name in known if name not in closed), "")
+        database = "" if role.has_large_settings else next((name for name in known if name not in closed), "")
         if database:
             try:
                 return _ask(hurried, item, role, database, server.version)
