@@ -1,6 +1,6 @@
 # Included by the Makefile: what is built for AWS and called there.
 
-.PHONY: build release cli stack rds-provision rds-provision-dry-run
+.PHONY: build release cli stack rds-provision rds-provision-dry-run rds-approve
 
 build: $(SAM) ## build the Lambda artifact into .aws-sam/build; RDS_CA_BUNDLE=path where there is no network
 	$(SAM) validate --lint
@@ -40,12 +40,15 @@ stack: install $(SAM) $(CLI) ## keep the embedded stack up until Ctrl-C, to play
 # TFVARS, ADOPT, QUARANTINE, RETIRE and the others that `rds-provisioner apply --help` names reach it as variables of the environment. make
 # itself ends with 2 whatever the command ended with; EXIT_STATUS_FILE=path has the status that is meant.
 define provision
-	@status=64; if [ -n "$$ENV" ]; then $(CLI) $(1) "$$ENV"; status=$$?; else echo "Which environment? make $@ ENV=dev" >&2; fi; \
+	@status=64; if [ -n "$$ENV" ]; then $(CLI) $(1) "$$ENV" $(2); status=$$?; else echo "Which environment? make $@ ENV=dev" >&2; fi; \
 	if [ -n "$$EXIT_STATUS_FILE" ]; then echo $$status > "$$EXIT_STATUS_FILE"; fi; exit $$status
 endef
 
 rds-provision: $(CLI) ## provision an environment: ENV=dev TFVARS=terraform.tfvars APPROVED_BY=name
 	$(call provision,apply)
+
+rds-approve: $(CLI) ## read a plan and approve it: ENV=prod DIGEST=sha256:...
+	$(call provision,approve,"$$DIGEST")
 
 rds-provision-dry-run: $(CLI) ## show what rds-provision would do: ENV=dev TFVARS=terraform.tfvars
 	$(call provision,plan)

@@ -1,4 +1,7 @@
-"""A plan that was shown in, the approval that an apply of it carries out; or the command ends, and says what to do."""
+"""A plan that was shown in, the approval that an apply of it carries out; or the command ends, and says what to do.
+
+Where approvals are objects this carries a digest and no word of approval: `put_approval` puts those.
+"""
 
 from __future__ import annotations
 
@@ -17,21 +20,22 @@ if TYPE_CHECKING:
 def approve(options: Options, target: Target, plan: dict[str, Any], screen: Screen) -> dict[str, Any]:
     """The event's field `approval`; none where none is needed.
 
-    A digest is sent only where a person gave it: beforehand, or by a yes to the plan on the screen. Where the function
-    asks for one, it comes from somebody who read the plan before this command was called.
+    A digest is sent where a person gave it, beforehand or by a yes to the plan on the screen. Where approvals are
+    objects it only says which one is meant, and nothing else that is said here counts.
 
     Raises Stopped.
     """
     digest, given = plan["plan_digest"], options.plan_digest
+    if target.needs_digest:
+        return _name_approval(options, target, plan, screen)
     if given and digest != given:
         message = f"the plan is now {digest} and not {given}, which was approved: nothing was changed"
         raise Stopped(f"{message}\n{how_to_approve(options, digest)}", Exit.NOT_APPROVED)
     if plan["status"] == "no_change" or not (target.is_gated or options.is_approved):
         return {}
-    can_ask = sys.stdin.isatty() and not options.is_approved and not target.needs_digest
-    if (target.needs_digest and not given) or not (options.is_approved or can_ask):
-        what = "needs an approval of this very plan" if target.needs_digest else "is gated"
-        message = f"{target.environment} {what}: nothing was changed\n{how_to_approve(options, digest)}"
+    can_ask = sys.stdin.isatty() and not options.is_approved
+    if not (options.is_approved or can_ask):
+        message = f"{target.environment} is gated: nothing was changed\n{how_to_approve(options, digest)}"
         raise Stopped(message, Exit.NOT_APPROVED)
     approver = options.approved_by
     if can_ask:
@@ -43,6 +47,14 @@ def approve(options: Options, target: Target, plan: dict[str, Any], screen: Scre
         screen.note(f"{approver} asks and approves: the audit will show it.", "yellow")
     named = {"plan_digest": given or digest} if given or can_ask else {}
     return {"approval": {"allow_db_provision": True, "approved_by": approver, **named}}
+
+
+def _name_approval(options: Options, target: Target, plan: dict[str, Any], screen: Screen) -> dict[str, Any]:
+    if options.is_approved or options.approved_by:
+        screen.note(f"In {target.environment} an object approves, and nothing that is said here.", "yellow")
+    if plan["status"] == "no_change":
+        return {}
+    return {"approval": {"plan_digest": options.plan_digest or plan["plan_digest"]}}
 
 
 def how_to_approve(options: Options, digest: str) -> str:

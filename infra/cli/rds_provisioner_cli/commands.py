@@ -7,6 +7,7 @@ import os
 import sys
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import click
 from click.shell_completion import get_completion_class
@@ -14,6 +15,7 @@ from click.shell_completion import get_completion_class
 from rds_provisioner_cli import history as audit_history
 from rds_provisioner_cli import options as take
 from rds_provisioner_cli import provision
+from rds_provisioner_cli.put_approval import Review, approve_plan
 from rds_provisioner_cli.screen import Screen
 from rds_provisioner_cli.snapshot import check_file, read_file
 from rds_provisioner_cli.stopped import Exit, Stopped
@@ -48,6 +50,7 @@ def cli() -> None:
       rds-provisioner validate terraform.tfvars
       rds-provisioner plan dev --tfvars terraform.tfvars
       rds-provisioner apply dev --tfvars terraform.tfvars
+      rds-provisioner approve prod sha256:...
       rds-provisioner history dev --role keycloak_user
     """
 
@@ -75,12 +78,36 @@ def apply(options: take.Options) -> None:
 
     \b
       rds-provisioner apply dev --tfvars terraform.tfvars
-      ALLOW_DB_PROVISION=true APPROVED_BY=alice PLAN_DIGEST=sha256:... rds-provisioner apply prod
+      ALLOW_DB_PROVISION=true APPROVED_BY=alice rds-provisioner apply staging --tfvars terraform.tfvars
+      rds-provisioner apply prod --tfvars terraform.tfvars
 
-    Where the environment asks for the digest of a plan (REQUIRE_PLAN_DIGEST of the stack), it comes from somebody
-    who has read the plan: this command never fills it in.
+    Where the environment asks for the digest of a plan (REQUIRE_PLAN_DIGEST of the stack), this command puts the
+    snapshot, shows the plan, and ends with 3 and the line for an approver, unless somebody has approved that plan:
+    it never approves by itself. The approval has the plan applied without another call.
     """
     _end(provision.apply(options, Screen(is_json=options.as_json)))
+
+
+@cli.command(name="approve", epilog=_STATUSES)
+@take.environment_argument
+@click.argument("digest", callback=take.check_digest)
+@click.option("--approved-by", envvar="APPROVED_BY", show_envvar=True, default=take.who_asks, help="Default: you.")
+@click.option("--reason", envvar="REASON", show_envvar=True, default="", help="For the audit.")
+@click.option("--yes", "is_agreed", is_flag=True, help="Do not ask: the plan was read elsewhere.")
+@click.option("--renew", is_flag=True, help="Put it anew, where an approval of the plan has expired.")
+@take.stack_option
+def approve_command(environment: str, digest: str, stack_name: str, **said: Any) -> None:
+    r"""Show a stored plan, what it takes away first, and approve it for the environments that ask for its digest.
+
+    An approval is an object in the audit bucket; who may put it is decided by IAM. The function applies the plan
+    then without another call.
+
+    \b
+      rds-provisioner approve prod sha256:...
+      rds-provisioner approve prod sha256:... --yes --reason CHG0042
+    """
+    review = Review(digest, said["approved_by"], said["reason"], is_agreed=said["is_agreed"], renew=said["renew"])
+    _end(approve_plan(Given(environment, stack_name=stack_name), review, Screen()))
 
 
 @cli.command(epilog=_STATUSES)

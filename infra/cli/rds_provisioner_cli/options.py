@@ -92,6 +92,13 @@ def check_environment(_context: click.Context, _parameter: click.Parameter, valu
     return value
 
 
+def check_digest(_context: click.Context, _parameter: click.Parameter, value: str) -> str:
+    """Take the digest of a plan and nothing else."""
+    if not re.fullmatch(r"sha256:[0-9a-f]{64}", value):
+        raise click.BadParameter("a digest is sha256: and 64 hexadecimal digits, as a plan shows it")
+    return value
+
+
 def _split(_context: click.Context, _parameter: click.Parameter, value: str) -> tuple[str, ...]:
     return tuple(name.strip() for name in value.split(",") if name.strip())
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -78,11 +79,18 @@ def _apply(options: Options, target: Target, content: bytes | None, screen: Scre
         if plan["blockers"] and not plan["changes"]:
             raise Stopped("the plan is blocked: nothing was changed")
         event = {**options.event(), **approve(options, target, plan, screen), "mode": "apply"}
+        if target.needs_digest:
+            # What is left after the function ran out of time goes on under the same approval.
+            options = replace(options, plan_digest=options.plan_digest or plan["plan_digest"])
         if content is not None:
             event |= upload_snapshot(target, content)
         try:
             answer = call_when_free(target, event, screen, wait_seconds=options.wait)
         except FunctionFailed as failed:
+            if failed.kind == "ApprovalRequired" and target.needs_digest:
+                line = f"make rds-approve ENV={options.environment} DIGEST={plan['plan_digest']}"
+                message = f"{failed.message}\n\nAn approver reads the plan and approves it by:\n\n  {line}\n"
+                raise Stopped(message, Exit.NOT_APPROVED) from None
             if failed.kind != "OutOfTime":
                 raise
             screen.note("The function ran out of time; going on with what is left.")

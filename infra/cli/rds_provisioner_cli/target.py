@@ -82,6 +82,17 @@ def find_target(given: Given, *, with_bucket: bool) -> Target:
     )
 
 
+def find_audit(given: Given) -> tuple[str, str]:
+    """The bucket of the audit, and what its keys begin with. Raises Stopped."""
+    bucket, prefix = os.environ.get("AUDIT_BUCKET", ""), os.environ.get("AUDIT_PREFIX", "governance")
+    if bucket:
+        return bucket, prefix
+    outputs, unknown = read_outputs(given.stack)
+    if "AuditBucket" not in outputs:
+        raise Stopped(f"where is the audit? Set AUDIT_BUCKET, or give --stack-name ({unknown})", Exit.USAGE)
+    return outputs["AuditBucket"], outputs.get("AuditPrefix", prefix)
+
+
 def find_trail(given: Given) -> str:
     """The `s3://` address of the audit trail. Raises Stopped."""
     bucket, prefix = os.environ.get("AUDIT_BUCKET", ""), os.environ.get("AUDIT_PREFIX", "governance")

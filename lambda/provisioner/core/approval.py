@@ -55,11 +55,6 @@ def how_to_approve(environment: str, digest: str) -> str:
     return f"make rds-approve ENV={environment} DIGEST={digest}"
 
 
-def render_approval(digest: str, approved_by: str, reason: str) -> str:
-    """The content of an approval."""
-    return json.dumps({"plan_digest": digest, "approved_by": approved_by, "reason": reason}) + "\n"
-
-
 # --- whether it counts ----------------------------------------------------------------------------------------------
 
 

@@ -101,7 +101,9 @@ def render_text(plan: Plan, audit: AuditLocations | None = None) -> str:
 
 def render_notification(plan: Plan, audit: AuditLocations, provenance: Provenance, *, needs_approval: bool) -> str:
     """The plan as a message to people: who asked for it, what it holds, where it is, and how it is approved."""
+    destructive = [f"{each.action} {each.username} in {each.database}" for each in plan.changes if each.destructive]
     about = {**describe_run(provenance), "plan": audit.plan, "digest": plan.digest}
+    about["destructive"] = f"{len(destructive)} ({join_names(destructive, _MAX_NAMED)})" if destructive else "nothing"
     lines = [
         render_text(plan, audit),
         "",

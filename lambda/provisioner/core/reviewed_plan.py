@@ -77,6 +77,11 @@ def name_version(version_id: str) -> str:
     return hashlib.sha256(version_id.encode()).hexdigest()
 
 
+def render_approval(digest: str, approved_by: str, reason: str) -> str:
+    """The content of an approval."""
+    return json.dumps({"plan_digest": digest, "approved_by": approved_by, "reason": reason}) + "\n"
+
+
 def read_plan(content: bytes | None, digest: str) -> ReviewedPlan:
     """Read a stored plan back, and compute every digest in it again.
 

@@ -1,4 +1,4 @@
-"""When an approval is asked for, what of it is sent, and that a digest always comes from a person."""
+"""When an approval is asked for, what of it is sent, and that no command approves where an object does."""
 
 import dataclasses
 import io
@@ -89,25 +89,23 @@ def test_only_the_variable_of_the_first_generation_with_its_own_value_approves(v
 
 
 @pytest.mark.parametrize("stdin", [io.StringIO(""), Terminal("yes\n")], ids=["pipeline", "terminal"])
-def test_where_a_digest_is_asked_for_nobody_fills_it_in(
-    strict: Target, screen: Screen, monkeypatch: pytest.MonkeyPatch, stdin: io.StringIO
+@pytest.mark.parametrize("said", [{}, {"approve": True, "approved_by": "alice"}], ids=["nothing", "approved"])
+def test_where_an_object_approves_the_plan_is_named_and_nothing_said_here_approves(
+    strict: Target, screen: Screen, monkeypatch: pytest.MonkeyPatch, stdin: io.StringIO, said: dict[str, Any]
 ) -> None:
     monkeypatch.setattr("sys.stdin", stdin)
-    with pytest.raises(Stopped, match="needs an approval of this very plan") as stopped:
-        approve(options(approve=True, approved_by="alice"), strict, plan(), screen)
-    assert DIGEST in str(stopped.value)
-    assert stopped.value.status == Exit.NOT_APPROVED
+    assert approve(options(**said), strict, plan(), screen) == {"approval": {"plan_digest": DIGEST}}
 
 
-def test_a_digest_that_was_given_is_sent(strict: Target, screen: Screen) -> None:
-    said = options(approve=True, approved_by="alice", plan_digest=DIGEST)
-    assert approve(said, strict, plan(), screen)["approval"]["plan_digest"] == DIGEST
+def test_where_an_object_approves_another_one_can_be_named(strict: Target, screen: Screen) -> None:
+    named = options(plan_digest=OTHER_DIGEST)
+    assert approve(named, strict, plan(), screen) == {"approval": {"plan_digest": OTHER_DIGEST}}
 
 
-def test_an_approved_digest_holds_for_no_other_plan(strict: Target, screen: Screen) -> None:
+def test_an_approved_digest_holds_for_no_other_plan(target: Target, screen: Screen) -> None:
     said = options(approve=True, approved_by="alice", plan_digest=OTHER_DIGEST)
     with pytest.raises(Stopped, match="which was approved") as stopped:
-        approve(said, strict, plan(), screen)
+        approve(said, target, plan(), screen)
     assert stopped.value.status == Exit.NOT_APPROVED
 
 

@@ -51,3 +51,22 @@ def test_an_apply_says_nothing_of_fail_fast_unless_it_is_asked_for(service: Lamb
     service.answers = [answer("planned", CHANGE), answer("applied", CHANGE)]
     apply(options(environment="dev", function_name="f", bucket="b", fail_fast=True), Screen())
     assert [event.get("fail_fast") for event in service.events] == [None, True]
+
+
+PROD = options(environment="prod", function_name="f", bucket="b")
+
+
+def test_where_an_object_approves_the_line_for_an_approver_is_told_and_the_status_is_its_own(service: Lambda) -> None:
+    service.answers = [answer("planned", CHANGE), "ApprovalRequired"]
+    with pytest.raises(Stopped, match=f"\n  make rds-approve ENV=prod DIGEST={DIGEST}\n") as stopped:
+        apply(PROD, Screen())
+    assert stopped.value.status == Exit.NOT_APPROVED
+    assert [event.get("approval") for event in service.events] == [None, {"plan_digest": DIGEST}]
+
+
+def test_what_was_left_for_want_of_time_goes_on_under_the_same_approval(service: Lambda) -> None:
+    rest = answer("planned", CHANGE, plan_digest="sha256:" + "2" * 64)
+    service.answers = [answer("planned", CHANGE), "OutOfTime", rest, answer("applied", CHANGE)]
+    assert apply(PROD, Screen()) == Exit.DONE
+    sent = [event["approval"]["plan_digest"] for event in service.events if event["mode"] == "apply"]
+    assert sent == [DIGEST, DIGEST]

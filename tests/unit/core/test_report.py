@@ -2,7 +2,7 @@
 
 import json
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pytest
 
@@ -326,3 +326,14 @@ def test_no_detail_leaves_its_code_span(name: str) -> None:
     rest = [spans.sub("", line) for line in render_markdown(plan).split("\n") if line not in ours]
     rest.remove("To apply exactly this plan:")
     assert not any(word in line for line in rest for word in ("evil", "@", "<", "`", "x"))
+
+
+def test_where_an_object_approves_a_notification_holds_the_line_of_an_approver_and_what_is_destructive() -> None:
+    text = render_notification(
+        replace(STORY, is_approved_by_object=True), AUDIT, Provenance("prod"), needs_approval=True
+    )
+    assert text.endswith(f"\nto approve: make rds-approve ENV={STORY.environment} DIGEST={STORY.digest}")
+    assert f"make rds-approve ENV={STORY.environment}" in render_markdown(replace(STORY, is_approved_by_object=True))
+    [line] = [line for line in text.splitlines() if line.startswith("destructive: ")]
+    count = sum(change.destructive for change in STORY.changes)
+    assert line.startswith(f"destructive: {count} (")
