@@ -5,7 +5,6 @@ Every outcome is in the log before it is in S3, so that a change of which the tr
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Protocol
@@ -18,7 +17,6 @@ from provisioner.core.audit import (
     in_progress_key,
     markdown_key,
     plan_key,
-    read_csv,
     render_csv,
     run_key,
     trail_key,
@@ -26,18 +24,11 @@ from provisioner.core.audit import (
 from provisioner.core.errors import AuditUnavailable, Finding, RunInProgress
 from provisioner.core.markdown import render_markdown
 from provisioner.core.model import Mode, Outcome, Request, Settings, Status
-from provisioner.core.recovery import (
-    InProgress,
-    UnreadableRecord,
-    parse_in_progress,
-    parse_plan,
-    recovered_rows,
-    render_in_progress,
-)
-from provisioner.core.report import AuditLocations, render_text, summarize
-from provisioner.core.reviewed_plan import ASKED, name_version
+from provisioner.core.recovery import InProgress, render_in_progress
+from provisioner.core.report import AuditLocations
+from provisioner.core.reviewed_plan import name_version
+from provisioner.core.stored_plan import render_plan
 from provisioner.core.text import sanitize
-from provisioner.core.units import units_to_json
 from provisioner.edges.approval_store import find_evidence, store_reviewed_plan
 from provisioner.edges.audit_store import AuditBucket
 from provisioner.edges.clock import now_utc
@@ -47,14 +38,10 @@ if TYPE_CHECKING:
 
     from provisioner.core.approval import ApprovedPlan
     from provisioner.core.audit import AuditRow
-    from provisioner.core.ownership import Ownership
     from provisioner.core.plan import Plan
     from provisioner.core.reviewed_plan import Evidence
     from provisioner.core.script import Script
     from provisioner.edges.aws import AwsClients
-
-
-MAX_RECORD_BYTES = 16 * 1024
 
 
 class Log(Protocol):
@@ -134,7 +121,7 @@ class AuditLog:
         """
         key = plan_key(self.bucket.folder, self.begun, plan.digest, self.run_token)
         here = AuditLocations(plan=self.bucket.address(key))
-        content = json.dumps(self._plan_to_json(plan, script), indent=1)
+        content = render_plan(plan, script, self.provenance(), self.request, self.approval)
         address = self.bucket.put_if_absent(key, content)
         markdown = render_markdown(plan, here, self.provenance())
         markdown_address = self.bucket.put_if_absent(markdown_key(key), markdown)
@@ -147,7 +134,7 @@ class AuditLog:
             AuditUnavailable: S3 did not take it.
         """
         snapshot = name_version(self.snapshot_version) if self.snapshot_version else self.snapshot_sha256
-        content = json.dumps(self._plan_to_json(plan, script), indent=1)
+        content = render_plan(plan, script, self.provenance(), self.request, self.approval)
         store_reviewed_plan(self.clients, self.settings, plan.digest, snapshot, content)
 
     def find_evidence(self, digest: str) -> Evidence:
@@ -158,63 +145,7 @@ class AuditLog:
         """
         return find_evidence(self.clients, self.settings, digest, self.snapshot_version, self.snapshot_sha256)
 
-    def recover_interrupted_run(self, plan: Plan, ownership: Ownership) -> None:
-        """Write the rows that an interrupted run owes; to be called under the lock.
-
-        Cut off in the middle itself, the next call continues: what is stored is not stored twice. Whatever else lies
-        where the note, the plan or the rows of that run should is named and put aside.
-
-        Raises:
-            AuditUnavailable: S3 did not give or take it.
-        """
-        key = in_progress_key(self.bucket.folder)
-        record, self.in_progress_etag = self.bucket.get(key, MAX_RECORD_BYTES)
-        if not self.in_progress_etag:
-            return
-        try:
-            run = parse_in_progress(record, self.bucket.folder)
-            if run is None:
-                return
-            self._append_recovered_rows(run, plan, ownership)
-        except UnreadableRecord:
-            aside = self.bucket.put_aside(key, self.in_progress_etag)
-            message = f"a run was cut off, and what it had planned cannot be read from {self.bucket.address(key)}"
-            self._find("cut_off_run", f"{message}; kept as {aside}", "find its rows in the log of the function")
-        self._put_in_progress(None)
-
-    def _append_recovered_rows(self, run: InProgress, plan: Plan, ownership: Ownership) -> None:
-        told, _ = self._read_rows(run.run_key)
-        self._append(told, is_first=False)
-        stored = parse_plan(self.bucket.get(run.plan_key)[0], self.settings.environment)
-        rows, may_be_stored = self._read_rows(run.recovered_key)
-        if not rows:
-            rows = recovered_rows(stored, told, plan.changes, ownership, run.run_token, now_utc())
-            if not rows:
-                return
-            if may_be_stored:
-                self.bucket.put_if_absent(run.recovered_key, render_csv(rows, header=True))
-        self._append(rows, is_first=False)
-        unknown = sum(row.status is Status.UNKNOWN for row in rows)
-        message = f"run {run.run_token} was cut off; {len(rows) - unknown} of its changes stand"
-        if unknown:
-            message += f", of {unknown} the server does not show whether they were made"
-        next_step = f"see {self.bucket.address(run.recovered_key)}"
-        self._find("cut_off_run", f"{message}; the trail has them now", next_step)
-
-    def _read_rows(self, key: str) -> tuple[tuple[AuditRow, ...], bool]:
-        """The rows of this environment in a CSV, and whether there is no such object yet; lines of others are named."""
-        content, etag = self.bucket.get(key)
-        found, others = ((), 1) if content is None else read_csv(content)
-        rows = tuple(row for row in found if row.environment == self.settings.environment)
-        others += len(found) - len(rows)
-        if others:
-            message = (
-                f"{self.bucket.address(key)} has {others} lines that no run wrote so; they are left out of the trail"
-            )
-            self._find("audit_unreadable", message, "find out who changed it; the log of the function has the rows")
-        return rows, not etag
-
-    def _append(self, rows: Sequence[AuditRow], *, is_first: bool = True) -> str:
+    def append(self, rows: Sequence[AuditRow], *, is_first: bool = True) -> str:
         """Append to the trail and give back its address."""
         findings = self.bucket.append(rows, is_first=is_first)
         if findings:
@@ -223,7 +154,8 @@ class AuditLog:
             self.bucket.append(build_rows(self.provenance(), outcomes))
         return self.bucket.address(trail_key(self.bucket.folder))
 
-    def _find(self, code: str, message: str, next_step: str) -> None:
+    def add_finding(self, code: str, message: str, next_step: str) -> None:
+        """Record what was found out about the audit itself."""
         finding = Finding(code, message, next_step)
         self.findings.append(finding)
         self.record_findings([finding], action="settle", status=Status.WARNING)
@@ -237,14 +169,19 @@ class AuditLog:
         """
         plan = self.locations.plan.removeprefix(self.bucket.address(""))
         try:
-            self._put_in_progress(InProgress(self.run_token, plan, self._run_key))
+            self.put_in_progress(InProgress(self.run_token, plan, self._run_key))
         except AuditUnavailable as error:
             if error.findings[0].code == "audit_contended":
                 raise RunInProgress(error.findings) from None
             raise
         self.is_in_progress = True
 
-    def _put_in_progress(self, run: InProgress | None) -> None:
+    def put_in_progress(self, run: InProgress | None) -> None:
+        """Put the record of the run that is changing the server in the place of the one that was read.
+
+        Raises:
+            AuditUnavailable: S3 did not take it; `audit_contended` where another stands there.
+        """
         key, content = in_progress_key(self.bucket.folder), render_in_progress(run)
         self.in_progress_etag = self.bucket.put_if_unchanged(key, content, self.in_progress_etag)
 
@@ -257,7 +194,7 @@ class AuditLog:
         rows = build_rows(self.provenance(), self.outcomes)
         try:
             run = self.bucket.put_if_absent(self._run_key, render_csv(rows, header=True))
-            trail = self._append(self._rows_of_the_trail(rows))
+            trail = self.append(self._rows_of_the_trail(rows))
         except AuditUnavailable as error:
             for row in rows:
                 self.log.error("audit_row_not_stored", extra={"row": asdict(row)})
@@ -278,7 +215,7 @@ class AuditLog:
 
     def _clear_in_progress(self) -> None:
         try:
-            self._put_in_progress(None)
+            self.put_in_progress(None)
         except AuditUnavailable as error:
             # The rows are stored; the next run finds the note, compares, and takes it away.
             self.log.error("note_not_taken_away", extra={"detail": str(error)})
@@ -292,41 +229,3 @@ class AuditLog:
             plan_digest=self.plan_digest,
             approved_by=self.approval.approved_by if self.approval else "",
         )
-
-    def _plan_to_json(self, plan: Plan, script: Script) -> dict[str, object]:
-        asked = {name: list(getattr(self.request, name)) for name in ASKED} if self.request else {}
-        return {
-            **_plan_to_json(plan, script, self.provenance()),
-            "asked": asked,
-            "approval": self.approval.note if self.approval else "",
-        }
-
-
-def _plan_to_json(plan: Plan, script: Script, provenance: Provenance) -> dict[str, object]:
-    return {
-        **asdict(provenance),
-        "summary": summarize(plan),
-        "holds_for": asdict(plan.validity) if plan.validity else {},
-        "units": units_to_json(plan.units),
-        "changes": [{**change.to_json(), "identity": change.identity} for change in plan.changes],
-        "blockers": [asdict(finding) for finding in plan.blockers],
-        "warnings": [asdict(finding) for finding in plan.warnings],
-        "statements": {
-            "roles": [str(item) for item in script.role_statements],
-            "databases": [
-                {
-                    "database": item.name,
-                    "create": item.create,
-                    "open": item.open,
-                    "statements": [str(text) for text in (*item.statements, *item.on_success)],
-                }
-                for item in script.databases
-            ],
-            "leaving": [
-                {"role": item.role, "database": step.database, "statements": list(step.statements)}
-                for item in script.leaving
-                for step in item.steps
-            ],
-        },
-        "plan_text": render_text(plan),
-    }

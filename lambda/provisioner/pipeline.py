@@ -52,6 +52,7 @@ from provisioner.edges.postgres import Connection, SqlError, clear_scram_cache
 from provisioner.edges.probe import probe_login
 from provisioner.edges.snapshot_store import read_snapshot
 from provisioner.edges.transaction import ApplyContext
+from provisioner.interrupted_run import recover_interrupted_run
 from provisioner.observation import Session, connect_and_lock, connection_finding, count_workers, observe
 from provisioner.run_secrets import RunSecrets, load_secrets
 
@@ -159,7 +160,7 @@ def _walk(request: Request, audit_log: AuditLog, seconds_left: Callable[[], floa
     ownership = observe(request, declaration, secrets, session.connection, audit_log.settings, audit_log.clients)
     plan = _plan(ownership, warnings, audit_log)
     if session.session_id:
-        audit_log.recover_interrupted_run(plan, ownership)
+        recover_interrupted_run(audit_log, plan, ownership)
     if refused := refusals(ownership):
         raise InvalidRequest(refused)
     inventory = take_inventory(ownership)

@@ -13,7 +13,7 @@ DOCUMENTED = re.findall(r"^\| `([a-z0-9_]+)` \|", (ROOT / "docs/findings.md").re
 # Who is given the code of a finding, and at which place.
 MAKERS = {
     "Finding": 0,
-    "_find": 0,
+    "add_finding": 0,
     "problem": 0,
     "refuse": 0,
     "Fields": 2,

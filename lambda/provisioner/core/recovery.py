@@ -10,13 +10,14 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from provisioner.core.audit import Provenance, build_rows
+from provisioner.core.audit import build_rows
 from provisioner.core.changes import Change, ChangeKind
 from provisioner.core.model import Outcome, Status
 from provisioner.core.ownership import has_marker
 from provisioner.core.state import ObjectKind, PasswordCheck
+from provisioner.core.stored_plan import UnreadableRecord, get_text, parse_json
 from provisioner.core.text import sanitize
 
 if TYPE_CHECKING:
@@ -25,12 +26,7 @@ if TYPE_CHECKING:
     from provisioner.core.audit import AuditRow
     from provisioner.core.ownership import Ownership
     from provisioner.core.state import DatabaseFacts, ObjectGroup, RoleFacts
-
-_TOLD_FIELDS = ("build_id", "run_id", "requested_by", "approved_by", "snapshot_version", "plan_digest")
-
-
-class UnreadableRecord(ValueError):
-    """What was read is no note and no plan that a run stored."""
+    from provisioner.core.stored_plan import PlannedChange, StoredPlan
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,26 +43,6 @@ class InProgress:
         return f"{self.run_key.removesuffix('.csv')}-settled.csv"
 
 
-@dataclass(frozen=True, slots=True)
-class PlannedChange:
-    """One change of a stored plan; `identity` is what makes it the same as one of another plan."""
-
-    identity: tuple[str, ...]
-    action: str
-    database: str
-    username: str
-    detail: str
-
-
-@dataclass(frozen=True, slots=True)
-class StoredPlan:
-    """What is read back of a plan: whose it was, what it was to change, and what its rows say of its approval."""
-
-    provenance: Provenance
-    changes: tuple[PlannedChange, ...]
-    approval: str = ""
-
-
 def render_in_progress(run: InProgress | None) -> str:
     """The note of an open run, or the one that says that none is open."""
     if run is None:
@@ -80,29 +56,14 @@ def parse_in_progress(content: bytes | None, folder: str) -> InProgress | None:
     Raises:
         UnreadableRecord: it is no note, or one that names objects of somebody else's.
     """
-    value = _parse_json(content)
+    value = parse_json(content)
     if value == {}:
         return None
-    run = InProgress(sanitize(_text(value, "run_token"), 128), _text(value, "plan"), _text(value, "run"))
+    run = InProgress(sanitize(get_text(value, "run_token"), 128), get_text(value, "plan"), get_text(value, "run"))
     for key, shape in ((run.plan_key, "plans/{}.json"), (run.run_key, "runs/{}.csv")):
         if not re.fullmatch(re.escape(f"{folder}/") + shape.format("[A-Za-z0-9._-]{1,400}"), key):
             raise UnreadableRecord("a key of somebody else's")
     return run
-
-
-def parse_plan(content: bytes | None, environment: str) -> StoredPlan:
-    """Read a stored plan of an environment back.
-
-    Raises:
-        UnreadableRecord: it is none.
-    """
-    value = _parse_json(content)
-    changes = value.get("changes") if isinstance(value, dict) else None
-    if not isinstance(changes, list) or _text(value, "environment") != environment:
-        raise UnreadableRecord("no plan")
-    provenance = Provenance(environment, **{name: _text(value, name) for name in _TOLD_FIELDS})
-    approval = _text(value, "approval") if "approval" in value else ""
-    return StoredPlan(provenance, tuple(_parse_change(item) for item in changes), approval)
 
 
 def recovered_rows(
@@ -222,27 +183,3 @@ def _outcome(item: PlannedChange, timestamp_utc: str, note: str, run_token: str 
 
 def _key(row: AuditRow) -> tuple[str, ...]:
     return (row.action, row.database, row.username, row.message)
-
-
-def _parse_change(item: Any) -> PlannedChange:
-    identity = item.get("identity") if isinstance(item, dict) else None
-    if not isinstance(identity, list) or not all(isinstance(part, str) for part in identity):
-        raise UnreadableRecord("no change of a plan")
-    words = [_text(item, name) for name in ("action", "database", "username", "detail")]
-    if identity[:3] != words[:3]:
-        raise UnreadableRecord("a change that says two things")
-    return PlannedChange(tuple(identity), *words)
-
-
-def _parse_json(content: bytes | None) -> Any:
-    try:
-        return json.loads(content or b"")
-    except (ValueError, RecursionError):
-        raise UnreadableRecord("no JSON") from None
-
-
-def _text(value: Any, name: str) -> str:
-    text = value.get(name) if isinstance(value, dict) else None
-    if not isinstance(text, str):
-        raise UnreadableRecord(f"no text {name}")
-    return text

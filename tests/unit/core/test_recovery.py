@@ -16,11 +16,7 @@ from provisioner.core.model import Declaration, Layout, Outcome, Status
 from provisioner.core.ownership import Ownership
 from provisioner.core.recovery import (
     InProgress,
-    PlannedChange,
-    StoredPlan,
-    UnreadableRecord,
     parse_in_progress,
-    parse_plan,
     recovered_rows,
     render_in_progress,
     shows,
@@ -36,6 +32,7 @@ from provisioner.core.state import (
     Server,
     Target,
 )
+from provisioner.core.stored_plan import PlannedChange, StoredPlan, UnreadableRecord, parse_plan
 
 RUN = InProgress("token-1", "governance/dev/plans/p.json", "governance/dev/runs/20261122T101112.123Z-token-1.csv")
 PROVENANCE = Provenance("dev", "build-1", "run-1", "terraform", "alice", "version-1", "sha256:1")
