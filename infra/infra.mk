@@ -1,6 +1,6 @@
 # Included by the Makefile: what is built for AWS and called there.
 
-.PHONY: build release cli stack rds-provision rds-provision-dry-run rds-approve
+.PHONY: build release cli stack rds-provision rds-provision-dry-run rds-approve rds-access
 
 build: $(SAM) ## build the Lambda artifact into .aws-sam/build; RDS_CA_BUNDLE=path where there is no network
 	$(SAM) validate --lint
@@ -52,3 +52,6 @@ rds-approve: $(CLI) ## read a plan and approve it: ENV=prod DIGEST=sha256:...
 
 rds-provision-dry-run: $(CLI) ## show what rds-provision would do: ENV=dev TFVARS=terraform.tfvars
 	$(call provision,plan)
+
+rds-access: $(CLI) ## who can do what, by which path: ENV=dev SAVE=folder
+	$(call provision,access)

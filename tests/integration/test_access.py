@@ -3,11 +3,14 @@
 import csv
 import io
 import json
+import re
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
+from provisioner.edges.lock import TAKE_NAME
+from stack.access import written_rows
 from stack.aws import Aws
 from stack.postgres import Login, Server
 from stack.world import AUDIT, World
@@ -67,3 +70,111 @@ def test_what_the_levels_give_is_told_and_expected(world: World) -> None:
     assert [{name: row[name] for name in COLUMNS} for row in document["access"]] == rows
     assert "<script" not in html
     assert "shop_reader" in html
+
+
+def statuses(world: World) -> list[tuple[str, str, str]]:
+    [*_, last] = list(csv.DictReader(io.StringIO(read(world, f"s3://{AUDIT}/governance/dev/rds_provision_audit.csv"))))
+    return [(last["action"], last["status"], last["message"])]
+
+
+def test_it_leaves_one_row_in_the_trail_and_a_csv_of_its_own_and_writes_nothing_to_the_server(world: World) -> None:
+    before = written_rows(world.server)
+    answer, *_ = report(world, requested_by="auditor")
+    assert written_rows(world.server) == before
+    [(action, status, message)] = statuses(world)
+    assert (action, status) == ("access", "dry_run")
+    assert message.startswith("Access: 1 database, ")
+    own = list(csv.DictReader(io.StringIO(read(world, answer["audit"]["run"]))))
+    assert [(row["action"], row["database"], row["requested_by"]) for row in own] == [("access", "shop", "auditor")]
+
+
+def test_what_is_beyond_a_level_is_told_with_the_statement_that_takes_it_away(world: World) -> None:
+    with world.login("shop_user", "shop") as owner:
+        owner.run("GRANT INSERT ON items TO shop_reader")
+    answer, _, document, html = report(world)
+    [row] = [row for row in document["access"] if (row["role"], row["capability"]) == ("shop_reader", "write")]
+    assert (row["scope"], row["path"]) == ('1 table in schema "public": items', 'INSERT granted by "shop_user"')
+    assert (row["declared_level"], row["managed"], row["expected"]) == ("reader", "yes", "no")
+    assert re.search(r"  shop_reader +reader; BEYOND ITS LEVEL: write", answer["plan_text"])
+    assert "reader; BEYOND ITS LEVEL: write" in html
+    statement, _, grantor = row["statement"].partition("; -- as ")
+    assert grantor == '"shop_user"'
+    with world.login("shop_user", "shop") as owner:
+        owner.run(statement)
+    assert "write" not in can(report(world)[1], "shop_reader")
+
+
+def test_the_difference_since_the_report_before_is_told_and_garbage_there_is_named(world: World) -> None:
+    assert report(world)[2]["difference"]["since"] == ""
+    first = report(world)[2]
+    with world.login("shop_user", "shop") as owner:
+        owner.run("GRANT DELETE ON items TO shop_reader")
+    second = report(world)[2]
+    assert second["difference"]["since"] == first["created"]
+    assert [row["path"] for row in second["difference"]["added"]] == ['DELETE granted by "shop_user"']
+    assert second["difference"]["removed"] == []
+    world.aws.client("s3").put_object(
+        Bucket=AUDIT, Key="governance/dev/access/99991231T000000.000Z-x.json", Body=b"[1]"
+    )
+    answer, _, third, html = report(world)
+    assert [item["code"] for item in answer["warnings"]] == ["access_report_unreadable"]
+    assert third["difference"] == {"since": second["created"], "added": [], "removed": []}
+    assert "99991231T000000.000Z-x.json" in html
+
+
+def test_the_reason_is_told_where_the_trail_knows_it(world: World) -> None:
+    reasons = {(item["database"], item["role"]): item for item in report(world)[2]["reasons"]}
+    assert (reasons["shop", "shop_reader"]["run_id"], reasons["shop", "shop_reader"]["build_id"]) == ("4711", "b-1")
+
+
+def test_a_database_that_cannot_be_looked_into_is_unknown_and_keeps_no_other_back(world: World) -> None:
+    world.declare_entries(ENTRIES | {"zoo": {"database_name": "zoo", "username": "zoo_user"}})
+    world.apply()
+    world.server.run_as_superuser(f'REVOKE CONNECT ON DATABASE zoo FROM "{world.admin.username}"')
+    world.server.run_as_superuser(f'SET ROLE zoo_user; REVOKE CONNECT ON DATABASE zoo FROM "{world.admin.username}"')
+    answer, rows, document, html = report(world)
+    assert [(item["code"], item["database"]) for item in answer["warnings"]] == [("access_unknown", "zoo")]
+    [unknown] = [row for row in rows if row["database"] == "zoo"]
+    assert (unknown["role"], unknown["capability"], unknown["expected"]) == ("", "unknown", "unknown")
+    assert can(rows, "shop_reader")["read"] == "yes"
+    assert [each["name"] for each in document["databases"] if each["unknown"]] == ["zoo"]
+    own = list(csv.DictReader(io.StringIO(read(world, answer["audit"]["run"]))))
+    assert {row["database"]: row["status"] for row in own if row["action"] == "access"}["zoo"] == "unknown"
+    assert "unknown" in html
+
+
+def test_it_needs_no_secret_but_the_administrators(world: World) -> None:
+    world.declare_entries(
+        ENTRIES | {"desk2": {"database_name": "shop", "username": "later", "access_level": "reader"}},
+        with_secrets=False,
+    )
+    answer, *_ = report(world)
+    assert answer["status"] == "reported"
+
+
+def test_it_works_beside_a_run_and_says_so(world: World) -> None:
+    held = world.server.connect(*world.admin)
+    held.run(TAKE_NAME)
+    answer, *_ = report(world)
+    held.close()
+    assert [item["code"] for item in answer["warnings"]] == ["run_under_way"]
+
+
+def test_a_managed_database_that_is_declared_no_more_is_reported_too(world: World) -> None:
+    world.declare_entries({"zoo": {"database_name": "zoo", "username": "zoo_user"}})
+    world.apply()
+    _, rows, document, _ = report(world)
+    assert {each["name"]: (each["declared"], each["managed"]) for each in document["databases"]} == {
+        "shop": (False, True),
+        "zoo": (True, True),
+    }
+    assert can(rows, "shop_reader") == can(rows, "shop_reader") | {"read": "no"}
+
+
+def test_what_ten_thousand_tables_give_is_one_row(world: World) -> None:
+    tables = "DO $$ BEGIN FOR i IN 1..300 LOOP EXECUTE format('CREATE TABLE t%s ()', i); END LOOP; END $$"
+    world.server.run_as_superuser(f"SET ROLE shop_user; {tables}", "shop")
+    _, rows, _, _ = report(world)
+    found = [row for row in rows if (row["role"], row["capability"]) == ("shop_reader", "read")]
+    [row] = [row for row in found if "table" in row["scope"]]
+    assert row["scope"].startswith('301 tables in schema "public", such as items, t1, t10')

@@ -12,6 +12,7 @@ from typing import Any
 import click
 from click.shell_completion import get_completion_class
 
+from rds_provisioner_cli import access as access_report
 from rds_provisioner_cli import history as audit_history
 from rds_provisioner_cli import options as take
 from rds_provisioner_cli import provision
@@ -51,6 +52,7 @@ def cli() -> None:
       rds-provisioner plan dev --tfvars terraform.tfvars
       rds-provisioner apply dev --tfvars terraform.tfvars
       rds-provisioner approve prod sha256:...
+      rds-provisioner access dev --save reports
       rds-provisioner history dev --role keycloak_user
     """
 
@@ -166,6 +168,28 @@ def history(environment: str, role: str, database: str, stack_name: str, as_json
     """
     given = Given(environment, stack_name=stack_name)
     audit_history.tell(given, Screen(is_json=as_json), role=role, database=database, as_json=as_json)
+
+
+@cli.command(epilog=_STATUSES)
+@take.environment_argument
+@click.option(
+    "--save",
+    type=click.Path(file_okay=False, path_type=Path),
+    envvar="SAVE",
+    show_envvar=True,
+    help="Save the HTML, the CSV and the JSON in this folder.",
+)
+@take.json_option
+@take.with_places
+def access(environment: str, save: Path | None, as_json: bool, who: dict[str, str], given: Given) -> None:  # noqa: FBT001
+    r"""Report who can do what, by which path, and what is beyond a level; changes nothing.
+
+    \b
+      rds-provisioner access prod
+      rds-provisioner access prod --save reports
+    """
+    event = {"environment": environment, **who}
+    _end(access_report.tell(given, event, Screen(is_json=as_json), save=save, as_json=as_json))
 
 
 @cli.command()

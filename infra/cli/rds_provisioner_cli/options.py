@@ -179,6 +179,20 @@ STORED = click.option(
 SQL = click.option("--sql", type=file_type, help="Write the plan as a script for psql, to be run without the function.")
 
 
+def with_places(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command the options that say who asks and where the function is, as an event's fields and as `Given`."""
+
+    @wraps(command)
+    def run(environment: str, **values: Any) -> None:
+        who = {name: text for name in ("requested_by", "build_id", "run_id") if (text := values.pop(name))}
+        places = [values.pop(name) for name in ("function_name", "bucket", "key", "stack_name")]
+        command(environment=environment, who=who, given=Given(environment, *places), **values)
+
+    for option in reversed((*_WHO, *_PLACES)):
+        run = option(run)
+    return run
+
+
 def with_options(*more: Callable[[Any], Any]) -> Callable[[Callable[[Options], None]], Callable[..., None]]:
     """Give a command the options of every call of the function, and `more`; it is handed them as one value."""
 

@@ -14,7 +14,7 @@ from rich.text import Text
 from provisioner.core.text import sanitize
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator, Sequence
 
 SIGNS = {"+": "green", "~": "yellow", "-": "red", "!": "bold red", "?": "magenta"}
 # A pipeline that hears nothing for some minutes takes a job for dead.
@@ -51,6 +51,17 @@ class Screen:
         for line in plan_text.splitlines():
             sign = line.strip()[:1] if line.startswith("  ") else ""
             self.say(line, SIGNS.get(sign, ""))
+
+    def table(self, columns: Sequence[str], lines: Iterable[Sequence[str]]) -> None:
+        """Cells under headings, coloured by what they say."""
+        # Loaded where it is used: `validate` is run at each commit.
+        from rich.table import Column, Table  # noqa: PLC0415
+
+        table = Table(*(Column(Text(sanitize(each, 64))) for each in columns))
+        for line in lines:
+            texts = [Text(sanitize(each, 500), "red" if "BEYOND" in each else "") for each in line]
+            table.add_row(*texts)
+        self.answers.print(table, soft_wrap=False)
 
     @contextmanager
     def waiting(self, words: str) -> Iterator[None]:

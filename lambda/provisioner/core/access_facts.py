@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
+from provisioner.core.state import PUBLIC
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -212,10 +214,18 @@ def _held(group: AccessGroup) -> dict[_Key, dict[str, bool]]:
             # What the creator gets of its own objects it has by owning them.
             capability = FUTURE.get(capability) if capability and item.grantee != group.creator else None
         if capability:
-            undecided = group.undecided_writes if capability is Capability.WRITE else group.undecided
+            undecided = _is_undecided(group, capability, item.grantee)
             marks = group.extension, undecided, group.creator
             key = capability, thing, group.schema, item.grantee, item.grantor, *marks
             found.setdefault(key, {})[item.privilege] = item.grantable
     if not group.creator and group.thing is not Thing.COLUMN:
         found[Capability.OWN, group.thing, group.schema, group.owner, "", group.extension, False, ""] = {}
     return found
+
+
+def _is_undecided(group: AccessGroup, capability: Capability, grantee: str) -> bool:
+    if group.thing is Thing.LARGE_OBJECT and capability is Capability.WRITE:
+        # To open one for writing takes SELECT as well, which may come from elsewhere.
+        readers = {item.grantee for item in group.items if item.privilege == "SELECT"}
+        return not readers & {grantee, PUBLIC}
+    return group.undecided_writes if capability is Capability.WRITE else group.undecided

@@ -117,8 +117,9 @@ class AccessReport:
         beyond = {(row.database, row.role) for row in self.beyond if row.declared_level}
         unknown = sum(bool(each.unknown) for each in self.databases)
         return (
-            f"Access: {len(self.databases)} databases, {roles} roles, {len(self.rows)} paths; "
-            f"{len(beyond)} declared roles beyond their level; {unknown} databases unknown."
+            f"Access: {_count(len(self.databases), 'database')}, {_count(roles, 'role')}, "
+            f"{_count(len(self.rows), 'path')}; beyond their level: {len(beyond)}; "
+            f"unknown: {_count(unknown, 'database')}."
         )
 
 
@@ -159,6 +160,10 @@ def reasons(trail: Iterable[AuditRow], rows: Iterable[AccessRow]) -> tuple[Reaso
         )
         for (database, role), row in sorted(found.items())
     )
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}{'' if number == 1 else 's'}"
 
 
 def render_csv(rows: Iterable[AccessRow]) -> str:

@@ -19,6 +19,10 @@ if TYPE_CHECKING:
 # Names told of the things of one path, schemas of one path, and statements that take one away.
 _MAX_NAMES, _MAX_SCHEMAS, _MAX_STATEMENTS = 5, 10, 5
 
+_UNDECIDED = {
+    Thing.VIEW: "whether it succeeds is for the rights of the view's owner on what the view reads",
+    Thing.LARGE_OBJECT: "which takes SELECT on it as well",
+}
 _ON = {
     Thing.DATABASE: "DATABASE",
     Thing.SCHEMA: "SCHEMA",
@@ -74,7 +78,7 @@ def describe_path(way: Way) -> str:
     else:
         steps.append(_last(way))
     if way.holding.undecided:
-        steps.append("whether it succeeds is for the rights of the view's owner on what the view reads")
+        steps.append(_UNDECIDED.get(way.holding.thing, _UNDECIDED[Thing.VIEW]))
     return ", ".join(steps)
 
 

@@ -11,12 +11,22 @@ from dataclasses import dataclass, field
 from itertools import product
 from typing import TYPE_CHECKING
 
-from provisioner.core.access_facts import GIVES, IN_SCHEMAS, Capability, DatabaseAccess, Holding, Thing, holdings
+from provisioner.core.access_facts import (
+    GIVES,
+    IN_SCHEMAS,
+    MAX_NAMED,
+    Capability,
+    DatabaseAccess,
+    Holding,
+    Thing,
+    holdings,
+)
 from provisioner.core.state import DATABASE_OWNER, IAM_ROLE, PUBLIC, all_members
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
+    from provisioner.core.access_facts import AccessGroup
     from provisioner.core.role_graph import Chain, RoleGraph
     from provisioner.core.state import Membership, RoleFacts
 
@@ -192,9 +202,12 @@ class Access:
         for acting, chain in identities:
             for role, admin in self._graph.administered(acting).items():
                 ways.setdefault(role, (admin, chain))
-        for role in sorted(ways.keys() & self._relevant):
-            if role in self._by_holder and role != name:
-                admin, chain = ways[role]
+        # Who may SET ROLE to it anyway needs no grant; its own members it cannot be granted to, and this one to nobody.
+        useless = {name, DATABASE_OWNER, *self._graph.settable(name)}
+        for role in sorted((ways.keys() & (self._by_holder.keys() | PREDEFINED.keys())) - useless):
+            admin, chain = ways[role]
+            acting = chain[-1].role if chain else name
+            if self._graph.roles[acting].createrole or not self._graph.is_member(role, name):
                 holding = Holding(Capability.ADMINISTER, Thing.ROLE, "", role, count=1, names=(role,))
                 attribute = "" if admin else "CREATEROLE"
                 yield Way(name, holding, set_role=chain, attribute=attribute, admin=admin)
@@ -204,13 +217,12 @@ class Access:
         capability, privileges = PREDEFINED.get(holder, (None, ()))
         if capability is None:
             return []
-        found: dict[tuple[Thing, str, bool], int] = {}
+        found: dict[tuple[Thing, str, bool], list[AccessGroup]] = {}
         for group in self._database.groups:
             is_covered = group.thing in _ROWS_OF_ALL and capability in GIVES[group.thing].values()
             if is_covered and not group.creator and (usable is None or group.schema in usable):
                 undecided = group.undecided_writes if capability is Capability.WRITE else group.undecided
-                key = group.thing, group.schema, undecided
-                found[key] = found.get(key, 0) + group.count
+                found.setdefault((group.thing, group.schema, undecided), []).append(group)
         return [
             Holding(
                 capability,
@@ -218,10 +230,12 @@ class Access:
                 schema,
                 holder,
                 undecided=undecided,
-                privileges=tuple((each, count) for each in privileges),
-                count=count,
+                privileges=tuple((each, sum(group.count for group in groups)) for each in privileges),
+                count=sum(group.count for group in groups),
+                names=tuple(name for group in groups for name in group.names)[:MAX_NAMED],
+                narrowed=sum(group.narrowed for group in groups),
             )
-            for (thing, schema, undecided), count in sorted(found.items())
+            for (thing, schema, undecided), groups in sorted(found.items())
         ]
 
     # --- roles and schemas -----------------------------------------------------------------------------------------

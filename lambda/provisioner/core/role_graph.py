@@ -36,14 +36,16 @@ class RoleGraph:
         self._inherit: dict[str, list[Membership]] = {}
         self._set: dict[str, list[Membership]] = {}
         self._admin: dict[str, list[Membership]] = {}
+        self._any: dict[str, list[Membership]] = {}
         for item in memberships:
+            self._any.setdefault(item.member, []).append(item)
             if item.inherit_option and self.expands(item.member):
                 self._inherit.setdefault(item.member, []).append(item)
             if item.set_option:
                 self._set.setdefault(item.member, []).append(item)
             if item.admin_option:
                 self._admin.setdefault(item.member, []).append(item)
-        self._shortest: dict[tuple[str, bool], dict[str, Chain]] = {}
+        self._shortest: dict[tuple[str, int], dict[str, Chain]] = {}
         self._inherited: dict[str, dict[str, tuple[Chain, ...]]] = {}
         self._settable: dict[str, dict[str, tuple[Chain, ...]]] = {}
 
@@ -58,6 +60,10 @@ class RoleGraph:
         if role not in self._settable:
             self._settable[role] = self._by_first(role, self._set)
         return self._settable[role]
+
+    def is_member(self, member: str, role: str) -> bool:
+        """Whether a role is a member of another, by whatever memberships."""
+        return role in self._shortest_from(member, self._any)
 
     def expands(self, role: str) -> bool:
         """Whether a role inherits along the memberships that it has, as far as that is for itself to say."""
@@ -112,7 +118,7 @@ class RoleGraph:
         return {target: tuple(chains) for target, chains in found.items()}
 
     def _shortest_from(self, role: str, edges: Mapping[str, list[Membership]]) -> dict[str, Chain]:
-        key = role, edges is self._set
+        key = role, id(edges)
         if key not in self._shortest:
             found: dict[str, Chain] = {}
             queue: deque[tuple[str, Chain]] = deque([(role, ())])

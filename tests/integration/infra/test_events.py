@@ -17,6 +17,7 @@ EXPECTED = {
     "apply-prod-approved": (Mode.APPLY, Trigger.DIRECT),
     "dry-run": (Mode.DRY_RUN, Trigger.DIRECT),
     "dry-run-inline": (Mode.DRY_RUN, Trigger.DIRECT),
+    "access-schedule": (Mode.ACCESS, Trigger.DIRECT),
     "drift-schedule": (Mode.DRIFT, Trigger.DIRECT),
     "s3-object-created": (Mode.APPLY, Trigger.SNAPSHOT_EVENT),
     "break-glass": (Mode.APPLY, Trigger.DIRECT),
@@ -65,7 +66,7 @@ def test_the_adopting_call_names_the_applications() -> None:
 
 
 def test_the_schedule_of_the_template_sends_the_event_of_the_file() -> None:
-    [schedule] = deploy().of_type("AWS::Scheduler::Schedule").values()
+    schedule = deploy().properties("ProvisionerFunctionDriftCheck")
     assert json.loads(schedule["Target"]["Input"]) == read_event("drift-schedule")
 
 

@@ -214,6 +214,29 @@ def test_the_function_may_not_reach_beyond_its_environment(full: Stack, action: 
     assert not is_allowed(full.statements(), action, resource)
 
 
+def test_the_function_may_store_and_read_reports_of_access_and_list_those_of_its_environment(plain: Stack) -> None:
+    report = "arn:aws:s3:::acme-governance/governance/dev/access/20261127T101500.000Z-1.json"
+    assert is_allowed(plain.statements(), "s3:PutObject", report)
+    assert is_allowed(plain.statements(), "s3:GetObject", report)
+    assert not is_allowed(plain.statements(), "s3:PutObject", report.replace("/dev/", "/prod/"))
+    [listing] = [
+        each
+        for each in plain.statements()
+        if each["Action"] == "s3:ListBucket" and each["Resource"].endswith("acme-governance")
+    ]
+    assert listing["Condition"] == {"StringLikeIfExists": {"s3:prefix": "governance/dev/*"}}
+
+
+def test_the_report_of_access_is_made_monthly_where_that_is_switched_on(plain: Stack) -> None:
+    off = plain.properties("ProvisionerFunctionAccessReport")
+    assert (off["State"], off["ScheduleExpression"]) == ("DISABLED", "cron(0 6 1 * ? *)")
+    on = deploy(AccessScheduleState="ENABLED", AccessSchedule="rate(7 days)")
+    schedule = on.properties("ProvisionerFunctionAccessReport")
+    assert (schedule["State"], schedule["ScheduleExpression"]) == ("ENABLED", "rate(7 days)")
+    event = json.loads((REPOSITORY / "events/access-schedule.json").read_text(encoding="utf-8"))
+    assert json.loads(schedule["Target"]["Input"]) == event
+
+
 @pytest.mark.parametrize("key", ["SnapshotKmsKeyArn", "AuditKmsKeyArn", "SecretsKmsKeyArns", "TopicKmsKeyArn"])
 def test_a_key_is_used_only_where_it_is_given_and_only_through_its_service(key: str) -> None:
     without = deploy()
@@ -297,7 +320,7 @@ def test_what_holds_evidence_outlives_the_stack_but_not_a_create_that_failed(ful
 
 
 def test_the_schedule_sends_the_event_of_the_drift_check(plain: Stack) -> None:
-    [schedule] = plain.of_type("AWS::Scheduler::Schedule").values()
+    schedule = plain.properties("ProvisionerFunctionDriftCheck")
     expected = {"environment": "dev", "mode": "drift", "requested_by": "schedule"}
     assert json.loads(schedule["Target"]["Input"]) == expected
 
@@ -315,7 +338,7 @@ def test_what_fails_for_good_is_kept_in_the_failure_queue(plain: Stack) -> None:
     queue = f"arn:aws:sqs:{REGION}:{ACCOUNT}:rds-provisioner-dev-failures"
     [invoked] = plain.of_type("AWS::Lambda::EventInvokeConfig").values()
     [rule] = plain.of_type("AWS::Events::Rule").values()
-    [schedule] = plain.of_type("AWS::Scheduler::Schedule").values()
+    schedule = plain.properties("ProvisionerFunctionDriftCheck")
     sweep = deploy(CreateFleet="true").properties("FleetStateMachineSweep")
     assert sweep["Target"]["DeadLetterConfig"]["Arn"] == queue
     assert sweep["Target"]["RetryPolicy"]["MaximumRetryAttempts"] == 5
@@ -385,7 +408,7 @@ def test_a_refusal_in_the_log_is_no_crash(plain: Stack) -> None:
 
 def test_nothing_alarms_before_the_first_snapshot(plain: Stack) -> None:
     # No check fails for want of a snapshot, and no alarm takes the silence before the first run for a failure.
-    [schedule] = plain.of_type("AWS::Scheduler::Schedule").values()
+    schedule = plain.properties("ProvisionerFunctionDriftCheck")
     assert schedule["State"] == "DISABLED"
     alarms = plain.of_type("AWS::CloudWatch::Alarm")
     assert {alarm["TreatMissingData"] for alarm in alarms.values()} == {"notBreaching", "ignore"}

@@ -1,0 +1,75 @@
+"""The report of who can do what: its files, what came and went, what is no report."""
+
+import csv
+import io
+import json
+from dataclasses import replace
+
+import jsonschema
+import pytest
+
+from provisioner.core.access_facts import Capability
+from provisioner.core.access_report import compare, parse_report, reasons, render_csv, render_json
+from provisioner.core.access_rows import COLUMNS
+from provisioner.core.audit import AuditRow
+from provisioner.core.model import Status
+from stack.access_example import example
+from stack.binaries import ROOT
+
+SCHEMA = json.loads((ROOT / "docs/schemas/access.schema.json").read_text())
+
+
+def test_the_json_is_what_its_schema_says_and_the_schema_has_the_words_of_the_code() -> None:
+    document = json.loads(render_json(example(is_hostile=True)))
+    jsonschema.Draft202012Validator(SCHEMA).validate(document)
+    assert SCHEMA["$defs"]["row"]["properties"]["capability"]["enum"] == list(Capability)
+    assert set(SCHEMA["required"]) == document.keys()
+
+
+def test_the_csv_has_the_columns_of_the_contract_and_one_row_for_each_path() -> None:
+    report = example()
+    rows = list(csv.reader(io.StringIO(render_csv(report.rows))))
+    assert rows[0] == ["database", "role", "capability", "scope", "path", "declared_level", "managed", "expected"]
+    assert len(rows) == len(report.rows) + 1
+    assert tuple(rows[0]) == COLUMNS
+    assert len(set(map(tuple, rows))) == len(rows)
+
+
+def test_a_stored_report_is_read_again() -> None:
+    report = example(is_hostile=True)
+    created, rows = parse_report(render_json(report).encode(), "prod")
+    assert (created, rows) == (report.about["created"], report.rows)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"[]", b"{", b"null", b'{"format": 1}', b"[" * 100_000, b"\xff", render_json(example()).encode()],
+)
+def test_what_is_no_report_of_this_environment_is_refused(content: bytes) -> None:
+    with pytest.raises(ValueError, match="not a report of this environment"):
+        parse_report(content, "dev")
+
+
+def test_a_report_with_other_values_than_texts_is_refused() -> None:
+    document = json.loads(render_json(example()))
+    document["access"][0]["role"] = ["x"]
+    with pytest.raises(ValueError, match="not a report"):
+        parse_report(json.dumps(document).encode(), "prod")
+
+
+def test_what_came_and_what_went_is_told_and_a_table_more_is_neither() -> None:
+    rows = example().rows
+    more = replace(rows[3], scope="2 tables in schema public")
+    difference = compare(rows[1:], (*rows[:3], more, *rows[4:-1]), "then")
+    assert difference.added == rows[:1]
+    assert difference.removed == rows[-1:]
+
+
+def test_the_reason_is_the_last_change_that_succeeded_for_the_role_in_the_database() -> None:
+    row = next(row for row in example().rows if row.role == "shop_reader")
+    audit = AuditRow(
+        "t1", "prod", "b1", "r1", "shop", "shop_reader", "grant", Status.SUCCESS, 1, "", "tf", "alice", "v", "d"
+    )
+    trail = [audit, replace(audit, timestamp_utc="t2", run_id="r2"), replace(audit, run_id="r3", status=Status.ERROR)]
+    [reason] = reasons([*trail, replace(audit, username="another")], [row])
+    assert (reason.run_id, reason.approved_by, reason.change) == ("r2", "alice", "grant")
