@@ -16,6 +16,7 @@ from provisioner.core.errors import (
     RunInProgress,
 )
 from provisioner.core.model import RunStatus
+from provisioner.core.preflight_report import build_preflight_response
 from provisioner.core.report import build_response
 from provisioner.edges.aws import aws_clients
 from provisioner.pipeline import RunResult, run
@@ -46,9 +47,7 @@ def lambda_handler(event: Any, context: LambdaContext) -> dict[str, object]:
     result: RunResult | None = None
     try:
         result = run(event, audit_log, lambda: context.get_remaining_time_in_millis() / 1000)
-        answer = build_response(
-            audit_log.require_request(), result.status, result.plan, result.changes, audit_log.locations, result.text
-        )
+        answer = _answer(audit_log, result)
     except ProvisioningError as error:
         logger.error("failed", extra={"error": type(error).__name__, "message_text": str(error)})
         emit_metrics(settings.environment, _metrics(begun, audit_log, result, error))
@@ -56,6 +55,13 @@ def lambda_handler(event: Any, context: LambdaContext) -> dict[str, object]:
     emit_metrics(settings.environment, _metrics(begun, audit_log, result, None))
     logger.info("answer", extra={"answer": answer})
     return answer
+
+
+def _answer(audit_log: AuditLog, result: RunResult) -> dict[str, object]:
+    request = audit_log.require_request()
+    if result.checks:
+        return build_preflight_response(request, result.checks, result.plan.warnings, audit_log.locations)
+    return build_response(request, result.status, result.plan, result.changes, audit_log.locations, result.text)
 
 
 def _metrics(

@@ -34,6 +34,7 @@ from provisioner.core.gate import Decision, decide, may_change
 from provisioner.core.leaving import refusals
 from provisioner.core.model import Declaration, Mode, Outcome, Request, RunStatus, Status, Trigger
 from provisioner.core.plan import Plan, build_plan
+from provisioner.core.preflight import is_ready
 from provisioner.core.report import render_notification, render_text, sum_line
 from provisioner.core.request import parse_request
 from provisioner.core.reviewed_plan import read_asked
@@ -54,6 +55,7 @@ from provisioner.edges.snapshot_store import read_snapshot
 from provisioner.edges.transaction import ApplyContext
 from provisioner.interrupted_run import recover_interrupted_run
 from provisioner.observation import Session, connect_and_lock, connection_finding, count_workers, observe
+from provisioner.preflight import check_everything
 from provisioner.run_secrets import RunSecrets, load_secrets
 
 if TYPE_CHECKING:
@@ -62,6 +64,7 @@ if TYPE_CHECKING:
     from provisioner.audit_log import AuditLog
     from provisioner.core.changes import Change
     from provisioner.core.ownership import Ownership
+    from provisioner.core.preflight import Check
 
 
 # The share of the function's time that is kept for ending a run: the proof, the audit, the answer.
@@ -84,6 +87,7 @@ class RunResult:
     changes: Sequence[tuple[Change, Status]] = ()
     # What a report says, where there is no plan to be shown.
     text: str = ""
+    checks: Sequence[Check] = ()
 
 
 def run(event: object, audit_log: AuditLog, seconds_left: Callable[[], float]) -> RunResult:
@@ -106,6 +110,8 @@ def run(event: object, audit_log: AuditLog, seconds_left: Callable[[], float]) -
 def _run_and_store(event: object, audit_log: AuditLog, seconds_left: Callable[[], float], lock: ExitStack) -> RunResult:
     try:
         audit_log.request = parse_request(event, audit_log.settings)
+        if audit_log.request.mode is Mode.PREFLIGHT:
+            return _preflight(audit_log.request, audit_log, seconds_left)
         result = _provision(audit_log.request, audit_log, seconds_left, lock)
     except ProvisioningError as error:
         audit_log.record_findings(error.findings, action="refuse", status=Status.ERROR)
@@ -197,6 +203,13 @@ def _plan(ownership: Ownership, warnings: Iterable[Finding], audit_log: AuditLog
     audit_log.log.info("plan", extra={"plan_digest": plan.digest, "plan": render_text(plan)})
     audit_log.plan_summary = sum_line(plan)
     return plan
+
+
+def _preflight(request: Request, audit_log: AuditLog, seconds_left: Callable[[], float]) -> RunResult:
+    reserve = min(seconds_left() * RESERVED_TIME_SHARE, MAX_RESERVED_SECONDS)
+    checks, warnings = check_everything(request, audit_log, partial(_seconds_without, seconds_left, reserve))
+    status = RunStatus.READY if is_ready(checks) else RunStatus.NOT_READY
+    return RunResult(status, Plan(request.environment, warnings=warnings), checks=checks)
 
 
 # --- input ----------------------------------------------------------------------------------------------------------

@@ -17,6 +17,7 @@ from urllib.parse import parse_qsl
 from moto.core.models import DEFAULT_ACCOUNT_ID
 from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
 from moto.s3.models import s3_backends
+from moto.s3.responses import S3Response
 from werkzeug.serving import WSGIRequestHandler, make_server
 
 from stack.aws_operations import Request, describe_operation
@@ -188,8 +189,23 @@ class _Quiet(WSGIRequestHandler):
         pass
 
 
+def _tell_of_eventbridge() -> None:
+    """Let moto say what it was told: its answer about a bucket's notifications leaves EventBridge out."""
+    told = S3Response.get_bucket_notification
+
+    def answer(self: S3Response) -> Any:
+        configuration = self.backend.get_bucket_notification_configuration(self.bucket_name)
+        if configuration is None or configuration.event_bridge is None:
+            return told(self)
+        xml = "<NotificationConfiguration><EventBridgeConfiguration/></NotificationConfiguration>"
+        return 200, {"Content-Type": "application/xml"}, xml
+
+    S3Response.get_bucket_notification = answer  # type: ignore[method-assign]
+
+
 def main() -> None:
     """Serve until ended."""
+    _tell_of_eventbridge()
     layer = Layer(DomainDispatcherApplication(create_backend_app))
     server = make_server("127.0.0.1", 0, layer, threaded=True, request_handler=_Quiet)
     print(server.port, flush=True)

@@ -110,7 +110,7 @@ def _serve(file_number: int) -> None:
 
     # Its first use builds what it keeps for the life of a process.
     parse_snapshot(b"application_databases = {}", "terraform.tfvars", environment="dev")
-    clients = aws_clients(int(os.environ.get("MAX_WORKERS", "8")))
+    clients = aws_clients(int(os.environ.get("MAX_WORKERS", "8")), ())
     # Made here, once; no connection of theirs is open yet.
     _ = clients.s3, clients.secrets, clients.sns
     channel = socket.socket(fileno=file_number)

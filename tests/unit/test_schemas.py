@@ -15,6 +15,8 @@ from provisioner.core.changes import Change, ChangeKind
 from provisioner.core.errors import Finding, InvalidRequest, InvalidSnapshot, ProvisioningError
 from provisioner.core.model import AccessLevel, Mode, RunStatus, Status
 from provisioner.core.plan import Plan
+from provisioner.core.preflight import Check, CheckStatus, ok
+from provisioner.core.preflight_report import MAX_CHECKS, build_preflight_response
 from provisioner.core.report import MAX_CHANGES, MAX_FINDINGS, AuditLocations, build_response
 from provisioner.core.request import parse_request
 from provisioner.core.snapshot import parse_snapshot
@@ -188,6 +190,9 @@ def test_the_schema_of_the_answer_has_the_words_of_the_code() -> None:
     parts = validator("answer").schema["$defs"]
     fields = parts["answer"]["properties"]
     assert set(fields["status"]["enum"]) == set(RunStatus)
+    assert set(parts["check"]["properties"]) == {field.name for field in dataclasses.fields(Check)}
+    assert set(parts["check"]["properties"]["status"]["enum"]) == set(CheckStatus)
+    assert fields["checks"]["maxItems"] == MAX_CHECKS + 1
     assert set(fields["mode"]["enum"]) == set(Mode)
     assert set(parts["change"]["properties"]["status"]["enum"]) == set(Status)
     assert set(parts["failure"]["properties"]["errorType"]["enum"]) == {
@@ -209,3 +214,12 @@ def test_an_answer_is_valid_and_none_of_its_fields_can_be_left_out() -> None:
     assert not schema.is_valid({**answer, "unknown": 1})
     for name in answer:
         assert not schema.is_valid({key: value for key, value in answer.items() if key != name})
+
+
+def test_preflight_answers_with_checks_and_nobody_else_does() -> None:
+    schema = validator("answer")
+    request = parse_request({"environment": "dev", "mode": "preflight"}, SETTINGS)
+    answer = build_preflight_response(request, [ok("dns", "found")], [], AuditLocations())
+    schema.validate(answer)
+    assert not schema.is_valid({**answer, "mode": "drift"})
+    assert not schema.is_valid({key: value for key, value in answer.items() if key != "checks"})

@@ -19,6 +19,7 @@ class Mode(StrEnum):
     DRY_RUN = "dry_run"
     DRIFT = "drift"
     ACCESS = "access"
+    PREFLIGHT = "preflight"
 
 
 class Trigger(StrEnum):
@@ -168,6 +169,8 @@ class RunStatus(StrEnum):
     APPROVAL_REQUIRED = "approval_required"
     SUPERSEDED = "superseded"
     REPORTED = "reported"
+    READY = "ready"
+    NOT_READY = "not_ready"
 
 
 class Status(StrEnum):

@@ -11,11 +11,21 @@ from stack.aws import ACCOUNT, REGION, Call
 # only decides which error S3 answers with.
 NOT_CALLED = {"WriteItsOwnLog", "AttachToTheVpc", "KeepWhatFailed", "TellMissingFromForbidden"}
 
+# Calls about a bucket and not about an object; IAM has names of its own for some.
+BUCKET_ACTIONS = {
+    "HeadBucket": "s3:ListBucket",
+    "GetBucketVersioning": "s3:GetBucketVersioning",
+    "GetBucketNotification": "s3:GetBucketNotification",
+    "GetObjectLockConfiguration": "s3:GetBucketObjectLockConfiguration",
+}
+
 
 def permissions(call: Call) -> Iterator[tuple[str, str]]:
     """What IAM asks for when a call is made, as action and resource."""
     parameters = call.parameters
-    if call.service == "s3":
+    if call.operation in BUCKET_ACTIONS:
+        yield BUCKET_ACTIONS[call.operation], f"arn:aws:s3:::{parameters['Bucket']}"
+    elif call.service == "s3":
         yield from object_permissions(call)
     elif call.operation == "BatchGetSecretValue":
         yield "secretsmanager:BatchGetSecretValue", "*"
@@ -44,7 +54,7 @@ def secret_arn(name: str) -> str:
 
 
 def do_everything(deployment: Deployment) -> list[Call]:
-    """An event that plans and notifies, an approved apply, a rotation under way, a snapshot that is gone."""
+    """An event that plans and notifies, an approved apply, a rotation under way, preflight, a snapshot gone."""
     with deployment.rule() as bridge:
         version = deployment.put_snapshot(deployment.declare(keycloak=KEYCLOAK, reader=READER, backstage=BACKSTAGE))
         bridge.wait_for(1)
@@ -54,6 +64,7 @@ def do_everything(deployment: Deployment) -> list[Call]:
     deployment.passwords.clear()
     deployment.put_secret("keycloak", "keycloak_user", "keycloak")
     deployment.invoke("drift")
+    deployment.invoke("preflight")
     deployment.aws.client("s3").delete_object(Bucket=SNAPSHOTS, Key=deployment.snapshot_key)
     deployment.runtime.invoke({"environment": deployment.environment, "tfvars": {"version_id": version}})
     # A secret that is missing is asked for once more, alone.

@@ -279,6 +279,7 @@ def test_the_roles_take_buckets_of_the_account_that_is_named_only() -> None:
     assert touching == [
         ("ReadSnapshotsOfThisEnvironment", ACCOUNT),
         ("WriteTheTrailAndThePlans", "210987654321"),
+        ("ReadHowTheAuditIsSet", "210987654321"),
         ("WriteTheResults", "210987654321"),
     ]
 
