@@ -13,7 +13,7 @@ from provisioner.core.holdings import Leaving
 from provisioner.core.ownership import Ownership
 from provisioner.core.script import needs_object_names
 from provisioner.core.state import DatabaseFacts, PasswordCheck, Server, Target
-from provisioner.edges.leaving_catalogs import observe_leaving
+from provisioner.edges.leaving_catalogs import observe_holdings, observe_leaving
 from provisioner.edges.lock import acquire_run_lock, find_run
 from provisioner.edges.observe import Login, observe_databases, observe_server
 from provisioner.edges.postgres import Connection, Remedy, SqlError, VerifierRefused
@@ -117,7 +117,9 @@ def _observe_leaving(
 ) -> Leaving:
     asked = Leaving(frozenset(request.quarantine), frozenset(request.retire), settings.retire_after_days)
     try:
-        return observe_leaving(session, server, asked)
+        known = observe_leaving(session, server, asked)
+        roles = known.retire & server.roles.keys() - known.quarantine
+        return replace(known, holdings=observe_holdings(session, login, roles))
     except SqlError as error:
         raise DatabaseUnavailable(connection_finding(login, error)) from None
 

@@ -15,7 +15,14 @@ SENDERS = sorted([*PACKAGE.glob("*.py"), *PACKAGE.glob("edges/*.py")])
 # At the start of a text or after a semicolon: messages may name a statement, senders begin with one.
 DDL = re.compile(r"(^|;)\s*(CREATE|ALTER|DROP|REASSIGN|COMMENT ON|GRANT|REVOKE)\s+[A-Z{\"]")
 CATALOG = re.compile(r"\bFROM\s+(pg_catalog\.)?pg_\w+")
-ROOMS_OF_QUESTIONS = {"access_catalogs.py", "leaving_catalogs.py", "lock.py", "observe.py", "server_probe.py"}
+ROOMS_OF_QUESTIONS = {
+    "access_catalogs.py",
+    "holding_queries.py",
+    "leaving_catalogs.py",
+    "lock.py",
+    "observe.py",
+    "server_probe.py",
+}
 
 
 def texts(path: Path) -> Iterator[str]:

@@ -41,6 +41,9 @@ class ChangeKind(Enum):
     REVOKE_DEFAULT = "revoke_default", "-", ("default_privileges",), "", "{0.grant_in_words}"
     CREATE_EXTENSION = "create_extension", "+", ("database",), "", 'extension "{0.subject}"'
     QUARANTINE_ROLE = "quarantine_role", "-", (), "", "{0.reason}"
+    KEEP_DATABASE = "keep_database", "-", (), "CREATEDB", "{0.reason}"
+    PASS_OBJECTS = "pass_objects", "-", (), "", "{0.reason}"
+    DROP_ROLE = "drop_role", "-", (), "CREATEROLE", "{0.reason}"
 
     def __init__(self, action: str, symbol: str, aspects: tuple[str, ...], right: str, words: str) -> None:
         """The facts of a kind; its rank is its place in the table."""
@@ -67,7 +70,7 @@ class Change:
     - Of a role: `createdb`, `createrole` and `connection_limit` as they will be, None for as they are; `secret`, the
       ARN of what its password comes from; `reason`, why it is done. `subject` is the role of which it is no longer a
       member, or the extension that is installed. `login` says that it may log in again, `since` that its quarantine
-      began then, and only sessions are left to end.
+      began then, and only sessions are left to end. `acts_as` are roles in whose place it is done besides.
     - Of grants: privileges of one grantee on targets of one kind in one schema. `owner` owns the database.
       `covers_schema` says that the targets are all that there is of the kind in the schema; `object_count` how many
       objects they are; `grant_depth` through how many hands the grant went.
@@ -85,6 +88,7 @@ class Change:
     subject: str = ""
     login: bool = True
     since: str = ""
+    acts_as: frozenset[str] = frozenset()
     owner: str = ""
     grantor: str = ""
     privileges: tuple[str, ...] = ()
@@ -123,7 +127,7 @@ class Change:
     def acting_roles(self) -> frozenset[str]:
         """The roles in whose place the change is made: of a grant the owner, those of the objects, and the grantor."""
         if not self.kind.is_grant:
-            return frozenset({self.username})
+            return self.acts_as | {self.username}
         roles = {self.owner, self.grantor, *(target.owner for target in self.targets)}
         return frozenset(self.owner if role == DATABASE_OWNER else role for role in roles)
 

@@ -32,6 +32,16 @@ _PLURAL_WORDS = {
 }
 
 
+_DEFAULT_KINDS = {
+    "r": "TABLES",
+    "S": "SEQUENCES",
+    "f": "ROUTINES",
+    "T": "TYPES",
+    "n": "SCHEMAS",
+    "L": "LARGE OBJECTS",
+}
+
+
 class Identifier(str):
     """A name of somebody else's making."""
 
@@ -72,6 +82,16 @@ class Keywords(str):
         return str(self)
 
 
+class Quoted(str):
+    """A name as the server itself quoted it (`pg_identify_object`), with its schema and the types of its arguments."""
+
+    __slots__ = ()
+
+    def sql(self) -> str:
+        """As it is."""
+        return str(self)
+
+
 class Statement(str):
     """A finished statement."""
 
@@ -101,7 +121,7 @@ class PasswordStatement:
         return statement("{} PASSWORD {}", self.text, Literal(verifier))
 
 
-_Argument = Identifier | Literal | Keywords | Statement | int
+_Argument = Quoted | Identifier | Literal | Keywords | Statement | int
 
 
 def statement(template: str, *arguments: _Argument) -> Statement:
@@ -282,3 +302,63 @@ def _grant_targets(change: Change, objects: Sequence[tuple[str, ...]]) -> Iterab
 
 def _names(names: Iterable[str]) -> Statement:
     return Statement(", ".join(Identifier(name).sql() for name in names))
+
+
+# --- roles that leave -----------------------------------------------------------------------------------------------
+
+
+def reassign_owned(role: str, successor: str) -> Statement:
+    """All that a role owns in the current database, and databases and tablespaces: only where it owns none."""
+    return statement("REASSIGN OWNED BY {} TO {}", Identifier(role), Identifier(successor))
+
+
+def set_owner(kind: str, name: str, owner: str) -> Statement:
+    """Another owner for a database or a schema."""
+    return statement("ALTER {} {} OWNER TO {}", Keywords(kind), Identifier(name), Identifier(owner))
+
+
+def revoke_from(kind: str, names: Iterable[Quoted | Identifier], grantee: str, *, act_as: str = "") -> list[Statement]:
+    """All that one grantee has on objects of one kind, and what it passed on."""
+    who = Keywords("PUBLIC") if grantee == PUBLIC else Identifier(grantee)
+    every, texts = list(names), []
+    for start in range(0, len(every), OBJECTS_PER_STATEMENT):
+        chunk = Statement(", ".join(name.sql() for name in every[start : start + OBJECTS_PER_STATEMENT]))
+        texts.append(statement("REVOKE ALL ON {} {} FROM {} CASCADE", Keywords(kind), chunk, who))
+    if act_as and texts:
+        return [statement("SET LOCAL ROLE {}", Identifier(act_as)), *texts, statement("RESET ROLE")]
+    return texts
+
+
+def forget_defaults(creator: str, schema: str, letter: str, grantees: Iterable[str], role: str) -> list[Statement]:
+    """A default privilege that no longer names a role; one that is its own is as the server has it, which is none."""
+    prefix = statement("ALTER DEFAULT PRIVILEGES FOR ROLE {}", Identifier(creator))
+    if schema:
+        prefix = statement("{} IN SCHEMA {}", prefix, Identifier(schema))
+    plural = Keywords(_DEFAULT_KINDS[letter])
+    every = [role] if creator != role else [name for name in grantees if schema or name != creator]
+    texts = [
+        statement(
+            "{} REVOKE ALL ON {} FROM {}",
+            prefix,
+            plural,
+            Keywords("PUBLIC") if name == PUBLIC else Identifier(name),
+        )
+        for name in every
+    ]
+    if creator == role and not schema:
+        # What the server has: all for the creator, and routines and types for everybody.
+        texts.append(statement("{} GRANT ALL ON {} TO {}", prefix, plural, Identifier(creator)))
+        if letter in "fT":
+            texts.append(statement("{} GRANT ALL ON {} TO PUBLIC", prefix, plural))
+    return texts
+
+
+def revoke_granted(role: str, member: str, grantor: str) -> Statement:
+    """A membership that a role granted, as from 16 on it has to be named."""
+    names = (Identifier(role), Identifier(member), Identifier(grantor))
+    return statement("REVOKE {} FROM {} GRANTED BY {} CASCADE", *names)
+
+
+def drop_role(role: str) -> Statement:
+    """The role and its memberships; the server refuses where anything still depends on it."""
+    return statement("DROP ROLE {}", Identifier(role))

@@ -1,4 +1,4 @@
-"""What roles that leave still hold on a server, as it was observed; `core.leaving` decides what becomes of it."""
+"""What roles that leave still hold on a server, as it was observed; `core.leaving` and `core.retiring` decide on it."""
 
 from __future__ import annotations
 
@@ -11,12 +11,65 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
+class Obstacle:
+    """Something of one kind that cannot be handed over, how often, and one of them by its description."""
+
+    kind: str
+    count: int
+    example: str
+
+
+@dataclass(frozen=True, slots=True)
+class Holding:
+    """What a role has in one database that it owns or is named in.
+
+    `owned` counts what it owns there by kind. `grantors` are the roles whose grants name it, `creators` those whose
+    default privileges do or are its own; `grants` and `defaults` count both. Of a database of its own, `holders` are
+    the others who have something on the database itself, and `visitors` the others who are in it. `refusal` says why
+    it could not be looked into, `invalid` that a DROP DATABASE was interrupted.
+    """
+
+    database: str
+    owner: str
+    comment: str = ""
+    refusal: str = ""
+    owned: tuple[tuple[str, int], ...] = ()
+    grantors: tuple[str, ...] = ()
+    grants: int = 0
+    creators: tuple[str, ...] = ()
+    defaults: int = 0
+    obstacles: tuple[Obstacle, ...] = ()
+    holders: tuple[str, ...] = ()
+    visitors: tuple[str, ...] = ()
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing in it belongs to the role or names it."""
+        return not (self.owned or self.grants or self.defaults)
+
+
+@dataclass(frozen=True, slots=True)
+class RoleHoldings:
+    """What a role has on a server: by database, and what is in none.
+
+    `on_databases` are databases on which it has privileges, with who granted them; `granted` the memberships (role,
+    member) that it granted, where the server depends on that; `shared` what cannot be handed over.
+    """
+
+    databases: tuple[Holding, ...] = ()
+    on_databases: tuple[tuple[str, str], ...] = ()
+    granted: tuple[tuple[str, str], ...] = ()
+    shared: tuple[Obstacle, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Leaving:
     """The roles that the event names, and what was observed of them and of those that are quarantined.
 
     `now` is the server's clock (ISO 8601, UTC). `sessions` counts those of each role that has any, and `subscriptions`
     names the enabled ones of each role that owns any: their workers are sessions that come back. `may_signal` says that
-    the administrator may end sessions of roles that it is no member of.
+    the administrator may end sessions of roles that it is no member of. `holdings` are those of the roles to be
+    retired, `sizes` the bytes of the databases that are kept.
     """
 
     quarantine: frozenset[str] = frozenset()
@@ -26,3 +79,5 @@ class Leaving:
     sessions: Mapping[str, int] = field(default_factory=lambda: MappingProxyType({}))
     subscriptions: Mapping[str, tuple[str, ...]] = field(default_factory=lambda: MappingProxyType({}))
     may_signal: bool = False
+    holdings: Mapping[str, RoleHoldings] = field(default_factory=lambda: MappingProxyType({}))
+    sizes: Mapping[str, int] = field(default_factory=lambda: MappingProxyType({}))

@@ -6,17 +6,25 @@ all else of it stands, and declared again it is given back. A role that has been
 
 from __future__ import annotations
 
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
 from provisioner.core.changes import Change, ChangeKind
 from provisioner.core.errors import Finding
 from provisioner.core.ownership import has_marker
+from provisioner.core.retiring import retirement, retirement_blockers
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from provisioner.core.ownership import Ownership
-    from provisioner.core.state import RoleFacts
+    from provisioner.core.state import DatabaseFacts, RoleFacts
+
+
+# What is done when all else is.
+DEPARTURES = frozenset(
+    {ChangeKind.QUARANTINE_ROLE, ChangeKind.KEEP_DATABASE, ChangeKind.PASS_OBJECTS, ChangeKind.DROP_ROLE}
+)
 
 
 def split(changes: Iterable[Change]) -> tuple[list[Change], dict[str, list[Change]]]:
@@ -24,7 +32,7 @@ def split(changes: Iterable[Change]) -> tuple[list[Change], dict[str, list[Chang
     ordinary: list[Change] = []
     by_role: dict[str, list[Change]] = {}
     for change in changes:
-        if change.kind is ChangeKind.QUARANTINE_ROLE:
+        if change.kind in DEPARTURES:
             by_role.setdefault(change.username, []).append(change)
         else:
             ordinary.append(change)
@@ -58,6 +66,8 @@ def departures(ownership: Ownership) -> Iterable[Change]:
             if sessions:
                 since = role.marker.quarantined if role.marker else ""
                 yield _quarantine(name, sessions, since)
+            if name in leaving.retire:
+                yield from retirement(name, ownership)
         elif name in leaving.quarantine:
             yield _quarantine(name, sessions)
 
@@ -76,9 +86,7 @@ def refusals(ownership: Ownership) -> tuple[Finding, ...]:
     """Why roles that the event names are not to be named there, all at once."""
     leaving = ownership.leaving
     found = [finding for name in sorted(leaving.quarantine) for finding in _refuse_name(name, "quarantine", ownership)]
-    for name in sorted(leaving.retire - leaving.quarantine):
-        message, next_step = f'role "{name}" cannot be retired by this version', "see the runbook for how it is removed"
-        found.append(Finding("retire", message, next_step, where="retire", username=name))
+    found += [finding for name in sorted(leaving.retire) for finding in _refuse_name(name, "retire", ownership)]
     for name in sorted(leaving.quarantine & leaving.retire):
         message = f'role "{name}" is to be quarantined and to be retired'
         next_step = f"quarantine it now, and retire it {_count(leaving.retire_after_days, 'day')} later"
@@ -103,8 +111,26 @@ def _refuse_name(name: str, key: str, ownership: Ownership) -> Iterable[Finding]
     elif not has_marker(role, ownership.environment):
         message = f'role "{name}" is not managed here'
         next_step = f"take it out of {key}; the runbook tells how a role is removed by hand"
+    elif key == "retire" and name not in ownership.leaving.quarantine:
+        message, next_step = _too_early(role, ownership)
     if message:
         yield Finding(key, message, next_step, where=key, username=name)
+
+
+def _too_early(role: RoleFacts, ownership: Ownership) -> tuple[str, str]:
+    """Why a role may not be retired yet, and what to do; both empty where it may."""
+    since, leaving = role.marker.quarantined if role.marker else "", ownership.leaving
+    if not is_quarantined(role):
+        return f'role "{role.name}" is not quarantined', f'quarantine it first: quarantine: ["{role.name}"]'
+    try:
+        free = datetime.fromisoformat(since) + timedelta(days=leaving.retire_after_days)
+        if datetime.fromisoformat(leaving.now) >= free:
+            return "", ""
+    except (ValueError, TypeError, OverflowError):
+        return f'the marker of role "{role.name}" names no moment of its quarantine', "declare it, and begin anew"
+    days = _count(leaving.retire_after_days, "day")
+    message = f'role "{role.name}" is quarantined since {since}, and has to be for {days} (RETIRE_AFTER_DAYS)'
+    return message, f"retire it from {free.isoformat().replace('+00:00', 'Z')} on"
 
 
 # --- blockers and warnings ------------------------------------------------------------------------------------------
@@ -115,6 +141,8 @@ def blockers(ownership: Ownership, changes: Iterable[Change]) -> Iterable[Findin
     leaving = ownership.leaving
     for change in changes:
         name = change.username
+        if change.kind is ChangeKind.DROP_ROLE:
+            yield from retirement_blockers(name, ownership)
         if change.kind is not ChangeKind.QUARANTINE_ROLE:
             continue
         role = ownership.server.roles[name]
@@ -131,13 +159,33 @@ def blockers(ownership: Ownership, changes: Iterable[Change]) -> Iterable[Findin
 def warning(role: RoleFacts, ownership: Ownership) -> Finding | None:
     """What is said of a managed role that is not declared any more, instead of that it is an orphan."""
     since = role.marker.quarantined if role.marker else ""
-    if not since or role.name in ownership.leaving.quarantine:
+    if not since or role.name in ownership.leaving.quarantine | ownership.leaving.retire:
         return None
     if role.can_login:
         message = f'role "{role.name}" was quarantined at {since}, and somebody has let it log in again'
         return Finding("quarantine_undone", message, "quarantine it again, or declare it again", username=role.name)
     message = f'role "{role.name}" is quarantined since {since}'
-    return Finding("quarantined_role", message, "declare it again to give it back", username=role.name)
+    return Finding(
+        "quarantined_role",
+        message,
+        "declare it again to give it back, or retire it when its time has come",
+        username=role.name,
+    )
+
+
+def kept_database(database: DatabaseFacts, ownership: Ownership) -> Finding | None:
+    """What is said of a database that was kept when its owner was retired; the marker counts with the administrator."""
+    marker, me = database.marker, ownership.server.administrator
+    if not marker or not marker.kept or database.owner != me:
+        return None
+    size = f"{ownership.leaving.sizes.get(database.name, 0) / 2**20:.0f} MB"
+    return Finding(
+        "kept_database",
+        f'database "{database.name}" ({size}) is kept since {marker.kept}; it was "{marker.kept_from}"\'s, and only '
+        f'"{me}" may enter it',
+        f'when its time has come, take a snapshot of the instance, then as "{me}": DROP DATABASE "{database.name}"',
+        database=database.name,
+    )
 
 
 def _count(number: int, noun: str) -> str:

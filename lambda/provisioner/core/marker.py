@@ -38,6 +38,8 @@ def parse_marker(comment: str) -> Marker | None:
         borrowed=value.get("borrowed") is True,
         comment=_text(value, "comment"),
         quarantined=_text(value, "quarantined"),
+        kept=_text(value, "kept"),
+        kept_from=_text(value, "kept_from"),
         login=value.get("login") is not False,
         connection_limit=limit if isinstance(limit := value.get("connection_limit"), int) else NO_LIMIT,
     )
@@ -50,6 +52,8 @@ def render_marker(marker: Marker) -> str:
         "creating": list(marker.creating),
         "borrowed": marker.borrowed,
         "quarantined": marker.quarantined,
+        "kept": marker.kept,
+        "kept_from": marker.kept_from,
         "comment": marker.comment,
     }
     value: dict[str, Any] = {"managed_by": MANAGED_BY, "environment": marker.environment}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -96,7 +96,7 @@ def build_plan(ownership: Ownership) -> Plan:
     )
     blockers = (*find_blockers(ownership, changes), *leaving.blockers(ownership, changes))
     warnings = [item for item in (*desired.findings, *find_warnings(ownership)) if not _is_accepted(item, ownership)]
-    return Plan(
+    plan = Plan(
         environment=ownership.environment,
         changes=changes,
         blockers=tuple(sorted(set(blockers))),
@@ -110,6 +110,16 @@ def build_plan(ownership: Ownership) -> Plan:
             ownership.server.administrator,
         ),
     )
+    return replace(plan, blockers=tuple(sorted({*plan.blockers, *_held_back(plan)})))
+
+
+def _held_back(plan: Plan) -> Iterable[Finding]:
+    """A role whose retirement is blocked in part is not retired at all: what was begun could not be ended."""
+    blocked = [(change, plan.blocker_of(change)) for change in plan.changes if change.kind in leaving.DEPARTURES]
+    for role in sorted({change.username for change, blocker in blocked if blocker} - plan.blocked_roles):
+        database = next(change.database for change, blocker in blocked if blocker and change.username == role)
+        message = f'role "{role}" cannot be retired: database "{database}" is blocked'
+        yield Finding("retire_blocked", message, "see what blocks it", username=role)
 
 
 def _is_accepted(warning: Finding, ownership: Ownership) -> bool:

@@ -99,6 +99,12 @@ def shows(ownership: Ownership, change: PlannedChange) -> bool:
         return database is not None and _database_shows(ownership, change, database)
     if change.action in {"grant", "grant_default", "revoke", "revoke_default"}:
         return database is not None and _grants_show(change, database)
+    if change.action in {"pass_objects", "drop_role"}:
+        # What was to pass on before the role goes has, when it is gone.
+        return role is None
+    if change.action == "keep_database":
+        marker = database.marker if database else None
+        return bool(marker and marker.kept and marker.kept_from == change.username)
     return role is not None and _role_shows(ownership, change, role)
 
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from provisioner.core import ddl, leaving
 from provisioner.core.changes import MAKES_OURS, Change, ChangeKind
+from provisioner.core.marker import parse_marker
 from provisioner.core.state import (
     DATABASE_OWNER,
     NO_LIMIT,
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from provisioner.core.ddl import PasswordStatement, Statement
+    from provisioner.core.holdings import Holding
     from provisioner.core.ownership import Ownership
 
 
@@ -78,13 +80,16 @@ class RoleScript:
 class LeavingStep:
     """One transaction of a role that leaves, in a database or, where none is named, in the administrator's own.
 
-    `ends_sessions` says that those of the role are ended when it is committed.
+    `ends_sessions` says that those of the role are ended when it is committed. `before` and `after` stand around the
+    statements and around those for what is found in the database by then.
     """
 
     changes: tuple[Change, ...]
     statements: tuple[Statement, ...]
     database: str = ""
     ends_sessions: bool = False
+    before: tuple[Statement, ...] = ()
+    after: tuple[Statement, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -221,15 +226,67 @@ def _one_role(role: str, changes: Sequence[Change], marks: RoleComments) -> Role
 
 
 def _one_departure(name: str, changes: Sequence[Change], ownership: Ownership) -> LeavingScript:
-    role = ownership.server.roles[name]
-    may_end = role.administrator_inherits or ownership.leaving.may_signal
-    statements = []
-    if not all(item.since for item in changes):
-        marker = role.marker or Marker(ownership.environment)
-        marker = replace(marker, quarantined=ownership.leaving.now, login=role.can_login)
+    may_end = ownership.server.roles[name].administrator_inherits or ownership.leaving.may_signal
+    steps = tuple(_leaving_step(change, ownership) for change in changes)
+    return LeavingScript(name, steps, frozenset() if may_end else frozenset({name}))
+
+
+def _leaving_step(change: Change, ownership: Ownership) -> LeavingStep:
+    if change.kind is ChangeKind.QUARANTINE_ROLE:
+        return _quarantine_step(change, ownership)
+    name, me = change.username, ownership.server.administrator
+    acts_as, statements = _retirement_statements(change, ownership)
+    known, with_options = ownership.server.roles, ownership.server.has_membership_options
+    temporary = sorted(role for role in acts_as - {me} if not _is_inherited(known[role], ownership))
+    return LeavingStep(
+        (change,),
+        tuple(statements),
+        change.database if change.kind is ChangeKind.PASS_OBJECTS else "",
+        before=tuple(ddl.grant_self(role, with_options=with_options) for role in temporary),
+        after=(
+            *(ddl.revoke_self(role) for role in temporary),
+            *([ddl.drop_role(name)] if change.kind is ChangeKind.DROP_ROLE else []),
+        ),
+    )
+
+
+def _quarantine_step(change: Change, ownership: Ownership) -> LeavingStep:
+    name, statements = change.username, []
+    if not change.since:
+        role = ownership.server.roles[name]
+        marker = replace(
+            role.marker or Marker(ownership.environment), quarantined=ownership.leaving.now, login=role.can_login
+        )
         statements = [ddl.set_login(name, login=False), ddl.set_role_marker(name, marker)]
-    step = LeavingStep(tuple(changes), tuple(statements), ends_sessions=True)
-    return LeavingScript(name, (step,), frozenset() if may_end else frozenset({name}))
+    return LeavingStep((change,), tuple(statements), ends_sessions=True)
+
+
+def _retirement_statements(change: Change, ownership: Ownership) -> tuple[set[str], list[Statement]]:
+    """In whose place a step is done, and what is known of it before it is begun."""
+    name, me = change.username, ownership.server.administrator
+    statements: list[Statement] = []
+    holdings = ownership.leaving.holdings[name]
+    holding = next((item for item in holdings.databases if item.database == change.database), None)
+    if change.kind is ChangeKind.KEEP_DATABASE and holding:
+        statements = [ddl.set_owner("DATABASE", change.database, me)]
+        for holder in holding.holders:
+            statements += ddl.revoke_from("DATABASE", [ddl.Identifier(change.database)], holder)
+        return {name}, [*statements, ddl.set_database_marker(change.database, _kept_marker(holding, name, ownership))]
+    if change.kind is ChangeKind.PASS_OBJECTS and holding:
+        passes = [ddl.reassign_owned(name, change.owner)] if holding.owned else []
+        return set(change.acting_roles), passes
+    for database, grantor in holdings.on_databases:
+        act_as = "" if grantor == me else grantor
+        statements += ddl.revoke_from("DATABASE", [ddl.Identifier(database)], name, act_as=act_as)
+    statements += [ddl.revoke_granted(role, member, name) for role, member in holdings.granted]
+    acts_as = {grantor for _, grantor in holdings.on_databases} | ({name} if holdings.granted else set())
+    return acts_as, statements
+
+
+def _kept_marker(holding: Holding, role: str, ownership: Ownership) -> Marker:
+    marker = parse_marker(holding.comment)
+    original = marker.comment if marker else holding.comment
+    return Marker(ownership.environment, comment=original, kept=ownership.leaving.now, kept_from=role)
 
 
 def _limit_set(changes: Iterable[Change]) -> int | None:

@@ -158,6 +158,8 @@ class Marker:
     connection_limit: int = NO_LIMIT
     quarantined: str = ""
     login: bool = True
+    kept: str = ""
+    kept_from: str = ""
     current: bool = field(default=True, compare=False)
 
 

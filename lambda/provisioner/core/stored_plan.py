@@ -68,7 +68,11 @@ def render_plan(
                 for item in script.databases
             ],
             "leaving": [
-                {"role": item.role, "database": step.database, "statements": list(step.statements)}
+                {
+                    "role": item.role,
+                    "database": step.database,
+                    "statements": [*step.before, *step.statements, *step.after],
+                }
                 for item in script.leaving
                 for step in item.steps
             ],

@@ -213,4 +213,7 @@ def _orphans(ownership: Ownership) -> Iterable[Finding]:
     for name, database in sorted(ownership.server.databases.items()):
         if has_marker(database, ownership.environment) and name not in ownership.by_database:
             message = f'database "{name}" is managed here and no longer declared; it stays as it is'
-            yield Finding("orphaned_database", message, "declare it again, or remove it by the runbook", database=name)
+            orphan = Finding(
+                "orphaned_database", message, "declare it again, or remove it by the runbook", database=name
+            )
+            yield leaving.kept_database(database, ownership) or orphan

@@ -2,21 +2,29 @@
 
 from __future__ import annotations
 
+import json
 import time
+from itertools import groupby
+from operator import itemgetter
 from typing import TYPE_CHECKING
 
 from provisioner.core import ddl
+from provisioner.core.state import DATABASE_OWNER
+from provisioner.edges.holding_queries import defaults_query, grants_query, left_query, schemas_query
 from provisioner.edges.leaving_catalogs import sessions_query, terminate_query
 from provisioner.edges.postgres import SqlError
-from provisioner.edges.transaction import retry, transaction
+from provisioner.edges.transaction import refuse_empty_grants, retry, transaction
 
 if TYPE_CHECKING:
+    from provisioner.core.ddl import Statement
     from provisioner.core.script import LeavingScript, LeavingStep
     from provisioner.edges.postgres import Connection
     from provisioner.edges.transaction import ApplyContext
 
 # How long sessions are waited for that were told to end: a backend notices at its next interrupt check.
 SESSION_SECONDS = 15.0
+# One message to the server; more are sent in several, in the one transaction.
+STATEMENTS_PER_MESSAGE = 50
 
 
 def change_departure(item: LeavingScript, step: LeavingStep, context: ApplyContext) -> None:
@@ -27,15 +35,49 @@ def change_departure(item: LeavingScript, step: LeavingStep, context: ApplyConte
         DatabaseUnavailable: the server could not be reached.
     """
     with context.login.connect(step.database) as connection:
-        if step.statements:
-            retry(lambda: _send(connection, step, context), context)
+        if step.statements or step.before or step.after:
+            retry(lambda: _send(connection, item, step, context), context)
         if step.ends_sessions:
             _end_sessions(connection, item, context)
 
 
-def _send(connection: Connection, step: LeavingStep, context: ApplyContext) -> None:
+def _send(connection: Connection, item: LeavingScript, step: LeavingStep, context: ApplyContext) -> None:
     with transaction(connection, leave=False):
-        connection.run("BEGIN", context.fence, *step.statements)
+        connection.run(*context.begin, *step.before)
+        if step.database:
+            _pass_on(connection, item.role, step, context)
+        else:
+            connection.run(*step.statements)
+        refuse_empty_grants(connection)
+        if step.after:
+            connection.run(*step.after)
+
+
+def _pass_on(connection: Connection, role: str, step: LeavingStep, context: ApplyContext) -> None:
+    """Hand over what a role owns in the connected database and revoke what it has there, then prove that all is gone.
+
+    REASSIGN OWNED would move databases of the role too, so there must be none; it drops nothing, and nothing else does.
+    """
+    me = context.ownership.server.administrator
+    [change] = step.changes
+    _, databases, _ = connection.run(left_query(role))[0]
+    if databases:
+        raise SqlError("", f'role "{role}" owns {databases} databases by now')
+    schemas = [ddl.set_owner("SCHEMA", name, change.owner) for (name,) in connection.run(schemas_query(role))]
+    if step.statements:
+        connection.run(*schemas, *step.statements)
+    statements: list[Statement] = []
+    for (kind, grantor), rows in groupby(connection.run(grants_query(role)), key=itemgetter(0, 2)):
+        owner = change.owner if grantor == DATABASE_OWNER else grantor
+        names = [ddl.Quoted(name) for _, name, _ in rows]
+        statements += ddl.revoke_from(kind, names, role, act_as="" if owner == me else owner)
+    for creator, schema, letter, grantees in connection.run(defaults_query(role)):
+        statements += ddl.forget_defaults(creator, schema, letter, json.loads(grantees), role)
+    for start in range(0, len(statements), STATEMENTS_PER_MESSAGE):
+        connection.run(*statements[start : start + STATEMENTS_PER_MESSAGE])
+    left, _, example = connection.run(left_query(role))[0]
+    if left:
+        raise SqlError("", f'{left} objects still belong to role "{role}" or name it, such as {example}')
 
 
 def _end_sessions(connection: Connection, item: LeavingScript, context: ApplyContext) -> None:

@@ -4,29 +4,39 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from provisioner.core.ddl import Literal
+from provisioner.core.errors import DatabaseUnavailable
+from provisioner.core.holdings import Holding, Leaving, Obstacle, RoleHoldings
+from provisioner.core.marker import MAX_COMMENT_CHARACTERS
+from provisioner.edges.holding_queries import GRANTEE, inside_query
+from provisioner.edges.postgres import SqlError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from provisioner.core.holdings import Leaving
     from provisioner.core.state import Server
+    from provisioner.edges.observe import Login
     from provisioner.edges.postgres import Connection
 
 
 def observe_leaving(connection: Connection, server: Server, leaving: Leaving) -> Leaving:
-    """Ask what is known of the roles that the event names, and of those that are quarantined.
+    """Ask what is known of the roles that the event names, of those that are quarantined and of kept databases.
 
     Raises:
         SqlError: the connection was lost.
     """
     quarantined = {name for name, role in server.roles.items() if role.marker and role.marker.quarantined}
+    kept = {
+        name
+        for name, database in server.databases.items()
+        if database.marker and database.marker.kept and database.owner == server.administrator
+    }
     names = quarantined | leaving.quarantine | leaving.retire
-    if not names:
+    if not names | kept:
         return leaving
-    found = json.loads(connection.run(_shared_query(names))[0][0])
+    found = json.loads(connection.run(_leaving_query(names, kept))[0][0])
     subscriptions: dict[str, tuple[str, ...]] = {}
     for owner, name in found["subscriptions"]:
         subscriptions[owner] = (*subscriptions.get(owner, ()), name)
@@ -36,6 +46,56 @@ def observe_leaving(connection: Connection, server: Server, leaving: Leaving) ->
         sessions=found["sessions"],
         subscriptions=subscriptions,
         may_signal=found["may_signal"],
+        sizes=found["sizes"],
+    )
+
+
+def observe_holdings(connection: Connection, login: Login, roles: Iterable[str]) -> dict[str, RoleHoldings]:
+    """Look for what roles own and where they are named, in every database that has anything of them.
+
+    Raises:
+        SqlError: the connection was lost.
+    """
+    return {name: _observe_role(connection, login, name) for name in sorted(roles)}
+
+
+def _observe_role(connection: Connection, login: Login, role: str) -> RoleHoldings:
+    found = json.loads(connection.run(_shared_query(role, connection.version))[0][0])
+    databases = tuple(_look_inside(login, role, _holding(row)) for row in found["databases"])
+    return RoleHoldings(
+        databases,
+        on_databases=tuple((database, grantor) for database, grantor in found["on_databases"]),
+        granted=tuple((granted, member) for granted, member in found["granted"]),
+        shared=tuple(Obstacle(*row) for row in found["shared"]),
+    )
+
+
+def _holding(row: list[Any]) -> Holding:
+    database, owner, comment, holders, visitors = row
+    return Holding(
+        database,
+        owner,
+        comment=comment[:MAX_COMMENT_CHARACTERS],
+        holders=tuple(holders),
+        visitors=tuple(visitors),
+    )
+
+
+def _look_inside(login: Login, role: str, holding: Holding) -> Holding:
+    try:
+        with login.connect(holding.database) as connection:
+            found = json.loads(connection.run(inside_query(role, connection.version))[0][0])
+    except (SqlError, DatabaseUnavailable) as error:
+        # It is this role's affair alone, whatever its databases say.
+        return replace(holding, refusal=str(error))
+    return replace(
+        holding,
+        owned=tuple((kind, count) for kind, count in found["owned"]),
+        grantors=tuple(grantor for grantor, _ in found["grants"]),
+        grants=sum(count for _, count in found["grants"]),
+        creators=tuple(creator for creator, _ in found["defaults"]),
+        defaults=sum(count for _, count in found["defaults"]),
+        obstacles=tuple(Obstacle(*row) for row in found["obstacles"]),
     )
 
 
@@ -46,7 +106,7 @@ def _names(names: Iterable[str]) -> str:
     return "ARRAY[" + ", ".join(Literal(name).sql() for name in sorted(names)) + "]::text[]"
 
 
-def _shared_query(roles: Iterable[str]) -> str:
+def _leaving_query(roles: Iterable[str], kept: Iterable[str]) -> str:
     return f"""
 SELECT json_build_object(
     'now', to_char(now() AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"'),
@@ -57,10 +117,71 @@ SELECT json_build_object(
              AS s
     ),
     'subscriptions', (
-        SELECT coalesce(json_agg(json_build_array(r.rolname, s.subname) ORDER BY 1), '[]')
+        SELECT coalesce(json_agg(json_build_array(r.rolname, s.subname) ORDER BY s.subname), '[]')
         FROM pg_subscription AS s JOIN pg_roles AS r ON r.oid = s.subowner
         WHERE s.subenabled AND r.rolname = ANY ({_names(roles)})
+    ),
+    'sizes', (
+        SELECT coalesce(json_object_agg(d.datname, pg_database_size(d.oid)), '{{}}')
+        FROM pg_database AS d WHERE d.datname = ANY ({_names(kept)})
     )
+)::text"""
+
+
+_DATABASES = f"""
+    'databases', (
+        SELECT coalesce(json_agg(json_build_array(
+            d.datname, pg_get_userbyid(d.datdba), coalesce(left(shobj_description(d.oid, 'pg_database'), 8192), ''),
+            CASE WHEN d.datdba = gone.oid THEN (
+                SELECT coalesce(json_agg(DISTINCT {GRANTEE}), '[]')
+                FROM aclexplode(coalesce(d.datacl, acldefault('d', d.datdba))) AS x
+                WHERE x.grantee <> d.datdba AND pg_get_userbyid(x.grantee) <> current_user
+            ) ELSE '[]' END,
+            CASE WHEN d.datdba = gone.oid THEN (
+                SELECT coalesce(json_agg(DISTINCT a.usename), '[]')
+                FROM pg_stat_activity AS a JOIN pg_roles AS r ON r.oid = a.usesysid
+                WHERE a.datid = d.oid AND NOT r.rolsuper AND a.usename <> current_user AND a.usesysid <> gone.oid
+            ) ELSE '[]' END) ORDER BY d.datname), '[]')
+        FROM gone, pg_database AS d
+        WHERE d.datdba = gone.oid OR d.oid IN (SELECT dep.dbid FROM dep)
+    )"""
+_SHARED = """
+    'shared', (
+        SELECT coalesce(json_agg(json_build_array(kind, count, example) ORDER BY kind), '[]') FROM (
+            SELECT CASE dep.classid::regclass::text WHEN 'pg_tablespace' THEN 'tablespace'
+                        WHEN 'pg_subscription' THEN 'subscription' ELSE 'parameter' END AS kind,
+                   count(*), min(pg_describe_object(dep.classid, dep.objid, 0)) AS example
+            FROM dep
+            WHERE dep.dbid = 0
+              AND dep.classid::regclass::text IN ('pg_tablespace', 'pg_subscription', 'pg_parameter_acl')
+            GROUP BY 1
+            UNION ALL
+            SELECT 'prepared', count(*), min(format('%L in database %I', p.gid, p.database))
+            FROM pg_prepared_xacts AS p, gone WHERE p.owner = gone.rolname HAVING count(*) > 0
+        ) AS found
+    )"""
+
+
+def _shared_query(role: str, version: int) -> str:
+    """One row, one JSON: the databases that a role owns or that something in it names, and what is in no database."""
+    # From 16 on, a membership depends on who granted it.
+    grantor = "m.grantor = gone.oid" if version >= 16 else "false"
+    return f"""
+WITH gone AS (SELECT oid, rolname FROM pg_roles WHERE rolname = {Literal(role).sql()}),
+dep AS (
+    SELECT s.* FROM pg_shdepend AS s, gone WHERE s.refclassid = 'pg_authid'::regclass AND s.refobjid = gone.oid
+)
+SELECT json_build_object({_DATABASES},
+    'on_databases', (
+        SELECT coalesce(json_agg(DISTINCT jsonb_build_array(d.datname, pg_get_userbyid(x.grantor))), '[]')
+        FROM gone, pg_database AS d, aclexplode(d.datacl) AS x
+        WHERE x.grantee = gone.oid AND d.datdba <> gone.oid
+    ),
+    'granted', (
+        SELECT coalesce(json_agg(DISTINCT jsonb_build_array(pg_get_userbyid(m.roleid), pg_get_userbyid(m.member))),
+                        '[]')
+        FROM gone, pg_auth_members AS m WHERE {grantor}
+    ),{_SHARED}
 )::text"""
 
 

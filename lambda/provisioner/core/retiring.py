@@ -1,0 +1,200 @@
+"""How a quarantined role goes for good: what it holds in, the changes that hand it over, and what stands against.
+
+Its own databases pass to the administrator, closed to everybody else and marked as kept; what it owns elsewhere passes
+to the owner of that database. Nothing is ever dropped but the role itself: objects change their owner, privileges are
+revoked one by one, and the server refuses to drop a role that anything still depends on.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from provisioner.core.changes import Change, ChangeKind
+from provisioner.core.errors import Finding
+from provisioner.core.holdings import RoleHoldings
+from provisioner.core.state import DATABASE_OWNER, PUBLIC
+from provisioner.core.text import join_names
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from provisioner.core.holdings import Holding, Obstacle
+    from provisioner.core.ownership import Ownership
+
+
+def successor(holding: Holding, role: str, ownership: Ownership) -> str:
+    """Who gets what a role owns in a database; empty where nobody is ours to give it to."""
+    if holding.owner in {role, ownership.server.administrator}:
+        return ownership.server.administrator
+    declared = ownership.declared_owner(holding.database)
+    is_ours = ownership.manages(holding.owner) and declared in {"", holding.owner}
+    return holding.owner if is_ours else ""
+
+
+def retirement(role: str, ownership: Ownership) -> Iterable[Change]:
+    """The changes by which a role goes, in order."""
+    me, holdings = ownership.server.administrator, _holdings(role, ownership)
+    for holding in holdings.databases:
+        if holding.owner == role:
+            names = join_names(name if name == PUBLIC else f'"{name}"' for name in (role, *holding.holders))
+            reason = f'kept: passes to "{me}" and is closed to everybody else, to {names}'
+            yield Change(ChangeKind.KEEP_DATABASE, database=holding.database, username=role, reason=reason)
+    for holding in holdings.databases:
+        if not holding.is_empty:
+            yield _passing_on(role, holding, successor(holding, role, ownership) or holding.owner)
+    yield Change(ChangeKind.DROP_ROLE, username=role, reason="; ".join(_what_goes(role, ownership)))
+
+
+def _passing_on(role: str, holding: Holding, heir: str) -> Change:
+    """What a role owns in a database passes to its heir there, and what it was given is revoked."""
+    owned = ", ".join(_count(count, kind) for kind, count in holding.owned)
+    goes = [(holding.grants, "grant"), (holding.defaults, "default privilege")]
+    gone = " and ".join(_count(count, noun) for count, noun in goes if count)
+    parts = [f'{owned} to "{heir}"' if owned else "", f"{gone} to it or of it revoked" if gone else ""]
+    roles = {role, *holding.grantors, *holding.creators, *([heir] if holding.owned else [])}
+    acts_as = frozenset(heir if name == DATABASE_OWNER else name for name in roles)
+    return Change(
+        ChangeKind.PASS_OBJECTS,
+        database=holding.database,
+        username=role,
+        owner=heir,
+        acts_as=acts_as,
+        reason="; ".join(part for part in parts if part),
+        # What is approved: which kinds pass to whom, and in whose place; the numbers may change.
+        subject="; ".join([heir, *(kind for kind, _ in holding.owned), *sorted(acts_as)]),
+    )
+
+
+def _what_goes(role: str, ownership: Ownership) -> Iterable[str]:
+    marker, me = ownership.server.roles[role].marker, ownership.server.administrator
+    yield f"retired: quarantined since {marker.quarantined if marker else ''}"
+    if groups := sorted(item.role for item in ownership.memberships_of.get(role, ())):
+        yield f"no longer a member of {join_names(groups)}"
+    if members := sorted(item.member for item in ownership.memberships_in.get(role, ()) if item.member != me):
+        yield f"its members {join_names(members)} lose what it had"
+    if granted := [f'"{member}" in "{group}"' for group, member in _holdings(role, ownership).granted]:
+        yield f"memberships that it granted go: {join_names(granted)}"
+
+
+# --- blockers -------------------------------------------------------------------------------------------------------
+
+# What stands in the way by kind, and what a person does about it.
+_OBSTACLES = {
+    "event_trigger": ("owns {}, which only a superuser may own", "as a superuser: ALTER EVENT TRIGGER ... OWNER TO"),
+    "wrapper": ("owns {}, which only a superuser may own", "as a superuser: ALTER FOREIGN DATA WRAPPER ... OWNER TO"),
+    "user_mapping": (
+        "has {}, which is for nobody else",
+        "as the server's owner: DROP USER MAPPING FOR {role} SERVER ...",
+    ),
+    "policy": ("is named by {}", "as the table's owner: ALTER POLICY ... TO another role"),
+    "initial_privilege": ("is named by what extensions granted at first: {}", "as a superuser: DROP OWNED BY {role}"),
+    "publication": (
+        "owns a publication of all tables or of schemas, {}, which only a superuser may own",
+        "as a superuser: ALTER PUBLICATION ... OWNER TO",
+    ),
+    "server": (
+        "owns the foreign server {}, and who would get it may not use its wrapper",
+        "as the wrapper's owner: GRANT USAGE ON FOREIGN DATA WRAPPER ... TO {successor}",
+    ),
+    "schema": (
+        "owns {}, where who would get it may not create",
+        "as the schema's owner: GRANT CREATE ON SCHEMA ... TO {successor}",
+    ),
+    "maintenance": (
+        "owns {}, whose indexes, statistics or ranges run functions of a tenant's: with the rights of {successor} then",
+        "look at them; then, as its owner: ALTER TABLE ... SET (autovacuum_enabled = false), or drop the index",
+    ),
+    "definer": (
+        "owns {}, SECURITY DEFINER and open to others: it would run with the rights of {successor}",
+        "as its owner: REVOKE EXECUTE ON ROUTINE ... FROM PUBLIC, or ALTER ROUTINE ... SECURITY INVOKER",
+    ),
+    "view": (
+        "owns {}, open to others: it would reach what the role could not, with the rights of {successor}",
+        "as its owner: REVOKE ALL ON ... FROM them",
+    ),
+    "prepared_lock": ("owns {}, on which a prepared transaction holds a lock", "COMMIT PREPARED or ROLLBACK PREPARED"),
+    "locks": (
+        "owns more than one transaction can hand over without taking the server's locks from everybody",
+        "raise max_locks_per_transaction, or as its owner pass part of it on: ALTER TABLE ... OWNER TO {successor}",
+    ),
+    "tablespace": ("owns {}", "as a superuser: ALTER TABLESPACE ... OWNER TO"),
+    "subscription": ("owns {}", "as a superuser: ALTER SUBSCRIPTION ... OWNER TO"),
+    "parameter": ("may set {}", "as a superuser: REVOKE ALL ON PARAMETER ... FROM {role}"),
+    "prepared": ("has a prepared transaction: {}", "SET ROLE {role} in that database; ROLLBACK PREPARED ..."),
+}
+
+
+def retirement_blockers(role: str, ownership: Ownership) -> Iterable[Finding]:
+    """All that keeps a role from being retired; nothing of it is begun while there is any."""
+    holdings = _holdings(role, ownership)
+    if not ownership.may_act_as(role, ""):
+        way = ownership.iam_ways[role].role if role in ownership.iam_ways else "..."
+        yield _blocker(role, "the administrator may not act in its place", f'REVOKE "{way}" FROM "{role}"')
+    sessions = ownership.leaving.sessions.get(role, 0)
+    if sessions:
+        yield _blocker(role, f"{_count(sessions, 'session')} of it stay", "quarantine it again, which ends them")
+    for obstacle in holdings.shared:
+        yield _obstacle(role, obstacle, "", ownership.server.administrator)
+    for database, grantor in holdings.on_databases:
+        if not ownership.may_act_as(grantor, ""):
+            yield _grant_of(role, grantor, database, f'DATABASE "{database}"')
+    for holding in holdings.databases:
+        yield from _holding_blockers(role, holding, ownership)
+
+
+def _holding_blockers(role: str, holding: Holding, ownership: Ownership) -> Iterable[Finding]:
+    database, heir = holding.database, successor(holding, role, ownership)
+    if holding.refusal:
+        message = f'database "{database}" cannot be looked into: {holding.refusal}'
+        remedy = f'GRANT CONNECT ON DATABASE "{database}" TO "{ownership.server.administrator}"'
+        yield _blocker(role, message, f'as "{holding.owner}": {remedy}, or find what keeps the administrator out')
+    if holding.owner == role:
+        yield from _own_database(role, holding, ownership)
+    elif holding.owned and not heir:
+        owned = ", ".join(_count(count, kind) for kind, count in holding.owned)
+        message = f'it owns {owned} in database "{database}", whose owner "{holding.owner}" is not managed here'
+        yield _blocker(role, message, "in that database, as who owns them or may: ALTER ... OWNER TO another role")
+    for name in sorted({*holding.grantors, *holding.creators} - {role, DATABASE_OWNER}):
+        if not ownership.may_act_as(name, ""):
+            yield _grant_of(role, name, database, "...")
+    for obstacle in holding.obstacles:
+        yield _obstacle(role, obstacle, database, heir or holding.owner)
+
+
+def _own_database(role: str, holding: Holding, ownership: Ownership) -> Iterable[Finding]:
+    database = holding.database
+    if entries := ownership.by_database.get(database, ()):
+        users = join_names(f'"{entry.username}"' for entry in entries)
+        message = f'database "{database}" would be closed, and {users} are declared in it'
+        yield _blocker(role, message, "take these entries out of the snapshot first, or declare the role again")
+    if holding.visitors:
+        users = join_names(f'"{name}"' for name in holding.visitors)
+        message = f'database "{database}" would be closed, and {users} have sessions in it'
+        yield _blocker(role, message, "end them; who was in it may stay otherwise")
+
+
+def _obstacle(role: str, obstacle: Obstacle, database: str, heir: str) -> Finding:
+    what, next_step = _OBSTACLES[obstacle.kind]
+    example = obstacle.example if obstacle.count == 1 else f"{obstacle.example} and {obstacle.count - 1} more"
+    names = {"role": f'"{role}"', "successor": f'"{heir}"'}
+    where = f'in database "{database}" ' if database else ""
+    # What a tenant named may hold anything, braces too: it is put in last.
+    message = f"{where}it {what.format('{}', **names).replace('{}', example)}"
+    return _blocker(role, message, next_step.format(**names))
+
+
+def _grant_of(role: str, grantor: str, database: str, target: str) -> Finding:
+    message = f'"{grantor}", which is not managed here, granted it privileges in database "{database}"'
+    return _blocker(role, message, f'in that database, as "{grantor}": REVOKE ALL ON {target} FROM "{role}"')
+
+
+def _blocker(role: str, message: str, next_step: str) -> Finding:
+    return Finding("retire_blocked", f'role "{role}" cannot be retired: {message}', next_step, username=role)
+
+
+def _holdings(role: str, ownership: Ownership) -> RoleHoldings:
+    return ownership.leaving.holdings.get(role, RoleHoldings())
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" + ("" if number == 1 or noun == "statistics" else "s")

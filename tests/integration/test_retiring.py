@@ -1,0 +1,312 @@
+"""A role is retired: what it owned passes on, what it was given goes, then the role. Nothing else is ever dropped."""
+
+import contextlib
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pg8000.native
+import pytest
+
+from provisioner.core.errors import ApplyFailed, InvalidRequest, PlanBlocked
+from stack.aws import Aws
+from stack.postgres import Login, Server
+from stack.world import World
+
+SECRET = "goldenpath/dev/old/postgres"
+LEAVER = {"database_name": "old", "username": "leaver", "secret_name": SECRET}
+OWNER = {"database_name": "shop", "username": "shop_user"}
+READER = {"database_name": "shop", "username": "reporter", "access_level": "reader"}
+EDITOR = {"database_name": "shop", "username": "leaver", "access_level": "editor", "secret_name": SECRET}
+LONG_AGO = "2020-02-29T23:59:59Z"
+ALL_KINDS = """
+CREATE SCHEMA works; CREATE TABLE works.job (id serial PRIMARY KEY, note text); CREATE VIEW works.open AS SELECT 1 AS a;
+CREATE MATERIALIZED VIEW works.sums AS SELECT 1 AS a; CREATE SEQUENCE works.number;
+CREATE FUNCTION works.one() RETURNS int LANGUAGE sql AS 'SELECT 1'; CREATE PROCEDURE works.go() LANGUAGE sql AS '';
+CREATE AGGREGATE works.total (int) (SFUNC = int4pl, STYPE = int); CREATE TYPE works.mood AS ENUM ('so');
+CREATE TYPE works.pair AS (a int, b int); CREATE DOMAIN works.positive AS int; CREATE COLLATION works.c FROM "C";
+CREATE TYPE works.span AS RANGE (subtype = float8); CREATE OPERATOR works.=== (LEFTARG = int, RIGHTARG = int,
+FUNCTION = int4eq); CREATE TEXT SEARCH CONFIGURATION works.plain (COPY = pg_catalog.simple);
+CREATE TEXT SEARCH DICTIONARY works.words (TEMPLATE = simple); CREATE STATISTICS works.both ON id, note FROM works.job;
+CREATE CONVERSION works.conv FOR 'LATIN1' TO 'UTF8' FROM iso8859_1_to_utf8; SELECT lo_create(4711);
+CREATE PUBLICATION jobs FOR TABLE works.job; CREATE EXTENSION hstore;
+CREATE TABLE "it's ""quoted""!" (id int); CREATE FUNCTION "it's ""f""!"("t" "it's ""quoted""!") RETURNS int
+LANGUAGE sql AS 'SELECT 1'
+"""
+
+
+@pytest.fixture
+def world(pg_server: Server, admin: Login, aws: Aws) -> Iterator[World]:
+    """An owner with a database of its own, which is an editor in another, with a reader there."""
+    with World(pg_server, aws, admin) as world:
+        world.passwords["leaver"] = "secret of leaver"
+        world.aws.put_secret(SECRET, {"username": "leaver", "password": "secret of leaver"})
+        world.declare_entries({"old": LEAVER, "shop": OWNER, "report": READER, "editing": EDITOR})
+        assert world.apply()["status"] == "applied"
+        run(world, "leaver", "old", ALL_KINDS)
+        yield world
+
+
+def run(world: World, role: str, database: str, sql: str) -> Any:
+    with contextlib.closing(world.login(role, database)) as connection:
+        return connection.run(sql)
+
+
+def leave(world: World, role: str = "leaver") -> None:
+    """Take its entries out, quarantine it, and let the time pass."""
+    world.declare_entries({"shop": OWNER, "report": READER}, with_secrets=False)
+    assert world.apply(quarantine=[role])["status"] == "applied"
+    quarantined_since(world, role, LONG_AGO)
+
+
+def quarantined_since(world: World, role: str, moment: str) -> None:
+    [[text]] = query(world, f"SELECT shobj_description(oid, 'pg_authid') FROM pg_roles WHERE rolname = '{role}'")
+    marker = json.dumps(json.loads(text) | {"quarantined": moment})
+    query(world, f"COMMENT ON ROLE {role} IS '{marker}'")
+
+
+def query(world: World, sql: str, database: str = "postgres") -> list[list[Any]]:
+    return world.server.run_as_superuser(sql, database)
+
+
+def objects(world: World, database: str) -> set[str]:
+    """All that stands in a database of an application's making, by its description."""
+    classes = {
+        "pg_class": "relnamespace", "pg_proc": "pronamespace", "pg_type": "typnamespace", "pg_operator": "oprnamespace",
+        "pg_collation": "collnamespace", "pg_conversion": "connamespace", "pg_ts_config": "cfgnamespace",
+        "pg_ts_dict": "dictnamespace", "pg_statistic_ext": "stxnamespace", "pg_namespace": "oid",
+    }  # fmt: skip
+    parts = [f"SELECT '{name}'::regclass AS c, oid AS o FROM {name} WHERE oid >= 16384" for name in classes]
+    parts += [
+        f"SELECT '{name}'::regclass, oid FROM {name} WHERE oid >= 16384" for name in ("pg_extension", "pg_publication")
+    ]
+    parts.append("SELECT 'pg_largeobject'::regclass, oid FROM pg_largeobject_metadata")
+    rows = query(world, f"SELECT pg_describe_object(c, o, 0) FROM ({' UNION ALL '.join(parts)}) AS every", database)
+    return {name for (name,) in rows}
+
+
+def owners(world: World, database: str) -> set[str]:
+    sql = """
+    SELECT DISTINCT pg_get_userbyid(refobjid) FROM pg_shdepend
+    WHERE dbid = (SELECT oid FROM pg_database WHERE datname = current_database()) AND deptype = 'o'"""
+    return {name for (name,) in query(world, sql, database)}
+
+
+def is_there(world: World, role: str = "leaver") -> bool:
+    return bool(query(world, f"SELECT FROM pg_roles WHERE rolname = '{role}'"))
+
+
+def changes(answer: dict[str, Any]) -> list[tuple[str, str, str]]:
+    return [(item["action"], item["database"], item["username"]) for item in answer["changes"]]
+
+
+def test_an_owner_is_retired_and_its_database_kept(world: World) -> None:
+    leave(world)
+    before, me = objects(world, "old"), world.admin.username
+    planned = world.dry_run(retire=["leaver"])
+    assert changes(planned) == [
+        ("keep_database", "old", "leaver"),
+        ("pass_objects", "old", "leaver"),
+        ("pass_objects", "shop", "leaver"),
+        ("drop_role", "", "leaver"),
+    ], planned["plan_text"]
+    assert all(item["destructive"] for item in planned["changes"])
+    assert planned["blockers"] == []
+    assert f'to "{me}"' in planned["plan_text"]
+    answer = world.apply(retire=["leaver"])
+    assert (answer["status"], answer["plan_digest"]) == ("applied", planned["plan_digest"])
+    assert not is_there(world)
+    assert objects(world, "old") == before
+    assert owners(world, "old") - {"rdsadmin"} == {me}
+    assert query(world, "SELECT pg_get_userbyid(datdba) FROM pg_database WHERE datname = 'old'") == [[me]]
+    assert query(
+        world,
+        "SELECT has_database_privilege('public', 'old', 'CONNECT'),"
+        " has_database_privilege('reporter', 'old', 'CONNECT')",
+    ) == [[False, False]]
+    [warning] = [item for item in world.drift()["warnings"] if item["code"] == "kept_database"]
+    assert 'DROP DATABASE "old"' in warning["next_step"]
+    assert "snapshot" in warning["next_step"]
+    assert "leaver" in warning["message"]
+    assert "MB" in warning["message"]
+    again = world.apply()
+    assert (again["status"], again["changes"]) == ("no_change", [])
+
+
+def test_what_it_owns_in_others_databases_passes_to_their_owner(world: World) -> None:
+    query(world, "GRANT CREATE ON DATABASE shop TO leaver")
+    query(world, "GRANT CREATE ON SCHEMA public TO leaver", "shop")
+    run(world, "leaver", "shop", ALL_KINDS.replace("4711", "4712"))
+    query(world, "REVOKE CREATE ON DATABASE shop FROM leaver; ", "shop")
+    query(world, "REVOKE CREATE ON SCHEMA public FROM leaver; ", "shop")
+    leave(world)
+    before = objects(world, "shop")
+    answer = world.apply(retire=["leaver"])
+    assert answer["status"] == "applied"
+    assert not is_there(world)
+    assert objects(world, "shop") == before
+    assert owners(world, "shop") - {"rdsadmin"} == {"shop_user"}
+    run(world, "shop_user", "shop", "DROP FUNCTION works.one(); INSERT INTO works.job (note) VALUES ('mine')")
+    # The levels hold on what has passed on.
+    world.apply()
+    assert run(world, "reporter", "shop", "SELECT count(*) FROM works.job") == [[1]]
+    assert world.apply()["status"] == "no_change"
+
+
+def test_grants_default_privileges_and_memberships_in_both_directions_go(world: World) -> None:
+    run(world, "shop_user", "shop", "CREATE TABLE customer (id int, name text); CREATE SCHEMA more; CREATE SEQUENCE n;"
+        "CREATE FUNCTION f() RETURNS int LANGUAGE sql AS 'SELECT 1'; CREATE TYPE mood AS ENUM ('so');"
+        "GRANT ALL ON customer TO leaver WITH GRANT OPTION; GRANT SELECT (name) ON customer TO leaver;"
+        "GRANT USAGE ON SCHEMA more TO leaver; GRANT USAGE ON SEQUENCE n TO leaver;"
+        "GRANT EXECUTE ON FUNCTION f() TO leaver;"
+        "GRANT USAGE ON TYPE mood TO leaver; ALTER DEFAULT PRIVILEGES GRANT SELECT ON TABLES TO leaver;"
+        "ALTER DEFAULT PRIVILEGES IN SCHEMA more GRANT USAGE ON SEQUENCES TO leaver;"
+        "GRANT TEMPORARY ON DATABASE shop TO leaver")  # fmt: skip
+    run(world, "leaver", "shop", "GRANT INSERT ON customer TO reporter")
+    run(world, "leaver", "old", "ALTER DEFAULT PRIVILEGES GRANT SELECT ON TABLES TO reporter;"
+        "ALTER DEFAULT PRIVILEGES REVOKE EXECUTE ON ROUTINES FROM PUBLIC;"
+        "ALTER DEFAULT PRIVILEGES REVOKE ALL ON TABLES FROM leaver;"
+        "ALTER DEFAULT PRIVILEGES IN SCHEMA works GRANT ALL ON SEQUENCES TO reporter, PUBLIC")  # fmt: skip
+    query(world, "CREATE ROLE team; CREATE ROLE friend; GRANT team TO leaver; GRANT leaver TO friend")
+    leave(world)
+    planned = world.dry_run(retire=["leaver"])
+    text = planned["plan_text"]
+    assert "team" in text
+    assert "friend" in text
+    assert world.apply(retire=["leaver"])["status"] == "applied"
+    assert not is_there(world)
+    acl = query(world, "SELECT relacl::text FROM pg_class WHERE relname = 'customer'", "shop")[0][0]
+    assert "leaver" not in acl
+    assert "reporter=a" not in acl
+    assert query(world, "SELECT count(*) FROM pg_default_acl WHERE pg_get_userbyid(defaclrole) = 'leaver'", "old") == [
+        [0]
+    ]
+
+
+def test_databases_that_it_made_itself_are_kept_too(world: World) -> None:
+    query(world, "ALTER ROLE leaver CREATEDB")
+    run(world, "leaver", "postgres", 'CREATE DATABASE "plugin ""one"""')
+    leave(world)
+    assert world.apply(retire=["leaver"])["status"] == "applied"
+    kept = [item["database"] for item in world.drift()["warnings"] if item["code"] == "kept_database"]
+    assert kept == ["old", 'plugin "one"']
+
+
+def test_refused_before_its_time_and_unquarantined(world: World) -> None:
+    world.declare_entries({"shop": OWNER, "report": READER}, with_secrets=False)
+    with pytest.raises(InvalidRequest, match="not quarantined"):
+        world.apply(retire=["leaver"])
+    world.apply(quarantine=["leaver"])
+    with pytest.raises(InvalidRequest, match="RETIRE_AFTER_DAYS"):
+        world.dry_run(retire=["leaver"])
+    with pytest.raises(InvalidRequest) as refused:
+        world.apply(retire=["leaver", "nobody", "reporter", world.admin.username])
+    assert len({finding.username for finding in refused.value.findings}) == 4
+    quarantined_since(world, "leaver", "2999-01-01T00:00:00Z")
+    with pytest.raises(InvalidRequest, match="RETIRE_AFTER_DAYS"):
+        world.apply(retire=["leaver"])
+    assert is_there(world)
+
+
+def test_an_owner_whose_readers_are_declared_is_blocked_and_they_are_named(world: World) -> None:
+    shared = {"secret_name": "goldenpath/dev/report/postgres"}
+    world.aws.put_secret(shared["secret_name"], {"username": "reporter", "password": world.passwords["reporter"]})
+    late = {"database_name": "old", "username": "reporter", "access_level": "reader"} | shared
+    leave(world)
+    world.declare_entries({"shop": OWNER, "report": READER | shared, "late": late}, with_secrets=False)
+    blockers = blocked(world)
+    assert any("reporter" in item["message"] and "declared in it" in item["message"] for item in blockers)
+
+
+def blocked(world: World) -> list[dict[str, Any]]:
+    """The blockers of a retirement, of which nothing is done."""
+    planned = world.dry_run(retire=["leaver"])
+    found = [item for item in planned["blockers"] if item["code"] == "retire_blocked"]
+    owner = query(world, "SELECT pg_get_userbyid(datdba) FROM pg_database WHERE datname = 'old'")
+    with pytest.raises(PlanBlocked):
+        world.apply(retire=["leaver"])
+    assert is_there(world)
+    assert query(world, "SELECT pg_get_userbyid(datdba) FROM pg_database WHERE datname = 'old'") == owner
+    assert all(item["next_step"] for item in found)
+    return found
+
+
+STANDS_IN_THE_WAY = {
+    "a closed database": ("postgres", "ALTER DATABASE old ALLOW_CONNECTIONS false", "looked into"),
+    "a policy": ("shop", "CREATE TABLE t (id int); CREATE POLICY mine ON t TO leaver", "policy mine"),
+    "a wrapper": (
+        "old",
+        "CREATE FOREIGN DATA WRAPPER w; CREATE SERVER s FOREIGN DATA WRAPPER w;CREATE USER MAPPING FOR leaver SERVER s",
+        "user mapping",
+    ),
+    "a publication of everything": (
+        "old",
+        "CREATE PUBLICATION p FOR ALL TABLES; ALTER PUBLICATION p OWNER TO leaver",
+        "publication",
+    ),
+    "the grant of somebody unmanaged": (
+        "postgres",
+        "CREATE TABLE theirs (id int); GRANT SELECT ON theirs TO leaver",
+        "not managed here",
+    ),
+    "an object where nobody is ours": (
+        "postgres",
+        "CREATE TABLE its (id int); ALTER TABLE its OWNER TO leaver",
+        "not managed here",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", STANDS_IN_THE_WAY)
+def test_what_cannot_be_handed_over_is_named_and_nothing_is_changed(world: World, case: str) -> None:
+    database, sql, named = STANDS_IN_THE_WAY[case]
+    leave(world)
+    for statement in sql.split(";"):
+        with contextlib.suppress(pg8000.native.DatabaseError):
+            query(world, statement, database)
+    assert any(named in item["message"] for item in blocked(world)), [item["message"] for item in blocked(world)]
+
+
+def test_a_session_in_its_database_blocks(world: World) -> None:
+    query(world, "GRANT CONNECT ON DATABASE old TO reporter")
+    leave(world)
+    with contextlib.closing(world.login("reporter", "old")):
+        assert any("reporter" in item["message"] and "sessions" in item["message"] for item in blocked(world))
+
+
+def test_code_that_maintenance_would_run_for_the_next_owner_blocks(world: World) -> None:
+    run(world, "leaver", "old", "CREATE FUNCTION evil(int) RETURNS int IMMUTABLE LANGUAGE sql AS 'SELECT $1';"
+        "CREATE TABLE trap (id int); CREATE INDEX ON trap (evil(id)); CREATE INDEX ON trap (abs(id))")  # fmt: skip
+    leave(world)
+    assert any("trap" in item["message"] for item in blocked(world))
+    query(world, "ALTER TABLE trap SET (autovacuum_enabled = false)", "old")
+    assert world.apply(retire=["leaver"])["status"] == "applied"
+
+
+def test_what_would_run_with_the_rights_of_another_owner_blocks(world: World) -> None:
+    query(world, "GRANT CREATE ON SCHEMA public TO leaver", "shop")
+    run(world, "shop_user", "shop", "CREATE TABLE hidden (id int); REVOKE ALL ON hidden FROM leaver")
+    run(world, "leaver", "shop", "CREATE FUNCTION peek() RETURNS int SECURITY DEFINER LANGUAGE sql AS 'SELECT 1';"
+        "CREATE VIEW window_ AS SELECT * FROM hidden; CREATE VIEW harmless AS SELECT 1 AS a;"
+        "GRANT SELECT ON window_, harmless TO reporter")  # fmt: skip
+    query(world, "REVOKE CREATE ON SCHEMA public FROM leaver", "shop")
+    leave(world)
+    messages = " ".join(item["message"] for item in blocked(world))
+    assert "peek" in messages
+    assert "window_" in messages
+    assert "harmless" not in messages
+
+
+def test_a_lock_keeps_the_role_quarantined_and_the_next_run_goes_on(world: World) -> None:
+    leave(world)
+    with contextlib.closing(world.server.superuser("old")) as holder:
+        holder.run("BEGIN")
+        holder.run("LOCK TABLE works.job")
+        with pytest.raises(ApplyFailed, match="old"):
+            world.apply(retire=["leaver"])
+        assert is_there(world)
+    assert "quarantined_role" in [item["code"] for item in world.drift()["warnings"]]
+    answer = world.apply(retire=["leaver"])
+    assert answer["status"] == "applied"
+    assert ("keep_database", "old", "leaver") not in changes(answer)
+    assert not is_there(world)
