@@ -13,11 +13,12 @@ import pytest
 from provisioner.core import entry
 from provisioner.core.changes import Change, ChangeKind
 from provisioner.core.errors import Finding, InvalidRequest, InvalidSnapshot, ProvisioningError
+from provisioner.core.excerpt import MAX_CHANGES, MAX_FINDINGS
 from provisioner.core.model import AccessLevel, Mode, RunStatus, Status
 from provisioner.core.plan import Plan
 from provisioner.core.preflight import Check, CheckStatus, ok
 from provisioner.core.preflight_report import MAX_CHECKS, build_preflight_response
-from provisioner.core.report import MAX_CHANGES, MAX_FINDINGS, AuditLocations, build_response
+from provisioner.core.report import AuditLocations, build_response
 from provisioner.core.request import parse_request
 from provisioner.core.snapshot import parse_snapshot
 from provisioner.settings import read_settings

@@ -6,7 +6,8 @@ import re
 from typing import TYPE_CHECKING
 
 from provisioner.core.changes import Change
-from provisioner.core.report import MAX_FIELD, choose, describe_run, group, how_to_apply, notice, sum_line
+from provisioner.core.excerpt import choose
+from provisioner.core.report import MAX_FIELD, describe_run, group, how_to_apply, notice, sum_line
 from provisioner.core.text import sanitize
 
 if TYPE_CHECKING:

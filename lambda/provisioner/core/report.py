@@ -3,37 +3,27 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import asdict, dataclass, replace
-from operator import itemgetter
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
 from provisioner.core.approval import how_to_approve
 from provisioner.core.changes import Change
 from provisioner.core.errors import Finding
+from provisioner.core.excerpt import MAX_NAME, MAX_NAMED, choose, choose_listed, left_out, name_database
 from provisioner.core.model import RunStatus, Status
 from provisioner.core.text import join_names, sanitize
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Iterable, Sequence
 
     from provisioner.core.audit import Provenance
     from provisioner.core.model import Request
     from provisioner.core.plan import Plan
 
 
-# Lambda refuses an answer of more than 6 MB. With these bounds the largest stays below it even where every character
-# is one that JSON writes in twelve bytes.
-MAX_CHANGES = 300
-MAX_FINDINGS = 50
-_MAX_NAME = 64
 MAX_FIELD = 500
 # In bytes, of a text for people: SNS takes up to 256 KiB.
 _MAX_TEXT = 100_000
-# What a database takes beside the lines of its changes.
-_ROOM_FOR_HEADING = 200
-_MAX_NAMED = 10
-
-_ON_THE_SERVER = "(server)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +93,7 @@ def render_notification(plan: Plan, audit: AuditLocations, provenance: Provenanc
     """The plan as a message to people: who asked for it, what it holds, where it is, and how it is approved."""
     destructive = [f"{each.action} {each.username} in {each.database}" for each in plan.changes if each.destructive]
     about = {**describe_run(provenance), "plan": audit.plan, "digest": plan.digest}
-    about["destructive"] = f"{len(destructive)} ({join_names(destructive, _MAX_NAMED)})" if destructive else "nothing"
+    about["destructive"] = f"{len(destructive)} ({join_names(destructive, MAX_NAMED)})" if destructive else "nothing"
     lines = [
         render_text(plan, audit),
         "",
@@ -134,7 +124,7 @@ def build_response(
     cut, destructive changes last; the summary counts everything, and a warning (`answer_cut`) names the stored plan. A
     run that did not look at the server says nothing about it.
     """
-    listed = _choose_listed(plan)
+    listed = choose_listed(plan)
     cut = _truncation_warning(plan, listed, audit)
     kept = frozenset(listed.changes)
     looked = status not in {RunStatus.SUPERSEDED, RunStatus.REPORTED}
@@ -154,74 +144,9 @@ def build_response(
     }
 
 
-def _choose_listed(plan: Plan) -> Plan:
-    """The changes and findings that the lists of an answer have room for."""
-    parts = ((plan.changes, MAX_CHANGES), (plan.blockers, MAX_FINDINGS), (plan.warnings, MAX_FINDINGS))
-    return _only(plan, *({number for _, number in _by_turns(items)[:most]} for items, most in parts))
-
-
-def choose(plan: Plan, line_of: Callable[[Change | Finding], str], room: int) -> Plan:
-    """As much of a plan as its lines have room for: destructive changes, blockers, other changes, then warnings."""
-    changes = _by_turns(plan.changes)
-    first = sum(change.destructive for change in plan.changes)
-    kept: dict[str, set[int]] = {"changes": set(), "blockers": set(), "warnings": set()}
-    databases: set[str] = set()
-    queue = [("changes", *each) for each in changes[:first]]
-    queue += [("blockers", *each) for each in _by_turns(plan.blockers)]
-    queue += [("changes", *each) for each in changes[first:]]
-    queue += [("warnings", *each) for each in _by_turns(plan.warnings)]
-    for part, item, number in queue:
-        room -= len(line_of(item).encode("utf-8", "replace")) + 1
-        if part == "changes" and item.database not in databases:
-            databases.add(item.database)
-            room -= _ROOM_FOR_HEADING
-        if room < 0:
-            break
-        kept[part].add(number)
-    return _only(plan, *kept.values())
-
-
-def _only(plan: Plan, changes: set[int], blockers: set[int], warnings: set[int]) -> Plan:
-    """The plan with what stands at these places."""
-    return replace(
-        plan,
-        changes=tuple(each for number, each in enumerate(plan.changes) if number in changes),
-        blockers=tuple(each for number, each in enumerate(plan.blockers) if number in blockers),
-        warnings=tuple(each for number, each in enumerate(plan.warnings) if number in warnings),
-    )
-
-
-def _by_turns(items: Iterable[Change | Finding]) -> list[tuple[Change | Finding, int]]:
-    """Items and their places, the destructive first; databases take turns, so that none pushes out another."""
-    turns: Counter[tuple[bool, str]] = Counter()
-    keyed = []
-    for number, item in enumerate(items):
-        is_harmless = isinstance(item, Change) and not item.destructive
-        turns[is_harmless, item.database] += 1
-        keyed.append((is_harmless, turns[is_harmless, item.database], item.database, number, item))
-    return [(item, number) for *_, number, item in sorted(keyed, key=itemgetter(0, 1, 2, 3))]
-
-
-def _left_out(plan: Plan, shown: Plan) -> list[str]:
-    """How much of a plan is not shown; first of all where something would be taken away unseen."""
-    left = Counter(change.database for change in plan.changes if change.destructive)
-    left.subtract(change.database for change in shown.changes if change.destructive)
-    names = [f"{sanitize(name, _MAX_NAME) or _ON_THE_SERVER} ({count})" for name, count in left.most_common()]
-    numbers = {
-        "changes": len(plan.changes) - len(shown.changes),
-        "blockers": len(plan.blockers) - len(shown.blockers),
-        "warnings": len(plan.warnings) - len(shown.warnings),
-    }
-    hidden = join_names(names[: sum(count > 0 for count in left.values())], _MAX_NAMED)
-    return [
-        *([f"NOT SHOWN ARE {left.total()} DESTRUCTIVE CHANGES: {hidden}"] if hidden else []),
-        ", ".join(f"{number} {name}" for name, number in numbers.items() if number),
-    ]
-
-
 def notice(plan: Plan, shown: Plan, audit: AuditLocations | None) -> list[str]:
     """What is said first where a plan is cut: what would be taken away unseen, and where all of it is."""
-    *hidden, cut = _left_out(plan, shown)
+    *hidden, cut = left_out(plan, shown)
     where = f"The whole plan: {audit.plan}" if audit and audit.plan else "The stored plan has all of it."
     return [*hidden, f"... and {cut} more. {where}", ""] if cut else []
 
@@ -231,7 +156,7 @@ def group(changes: Iterable[Change]) -> list[tuple[str, list[Change]]]:
     groups: dict[str, list[Change]] = {}
     for change in changes:
         groups.setdefault(change.database, []).append(change)
-    return [(sanitize(database, _MAX_NAME) or _ON_THE_SERVER, groups[database]) for database in sorted(groups)]
+    return [(name_database(database), groups[database]) for database in sorted(groups)]
 
 
 def describe_run(provenance: Provenance | None) -> dict[str, str]:
@@ -250,7 +175,7 @@ def describe_run(provenance: Provenance | None) -> dict[str, str]:
 
 def _text_line(change: Change) -> str:
     destructive = "  [destructive]" if change.destructive else ""
-    words = f"{change.symbol} {change.action:<18} {sanitize(change.username, _MAX_NAME):<24} "
+    words = f"{change.symbol} {change.action:<18} {sanitize(change.username, MAX_NAME):<24} "
     return f"  {words}{sanitize(change.detail, MAX_FIELD)}".rstrip() + destructive
 
 
@@ -263,7 +188,7 @@ def _text_finding(finding: Finding, symbol: str = "?") -> str:
 
 
 def _truncation_warning(plan: Plan, shown: Plan, audit: AuditLocations) -> list[dict[str, object]]:
-    *hidden, cut = _left_out(plan, shown)
+    *hidden, cut = left_out(plan, shown)
     if not cut:
         return []
     message = "; ".join([f"{cut} more than this answer lists", *hidden])
@@ -283,6 +208,6 @@ def _truncate_values(values: dict[str, object]) -> dict[str, object]:
     """The values with every text in them cut to what an answer has room for."""
     limits = dict.fromkeys(("detail", "message", "next_step", "where"), MAX_FIELD)
     return {
-        name: sanitize(value, limits.get(name, _MAX_NAME)) if isinstance(value, str) else value
+        name: sanitize(value, limits.get(name, MAX_NAME)) if isinstance(value, str) else value
         for name, value in values.items()
     }
