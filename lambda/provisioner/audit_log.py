@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 
     from provisioner.core.approval import ApprovedPlan
     from provisioner.core.audit import AuditRow
+    from provisioner.core.changes import Change
     from provisioner.core.plan import Plan
     from provisioner.core.reviewed_plan import Evidence
     from provisioner.core.script import Script
@@ -112,6 +113,34 @@ class AuditLog:
     def record_findings(self, findings: Iterable[Finding], *, action: str, status: Status) -> None:
         """Keep findings as outcomes of the stage that `action` names."""
         self.record(build_outcomes(findings, action=action, timestamp_utc=now_utc(), status=status))
+
+    def record_plan(self, plan: Plan, status: Status) -> None:
+        """Record a plan of which nothing is done."""
+        self._record_changes(plan, plan.changes, status)
+        self._record_unchanged(plan)
+
+    def record_applied(self, plan: Plan, outcomes: Sequence[Outcome]) -> None:
+        """Record what became of a plan's changes, with the approval under which they were made."""
+        note = self.approval.note if self.approval else ""
+        done = {Status.SUCCESS, Status.ERROR}
+        self.record(replace(each, message=each.message + note) if each.status in done else each for each in outcomes)
+        # An error may hide a COMMIT whose answer was lost.
+        self.outcomes_complete = not any(outcome.status is Status.ERROR for outcome in outcomes)
+        self._record_changes(plan, [each for each in plan.changes if plan.blocker_of(each)], Status.SKIPPED)
+        self._record_unchanged(plan)
+
+    def _record_changes(self, plan: Plan, changes: Iterable[Change], status: Status) -> None:
+        now = now_utc()
+        for change in changes:
+            blocker = plan.blocker_of(change)
+            message = f"{change.detail}; blocked: {blocker.message}" if blocker else change.detail
+            self.record([Outcome(change.action, change.database, change.username, status, now, message=message)])
+
+    def _record_unchanged(self, plan: Plan) -> None:
+        now = now_utc()
+        unchanged = plan.unchanged
+        self.record(Outcome(each.action, each.database, each.username, Status.NO_CHANGE, now) for each in unchanged)
+        self.record_findings(plan.warnings, action="warning", status=Status.WARNING)
 
     def store_plan(self, plan: Plan, script: Script) -> None:
         """Store the plan with its statements, as JSON and as Markdown.

@@ -6,16 +6,12 @@ A dry run and a drift check walk the path of an apply and stop at the gate, befo
 from __future__ import annotations
 
 import traceback
-from collections import Counter
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import partial
-from hashlib import sha256
 from typing import TYPE_CHECKING
 
 from provisioner.core.approval import check_approval, leave_unapproved
-from provisioner.core.checks import verify_roles_and_markers
-from provisioner.core.declaration import refuse_administrator_login
 from provisioner.core.difference import take_inventory
 from provisioner.core.errors import (
     ApplyFailed,
@@ -23,40 +19,30 @@ from provisioner.core.errors import (
     AuditUnavailable,
     Finding,
     InvalidRequest,
-    OutOfTime,
     PlanBlocked,
     PlanChanged,
     ProvisioningError,
-    SecretUnavailable,
     StaleSnapshot,
 )
-from provisioner.core.gate import Decision, decide, may_change
+from provisioner.core.gate import Decision, decide
 from provisioner.core.leaving import refusals
 from provisioner.core.model import Declaration, Mode, Outcome, Request, RunStatus, Status, Trigger
 from provisioner.core.plan import Plan, build_plan
 from provisioner.core.preflight import is_ready
 from provisioner.core.report import render_notification, render_text, sum_line
 from provisioner.core.request import parse_request
-from provisioner.core.reviewed_plan import read_asked
 from provisioner.core.script import Script, write_script
-from provisioner.core.snapshot import MAX_BYTES, parse_snapshot
-from provisioner.core.state import DatabaseFacts, PasswordCheck, RoleFacts
-from provisioner.core.text import join_names
-from provisioner.edges.apply import ApplyResult, apply_departures, apply_script
-from provisioner.edges.clock import now_utc
+from provisioner.edges.apply import apply_departures, apply_script
 from provisioner.edges.departures import change_departure
-from provisioner.edges.leaving_catalogs import observe_leaving
-from provisioner.edges.lock import application_name, fence
+from provisioner.edges.lock import fence
 from provisioner.edges.notify import notify
-from provisioner.edges.observe import Login, observe_server
-from provisioner.edges.postgres import Connection, SqlError, clear_scram_cache
-from provisioner.edges.probe import probe_login
-from provisioner.edges.snapshot_store import read_snapshot
+from provisioner.edges.postgres import clear_scram_cache
 from provisioner.edges.transaction import ApplyContext
 from provisioner.interrupted_run import recover_interrupted_run
-from provisioner.observation import Session, connect_and_lock, connection_finding, count_workers, observe
+from provisioner.observation import Session, count_workers, observe
 from provisioner.preflight import check_everything
-from provisioner.run_secrets import RunSecrets, load_secrets
+from provisioner.run_input import as_asked, read_and_connect
+from provisioner.verification import probe_new_password, verify_after_apply
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -65,15 +51,13 @@ if TYPE_CHECKING:
     from provisioner.core.changes import Change
     from provisioner.core.ownership import Ownership
     from provisioner.core.preflight import Check
+    from provisioner.core.state import DatabaseFacts
+    from provisioner.run_secrets import RunSecrets
 
 
 # The share of the function's time that is kept for ending a run: the proof, the audit, the answer.
 RESERVED_TIME_SHARE = 0.15
 MAX_RESERVED_SECONDS = 90.0
-# How long a call waits for another run, and the share of its function's time that an event waits: Lambda gives an event
-# three tries, which outlast any run of the same function, and what is left is enough for the work or most of it.
-LOCK_SECONDS = 5.0
-WAITING_SHARE = 0.6
 # The part of the reserve in which no answer of the server is waited for any more: the audit needs it.
 AUDIT_TIME_SHARE = 0.5
 
@@ -157,10 +141,10 @@ def _provision(request: Request, audit_log: AuditLog, seconds_left: Callable[[],
 
 
 def _walk(request: Request, audit_log: AuditLog, seconds_left: Callable[[], float], lock: ExitStack) -> RunResult:
-    request = _as_asked(request, audit_log)
+    request = as_asked(request, audit_log)
     reserve = min(seconds_left() * RESERVED_TIME_SHARE, MAX_RESERVED_SECONDS)
     patience = partial(_seconds_without, seconds_left, reserve * AUDIT_TIME_SHARE)
-    declaration, secrets, session, warnings = _connect(request, audit_log, patience, lock)
+    declaration, secrets, session, warnings = read_and_connect(request, audit_log, patience, lock)
     if request.mode is Mode.ACCESS:
         return _report_access(declaration, secrets, session, warnings, audit_log)
     ownership = observe(request, declaration, secrets, session.connection, audit_log.settings, audit_log.clients)
@@ -177,7 +161,7 @@ def _walk(request: Request, audit_log: AuditLog, seconds_left: Callable[[], floa
         login=secrets.login,
         ownership=ownership,
         make_verifier=secrets.make_verifier,
-        probe_password=partial(_probe_new_password, ownership, secrets),
+        probe_password=partial(probe_new_password, ownership, secrets),
         workers=count_workers(ownership.server, audit_log.settings),
         fail_fast=request.fail_fast,
         seconds_left=seconds_left,
@@ -190,8 +174,8 @@ def _walk(request: Request, audit_log: AuditLog, seconds_left: Callable[[], floa
     audit_log.mark_in_progress()
     applied = apply_script(script, inventory, context)
     applied = apply_departures(script, applied, partial(change_departure, context=context), context)
-    _record(plan, applied.outcomes, audit_log)
-    _verify_after_apply(ownership, plan, applied, secrets.login, session.connection)
+    audit_log.record_applied(plan, applied.outcomes)
+    verify_after_apply(ownership, plan, applied, secrets.login, session.connection)
     return RunResult(RunStatus.APPLIED, plan, _change_statuses(plan.changes, applied.outcomes))
 
 
@@ -212,77 +196,8 @@ def _preflight(request: Request, audit_log: AuditLog, seconds_left: Callable[[],
     return RunResult(status, Plan(request.environment, warnings=warnings), checks=checks)
 
 
-# --- input ----------------------------------------------------------------------------------------------------------
-
-
-def _connect(
-    request: Request, audit_log: AuditLog, patience: Callable[[], float], lock: ExitStack
-) -> tuple[Declaration, RunSecrets, Session, tuple[Finding, ...]]:
-    """Read what is declared and every secret, then connect, with the lock where the run may change something."""
-    read = partial(_read_input, request, audit_log, patience)
-    declaration, secrets, warnings = read()
-    session = connect_and_lock(
-        secrets.login,
-        _lock_seconds(request, patience()),
-        partial(read_snapshot, audit_log.clients, request.snapshot, max_bytes=MAX_BYTES),
-        with_lock=may_change(request, audit_log.settings),
-    )
-    lock.enter_context(session.connection)
-    if session.has_waited:
-        # What the run before knew may be newer than what this one has read.
-        declaration, secrets, warnings = read()
-    login = replace(secrets.login, version=session.connection.version, session=application_name(session.session_id))
-    return declaration, replace(secrets, login=login), session, (*warnings, *session.warnings)
-
-
-def _read_input(
-    request: Request, audit_log: AuditLog, patience: Callable[[], float]
-) -> tuple[Declaration, RunSecrets, tuple[Finding, ...]]:
-    """What is declared and every secret, with what is to be warned of; all refusals of them come from here."""
-    declaration, warnings = _load_snapshot(request, audit_log)
-    _refuse_unknown_adoptions(request, declaration)
-    # A report of access logs in as nobody but the administrator.
-    needs_secrets = replace(declaration, entries=()) if request.mode is Mode.ACCESS else declaration
-    secrets = load_secrets(needs_secrets, audit_log.settings, audit_log.clients)
-    if secrets.problems and request.mode is not Mode.DRY_RUN:
-        raise SecretUnavailable(secrets.problems)
-    refuse_administrator_login(declaration, secrets.login.username)
-    address = replace(secrets.login.address, patience=patience)
-    return declaration, replace(secrets, login=replace(secrets.login, address=address)), (*warnings, *secrets.warnings)
-
-
-def _lock_seconds(request: Request, seconds_left: float) -> float:
-    """How long to wait for another run: a caller hears of it soon; an event has nobody who would call again."""
-    longest = seconds_left * WAITING_SHARE
-    return min(longest, LOCK_SECONDS) if request.trigger is Trigger.DIRECT else longest
-
-
 def _seconds_without(seconds_left: Callable[[], float], reserve: float) -> float:
     return seconds_left() - reserve
-
-
-def _load_snapshot(request: Request, audit_log: AuditLog) -> tuple[Declaration, tuple[Finding, ...]]:
-    if request.snapshot.inline is not None:
-        audit_log.snapshot_sha256 = sha256(request.snapshot.inline).hexdigest()
-        return parse_snapshot(request.snapshot.inline, request.snapshot.key, environment=request.environment)
-    snapshot = read_snapshot(audit_log.clients, request.snapshot, max_bytes=MAX_BYTES)
-    audit_log.snapshot_version, audit_log.snapshot_sha256 = snapshot.version_id, snapshot.sha256
-    audit_log.log.info("snapshot", extra={"version_id": snapshot.version_id, "sha256": snapshot.sha256})
-    file_name = request.snapshot.key.rpartition("/")[2]
-    return parse_snapshot(snapshot.content, file_name, environment=request.environment)
-
-
-def _refuse_unknown_adoptions(request: Request, declaration: Declaration) -> None:
-    unknown = sorted(set(request.adopt) - {entry.application for entry in declaration.entries})
-    if unknown:
-        raise InvalidRequest(
-            Finding(
-                "adopt",
-                f"adopt names what the snapshot does not declare: {join_names(unknown)}",
-                "name keys of application_databases",
-                where="adopt",
-            )
-        )
 
 
 def _report_access(
@@ -327,7 +242,7 @@ def _gate(
     if differs:
         audit_log.store_plan(plan, script)
     if refused and (request.trigger is not Trigger.APPROVAL_EVENT or isinstance(refused, PlanBlocked)):
-        _record_plan(plan, Status.SKIPPED, audit_log)
+        audit_log.record_plan(plan, Status.SKIPPED)
         raise refused
     return status, replace(plan, warnings=(*plan.warnings, *(refused.findings if refused else ()))), script
 
@@ -358,23 +273,11 @@ def _as_approved(request: Request, plan: Plan, ownership: Ownership, audit_log: 
     return approved
 
 
-def _as_asked(request: Request, audit_log: AuditLog) -> Request:
-    """The request; of an approval that was put the one that it stands for, with what was asked for the plan."""
-    if request.trigger is not Trigger.APPROVAL_EVENT:
-        return request
-    snapshot = read_snapshot(audit_log.clients, request.snapshot, max_bytes=MAX_BYTES)
-    audit_log.snapshot_version, audit_log.snapshot_sha256 = snapshot.version_id, snapshot.sha256
-    evidence = audit_log.find_evidence(request.approval.plan_digest)
-    asked = read_asked(evidence.plans)
-    audit_log.request = replace(request, adopt=asked["adopt"], quarantine=asked["quarantine"], retire=asked["retire"])
-    return audit_log.request
-
-
 def _finish_without_changes(status: RunStatus, request: Request, plan: Plan, audit_log: AuditLog) -> RunResult:
     """End without having changed anything."""
     needs_approval = status is RunStatus.APPROVAL_REQUIRED
     left = Status.SKIPPED if needs_approval else Status.DRY_RUN
-    _record_plan(plan, left, audit_log)
+    audit_log.record_plan(plan, left)
     audit_log.record_findings(plan.blockers, action="blocked", status=Status.ERROR)
     if needs_approval or status is RunStatus.DRIFTED:
         text = render_notification(plan, audit_log.locations, audit_log.provenance(), needs_approval=needs_approval)
@@ -383,117 +286,6 @@ def _finish_without_changes(status: RunStatus, request: Request, plan: Plan, aud
         if warning:
             audit_log.record_findings([warning], action="notify", status=Status.WARNING)
     return RunResult(status, plan, [(change, left) for change in plan.changes])
-
-
-# --- apply ----------------------------------------------------------------------------------------------------------
-
-
-def _probe_new_password(ownership: Ownership, secrets: RunSecrets, role: str) -> PasswordCheck:
-    """What a login with the password that was just set says."""
-    facts = ownership.server.roles.get(role) or RoleFacts(role)
-    return probe_login(secrets.login.address, secrets.credentials[role], facts)
-
-
-def _verify_after_apply(
-    ownership: Ownership, plan: Plan, applied: ApplyResult, login: Login, session: Connection
-) -> None:
-    """Raise unless every change was made and the server, asked again, says so too.
-
-    Raises:
-        ApplyFailed: a change failed, or a role is not as declared after all.
-        OutOfTime: databases, or logins that prove a password, were left for the next run.
-        PlanBlocked, PlanChanged: some changes were blocked, or not approved; all others are made and proved.
-    """
-    failures, out_of_time = applied.failures, applied.out_of_time
-    if not out_of_time:
-        try:
-            failures += _look_again(ownership, plan, applied, login, session)
-        except OutOfTime:
-            out_of_time = True
-    if failures:
-        raise ApplyFailed((*failures, *plan.unapproved, *plan.blockers))
-    if out_of_time:
-        raise OutOfTime((_out_of_time(applied), *plan.unapproved, *plan.blockers))
-    if plan.unapproved:
-        raise PlanChanged((*plan.unapproved, *plan.blockers))
-    if plan.blockers:
-        raise PlanBlocked(plan.blockers)
-
-
-def _out_of_time(applied: ApplyResult) -> Finding:
-    counts = Counter(outcome.status for outcome in applied.outcomes)
-    left, cut_off = counts[Status.SKIPPED], counts[Status.ERROR]
-    parts = [f"{left} changes were not begun"] if left else []
-    if cut_off:
-        parts.append(f"of {cut_off} the server's answer was not heard")
-    if parts:
-        parts.append("all others are done")
-    what = ", ".join(parts) or "not every new password was proved, or what was done was not looked at again"
-    message = f"the function's time was nearly up: {what}"
-    return Finding("out_of_time", message, "call again: the next run continues where this one ended")
-
-
-def _look_again(
-    ownership: Ownership, plan: Plan, applied: ApplyResult, login: Login, session: Connection
-) -> tuple[Finding, ...]:
-    """What the server, observed once more, does not show of the changes that were made."""
-    made = {(item.action, item.database, item.username) for item in applied.outcomes if item.is_success}
-    if not made:
-        return ()
-    try:
-        server = observe_server(session, ownership.by_database.keys())
-        leaving = observe_leaving(session, server, ownership.leaving)
-    except SqlError as error:
-        return (connection_finding(login, error),)
-    server = replace(server, passwords=applied.passwords)
-    is_made = {change: (change.action, change.database, change.username) in made for change in plan.changes}
-    return verify_roles_and_markers(
-        replace(ownership, server=server, leaving=leaving),
-        made=[change for change in plan.changes if is_made[change]],
-        left=[change for change in plan.changes if not is_made[change]],
-    )
-
-
-def _record(plan: Plan, outcomes: Sequence[Outcome], audit_log: AuditLog) -> None:
-    audit_log.record(_name_approval(outcomes, audit_log))
-    # An error may hide a COMMIT whose answer was lost.
-    audit_log.outcomes_complete = not any(outcome.status is Status.ERROR for outcome in outcomes)
-    _record_changes([change for change in plan.changes if plan.blocker_of(change)], Status.SKIPPED, plan, audit_log)
-    _record_unchanged(plan, audit_log)
-
-
-def _name_approval(outcomes: Iterable[Outcome], audit_log: AuditLog) -> Iterable[Outcome]:
-    """What was done, with the approval under which it was."""
-    note = audit_log.approval.note if audit_log.approval else ""
-    done = {Status.SUCCESS, Status.ERROR}
-    return (replace(each, message=each.message + note) if each.status in done else each for each in outcomes)
-
-
-def _record_plan(plan: Plan, status: Status, audit_log: AuditLog) -> None:
-    """Record a plan of which nothing is done."""
-    _record_changes(plan.changes, status, plan, audit_log)
-    _record_unchanged(plan, audit_log)
-
-
-def _record_changes(changes: Iterable[Change], status: Status, plan: Plan, audit_log: AuditLog) -> None:
-    now = now_utc()
-    audit_log.record(
-        Outcome(change.action, change.database, change.username, status, now, message=_with_reason(change, plan))
-        for change in changes
-    )
-
-
-def _with_reason(change: Change, plan: Plan) -> str:
-    blocker = plan.blocker_of(change)
-    return f"{change.detail}; blocked: {blocker.message}" if blocker else change.detail
-
-
-def _record_unchanged(plan: Plan, audit_log: AuditLog) -> None:
-    now = now_utc()
-    audit_log.record(
-        Outcome(item.action, item.database, item.username, Status.NO_CHANGE, now) for item in plan.unchanged
-    )
-    audit_log.record_findings(plan.warnings, action="warning", status=Status.WARNING)
 
 
 def _change_statuses(changes: Sequence[Change], outcomes: Iterable[Outcome]) -> list[tuple[Change, Status]]:

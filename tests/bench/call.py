@@ -24,14 +24,19 @@ from typing import Any  # noqa: E402
 
 # Which functions make up a phase, by the module that calls them. One that runs inside another counts to the outer.
 PHASES = {
-    "snapshot": ["pipeline._load_snapshot"],
-    "secrets": ["pipeline.load_secrets"],
-    "observe": ["pipeline.connect_and_lock", "observation.observe_server", "observation.observe_databases"],
+    "snapshot": ["run_input._load_snapshot"],
+    "secrets": ["run_input.load_secrets"],
+    "observe": ["run_input.connect_and_lock", "observation.observe_server", "observation.observe_databases"],
     "probe": ["observation.probe_passwords"],
     "plan": ["pipeline.build_plan", "pipeline.take_inventory", "pipeline.write_script", "pipeline.render_text"],
     "apply": ["pipeline.apply_script"],
-    "verify": ["pipeline._verify_after_apply"],
-    "audit": ["pipeline._gate", "pipeline._record", "pipeline._record_plan", "audit_log.AuditLog.store"],
+    "verify": ["pipeline.verify_after_apply"],
+    "audit": [
+        "pipeline._gate",
+        "audit_log.AuditLog.record_applied",
+        "audit_log.AuditLog.record_plan",
+        "audit_log.AuditLog.store",
+    ],
 }
 DATABASE_PHASES = ("observe", "probe", "apply", "verify")
 
@@ -106,7 +111,7 @@ class Context:
 
 def wrap(watch: Watch, *, probes: bool) -> None:
     """Put the watch around the product's functions; without probes every password counts as current."""
-    from provisioner import audit_log, observation, pipeline
+    from provisioner import audit_log, observation, pipeline, run_input
     from provisioner.core.state import PasswordCheck
     from provisioner.edges import postgres
 
@@ -114,7 +119,7 @@ def wrap(watch: Watch, *, probes: bool) -> None:
         vars(observation)["probe_passwords"] = lambda _address, server, credentials, _databases, _workers: replace(
             server, passwords=dict.fromkeys(credentials, PasswordCheck.CURRENT)
         )
-    modules = {"pipeline": pipeline, "observation": observation, "audit_log": audit_log}
+    modules = {"pipeline": pipeline, "run_input": run_input, "observation": observation, "audit_log": audit_log}
     for phase, places in PHASES.items():
         for place in places:
             module, *path, name = place.split(".")

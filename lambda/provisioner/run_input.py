@@ -1,0 +1,109 @@
+"""A request in, what is declared, every secret and a connection out; everything that is refused before the look."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import partial
+from hashlib import sha256
+from typing import TYPE_CHECKING
+
+from provisioner.core.declaration import refuse_administrator_login
+from provisioner.core.errors import Finding, InvalidRequest, SecretUnavailable
+from provisioner.core.gate import may_change
+from provisioner.core.model import Declaration, Mode, Request, Trigger
+from provisioner.core.reviewed_plan import read_asked
+from provisioner.core.snapshot import MAX_BYTES, parse_snapshot
+from provisioner.core.text import join_names
+from provisioner.edges.lock import application_name
+from provisioner.edges.snapshot_store import read_snapshot
+from provisioner.observation import Session, connect_and_lock
+from provisioner.run_secrets import RunSecrets, load_secrets
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from contextlib import ExitStack
+
+    from provisioner.audit_log import AuditLog
+
+# How long a call waits for another run, and the share of its function's time that an event waits: Lambda gives an event
+# three tries, which outlast any run of the same function, and what is left is enough for the work or most of it.
+LOCK_SECONDS = 5.0
+WAITING_SHARE = 0.6
+
+
+def as_asked(request: Request, audit_log: AuditLog) -> Request:
+    """The request; of an approval that was put the one that it stands for, with what was asked for the plan."""
+    if request.trigger is not Trigger.APPROVAL_EVENT:
+        return request
+    snapshot = read_snapshot(audit_log.clients, request.snapshot, max_bytes=MAX_BYTES)
+    audit_log.snapshot_version, audit_log.snapshot_sha256 = snapshot.version_id, snapshot.sha256
+    evidence = audit_log.find_evidence(request.approval.plan_digest)
+    asked = read_asked(evidence.plans)
+    audit_log.request = replace(request, adopt=asked["adopt"], quarantine=asked["quarantine"], retire=asked["retire"])
+    return audit_log.request
+
+
+def read_and_connect(
+    request: Request, audit_log: AuditLog, patience: Callable[[], float], lock: ExitStack
+) -> tuple[Declaration, RunSecrets, Session, tuple[Finding, ...]]:
+    """Read what is declared and every secret, then connect, with the lock where the run may change something."""
+    read = partial(_read_input, request, audit_log, patience)
+    declaration, secrets, warnings = read()
+    session = connect_and_lock(
+        secrets.login,
+        _lock_seconds(request, patience()),
+        partial(read_snapshot, audit_log.clients, request.snapshot, max_bytes=MAX_BYTES),
+        with_lock=may_change(request, audit_log.settings),
+    )
+    lock.enter_context(session.connection)
+    if session.has_waited:
+        # What the run before knew may be newer than what this one has read.
+        declaration, secrets, warnings = read()
+    login = replace(secrets.login, version=session.connection.version, session=application_name(session.session_id))
+    return declaration, replace(secrets, login=login), session, (*warnings, *session.warnings)
+
+
+def _read_input(
+    request: Request, audit_log: AuditLog, patience: Callable[[], float]
+) -> tuple[Declaration, RunSecrets, tuple[Finding, ...]]:
+    """What is declared and every secret, with what is to be warned of; all refusals of them come from here."""
+    declaration, warnings = _load_snapshot(request, audit_log)
+    _refuse_unknown_adoptions(request, declaration)
+    # A report of access logs in as nobody but the administrator.
+    needs_secrets = replace(declaration, entries=()) if request.mode is Mode.ACCESS else declaration
+    secrets = load_secrets(needs_secrets, audit_log.settings, audit_log.clients)
+    if secrets.problems and request.mode is not Mode.DRY_RUN:
+        raise SecretUnavailable(secrets.problems)
+    refuse_administrator_login(declaration, secrets.login.username)
+    address = replace(secrets.login.address, patience=patience)
+    return declaration, replace(secrets, login=replace(secrets.login, address=address)), (*warnings, *secrets.warnings)
+
+
+def _lock_seconds(request: Request, seconds_left: float) -> float:
+    """How long to wait for another run: a caller hears of it soon; an event has nobody who would call again."""
+    longest = seconds_left * WAITING_SHARE
+    return min(longest, LOCK_SECONDS) if request.trigger is Trigger.DIRECT else longest
+
+
+def _load_snapshot(request: Request, audit_log: AuditLog) -> tuple[Declaration, tuple[Finding, ...]]:
+    if request.snapshot.inline is not None:
+        audit_log.snapshot_sha256 = sha256(request.snapshot.inline).hexdigest()
+        return parse_snapshot(request.snapshot.inline, request.snapshot.key, environment=request.environment)
+    snapshot = read_snapshot(audit_log.clients, request.snapshot, max_bytes=MAX_BYTES)
+    audit_log.snapshot_version, audit_log.snapshot_sha256 = snapshot.version_id, snapshot.sha256
+    audit_log.log.info("snapshot", extra={"version_id": snapshot.version_id, "sha256": snapshot.sha256})
+    file_name = request.snapshot.key.rpartition("/")[2]
+    return parse_snapshot(snapshot.content, file_name, environment=request.environment)
+
+
+def _refuse_unknown_adoptions(request: Request, declaration: Declaration) -> None:
+    unknown = sorted(set(request.adopt) - {entry.application for entry in declaration.entries})
+    if unknown:
+        raise InvalidRequest(
+            Finding(
+                "adopt",
+                f"adopt names what the snapshot does not declare: {join_names(unknown)}",
+                "name keys of application_databases",
+                where="adopt",
+            )
+        )

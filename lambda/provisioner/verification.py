@@ -1,0 +1,91 @@
+"""What was applied in, nothing out where the server shows all of it: otherwise the error that says what it does not."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from provisioner.core.checks import verify_roles_and_markers
+from provisioner.core.errors import ApplyFailed, Finding, OutOfTime, PlanBlocked, PlanChanged
+from provisioner.core.model import Status
+from provisioner.core.state import PasswordCheck, RoleFacts
+from provisioner.edges.leaving_catalogs import observe_leaving
+from provisioner.edges.observe import observe_server
+from provisioner.edges.postgres import SqlError
+from provisioner.edges.probe import probe_login
+from provisioner.observation import connection_finding
+
+if TYPE_CHECKING:
+    from provisioner.core.ownership import Ownership
+    from provisioner.core.plan import Plan
+    from provisioner.edges.apply import ApplyResult
+    from provisioner.edges.observe import Login
+    from provisioner.edges.postgres import Connection
+    from provisioner.run_secrets import RunSecrets
+
+
+def probe_new_password(ownership: Ownership, secrets: RunSecrets, role: str) -> PasswordCheck:
+    """What a login with the password that was just set says."""
+    facts = ownership.server.roles.get(role) or RoleFacts(role)
+    return probe_login(secrets.login.address, secrets.credentials[role], facts)
+
+
+def verify_after_apply(
+    ownership: Ownership, plan: Plan, applied: ApplyResult, login: Login, session: Connection
+) -> None:
+    """Raise unless every change was made and the server, asked again, says so too.
+
+    Raises:
+        ApplyFailed: a change failed, or a role is not as declared after all.
+        OutOfTime: databases, or logins that prove a password, were left for the next run.
+        PlanBlocked, PlanChanged: some changes were blocked, or not approved; all others are made and proved.
+    """
+    failures, out_of_time = applied.failures, applied.out_of_time
+    if not out_of_time:
+        try:
+            failures += _look_again(ownership, plan, applied, login, session)
+        except OutOfTime:
+            out_of_time = True
+    if failures:
+        raise ApplyFailed((*failures, *plan.unapproved, *plan.blockers))
+    if out_of_time:
+        raise OutOfTime((_out_of_time(applied), *plan.unapproved, *plan.blockers))
+    if plan.unapproved:
+        raise PlanChanged((*plan.unapproved, *plan.blockers))
+    if plan.blockers:
+        raise PlanBlocked(plan.blockers)
+
+
+def _out_of_time(applied: ApplyResult) -> Finding:
+    counts = Counter(outcome.status for outcome in applied.outcomes)
+    left, cut_off = counts[Status.SKIPPED], counts[Status.ERROR]
+    parts = [f"{left} changes were not begun"] if left else []
+    if cut_off:
+        parts.append(f"of {cut_off} the server's answer was not heard")
+    if parts:
+        parts.append("all others are done")
+    what = ", ".join(parts) or "not every new password was proved, or what was done was not looked at again"
+    message = f"the function's time was nearly up: {what}"
+    return Finding("out_of_time", message, "call again: the next run continues where this one ended")
+
+
+def _look_again(
+    ownership: Ownership, plan: Plan, applied: ApplyResult, login: Login, session: Connection
+) -> tuple[Finding, ...]:
+    """What the server, observed once more, does not show of the changes that were made."""
+    made = {(item.action, item.database, item.username) for item in applied.outcomes if item.is_success}
+    if not made:
+        return ()
+    try:
+        server = observe_server(session, ownership.by_database.keys())
+        leaving = observe_leaving(session, server, ownership.leaving)
+    except SqlError as error:
+        return (connection_finding(login, error),)
+    server = replace(server, passwords=applied.passwords)
+    is_made = {change: (change.action, change.database, change.username) in made for change in plan.changes}
+    return verify_roles_and_markers(
+        replace(ownership, server=server, leaving=leaving),
+        made=[change for change in plan.changes if is_made[change]],
+        left=[change for change in plan.changes if not is_made[change]],
+    )
