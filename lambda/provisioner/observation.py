@@ -7,12 +7,11 @@ from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from provisioner.core.difference import as_created, database_changes
+from provisioner.core import difference
 from provisioner.core.errors import DatabaseUnavailable, Finding
 from provisioner.core.holdings import Leaving
 from provisioner.core.ownership import Ownership
-from provisioner.core.script import needs_object_names
-from provisioner.core.state import DatabaseFacts, PasswordCheck, Server, Target
+from provisioner.core.state import PasswordCheck, Server
 from provisioner.edges.leaving_catalogs import observe_holdings, observe_leaving
 from provisioner.edges.lock import acquire_run_lock, find_run
 from provisioner.edges.observe import Login, observe_databases, observe_server
@@ -21,8 +20,9 @@ from provisioner.edges.probe import probe_passwords
 from provisioner.edges.secret_store import has_pending_rotation
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
 
+    from provisioner.core.difference import Difference
     from provisioner.core.model import Declaration, Request, Settings
     from provisioner.edges.aws import AwsClients
     from provisioner.run_secrets import RunSecrets
@@ -77,8 +77,8 @@ def observe(
     session: Connection,
     settings: Settings,
     clients: AwsClients,
-) -> Ownership:
-    """Observe everything that the declaration speaks of, as one scope.
+) -> tuple[Ownership, tuple[Difference, ...]]:
+    """Observe everything that the declaration speaks of, and what is to be done to each of its databases.
 
     Raises:
         DatabaseUnavailable: the server broke off, is a standby, or is too old.
@@ -102,14 +102,14 @@ def observe(
         port=secrets.login.address.port,
         leaving=_observe_leaving(request, server, secrets.login, session, settings),
     )
-    server = as_created(ownership)
     workers = count_workers(server, settings)
-    server = observe_databases(
-        secrets.login, server, sorted(databases), workers, _targets_of(ownership), with_extensions=with_extensions
-    )
+    differences = (*observe_databases(secrets.login, ownership, workers), *difference.of_new(ownership))
+    looked_into = {each.database.name: each.database for each in differences if each.database.name in server.databases}
+    server = replace(server, databases={**server.databases, **looked_into})
     homes = {role: [entry.database for entry in entries] for role, entries in ownership.by_role.items()}
     server = probe_passwords(secrets.login.address, server, secrets.credentials, homes, workers)
-    return replace(ownership, server=replace(server, passwords=_mark_rotations(server, secrets, settings, clients)))
+    server = replace(server, passwords=_mark_rotations(server, secrets, settings, clients))
+    return replace(ownership, server=server), differences
 
 
 def _observe_leaving(
@@ -144,13 +144,6 @@ def connection_finding(login: Login, error: SqlError) -> Finding:
             "check the administrator's secret, its rights, and the database that it names",
         )
     return Finding("server_unavailable", f"{server} could not answer: {error}", error.next_step)
-
-
-def _targets_of(ownership: Ownership) -> Callable[[DatabaseFacts], Sequence[Target]]:
-    def targets(facts: DatabaseFacts) -> Sequence[Target]:
-        return needs_object_names(database_changes(facts, ownership))
-
-    return targets
 
 
 def _mark_rotations(

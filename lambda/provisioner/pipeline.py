@@ -12,7 +12,6 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from provisioner.core.approval import check_approval, leave_unapproved
-from provisioner.core.difference import take_inventory
 from provisioner.core.errors import (
     ApplyFailed,
     ApprovalRequired,
@@ -45,13 +44,13 @@ from provisioner.run_input import as_asked, read_and_connect
 from provisioner.verification import probe_new_password, verify_after_apply
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from provisioner.audit_log import AuditLog
     from provisioner.core.changes import Change
+    from provisioner.core.difference import Difference
     from provisioner.core.ownership import Ownership
     from provisioner.core.preflight import Check
-    from provisioner.core.state import DatabaseFacts
     from provisioner.run_secrets import RunSecrets
 
 
@@ -147,14 +146,15 @@ def _walk(request: Request, audit_log: AuditLog, seconds_left: Callable[[], floa
     declaration, secrets, session, warnings = read_and_connect(request, audit_log, patience, lock)
     if request.mode is Mode.ACCESS:
         return _report_access(declaration, secrets, session, warnings, audit_log)
-    ownership = observe(request, declaration, secrets, session.connection, audit_log.settings, audit_log.clients)
-    plan = _plan(ownership, warnings, audit_log)
+    ownership, differences = observe(
+        request, declaration, secrets, session.connection, audit_log.settings, audit_log.clients
+    )
+    plan = _plan(ownership, differences, warnings, audit_log)
     if session.session_id:
         recover_interrupted_run(audit_log, plan, ownership)
     if refused := refusals(ownership):
         raise InvalidRequest(refused)
-    inventory = take_inventory(ownership)
-    status, plan, script = _gate(request, plan, partial(_write, ownership, inventory), ownership, audit_log)
+    status, plan, script = _gate(request, plan, partial(_write, ownership, differences), ownership, audit_log)
     if status is not RunStatus.APPLIED:
         return _finish_without_changes(status, request, plan, audit_log)
     context = ApplyContext(
@@ -172,15 +172,17 @@ def _walk(request: Request, audit_log: AuditLog, seconds_left: Callable[[], floa
         only_shown=plan.is_approved_by_object,
     )
     audit_log.mark_in_progress()
-    applied = apply_script(script, inventory, context)
+    applied = apply_script(script, context)
     applied = apply_departures(script, applied, partial(change_departure, context=context), context)
     audit_log.record_applied(plan, applied.outcomes)
     verify_after_apply(ownership, plan, applied, secrets.login, session.connection)
     return RunResult(RunStatus.APPLIED, plan, _change_statuses(plan.changes, applied.outcomes))
 
 
-def _plan(ownership: Ownership, warnings: Iterable[Finding], audit_log: AuditLog) -> Plan:
-    plan = build_plan(ownership)
+def _plan(
+    ownership: Ownership, differences: Sequence[Difference], warnings: Iterable[Finding], audit_log: AuditLog
+) -> Plan:
+    plan = build_plan(ownership, differences)
     warnings = tuple(sorted({*plan.warnings, *warnings}))
     plan = replace(plan, warnings=warnings, is_approved_by_object=audit_log.settings.needs_approval_objects)
     audit_log.plan_digest = plan.digest
@@ -252,8 +254,8 @@ def _refuse_blocked(request: Request, plan: Plan) -> None:
         raise PlanBlocked(plan.blockers)
 
 
-def _write(ownership: Ownership, inventory: Mapping[str, DatabaseFacts], plan: Plan) -> Script:
-    return write_script(plan.unblocked_changes, ownership, inventory)
+def _write(ownership: Ownership, differences: Sequence[Difference], plan: Plan) -> Script:
+    return write_script(plan.unblocked_changes, ownership, differences)
 
 
 def _as_approved(request: Request, plan: Plan, ownership: Ownership, audit_log: AuditLog) -> Plan:

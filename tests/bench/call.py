@@ -28,7 +28,7 @@ PHASES = {
     "secrets": ["run_input.load_secrets"],
     "observe": ["run_input.connect_and_lock", "observation.observe_server", "observation.observe_databases"],
     "probe": ["observation.probe_passwords"],
-    "plan": ["pipeline.build_plan", "pipeline.take_inventory", "pipeline.write_script", "pipeline.render_text"],
+    "plan": ["pipeline.build_plan", "pipeline.write_script", "pipeline.render_text"],
     "apply": ["pipeline.apply_script"],
     "verify": ["pipeline.verify_after_apply"],
     "audit": [

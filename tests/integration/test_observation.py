@@ -1,6 +1,7 @@
 """What is observed is what the server itself says of each role and object, asked in another way."""
 
 import itertools
+from dataclasses import replace
 
 import pytest
 
@@ -8,15 +9,13 @@ from provisioner.core.acl import parse_acl
 from provisioner.core.credentials import Credentials
 from provisioner.core.state import (
     PUBLIC,
-    AclItem,
     Grant,
     ObjectGroup,
     ObjectKind,
     PasswordCheck,
-    grants_of,
 )
 from provisioner.core.state import Server as Observed
-from provisioner.edges.observe import Login, observe_databases, observe_server
+from provisioner.edges.observe import Login, observe_server, read_database, read_object_names
 from provisioner.edges.postgres import ServerAddress, SqlError, tls_context
 from provisioner.edges.probe import probe_passwords
 from provisioner.observation import connection_finding
@@ -62,9 +61,10 @@ def observe(server: Server) -> Observed:
     login = login_of(server)
     with login.connect() as connection:
         found = observe_server(connection, ["shop"])
-    return observe_databases(
-        login, found, ["shop"], 1, lambda facts: [each.target for each in facts.groups if each.target.acl]
-    )
+    with login.connect("shop") as connection:
+        database = read_database(connection, found.databases["shop"])
+        named = [each.target for each in database.groups if each.target.acl]
+        return replace(found, databases={"shop": read_object_names(connection, database, named)})
 
 
 @pytest.fixture
@@ -84,7 +84,7 @@ def answer(server: Server, observed: Observed, kind: ObjectKind, name: str, role
         roles.add("pg_database_owner")
     groups = [group for group in observed.databases["shop"].groups if group_of(group, observed, kind, name)]
     assert len(groups) == 1, (kind, name, groups)
-    return any(grant.grantee in roles and grant.privilege == privilege for grant in grants_of(groups))
+    return any(grant.grantee in roles and grant.privilege == privilege for group in groups for grant in group.items)
 
 
 def group_of(group: ObjectGroup, observed: Observed, kind: ObjectKind, name: str) -> bool:
@@ -156,17 +156,19 @@ def test_access_control_lists_are_read_as_the_server_takes_them_apart(prepared: 
     )
     assert len(rows) > 50
     for text, items in rows:
-        assert parse_acl(text) == tuple(sorted(AclItem(*item) for item in items)), text
+        assert parse_acl(text) == tuple(
+            sorted(Grant(*item[:3], option) for item in items for option in {False, item[3]})
+        ), text
     assert {item.grantee for text, _ in rows for item in parse_acl(text)} >= {*STRANGE, PUBLIC}
 
 
 def found_in(observed: Observed, kind: ObjectKind) -> set[tuple[str, str, str, str, bool]]:
     groups = [group for group in observed.databases["shop"].groups if group.target.kind is kind]
-    return {row(grant) for grant in grants_of(groups)}
-
-
-def row(grant: Grant) -> tuple[str, str, str, str, bool]:
-    return (grant.target.creator, grant.target.schema, grant.grantee, grant.privilege, grant.option)
+    return {
+        (group.target.creator, group.target.schema, grant.grantee, grant.privilege, grant.grant_option)
+        for group in groups
+        for grant in group.items
+    }
 
 
 def test_columns_and_default_privileges_and_who_passed_on_are_seen(prepared: Server) -> None:
@@ -175,7 +177,7 @@ def test_columns_and_default_privileges_and_who_passed_on_are_seen(prepared: Ser
     defaults = {each for each in found_in(observed, ObjectKind.TABLE) if each[0]}
     assert ("owner", "", "direct", "SELECT", False) in defaults
     assert ("owner", "app", "direct", "USAGE", False) in found_in(observed, ObjectKind.SEQUENCE)
-    grants = grants_of(observed.databases["shop"].groups)
+    grants = [grant for group in observed.databases["shop"].groups for grant in group.items]
     assert [grant.grantor for grant in grants if grant.grantee == "passed"] == ["direct"]
 
 

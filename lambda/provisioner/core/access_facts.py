@@ -11,7 +11,7 @@ from provisioner.core.state import PUBLIC
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from provisioner.core.state import AclItem
+    from provisioner.core.state import Grant
 
 # What a list of names holds at most; of more objects their number is told and the first of them.
 MAX_NAMED = 20
@@ -117,7 +117,7 @@ class AccessGroup:
     thing: Thing
     schema: str
     owner: str
-    items: tuple[AclItem, ...]
+    items: tuple[Grant, ...]
     count: int = 1
     names: tuple[str, ...] = ()
     extension: bool = False
@@ -217,7 +217,8 @@ def _held(group: AccessGroup) -> dict[_Key, dict[str, bool]]:
             undecided = _is_undecided(group, capability, item.grantee)
             marks = group.extension, undecided, group.creator
             key = capability, thing, group.schema, item.grantee, item.grantor, *marks
-            found.setdefault(key, {})[item.privilege] = item.grantable
+            privileges = found.setdefault(key, {})
+            privileges[item.privilege] = privileges.get(item.privilege, False) or item.grant_option
     if not group.creator and group.thing is not Thing.COLUMN:
         found[Capability.OWN, group.thing, group.schema, group.owner, "", group.extension, False, ""] = {}
     return found

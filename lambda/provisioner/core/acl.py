@@ -1,4 +1,4 @@
-"""An access control list as PostgreSQL prints it in, its items out, one for each privilege.
+"""An access control list as PostgreSQL prints it in, its grants out: each privilege, each right to pass one on.
 
 The server could take lists apart itself (`aclexplode`), for a quarter more of what the query costs it in each
 database; the integration tests hold this reading against that one on every version.
@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 
-from provisioner.core.state import PUBLIC, AclItem
+from provisioner.core.state import PUBLIC, Grant
 
 _PRIVILEGES = {
     "r": "SELECT",
@@ -36,7 +36,7 @@ _ITEM = re.compile(r'("(?:[^"]|"")*"|[^"=]*)=([A-Za-z*]*)/("(?:[^"]|"")*"|[^"/]+
 _PRIVILEGE = re.compile(r"([A-Za-z])(\*?)")
 
 
-def parse_acl(text: str) -> tuple[AclItem, ...]:
+def parse_acl(text: str) -> tuple[Grant, ...]:
     """The items of a list such as `{owner=arw/owner,=r/owner}`, in order.
 
     Raises:
@@ -51,7 +51,8 @@ def parse_acl(text: str) -> tuple[AclItem, ...]:
         for letter, option in _PRIVILEGE.findall(found[2]):
             if letter not in _PRIVILEGES:
                 raise ValueError(f'an access control list with an unknown privilege "{letter}"')
-            items.append(AclItem(grantor, grantee, _PRIVILEGES[letter], bool(option)))
+            items.append(Grant(grantor, grantee, _PRIVILEGES[letter]))
+            items += [Grant(grantor, grantee, _PRIVILEGES[letter], grant_option=True)] if option else []
     return tuple(sorted(items))
 
 

@@ -10,7 +10,7 @@ from dataclasses import KW_ONLY, dataclass
 from enum import Enum
 from typing import Any
 
-from provisioner.core.state import DATABASE_OWNER, NO_LIMIT, ObjectKind, Target
+from provisioner.core.state import DATABASE_OWNER, NO_LIMIT, Target
 
 
 class ChangeKind(Enum):
@@ -160,7 +160,7 @@ class Change:
         if not self.kind.is_grant:
             return (self.kind.rank, self.database, 0, self.identity)
         # What differs in the grantee only stands together.
-        what = (self._place(with_count=False), self._privileges, self.grantor, *self._grant_identity, self.username)
+        what = (self._place(None), self._privileges, self.grantor, *self._grant_identity, self.username)
         # A privilege that a grantee passed on is revoked before the grantee loses the right to.
         return (self.kind.rank, self.database, -self.grant_depth, what)
 
@@ -205,7 +205,7 @@ class Change:
     @property
     def grant_in_words(self) -> str:
         """The privileges and what they are on."""
-        return f"{self._privileges} on {self._place(with_count=True)}"
+        return f"{self._privileges} on {self._place(self.object_count)}"
 
     @property
     def _privileges(self) -> str:
@@ -218,16 +218,7 @@ class Change:
         what = ("pass on" if self.grant_option else "", ", ".join(self.privileges), self.grantor)
         return (*place, *what, *sorted({target.owner for target in self.targets}))
 
-    def _place(self, *, with_count: bool) -> str:
-        kind, owners = self.target.kind, {target.owner for target in self.targets}
+    def _place(self, count: int | None) -> str:
+        owners = {target.owner for target in self.targets}
         whose = f' of "{min(owners)}"' if len(owners) == 1 and owners.isdisjoint({self.owner, DATABASE_OWNER}) else ""
-        if self.target.creator:
-            where = f' in schema "{self.target.schema}"' if self.target.schema else ""
-            return f'future {kind}s of "{self.target.creator}"{where}'
-        if kind is ObjectKind.DATABASE:
-            return "the database"
-        if kind is ObjectKind.SCHEMA:
-            return f'schema "{self.target.schema}"'
-        number = f"{self.object_count} " if with_count else ""
-        plural = "" if with_count and self.object_count == 1 else "s"
-        return f'{number}{kind}{plural}{whose} in schema "{self.target.schema}"'
+        return self.target.in_words(count, whose)

@@ -7,15 +7,15 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable
 from dataclasses import replace
+from operator import attrgetter
 from typing import TYPE_CHECKING
 
 from provisioner.core import leaving
 from provisioner.core.changes import MAKES_OURS, Change, ChangeKind
-from provisioner.core.difference import diff
 from provisioner.core.errors import Finding
 from provisioner.core.ownership import Ownership, has_marker
-from provisioner.core.roles import desired_roles, observed_roles
-from provisioner.core.state import IAM_ROLE, DatabaseFacts, ObjectKind, PasswordCheck, RoleFacts, State
+from provisioner.core.roles import role_changes
+from provisioner.core.state import IAM_ROLE, DatabaseFacts, ObjectKind, PasswordCheck, RoleFacts
 from provisioner.core.text import join_names
 
 if TYPE_CHECKING:
@@ -266,7 +266,7 @@ def verify_roles_and_markers(
     creating = {role for change in left if change.database for role in change.acting_roles}
     roles = [
         change
-        for change in diff(State(observed_roles(ownership)), State(desired_roles(ownership, [])), {})
+        for change in sorted(role_changes(ownership), key=attrgetter("order"))
         if change.username not in left_roles
         and not (change.kind is ChangeKind.REVOKE_TEMPORARY_MEMBERSHIP and change.username in creating)
     ]

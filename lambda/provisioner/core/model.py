@@ -1,7 +1,6 @@
-"""The values that a run passes on: what was asked, what is declared, what stands on a server.
+"""The values that a run passes on: what was asked, what is declared, what came of it.
 
-Desired and observed are one type (`State`), so a plan is their difference. Everything here is immutable and free of
-secrets: a password never enters the model.
+Everything here is immutable and free of secrets: a password never enters the model.
 """
 
 from __future__ import annotations

@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from operator import attrgetter
 from typing import TYPE_CHECKING
 
 from provisioner.core import leaving
 from provisioner.core.checks import find_blockers
-from provisioner.core.difference import desired_state, diff, observed_state
 from provisioner.core.errors import Finding, shorten_alike
 from provisioner.core.model import AccessLevel, Entry
+from provisioner.core.roles import role_changes
 from provisioner.core.units import Unit, UnitEffects, Validity, collect_units, digest_plan, digest_unit, unit_of
 from provisioner.core.warnings import find_warnings
 
 if TYPE_CHECKING:
     from provisioner.core.changes import Change
+    from provisioner.core.difference import Difference
     from provisioner.core.ownership import Ownership
 
 
@@ -86,16 +88,17 @@ class Plan:
         return digest_plan(self.validity or Validity(self.environment), unit_digests)
 
 
-def build_plan(ownership: Ownership) -> Plan:
-    """The whole plan of what a run is about."""
-    desired = desired_state(ownership)
+def build_plan(ownership: Ownership, differences: Sequence[Difference]) -> Plan:
+    """The whole plan of what a run is about; `differences` are those of the declared databases."""
+    of_databases = [change for difference in differences for change in difference.changes]
     changes = (
         *leaving.restorations(ownership),
-        *diff(observed_state(ownership), desired.state, desired.inventory),
+        *sorted((*role_changes(ownership), *of_databases), key=attrgetter("order")),
         *leaving.departures(ownership),
     )
     blockers = (*find_blockers(ownership, changes), *leaving.blockers(ownership, changes))
-    warnings = [item for item in (*desired.findings, *find_warnings(ownership)) if not _is_accepted(item, ownership)]
+    kept = [finding for difference in differences for finding in difference.findings]
+    warnings = [item for item in (*kept, *find_warnings(ownership)) if not _is_accepted(item, ownership)]
     plan = Plan(
         environment=ownership.environment,
         changes=changes,

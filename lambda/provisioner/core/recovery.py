@@ -175,7 +175,7 @@ def _grants_show(change: PlannedChange, database: DatabaseFacts) -> bool:
 
 
 def _held(group: ObjectGroup, *, option: str) -> set[tuple[str, str, str]]:
-    return {(item.grantor, item.grantee, item.privilege) for item in group.items if item.grantable or not option}
+    return {(item.grantor, item.grantee, item.privilege) for item in group.items if item.grant_option or not option}
 
 
 def _outcome(item: PlannedChange, timestamp_utc: str, note: str, run_token: str = "", *, shown: bool) -> Outcome:

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from provisioner.core.ddl import PasswordStatement, Statement
+    from provisioner.core.difference import Difference
     from provisioner.core.holdings import Holding
     from provisioner.core.ownership import Ownership
 
@@ -55,8 +56,7 @@ class DatabaseScript:
     and where that one is not reached, `on_abort` gives back what was borrowed but leaves the note of what was started.
     """
 
-    name: str
-    owner: str
+    database: DatabaseFacts
     changes: tuple[Change, ...]
     create: Statement | None
     open: tuple[Statement, ...]
@@ -65,6 +65,16 @@ class DatabaseScript:
     uses_temporary_membership: bool = False
     on_success: tuple[Statement, ...] = ()
     on_abort: tuple[Statement, ...] = ()
+
+    @property
+    def name(self) -> str:
+        """The database's."""
+        return self.database.name
+
+    @property
+    def owner(self) -> str:
+        """Whose it is, or will be."""
+        return self.database.owner
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,8 +128,9 @@ class Script:
         return tuple(item for role in self.roles for item in role.statements)
 
 
-def write_script(changes: Sequence[Change], ownership: Ownership, inventory: Mapping[str, DatabaseFacts]) -> Script:
-    """Write the statements of ordered changes; `inventory` holds the names of objects where single ones change."""
+def write_script(changes: Sequence[Change], ownership: Ownership, differences: Iterable[Difference]) -> Script:
+    """Write the statements of ordered changes; `differences` are of the databases that they are made in."""
+    databases = {each.database.name: each.database for each in differences}
     by_role: dict[str, list[Change]] = {}
     by_database: dict[str, list[Change]] = {}
     creating: dict[str, list[str]] = {}
@@ -136,7 +147,7 @@ def write_script(changes: Sequence[Change], ownership: Ownership, inventory: Map
     )
     return Script(
         tuple(_one_role(role, by_role.get(role, ()), marks) for role in sorted(by_role.keys() | creating.keys())),
-        tuple(_one_database(name, inventory[name], members, marks) for name, members in by_database.items()),
+        tuple(_one_database(databases[name], members, marks) for name, members in by_database.items()),
         tuple(_one_departure(role, members, ownership) for role, members in departing.items()),
     )
 
@@ -305,9 +316,9 @@ def _role_statements(change: Change, ownership: Ownership) -> Iterable[Statement
         yield ddl.ROLE_STATEMENTS[change.kind](change)
 
 
-def _one_database(name: str, facts: DatabaseFacts, changes: list[Change], marks: RoleComments) -> DatabaseScript:
+def _one_database(facts: DatabaseFacts, changes: list[Change], marks: RoleComments) -> DatabaseScript:
     create = next((change for change in changes if change.kind is ChangeKind.CREATE_DATABASE), None)
-    owner = facts.owner
+    name, owner = facts.name, facts.owner
     creating = marks.creating.get(owner, [])
     temporary = frozenset({owner}) if name in creating else frozenset()
     back = [ddl.revoke_self(owner)] if marks.is_temporary(owner) else []
@@ -315,8 +326,7 @@ def _one_database(name: str, facts: DatabaseFacts, changes: list[Change], marks:
     inside = [item for item in changes if item not in outside]
     is_last = bool(creating) and name == creating[-1]
     return DatabaseScript(
-        name=name,
-        owner=owner,
+        database=facts,
         changes=tuple(changes),
         create=ddl.create_database(create) if create else None,
         open=(*database_statements(outside, facts, marks.ownership, temporary=temporary), ddl.open_database(name))
@@ -398,7 +408,7 @@ def _contested_targets(facts: DatabaseFacts) -> frozenset[Target]:
     return frozenset(
         group.target
         for group in facts.groups
-        if any(item.grantable and item.grantee != group.target.owner for item in group.items)
+        if any(item.grant_option and item.grantee != group.target.owner for item in group.items)
     )
 
 

@@ -1,8 +1,4 @@
-"""What stands on a server, or should: roles, databases, grants. Desired and observed are this one type.
-
-`State` is the part that is compared, and a plan is the difference of two of them. `Server` is what else an observation
-knows: facts that decide what may be done and what is worth a warning, but that nobody declares.
-"""
+"""What stands on a server: roles, databases, what is granted in them, and the facts that decide what may be done."""
 
 from __future__ import annotations
 
@@ -55,16 +51,42 @@ class Target:
     extension: bool = False
     creator: str = ""
 
+    @property
+    def is_schema(self) -> bool:
+        """Whether it is a schema, and not what is granted on those that will be created."""
+        return self.kind is ObjectKind.SCHEMA and not self.creator
+
+    @property
+    def is_public_schema(self) -> bool:
+        """Whether it is the schema `public`."""
+        return self.is_schema and self.schema == "public"
+
+    def in_words(self, count: int | None = 1, whose: str = "") -> str:
+        """A person's words for so many objects; without a `count`, for all of them."""
+        if self.creator:
+            where = f' in schema "{self.schema}"' if self.schema else ""
+            return f'future {self.kind}s of "{self.creator}"{where}'
+        if self.kind is ObjectKind.DATABASE:
+            return "the database"
+        if self.kind is ObjectKind.SCHEMA:
+            return f'schema "{self.schema}"'
+        number, plural = "" if count is None else f"{count} ", "" if count == 1 else "s"
+        return f'{number}{self.kind}{plural}{whose} in schema "{self.schema}"'
+
 
 @dataclass(frozen=True, slots=True, order=True)
 class Grant:
-    """One privilege of one grantee; `option` is the right to pass it on, held beside the privilege itself."""
+    """One privilege of one grantee on some target; with `grant_option`, the right to pass it on, held beside it."""
 
-    target: Target
+    grantor: str
     grantee: str
     privilege: str
-    grantor: str
-    option: bool = False
+    grant_option: bool = False
+
+    @property
+    def privilege_alone(self) -> Grant:
+        """The privilege without the right to pass it on."""
+        return replace(self, grant_option=False)
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -82,52 +104,6 @@ class Membership:
     def confers_privileges(self) -> bool:
         """Whether the member may do what the role may: ADMIN alone, as a creator has it from 16 on, is not that."""
         return self.inherit_option or self.set_option
-
-
-@dataclass(frozen=True, slots=True)
-class Role:
-    """The compared part of a role.
-
-    `connection_limit` is -1 for none; `password_current` and `verifier_current` are what a login said; `memberships`
-    are those in which the role is the member; `interrupted_create` says that a run was interrupted while it created
-    databases for the role, `marker_current` that its marker is as we would write it, and `temporary` that the
-    administrator has made itself a member of it. `secret` is the ARN of the secret with its password.
-    """
-
-    name: str
-    createdb: bool = False
-    createrole: bool = False
-    connection_limit: int = -1
-    managed: bool = True
-    password_current: bool = True
-    verifier_current: bool = True
-    memberships: frozenset[Membership] = frozenset()
-    interrupted_create: bool = False
-    marker_current: bool = True
-    temporary: bool = False
-    secret: str = field(default="", compare=False)
-
-
-@dataclass(frozen=True, slots=True)
-class Database:
-    """The compared part of a database."""
-
-    name: str
-    owner: str
-    managed: bool = True
-    extensions: frozenset[str] = frozenset()
-    grants: frozenset[Grant] = frozenset()
-
-
-@dataclass(frozen=True, slots=True)
-class State:
-    """Roles and databases by name."""
-
-    roles: Mapping[str, Role] = field(default_factory=lambda: MappingProxyType({}))
-    databases: Mapping[str, Database] = field(default_factory=lambda: MappingProxyType({}))
-
-
-# --- facts that are not compared ------------------------------------------------------------------------------------
 
 
 class PasswordCheck(StrEnum):
@@ -195,22 +171,12 @@ class RoleFacts:
         return self.marker is not None and self.marker.connection_limit == self.connection_limit
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class AclItem:
-    """One item of an access control list, one privilege."""
-
-    grantor: str
-    grantee: str
-    privilege: str
-    grantable: bool = False
-
-
 @dataclass(frozen=True, slots=True)
 class ObjectGroup:
-    """A target as observed: its access control list item by item and how many objects share it."""
+    """A target as observed: what is granted on it, and how many objects share that access control list."""
 
     target: Target
-    items: tuple[AclItem, ...]
+    items: tuple[Grant, ...]
     count: int = 1
 
 
@@ -220,7 +186,7 @@ class DefinerRoutines:
 
     schema: str
     owner: str
-    items: tuple[AclItem, ...]
+    items: tuple[Grant, ...]
     example: str
     count: int
 
@@ -299,13 +265,3 @@ def all_members(role: str, memberships: Iterable[Membership]) -> frozenset[str]:
     while more := {item.member for item in known if item.role == role or item.role in members} - members:
         members |= more
     return members
-
-
-def grants_of(groups: Iterable[ObjectGroup]) -> frozenset[Grant]:
-    """The flat grants of groups of objects; a grant option is a grant of its own beside the privilege."""
-    return frozenset(grant for group in groups for item in group.items for grant in _grants(group.target, item))
-
-
-def _grants(target: Target, item: AclItem) -> Iterable[Grant]:
-    grant = Grant(target, item.grantee, item.privilege, item.grantor)
-    return (grant, replace(grant, option=True)) if item.grantable else (grant,)

@@ -9,8 +9,10 @@ from provisioner.core import leaving
 from provisioner.core.checks import reassign_sql
 from provisioner.core.errors import Finding
 from provisioner.core.ownership import Ownership, has_marker
+from provisioner.core.roles import is_kept
 from provisioner.core.state import (
     DATABASE_OWNER,
+    IAM_ROLE,
     NO_LIMIT,
     PUBLIC,
     DatabaseFacts,
@@ -25,6 +27,7 @@ def find_warnings(ownership: Ownership) -> Iterable[Finding]:
     """All that is worth to be known of the declared roles and databases, and what is ours and declared no longer."""
     for name in sorted(ownership.by_role.keys() & ownership.server.roles.keys()):
         yield from _role_warnings(ownership.server.roles[name], ownership)
+        yield from _membership_warnings(name, ownership)
     for name in sorted(ownership.by_database.keys() & ownership.server.databases.keys()):
         facts = ownership.server.databases[name]
         if ownership.may_change(facts):
@@ -64,6 +67,31 @@ def _role_warnings(role: RoleFacts, ownership: Ownership) -> Iterable[Finding]:
     if check is PasswordCheck.UNKNOWN:
         message = f'whether the password of role "{name}" is that of its secret could not be found out'
         yield Finding("password_unknown", message, "try to log in as the application; then run again", username=name)
+
+
+def _membership_warnings(name: str, ownership: Ownership) -> Iterable[Finding]:
+    """What a managed role is a member of beyond its level, where that is not ours to revoke."""
+    memberships = ownership.memberships_of.get(name, ()) if ownership.manages(name) else ()
+    for membership in memberships:
+        role = membership.role
+        if role == IAM_ROLE or not is_kept(membership, ownership):
+            continue
+        if ownership.manages(role):
+            yield Finding(
+                "membership_of_another_grantor",
+                f'role "{name}" is a member of "{role}", granted by "{membership.grantor}": beyond its level, and not '
+                "ours to revoke",
+                f'as "{membership.grantor}": REVOKE "{role}" FROM "{name}"',
+                username=name,
+            )
+        elif membership.confers_privileges or membership.admin_option:
+            # With ADMIN alone the member is one statement away from it.
+            yield Finding(
+                "foreign_membership",
+                f'role "{name}" is a member of "{role}", which is not managed here, and has what that role has',
+                f'if that is not meant: REVOKE "{role}" FROM "{name}"',
+                username=name,
+            )
 
 
 def _administrator_memberships(ownership: Ownership) -> Iterable[Finding]:

@@ -45,7 +45,6 @@ from provisioner.edges.transaction import (
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
-    from provisioner.core.state import DatabaseFacts
     from provisioner.edges.postgres import Connection
 
 # How many databases are created at once: more than two gain nothing, the server copies files.
@@ -72,7 +71,7 @@ class ApplyResult:
     passwords: Mapping[str, PasswordCheck]
 
 
-def apply_script(script: Script, inventory: Mapping[str, DatabaseFacts], context: ApplyContext) -> ApplyResult:
+def apply_script(script: Script, context: ApplyContext) -> ApplyResult:
     """Send a script; what fails keeps back what depends on it, or all that is not started where `fail_fast` says so."""
     try:
         connection = context.login.connect()
@@ -84,7 +83,7 @@ def apply_script(script: Script, inventory: Mapping[str, DatabaseFacts], context
         return _summarize([UnitResult((), failure), *(_skipped(each, failure) for each in changes)], {})
     with connection:
         roles = _apply_roles(connection, script.roles, context)
-        databases, logins = _apply_databases(connection, script, roles, inventory, context)
+        databases, logins = _apply_databases(connection, script, roles, context)
         done = {outcome.database for result in databases for outcome in result.outcomes if outcome.is_success}
         _revoke_temporary_memberships(connection, [item for item in script.databases if item.name not in done])
     return _summarize([*roles.results, *databases], logins)
@@ -223,7 +222,7 @@ def _revoke_temporary_memberships(connection: Connection, not_done: Iterable[Dat
 
 
 def _apply_databases(
-    connection: Connection, script: Script, roles: _Roles, inventory: Mapping[str, DatabaseFacts], context: ApplyContext
+    connection: Connection, script: Script, roles: _Roles, context: ApplyContext
 ) -> tuple[list[UnitResult], dict[str, PasswordCheck | None]]:
     """Change the databases, and log in once as each role whose password was set; None where there was no time for it.
 
@@ -236,7 +235,7 @@ def _apply_databases(
         by_owner.setdefault(item.owner, []).append(item)
     with ExitStack() as stack:
         creators = _open_create_connections(connection, script, context, stack)
-        each = _Databases(inventory, roles, context, creators, stack)
+        each = _Databases(roles, context, creators, stack)
         # With the session of the lock never more than two connections beside the workers': a second creator is one.
         with ThreadPoolExecutor(context.workers + 1 - creators.qsize()) as pool:
             databases: list[Future[list[UnitResult]]] = []
@@ -293,7 +292,6 @@ def _another_creator(context: ApplyContext, stack: ExitStack) -> Connection | No
 class _Databases:
     """Changes databases, those of one owner one after the other."""
 
-    inventory: Mapping[str, DatabaseFacts]
     roles: _Roles
     context: ApplyContext
     creators: SimpleQueue[Connection]
@@ -332,17 +330,17 @@ class _Databases:
         return replace(result, outcomes=(*result.outcomes, *_outcomes(left, Status.SKIPPED, begun, reason)))
 
     def _change(self, item: DatabaseScript, kept: tuple[Change, ...]) -> None:
-        facts, context = self.inventory[item.name], self.context
+        context = self.context
         if kept != item.changes:
             temporary = frozenset({item.owner}) if item.uses_temporary_membership else frozenset()
             inside = [change for change in kept if change not in item.changes_outside]
-            statements = database_statements(inside, facts, context.ownership, temporary=temporary)
+            statements = database_statements(inside, item.database, context.ownership, temporary=temporary)
             item = replace(item, changes=kept, statements=statements)
         if not kept:
             return
         if item.open:
             self._create(item)
-        change_database(item, facts, context.blocked_roles | self.roles.absent, context)
+        change_database(item, context.blocked_roles | self.roles.absent, context)
 
     def _create(self, item: DatabaseScript) -> None:
         """Create a database, closed, and open it from outside once everybody has lost what they had on it."""

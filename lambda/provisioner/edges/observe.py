@@ -12,10 +12,12 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from provisioner.core import difference
 from provisioner.core.acl import parse_acl
 from provisioner.core.ddl import Literal
 from provisioner.core.errors import DatabaseUnavailable, Finding, OutOfTime
 from provisioner.core.marker import MAX_COMMENT_CHARACTERS, MAX_ROLE_COMMENT_CHARACTERS, parse_marker
+from provisioner.core.script import needs_object_names
 from provisioner.core.state import (
     DatabaseFacts,
     DefinerRoutines,
@@ -30,9 +32,11 @@ from provisioner.core.state import (
 from provisioner.edges.postgres import Connection, ServerAddress, SqlError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable, Sequence
+    from collections.abc import Collection, Iterable, Sequence
 
     from provisioner.core.ddl import Statement
+    from provisioner.core.difference import Difference
+    from provisioner.core.ownership import Ownership
 
 OLDEST_VERSION = 13
 # Beyond this many distinct access control lists a database is somebody's experiment; it is refused, not held in memory.
@@ -105,24 +109,16 @@ def observe_server(connection: Connection, databases: Collection[str], *, with_e
     )
 
 
-def observe_databases(
-    login: Login,
-    server: Server,
-    databases: Iterable[str],
-    workers: int,
-    needs_object_names: Callable[[DatabaseFacts], Sequence[Target]],
-    *,
-    with_extensions: bool = False,
-) -> Server:
-    """Look into each named database that exists; one that cannot be looked into says so in `refusal`.
+def observe_databases(login: Login, ownership: Ownership, workers: int) -> list[Difference]:
+    """Look into each declared database that exists, and say at once what is to be done to it.
 
-    `needs_object_names` picks, of what was found in a database, the groups whose objects are to be known by name.
+    One that cannot be looked into says so in `refusal`. Where single objects are to be changed, their names are read.
     """
-    present = [server.databases[name] for name in databases if name in server.databases]
-    look_into = partial(_inspect_database, login, needs_object_names, with_extensions=with_extensions)
+    present = [
+        ownership.server.databases[name] for name in sorted(ownership.by_database & ownership.server.databases.keys())
+    ]
     with ThreadPoolExecutor(workers) as pool:
-        looked_into = pool.map(look_into, present)
-        return replace(server, databases={**server.databases, **{facts.name: facts for facts in looked_into}})
+        return list(pool.map(partial(_inspect_database, login, ownership), present))
 
 
 def read_database(
@@ -170,19 +166,15 @@ def read_object_names(connection: Connection, facts: DatabaseFacts, targets: Seq
     return replace(facts, names={target: tuple(found) for target, found in names.items()})
 
 
-def _inspect_database(
-    login: Login,
-    needs_object_names: Callable[[DatabaseFacts], Sequence[Target]],
-    facts: DatabaseFacts,
-    *,
-    with_extensions: bool,
-) -> DatabaseFacts:
+def _inspect_database(login: Login, ownership: Ownership, facts: DatabaseFacts) -> Difference:
     if facts.is_template or not facts.allows_connections or facts.invalid or facts.refusal:
-        return facts
+        return difference.of_closed(facts, ownership)
     try:
         with login.connect(facts.name) as connection:
-            found = read_database(connection, facts, with_extensions=with_extensions)
-            return read_object_names(connection, found, needs_object_names(found))
+            found = read_database(connection, facts, with_extensions=ownership.declaration.has_extensions)
+            result = difference.of(found, ownership)
+            found = read_object_names(connection, found, needs_object_names(result.changes))
+            return replace(result, database=found)
     except OutOfTime:
         raise
     except (SqlError, DatabaseUnavailable) as error:
@@ -191,9 +183,10 @@ def _inspect_database(
             message = f'the server broke off while database "{facts.name}" was looked into: {error}'
             next_step = "check that the instance is available and has connections left; then run again"
             raise DatabaseUnavailable(Finding("connection_lost", message, next_step, database=facts.name)) from None
-        return replace(facts, refusal=str(error))
+        return difference.of(replace(facts, refusal=str(error)), ownership)
     except Exception as error:  # noqa: BLE001 - whatever one database's rows make us stumble over is about that one
-        return replace(facts, refusal=f"what stands in it cannot be read ({type(error).__name__})")
+        refusal = f"what stands in it cannot be read ({type(error).__name__})"
+        return difference.of(replace(facts, refusal=refusal), ownership)
 
 
 # --- rows to facts --------------------------------------------------------------------------------------------------

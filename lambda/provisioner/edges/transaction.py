@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from random import SystemRandom
 from typing import TYPE_CHECKING
 
-from provisioner.core.changes import MAKES_OURS, Change, ChangeKind
-from provisioner.core.difference import database_changes
+from provisioner.core import difference
+from provisioner.core.changes import MAKES_OURS, Change
 from provisioner.core.errors import OutOfTime
 from provisioner.core.script import DatabaseScript, database_statements, needs_object_names
 from provisioner.edges.observe import Login, read_database, read_object_names
@@ -105,7 +105,7 @@ def refuse_empty_grants(connection: Connection) -> None:
         raise SqlError(code, "the server said that a GRANT or REVOKE changed nothing: the administrator may not")
 
 
-def change_database(item: DatabaseScript, facts: DatabaseFacts, held: frozenset[str], context: ApplyContext) -> None:
+def change_database(item: DatabaseScript, held: frozenset[str], context: ApplyContext) -> None:
     """Send a database's script; where what it speaks of has gone since, look again and say what is needed now.
 
     Raises:
@@ -115,7 +115,7 @@ def change_database(item: DatabaseScript, facts: DatabaseFacts, held: frozenset[
     statements: tuple[Statement, ...] | None = item.statements
     for number in range(1, MAX_LOOKS + 1):
         try:
-            retry(lambda: apply_and_verify(item, statements, facts, held, context), context)  # noqa: B023 - run at once
+            retry(lambda: apply_and_verify(item, statements, held, context), context)  # noqa: B023 - run at once
         except SqlError as error:
             if error.remedy is not Remedy.LOOK or number == MAX_LOOKS or context.is_late:
                 raise
@@ -127,7 +127,6 @@ def change_database(item: DatabaseScript, facts: DatabaseFacts, held: frozenset[
 def apply_and_verify(
     item: DatabaseScript,
     statements: Sequence[Statement] | None,
-    facts: DatabaseFacts,
     held: frozenset[str],
     context: ApplyContext,
 ) -> None:
@@ -140,7 +139,7 @@ def apply_and_verify(
     ownership = context.ownership
     shown = {change.identity for change in item.changes}
     with context.login.connect(item.name) as connection, transaction(connection, leave=True) as last:
-        found = _execute(connection, (*context.begin, *(statements or ())), facts, ownership)
+        found = _execute(connection, (*context.begin, *(statements or ())), item.database, ownership)
         rest = _remaining_changes(found, ownership, held)
         unseen = [
             change for change in rest if (change.destructive or context.only_shown) and change.identity not in shown
@@ -174,6 +173,6 @@ def _remaining_changes(facts: DatabaseFacts, ownership: Ownership, held: frozens
     # The mark counts together with the owner's, which is shared and observed at the end of the run.
     return [
         change
-        for change in database_changes(facts, ownership)
-        if change.kind is not ChangeKind.ADOPT_DATABASE and not change.concerns(held)
+        for change in difference.of(facts, ownership).changes
+        if change.kind not in MAKES_OURS and not change.concerns(held)
     ]

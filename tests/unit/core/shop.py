@@ -3,10 +3,12 @@
 from dataclasses import replace
 from typing import Any
 
-from provisioner.core.difference import new_database
+from provisioner.core import difference
+from provisioner.core.difference import Difference, new_database
 from provisioner.core.model import AccessLevel, Declaration, Entry, Layout
 from provisioner.core.ownership import Ownership
-from provisioner.core.state import Marker, Membership, ObjectGroup, ObjectKind, RoleFacts, Server, Target
+from provisioner.core.plan import Plan, build_plan
+from provisioner.core.state import Grant, Marker, Membership, ObjectGroup, ObjectKind, RoleFacts, Server, Target
 
 MARK = Marker("dev")
 
@@ -48,3 +50,18 @@ def ownership_over(*groups: ObjectGroup, version: int = 18, memberships: tuple[M
     entries = (*ENTRIES, Entry("other", "other", "elsewhere"))
     declaration = Declaration(Layout.STANDALONE, active=True, environment="dev", entries=entries)
     return Ownership(declaration, replace(server, databases={"shop": facts}), "dev")
+
+
+def differences_of(ownership: Ownership) -> tuple[Difference, ...]:
+    """Those of the declared databases, as the observation of a server gives them."""
+    present = [database for name, database in ownership.server.databases.items() if name in ownership.by_database]
+    return (*(difference.of(database, ownership) for database in present), *difference.of_new(ownership))
+
+
+def plan_of(ownership: Ownership) -> Plan:
+    return build_plan(ownership, differences_of(ownership))
+
+
+def with_option(grantor: str, grantee: str, privilege: str) -> tuple[Grant, Grant]:
+    """A privilege, and the right to pass it on."""
+    return Grant(grantor, grantee, privilege), Grant(grantor, grantee, privilege, grant_option=True)

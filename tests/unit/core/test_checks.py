@@ -8,13 +8,12 @@ from provisioner.core.changes import Change, ChangeKind
 from provisioner.core.checks import verify_roles_and_markers
 from provisioner.core.model import AccessLevel
 from provisioner.core.ownership import Ownership
-from provisioner.core.plan import build_plan
-from provisioner.core.state import AclItem, Marker, RoleFacts
-from unit.core.shop import OWNER, READER, ours, ownership_of
+from provisioner.core.state import Grant, Marker, RoleFacts
+from unit.core.shop import OWNER, READER, ours, ownership_of, plan_of
 
 
 def blockers(ownership: Ownership) -> list[str]:
-    return [finding.code for finding in build_plan(ownership).blockers]
+    return [finding.code for finding in plan_of(ownership).blockers]
 
 
 def test_a_fleet_that_is_new_is_not_blocked() -> None:
@@ -59,9 +58,9 @@ def test_an_administrator_that_lacks_admin_does_not_block_a_run_that_changes_not
     assert blockers(ownership) == ["administrator_lacks_admin"]
     facts = ownership.server.databases["shop"]
     itself, public = facts.groups
-    items = (*(item for item in itself.items if item.grantee == "owner"), AclItem("owner", "admin", "CONNECT"))
+    items = (*(item for item in itself.items if item.grantee == "owner"), Grant("owner", "admin", "CONNECT"))
     settled = replace(facts, groups=(replace(itself, items=items), public))
-    plan = build_plan(replace(ownership, server=replace(ownership.server, databases={"shop": settled})))
+    plan = plan_of(replace(ownership, server=replace(ownership.server, databases={"shop": settled})))
     assert (plan.changes, plan.blockers) == ((), ())
 
 
@@ -75,7 +74,7 @@ def test_an_adopted_entry_is_taken_with_its_role_and_its_database() -> None:
     facts = replace(ownership.server.databases["shop"], marker=None)
     ownership = replace(ownership, server=replace(ownership.server, databases={"shop": facts}))
     assert blockers(ownership) == ["foreign_database", "foreign_role"]
-    plan = build_plan(replace(ownership, adopt=frozenset({"shop"})))
+    plan = plan_of(replace(ownership, adopt=frozenset({"shop"})))
     assert plan.blockers == ()
     assert [change.action for change in plan.changes][:2] == ["adopt_role", "adopt_database"]
 

@@ -4,18 +4,26 @@ from dataclasses import replace
 
 import pytest
 
-from provisioner.core.difference import desired_database
 from provisioner.core.errors import Finding
+from provisioner.core.grants import DatabasePolicy
 from provisioner.core.ownership import Ownership
-from provisioner.core.state import PUBLIC, AclItem, Grant, Membership, ObjectGroup, ObjectKind, Target, grants_of
-from unit.core.shop import TABLES, ownership_over
+from provisioner.core.state import PUBLIC, Grant, Membership, ObjectGroup, ObjectKind, Target
+from unit.core.shop import TABLES, ownership_over, with_option
 
 DATABASE = Target(ObjectKind.DATABASE, owner="owner")
 
 
+def wanted_grants(ownership: Ownership, findings: list[Finding] | None = None) -> dict[Target, frozenset[Grant]]:
+    policy, found = (
+        DatabasePolicy.of(ownership.server.databases["shop"], ownership),
+        [] if findings is None else findings,
+    )
+    return {group.target: policy.wanted_grants(group, found) for group in policy.all_groups()}
+
+
 def wanted(ownership: Ownership, target: Target, findings: list[Finding] | None = None) -> set[tuple[str, str]]:
-    database = desired_database(ownership.server.databases["shop"], ownership, [] if findings is None else findings)
-    return {(grant.grantee, grant.privilege) for grant in database.grants if grant.target == target}
+    grants = wanted_grants(ownership, findings).get(target, frozenset())
+    return {(grant.grantee, grant.privilege) for grant in grants}
 
 
 def test_the_database_is_the_owners_the_declared_roles_and_the_administrators() -> None:
@@ -26,14 +34,14 @@ def test_the_database_is_the_owners_the_declared_roles_and_the_administrators() 
 
 
 def test_tables_follow_the_levels_and_a_role_without_an_entry_here_has_nothing() -> None:
-    items = (AclItem("owner", "reader", "INSERT"), AclItem("owner", "elsewhere", "SELECT"))
+    items = (Grant("owner", "reader", "INSERT"), Grant("owner", "elsewhere", "SELECT"))
     assert wanted(ownership_over(ObjectGroup(TABLES, items)), TABLES) == {
         ("reader", "SELECT"), ("editor", "SELECT"), ("editor", "INSERT"), ("editor", "UPDATE"), ("editor", "DELETE")
     }  # fmt: skip
 
 
 def test_what_strangers_and_everybody_hold_on_tables_stays() -> None:
-    items = (AclItem("owner", "stranger", "INSERT"), AclItem("owner", PUBLIC, "SELECT"))
+    items = (Grant("owner", "stranger", "INSERT"), Grant("owner", PUBLIC, "SELECT"))
     assert {("stranger", "INSERT"), (PUBLIC, "SELECT")} <= wanted(ownership_over(ObjectGroup(TABLES, items)), TABLES)
 
 
@@ -56,7 +64,7 @@ def test_nothing_is_granted_on(target: Target) -> None:
 
 def test_a_column_keeps_what_the_level_allows_on_the_table_and_loses_the_rest() -> None:
     column = Target(ObjectKind.COLUMN, schema="public", owner="owner")
-    items = (AclItem("owner", "reader", "SELECT"), AclItem("owner", "reader", "UPDATE"))
+    items = (Grant("owner", "reader", "SELECT"), Grant("owner", "reader", "UPDATE"))
     assert wanted(ownership_over(ObjectGroup(column, items)), column) == {("reader", "SELECT")}
 
 
@@ -80,7 +88,7 @@ def test_a_member_that_loses_its_membership_is_no_creator() -> None:
 
 
 def test_a_privilege_of_a_strangers_giving_stays_and_is_reported() -> None:
-    items = (AclItem("owner", "stranger", "INSERT", grantable=True), AclItem("stranger", "reader", "INSERT"))
+    items = (*with_option("owner", "stranger", "INSERT"), Grant("stranger", "reader", "INSERT"))
     findings: list[Finding] = []
     assert ("reader", "INSERT") in wanted(ownership_over(ObjectGroup(TABLES, items)), TABLES, findings)
     assert [each.code for each in findings] == ["privilege_beyond_reach"]
@@ -88,26 +96,25 @@ def test_a_privilege_of_a_strangers_giving_stays_and_is_reported() -> None:
 
 def test_a_chain_that_ends_at_a_stranger_is_held_whole() -> None:
     items = (
-        AclItem("owner", "editor", "TRUNCATE", grantable=True),
-        AclItem("editor", "reader", "TRUNCATE", grantable=True),
-        AclItem("reader", "stranger", "TRUNCATE"),
+        *with_option("owner", "editor", "TRUNCATE"),
+        *with_option("editor", "reader", "TRUNCATE"),
+        Grant("reader", "stranger", "TRUNCATE"),
     )
     group, findings = ObjectGroup(TABLES, items), list[Finding]()
     ownership = ownership_over(group)
-    database = desired_database(ownership.server.databases["shop"], ownership, findings)
-    assert grants_of([group]) <= database.grants
-    assert [(each.code, each.username) for each in findings] == [
+    assert set(items) <= wanted_grants(ownership, findings)[TABLES]
+    assert sorted((each.code, each.username) for each in findings) == [
         ("dependent_grants", "editor"),
         ("dependent_grants", "reader"),
     ]
 
 
 def test_the_giving_of_a_managed_role_is_taken_back_though_the_level_allows_the_privilege() -> None:
-    items = (AclItem("owner", "editor", "SELECT", grantable=True), AclItem("editor", "reader", "SELECT"))
+    items = (*with_option("owner", "editor", "SELECT"), Grant("editor", "reader", "SELECT"))
     ownership = ownership_over(ObjectGroup(TABLES, items))
-    database = desired_database(ownership.server.databases["shop"], ownership, [])
-    assert [grant for grant in database.grants if grant.target == TABLES and grant.grantor != "owner"] == []
-    assert Grant(TABLES, "reader", "SELECT", "owner") in database.grants
+    grants = wanted_grants(ownership)[TABLES]
+    assert [grant for grant in grants if grant.grantor != "owner"] == []
+    assert Grant("owner", "reader", "SELECT") in grants
 
 
 def test_a_public_of_another_that_nobody_may_use_is_out_of_reach() -> None:
@@ -117,8 +124,9 @@ def test_a_public_of_another_that_nobody_may_use_is_out_of_reach() -> None:
         replace(group, items=()) if group.target.kind is ObjectKind.SCHEMA else group for group in facts.groups
     )
     findings: list[Finding] = []
-    desired_database(replace(facts, groups=closed), ownership, findings)
-    assert [(each.code, each.username) for each in findings] == [
+    databases = {"shop": replace(facts, groups=closed)}
+    wanted_grants(replace(ownership, server=replace(ownership.server, databases=databases)), findings)
+    assert sorted((each.code, each.username) for each in findings) == [
         ("level_out_of_reach", "editor"),
         ("level_out_of_reach", "owner"),
         ("level_out_of_reach", "reader"),

@@ -7,14 +7,13 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from provisioner.core.credentials import Credentials, parse_application_secret
-from provisioner.core.difference import desired_state
 from provisioner.core.markdown import render_markdown
 from provisioner.core.model import AccessLevel, Declaration, Entry, Layout
 from provisioner.core.ownership import Ownership
-from provisioner.core.plan import build_plan
 from provisioner.core.report import render_text
 from provisioner.core.script import write_script
-from provisioner.core.state import AclItem, DatabaseFacts, Marker, ObjectGroup, ObjectKind, RoleFacts, Server, Target
+from provisioner.core.state import DatabaseFacts, Grant, Marker, ObjectGroup, ObjectKind, RoleFacts, Server, Target
+from unit.core.shop import differences_of, plan_of
 
 PLANTED = "Planted-Pa55'\"$1\\%s{0}"
 ENTRY = Entry("shop", "shop", "shop_user")
@@ -56,7 +55,7 @@ QUOTED = re.compile(r'"(?:[^"]|"")*"|\'(?:[^\']|\'\')*\'')
 
 def scope_over(schema: str, table: str, column: str, comment: str) -> Ownership:
     """A managed database in which a reader holds too much, on objects with these names."""
-    excess = (AclItem("shop_user", "reporter", "DELETE"),)
+    excess = (Grant("shop_user", "reporter", "DELETE"),)
     tables = Target(ObjectKind.TABLE, schema=schema, owner="shop_user", acl="{reporter=d/shop_user}")
     columns = Target(ObjectKind.COLUMN, schema=schema, owner="shop_user", acl="{reporter=w/shop_user}")
     others = Target(ObjectKind.TABLE, schema=schema, owner="shop_user")
@@ -69,7 +68,7 @@ def scope_over(schema: str, table: str, column: str, comment: str) -> Ownership:
             ObjectGroup(Target(ObjectKind.SCHEMA, schema=schema, owner="shop_user"), ()),
             ObjectGroup(tables, excess),
             ObjectGroup(others, ()),
-            ObjectGroup(columns, (AclItem("shop_user", "reporter", "UPDATE"),)),
+            ObjectGroup(columns, (Grant("shop_user", "reporter", "UPDATE"),)),
         ),
         names={tables: ((table,),), columns: ((table, column),), others: ((table + "2",),)},
     )
@@ -89,8 +88,8 @@ def scope_over(schema: str, table: str, column: str, comment: str) -> Ownership:
 @given(schema=HOSTILE, table=HOSTILE, column=HOSTILE, comment=HOSTILE)
 def test_names_and_comments_of_tenants_stay_in_their_quotes(schema: str, table: str, column: str, comment: str) -> None:
     ownership = scope_over(schema, table, column, comment)
-    plan = build_plan(ownership)
-    script = write_script(plan.changes, ownership, desired_state(ownership).inventory)
+    plan = plan_of(ownership)
+    script = write_script(plan.changes, ownership, differences_of(ownership))
     statements = [str(text) for item in script.databases for text in (*item.statements, *item.on_success)]
     assert any("REVOKE DELETE" in text for text in statements)
     assert all(WORDS.fullmatch(QUOTED.sub("", text)) for text in statements), statements
@@ -100,6 +99,6 @@ def test_names_and_comments_of_tenants_stay_in_their_quotes(schema: str, table: 
 def test_a_plan_with_names_of_tenants_is_shown_without_control_characters(
     schema: str, table: str, column: str, comment: str
 ) -> None:
-    plan = build_plan(scope_over(schema, table, column, comment))
+    plan = plan_of(scope_over(schema, table, column, comment))
     for text in (render_text(plan), render_markdown(plan)):
         assert text.replace("\n", "").isprintable()

@@ -6,9 +6,9 @@ import pytest
 
 from provisioner.core.changes import Change, ChangeKind
 from provisioner.core.errors import Finding
-from provisioner.core.plan import Plan, build_plan
+from provisioner.core.plan import Plan
 from provisioner.core.state import ObjectKind, RoleFacts, Target
-from unit.core.shop import OWNER, ours, ownership_of
+from unit.core.shop import OWNER, ours, ownership_of, plan_of
 
 TABLES = Target(ObjectKind.TABLE, schema="app", owner="o", acl="one")
 
@@ -109,14 +109,14 @@ def test_a_digest_tells_names_with_quotes_in_them_apart_and_objects_of_extension
 
 
 def test_what_is_blocked_is_neither_changed_nor_called_unchanged() -> None:
-    plan = build_plan(ownership_of(OWNER, roles=(RoleFacts("owner", createdb=True),), owned="owner"))
+    plan = plan_of(ownership_of(OWNER, roles=(RoleFacts("owner", createdb=True),), owned="owner"))
     assert plan.changes == ()
     assert plan.unchanged == ()
 
 
 def test_every_entry_has_a_thing_that_is_unchanged_where_nothing_is() -> None:
     ownership = ownership_of(OWNER, roles=(ours("owner"),), owned="owner")
-    plan = build_plan(ownership)
+    plan = plan_of(ownership)
     assert [(item.action, item.database, item.username) for item in plan.unchanged] == [
         ("database", "shop", "owner"),
         ("password", "shop", "owner"),

@@ -11,16 +11,16 @@ from typing import Any
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from provisioner.core import difference
 from provisioner.core.changes import Change, ChangeKind
-from provisioner.core.difference import desired_state, diff, new_database
+from provisioner.core.difference import new_database
 from provisioner.core.model import AccessLevel, Declaration, Entry, Layout
 from provisioner.core.ownership import Ownership
-from provisioner.core.plan import build_plan
 from provisioner.core.report import render_text
 from provisioner.core.state import (
     PUBLIC,
-    AclItem,
     DatabaseFacts,
+    Grant,
     Marker,
     Membership,
     ObjectGroup,
@@ -30,6 +30,7 @@ from provisioner.core.state import (
     Server,
     Target,
 )
+from unit.core.shop import differences_of, plan_of
 from unit.examples import at_most
 
 ADMINISTRATOR, BOOTSTRAP = "admin", "rdsadmin"
@@ -51,9 +52,9 @@ QUICK = settings(max_examples=at_most(80), deadline=None, suppress_health_check=
 
 
 @st.composite
-def acl(draw: st.DrawFn, owner: str, kind: ObjectKind) -> tuple[AclItem, ...]:
+def acl(draw: st.DrawFn, owner: str, kind: ObjectKind) -> tuple[Grant, ...]:
     """Grants as they come about: from the owner, and from whoever was given the right to pass them on."""
-    items: dict[tuple[str, str, str], AclItem] = {}
+    items: set[Grant] = set()
     for privilege in draw(st.lists(st.sampled_from(PRIVILEGES[kind]), max_size=3, unique=True)):
         holders = [owner]
         for _ in range(draw(st.integers(1, 4))):
@@ -62,11 +63,13 @@ def acl(draw: st.DrawFn, owner: str, kind: ObjectKind) -> tuple[AclItem, ...]:
                 st.sampled_from([name for name in (*APPLICATIONS, *STRANGERS, PUBLIC) if name not in holders])
             )
             grantable = grantee != PUBLIC and draw(st.booleans())
-            items[grantor, grantee, privilege] = AclItem(grantor, grantee, privilege, grantable)
+            grant = Grant(grantor, grantee, privilege)
+            items -= {replace(grant, grant_option=True)}
+            items |= {grant, replace(grant, grant_option=grantable)}
             holders += [grantee] if grantable else []
             if len(holders) > len(APPLICATIONS):
                 break
-    return tuple(sorted(items.values()))
+    return tuple(sorted(items))
 
 
 @st.composite
@@ -103,15 +106,7 @@ def database(draw: st.DrawFn, name: str, version: int) -> DatabaseFacts:
         groups.append(draw(group(number, draw(st.sampled_from(("public", "app"))), kind)))
     defaults = {item.target: item for item in draw(st.lists(default_privileges(), max_size=3)) if item.items}
     marker = draw(st.sampled_from((MARK, MARK, MARK, None, Marker("prod"))))
-    return replace(facts, groups=(*_merged(groups), *defaults.values()), marker=marker)
-
-
-def _merged(groups: list[ObjectGroup]) -> list[ObjectGroup]:
-    """One item for each grantor, grantee and privilege, as an access control list has it."""
-    return [
-        replace(each, items=tuple({(item.grantor, item.grantee, item.privilege): item for item in each.items}.values()))
-        for each in groups
-    ]
+    return replace(facts, groups=(*groups, *defaults.values()), marker=marker)
 
 
 @st.composite
@@ -261,36 +256,28 @@ def _make_in_database(change: Change, server: Server) -> Server:
 def _change_acl(facts: DatabaseFacts, target: Target, change: Change) -> DatabaseFacts:
     groups = {each.target: each for each in facts.groups}
     before = groups.pop(target, None) or ObjectGroup(target, ())
-    items = {(item.grantor, item.grantee, item.privilege): item for item in before.items}
-    edit = _grant if change.kind in {ChangeKind.GRANT, ChangeKind.GRANT_DEFAULT} else _revoke
+    grants = set(before.items)
+    edit = _revoke if change.kind.symbol == "-" else _grant
     for privilege in change.privileges:
-        edit(items, change, target.owner, privilege)
-    if items or not target.creator:
-        groups[target] = replace(before, items=tuple(sorted(items.values())))
+        edit(grants, Grant(change.grantor, change.username, privilege, change.grant_option), target.owner)
+    if grants or not target.creator:
+        groups[target] = replace(before, items=tuple(sorted(grants)))
     return replace(facts, groups=tuple(groups.values()))
 
 
-def _grant(items: dict[Any, AclItem], change: Change, owner: str, privilege: str) -> None:
-    assert change.grantor == owner, "only owners' grants are ever made"
-    key = (change.grantor, change.username, privilege)
-    assert key not in items or (change.grant_option and not items[key].grantable), (
-        "a grant that changes nothing is not free"
-    )
-    items[key] = AclItem(*key, grantable=change.grant_option)
+def _grant(grants: set[Grant], grant: Grant, owner: str) -> None:
+    assert grant.grantor == owner, "only owners' grants are ever made"
+    assert grant not in grants, "a grant that changes nothing is not free"
+    grants |= {grant, grant.privilege_alone}
 
 
-def _revoke(items: dict[Any, AclItem], change: Change, owner: str, privilege: str) -> None:
-    key = (change.grantor, change.username, privilege)
-    assert key in items, "a revoke that changes nothing is not free"
-    assert not change.grant_option or items[key].grantable
-    rest = {other: item for other, item in items.items() if other != key}
-    options = {item.grantee for item in rest.values() if item.privilege == privilege and item.grantable}
-    passed_on = {item.grantor for item in rest.values() if item.privilege == privilege} - {owner}
+def _revoke(grants: set[Grant], grant: Grant, owner: str) -> None:
+    assert grant in grants, "a revoke that changes nothing is not free"
+    rest = {item for item in grants if item.privilege_alone != grant.privilege_alone}
+    options = {item.grantee for item in rest if item.privilege == grant.privilege and item.grant_option}
+    passed_on = {item.grantor for item in rest if item.privilege == grant.privilege} - {owner}
     assert passed_on <= options, "2BP01: dependent privileges exist"
-    if change.grant_option:
-        items[key] = replace(items[key], grantable=False)
-    else:
-        del items[key]
+    grants -= {grant, replace(grant, grant_option=True)}
 
 
 # --- what must hold ---------------------------------------------------------------------------------------------------
@@ -299,22 +286,23 @@ def _revoke(items: dict[Any, AclItem], change: Change, owner: str, privilege: st
 @QUICK
 @given(scopes())
 def test_equal_states_have_no_difference(ownership: Ownership) -> None:
-    desired = desired_state(ownership)
-    assert diff(desired.state, desired.state, desired.inventory) == ()
+    for each in differences_of(ownership):
+        wanted = {group.target: frozenset(group.items) for group in each.database.groups}
+        assert list(difference.grant_changes(each.database, each.database.owner, wanted)) == []
 
 
 @QUICK
 @given(scopes())
 def test_after_the_changes_of_a_plan_nothing_is_left_to_change(ownership: Ownership) -> None:
-    plan = build_plan(ownership)
+    plan = plan_of(ownership)
     after = replace(ownership, server=make(plan.changes, ownership), adopt=frozenset())
-    assert build_plan(after).changes == ()
+    assert plan_of(after).changes == ()
 
 
 @QUICK
 @given(scopes())
 def test_nothing_that_is_not_ours_is_named_in_a_change(ownership: Ownership) -> None:
-    for change in build_plan(ownership).changes:
+    for change in plan_of(ownership).changes:
         assert change.username in {PUBLIC, ADMINISTRATOR} or ownership.manages(change.username)
         if change.database:
             facts = ownership.server.databases.get(change.database)
@@ -325,7 +313,7 @@ def test_nothing_that_is_not_ours_is_named_in_a_change(ownership: Ownership) -> 
 @QUICK
 @given(scopes(), st.randoms(use_true_random=False))
 def test_a_plan_is_the_same_whatever_the_order_of_its_inputs(ownership: Ownership, order: random.Random) -> None:
-    plan, other = build_plan(ownership), build_plan(_shuffled(ownership, order.sample))
+    plan, other = plan_of(ownership), plan_of(_shuffled(ownership, order.sample))
     assert render_text(other) == render_text(plan)
     assert other.digest == plan.digest
 
@@ -338,7 +326,7 @@ def test_a_digest_does_not_count_objects(ownership: Ownership, count: int) -> No
         for name, facts in ownership.server.databases.items()
     }
     grown = replace(ownership, server=replace(ownership.server, databases=databases))
-    assert build_plan(grown).digest == build_plan(ownership).digest
+    assert plan_of(grown).digest == plan_of(ownership).digest
 
 
 def _shuffled(ownership: Ownership, sample: Callable[..., list[Any]]) -> Ownership:

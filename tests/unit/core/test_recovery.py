@@ -22,8 +22,8 @@ from provisioner.core.recovery import (
     shows,
 )
 from provisioner.core.state import (
-    AclItem,
     DatabaseFacts,
+    Grant,
     Marker,
     ObjectGroup,
     ObjectKind,
@@ -57,7 +57,7 @@ def seen(*, role: str = "a", password: PasswordCheck = PasswordCheck.CURRENT) ->
 TABLE = Target(ObjectKind.TABLE, "s", "o", "new")
 GROUPS = (
     ObjectGroup(Target(ObjectKind.SCHEMA, "s", "o"), ()),
-    ObjectGroup(TABLE, (AclItem("o", "b", "SELECT"),)),
+    ObjectGroup(TABLE, (Grant("o", "b", "SELECT"),)),
     ObjectGroup(Target(ObjectKind.TABLE, "s", "other", "new"), ()),
 )
 

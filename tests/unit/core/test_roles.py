@@ -1,49 +1,41 @@
 """What a declared role should be, and what leads there."""
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 import pytest
 
 from provisioner.core.changes import Change, ChangeKind
-from provisioner.core.difference import diff
-from provisioner.core.roles import desired_roles
-from provisioner.core.state import Membership, Role, RoleFacts, State
-from unit.core.shop import ownership_over
-
-if TYPE_CHECKING:
-    from provisioner.core.errors import Finding
+from provisioner.core.roles import role_changes
+from provisioner.core.state import Membership, PasswordCheck, RoleFacts
+from provisioner.core.warnings import find_warnings
+from unit.core.shop import OWNER, READER, ours, ownership_of, ownership_over
 
 
 def test_a_missing_role_is_created_with_what_it_is_declared_to_have() -> None:
-    role = Role("r", createdb=True, connection_limit=3)
-    assert diff(State(), State({"r": role}), {}) == (
-        Change(ChangeKind.CREATE_ROLE, username="r", createdb=True, connection_limit=3),
-    )
+    entry = replace(OWNER, createdb=True, connection_limit=3)
+    assert role_changes(ownership_of(entry)) == [
+        Change(ChangeKind.CREATE_ROLE, username="owner", createdb=True, connection_limit=3)
+    ]
 
 
 def test_of_a_role_only_what_differs_is_changed() -> None:
-    before = Role("r", createdb=True, connection_limit=3, password_current=False)
-    after = Role("r", connection_limit=3)
-    assert diff(State({"r": before}), State({"r": after}), {}) == (
-        Change(ChangeKind.ALTER_ROLE, username="r", createdb=False),
-        Change(ChangeKind.SET_PASSWORD, username="r", reason="the server has another password than the secret"),
-    )
+    before = ours("owner", createdb=True, connection_limit=3)
+    entry = replace(OWNER, connection_limit=3)
+    assert role_changes(ownership_of(entry, roles=(before,), passwords={"owner": PasswordCheck.DIFFERS})) == [
+        Change(ChangeKind.ALTER_ROLE, username="owner", createdb=False),
+        Change(ChangeKind.SET_PASSWORD, username="owner", reason="the server has another password than the secret"),
+    ]
 
 
 def test_a_membership_that_is_not_wanted_goes() -> None:
-    before = Role("r", memberships=frozenset({Membership("o", "r", "me")}))
-    assert diff(State({"r": before}), State({"r": Role("r")}), {}) == (
-        Change(ChangeKind.REVOKE_MEMBERSHIP, username="r", subject="o"),
-    )
+    memberships = (Membership("owner", "reader", "admin"),)
+    ownership = ownership_of(OWNER, READER, roles=(ours("owner"), ours("reader")), memberships=memberships)
+    assert role_changes(ownership) == [Change(ChangeKind.REVOKE_MEMBERSHIP, username="reader", subject="owner")]
 
 
 def test_a_role_that_is_not_ours_is_desired_as_it_is() -> None:
-    ownership = ownership_over()
     reader = RoleFacts("reader", createdb=True, createrole=True, connection_limit=3)
-    ownership = replace(ownership, server=replace(ownership.server, roles={**ownership.server.roles, "reader": reader}))
-    role = desired_roles(ownership, [])["reader"]
-    assert (role.createdb, role.createrole, role.connection_limit, role.managed) == (True, True, 3, False)
+    assert role_changes(ownership_of(READER, roles=(reader,))) == []
 
 
 @pytest.mark.parametrize(
@@ -52,7 +44,8 @@ def test_a_role_that_is_not_ours_is_desired_as_it_is() -> None:
 def test_a_membership_in_a_managed_role_goes_where_it_is_ours_to_revoke(
     version: int, grantor: str, *, stays: bool
 ) -> None:
-    findings: list[Finding] = []
     ownership = ownership_over(version=version, memberships=(Membership("owner", "reader", grantor),))
-    assert bool(desired_roles(ownership, findings)["reader"].memberships) is stays
-    assert [each.code for each in findings] == (["membership_of_another_grantor"] if stays else [])
+    left = [change.username for change in role_changes(ownership) if change.kind is ChangeKind.REVOKE_MEMBERSHIP]
+    assert left == ([] if stays else ["reader"])
+    codes = [finding.code for finding in find_warnings(ownership) if finding.username == "reader"]
+    assert codes == (["membership_of_another_grantor"] if stays else [])

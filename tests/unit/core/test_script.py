@@ -1,11 +1,10 @@
 """The statements of a plan in their order and transactions, written by hand."""
 
-from provisioner.core.difference import desired_state
 from provisioner.core.model import AccessLevel, Declaration, Entry, Layout
 from provisioner.core.ownership import Ownership
-from provisioner.core.plan import build_plan
 from provisioner.core.script import Script, write_script
 from provisioner.core.state import Marker, RoleFacts, Server
+from unit.core.shop import differences_of, plan_of
 
 ADMINISTRATOR = RoleFacts("admin", createdb=True, createrole=True, administrator_inherits=True)
 OWNER = Entry("shop", "shop", "owner")
@@ -17,7 +16,7 @@ def script_for(*entries: Entry, version: int = 16, roles: tuple[RoleFacts, ...] 
     ownership = Ownership(
         Declaration(Layout.STANDALONE, active=True, environment="dev", entries=entries), server, "dev"
     )
-    return write_script(build_plan(ownership).changes, ownership, desired_state(ownership).inventory)
+    return write_script(plan_of(ownership).changes, ownership, differences_of(ownership))
 
 
 def test_a_new_database_from_16_on() -> None:

@@ -2,9 +2,8 @@
 
 import pytest
 
-from provisioner.core.plan import build_plan
 from provisioner.core.state import PasswordCheck, RoleFacts
-from unit.core.shop import OWNER, ours, ownership_of
+from unit.core.shop import OWNER, ours, ownership_of, plan_of
 
 
 @pytest.mark.parametrize(
@@ -18,12 +17,12 @@ from unit.core.shop import OWNER, ours, ownership_of
     ],
 )
 def test_an_operators_decision_is_a_warning_and_no_change(role: RoleFacts, check: PasswordCheck, code: str) -> None:
-    plan = build_plan(ownership_of(OWNER, roles=(role,), passwords={"owner": check}))
+    plan = plan_of(ownership_of(OWNER, roles=(role,), passwords={"owner": check}))
     assert [finding.code for finding in plan.warnings] == [code]
     assert [change.action for change in plan.changes if not change.database] == []
 
 
 def test_what_is_no_longer_declared_is_an_orphan() -> None:
-    plan = build_plan(ownership_of(roles=(ours("owner"),), owned="owner"))
+    plan = plan_of(ownership_of(roles=(ours("owner"),), owned="owner"))
     assert plan.changes == ()
     assert [finding.code for finding in plan.warnings] == ["orphaned_database", "orphaned_role"]
