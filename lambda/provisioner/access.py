@@ -153,7 +153,7 @@ def _previous(report: AccessReport, audit_log: AuditLog) -> AccessReport:
     for key in bucket.newest_keys(access_folder(bucket.folder), ".json", MAX_TRIED):
         content, _ = bucket.get(key, MAX_REPORT_BYTES)
         try:
-            since, rows = parse_report(content or b"", bucket.environment)
+            since, rows = parse_report(content or b"", audit_log.settings.environment)
         except ValueError as error:
             message = f"{bucket.address(key)} is ignored: {error}"
             warnings.append(Finding("access_report_unreadable", message, "find out who put it there"))

@@ -86,8 +86,7 @@ class AuditLog:
     @cached_property
     def bucket(self) -> AuditBucket:
         """Where the audit of this environment is stored."""
-        settings = self.settings
-        return AuditBucket(self.clients, settings.audit_bucket, settings.audit_prefix, settings.environment)
+        return AuditBucket(self.clients, self.settings.audit_bucket, self.settings.audit_folder)
 
     @property
     def _run_key(self) -> str:
@@ -164,7 +163,7 @@ class AuditLog:
         """
         snapshot = name_version(self.snapshot_version) if self.snapshot_version else self.snapshot_sha256
         content = render_plan(plan, script, self.provenance(), self.request, self.approval)
-        store_reviewed_plan(self.clients, self.settings, plan.digest, snapshot, content)
+        store_reviewed_plan(self.bucket, plan.digest, snapshot, content)
 
     def find_evidence(self, digest: str) -> Evidence:
         """What is there for a digest while the snapshot of this run is the newest.
@@ -172,7 +171,7 @@ class AuditLog:
         Raises:
             AuditUnavailable: S3 did not give it.
         """
-        return find_evidence(self.clients, self.settings, digest, self.snapshot_version, self.snapshot_sha256)
+        return find_evidence(self.bucket, digest, self.snapshot_version, self.snapshot_sha256)
 
     def append(self, rows: Sequence[AuditRow], *, is_first: bool = True) -> str:
         """Append to the trail and give back its address."""

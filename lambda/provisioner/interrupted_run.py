@@ -47,7 +47,7 @@ def recover_interrupted_run(audit_log: AuditLog, plan: Plan, ownership: Ownershi
 def _append_recovered_rows(audit_log: AuditLog, run: InProgress, plan: Plan, ownership: Ownership) -> None:
     told, _ = _read_rows(audit_log, run.run_key)
     audit_log.append(told, is_first=False)
-    stored = parse_plan(audit_log.bucket.get(run.plan_key)[0], audit_log.bucket.environment)
+    stored = parse_plan(audit_log.bucket.get(run.plan_key)[0], audit_log.settings.environment)
     rows, may_be_stored = _read_rows(audit_log, run.recovered_key)
     if not rows:
         rows = recovered_rows(stored, told, plan.changes, ownership, run.run_token, now_utc())
@@ -68,7 +68,7 @@ def _read_rows(audit_log: AuditLog, key: str) -> tuple[tuple[AuditRow, ...], boo
     """The rows of this environment in a CSV, and whether there is no such object yet; lines of others are named."""
     content, etag = audit_log.bucket.get(key)
     found, others = ((), 1) if content is None else read_csv(content)
-    rows = tuple(row for row in found if row.environment == audit_log.bucket.environment)
+    rows = tuple(row for row in found if row.environment == audit_log.settings.environment)
     others += len(found) - len(rows)
     if others:
         message = (

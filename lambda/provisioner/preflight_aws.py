@@ -143,7 +143,7 @@ def _check_lock(preflight: Preflight) -> Check:
 
 def _check_conditional_writes(preflight: Preflight) -> Check:
     settings = preflight.settings
-    key = f"{settings.audit_prefix}/{settings.environment}/preflight/{secrets.token_hex(16)}"
+    key = f"{settings.audit_folder}/preflight/{secrets.token_hex(16)}"
     name = "audit_conditional_writes"
     try:
         if bucket_probe.refuses_conditional_write(preflight.clients, settings.audit_bucket, key):

@@ -12,7 +12,7 @@ from provisioner.edges.aws import AwsClients
 
 
 def main(bucket: str, name: str, rows: str, full_bytes: str) -> None:
-    audit = AuditBucket(AwsClients(4), bucket, "governance", "dev")
+    audit = AuditBucket(AwsClients(4), bucket, "governance/dev")
     for number in range(int(rows)):
         outcome = Outcome("grant", "keycloak", "keycloak_user", Status.SUCCESS, "2026-11-22T12:00:00.000Z")
         row = build_rows(Provenance("dev", build_id=name, run_id=str(number)), [outcome])

@@ -46,7 +46,7 @@ def bucket(aws: Aws, monkeypatch: pytest.MonkeyPatch) -> AuditBucket:
     for name, value in aws.environment().items():
         monkeypatch.setenv(name, value)
     aws.create_bucket(BUCKET)
-    return AuditBucket(AwsClients(4), BUCKET, "governance", "dev")
+    return AuditBucket(AwsClients(4), BUCKET, "governance/dev")
 
 
 def store(bucket: AuditBucket, run_id: str) -> str:

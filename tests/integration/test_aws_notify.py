@@ -80,7 +80,7 @@ def test_without_a_way_to_aws_each_edge_says_what_to_check(monkeypatch: pytest.M
         with pytest.raises(InvalidSnapshot, match=r"EndpointConnectionError; check the way to the service"):
             read_snapshot(clients, SnapshotReference("acme-tfvars", "dev/terraform.tfvars"), max_bytes=1)
         with pytest.raises(AuditUnavailable, match=r"EndpointConnectionError; check the way to the service"):
-            AuditBucket(clients, "acme-audit", "governance", "dev").put_if_absent("plan.json", "{}")
+            AuditBucket(clients, "acme-audit", "governance/dev").put_if_absent("plan.json", "{}")
         assert "EndpointConnectionError; check" in str(read_secrets(clients, ["app"])["app"])
 
 

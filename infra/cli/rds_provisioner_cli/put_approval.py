@@ -43,7 +43,7 @@ def approve_plan(given: Given, review: Review, screen: Screen) -> Exit:
         raise Stopped(message, Exit.NOT_APPROVED)
     if not review.is_agreed:
         _ask(given.environment, review, screen)
-    key = approval_key(prefix, given.environment, review.digest)
+    key = approval_key(f"{prefix}/{given.environment}", review.digest)
     _put(bucket, key, review)
     screen.say(f"approved as {review.approved_by}: s3://{bucket}/{key}", "bold green")
     screen.say(f"The function applies it now: rds-provisioner history {given.environment} tells when it has.")

@@ -100,6 +100,11 @@ class Settings:
         return self.environment in self.digest_environments
 
     @property
+    def audit_folder(self) -> str:
+        """Where the audit bucket has what is this environment's."""
+        return f"{self.audit_prefix}/{self.environment}"
+
+    @property
     def bucket_owners(self) -> tuple[tuple[str, str], ...]:
         """The buckets whose owner is known, with it."""
         owners = (self.snapshot_bucket, self.snapshot_bucket_owner), (self.audit_bucket, self.audit_bucket_owner)

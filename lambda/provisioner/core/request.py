@@ -135,7 +135,7 @@ def _read_s3_event(event: Fields, settings: Settings) -> Request:
         version_id=stored.text("version-id", limit=_MAX_KEY),
     )
     event_id = event.text("id")
-    trigger, approved = Trigger.SNAPSHOT_EVENT, digest_of_key(place.key, settings.audit_prefix, settings.environment)
+    trigger, approved = Trigger.SNAPSHOT_EVENT, digest_of_key(place.key, settings.audit_folder)
     if place.bucket == settings.audit_bucket and (approved or place.bucket != settings.snapshot_bucket):
         _refuse_approval(stored, place.key, approved, settings)
         trigger, place = Trigger.APPROVAL_EVENT, SnapshotReference(settings.snapshot_bucket, settings.snapshot_key)
@@ -248,5 +248,5 @@ def _refuse_approval(stored: Fields, key: str, digest: str, settings: Settings) 
         stored.refuse(_CODE, "key", message, "call the function itself, or require the digest of a plan")
     elif not digest:
         message = f'the key "{sanitize(key, 128)}" is not that of an approval of {settings.environment}'
-        known = approval_key(settings.audit_prefix, settings.environment, "<64 hexadecimal digits>")
+        known = approval_key(settings.audit_folder, "<64 hexadecimal digits>")
         stored.refuse(_CODE, "key", message, f"approvals are {known} (setting AUDIT_PREFIX)")

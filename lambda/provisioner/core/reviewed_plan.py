@@ -55,21 +55,21 @@ class Evidence:
     now: datetime
 
 
-def approval_key(prefix: str, environment: str, digest: str) -> str:
-    """Where the approval of a plan lies."""
-    return f"{prefix}/{environment}/approvals/{digest.removeprefix('sha256:')}.json"
+def approval_key(folder: str, digest: str) -> str:
+    """Where the approval of a plan lies; `folder` is that of the environment."""
+    return f"{folder}/approvals/{digest.removeprefix('sha256:')}.json"
 
 
-def digest_of_key(key: str, prefix: str, environment: str) -> str:
+def digest_of_key(key: str, folder: str) -> str:
     """The digest of the plan that an approval under this key is for; empty where it is none of the environment's."""
-    folder = re.escape(approval_key(prefix, environment, "").removesuffix(".json"))
-    match = re.fullmatch(f"{folder}([0-9a-f]{{64}})\\.json", key)
+    approvals = re.escape(approval_key(folder, "").removesuffix(".json"))
+    match = re.fullmatch(f"{approvals}([0-9a-f]{{64}})\\.json", key)
     return f"sha256:{match[1]}" if match else ""
 
 
-def reviewed_plan_key(prefix: str, environment: str, digest: str, snapshot: str) -> str:
+def reviewed_plan_key(folder: str, digest: str, snapshot: str) -> str:
     """Where the plan with a digest lies that was made of a snapshot: its version, or its content where it has none."""
-    return f"{prefix}/{environment}/plans/by-digest/{digest.removeprefix('sha256:')}/{snapshot}.json"
+    return f"{folder}/plans/by-digest/{digest.removeprefix('sha256:')}/{snapshot}.json"
 
 
 def name_version(version_id: str) -> str:

@@ -56,13 +56,7 @@ class AuditBucket:
 
     clients: AwsClients
     name: str
-    prefix: str
-    environment: str
-
-    @property
-    def folder(self) -> str:
-        """What stands before the names of the environment's objects."""
-        return f"{self.prefix}/{self.environment}"
+    folder: str
 
     def address(self, key: str) -> str:
         """The `s3://` address of an object."""
