@@ -1,6 +1,6 @@
 # Included by the Makefile: what is built for AWS and called there.
 
-.PHONY: build release cli stack rds-provision rds-provision-dry-run rds-approve rds-access
+.PHONY: build release cli stack rds-provision rds-provision-dry-run rds-approve rds-access doctor
 
 build: $(SAM) ## build the Lambda artifact into .aws-sam/build; RDS_CA_BUNDLE=path where there is no network
 	$(SAM) validate --lint
@@ -55,3 +55,6 @@ rds-provision-dry-run: $(CLI) ## show what rds-provision would do: ENV=dev TFVAR
 
 rds-access: $(CLI) ## who can do what, by which path: ENV=dev SAVE=folder
 	$(call provision,access)
+
+doctor: $(CLI) ## would it work here? The function's preflight, and what only you can see: ENV=dev
+	$(call provision,doctor)

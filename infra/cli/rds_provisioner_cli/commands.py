@@ -16,6 +16,7 @@ from rds_provisioner_cli import access as access_report
 from rds_provisioner_cli import history as audit_history
 from rds_provisioner_cli import options as take
 from rds_provisioner_cli import provision
+from rds_provisioner_cli.doctor import examine, show_policy
 from rds_provisioner_cli.put_approval import Review, approve_plan
 from rds_provisioner_cli.screen import Screen
 from rds_provisioner_cli.snapshot import check_file, read_file
@@ -30,7 +31,7 @@ _STATUSES = """\b
 Exit statuses:
   0    done, or nothing to do
   1    the function failed, AWS refused, or a file does not declare what can be provisioned
-  2    with --detailed-exitcode: something differs
+  2    with --detailed-exitcode: something differs; of doctor: something is unknown
   3    not approved, or approved for another plan: nothing was changed
   64   wrong usage
   130  interrupted
@@ -190,6 +191,25 @@ def access(environment: str, save: Path | None, as_json: bool, who: dict[str, st
     """
     event = {"environment": environment, **who}
     _end(access_report.tell(given, event, Screen(is_json=as_json), save=save, as_json=as_json))
+
+
+@cli.command(epilog=_STATUSES)
+@take.environment_argument
+@click.option("--policy", is_flag=True, help="Print what the policy of an audit bucket of your own has to say.")
+@take.stack_option
+@take.json_option
+def doctor(environment: str, policy: bool, stack_name: str, as_json: bool) -> None:  # noqa: FBT001 - click calls it
+    r"""Say whether it would work here: the function's preflight, and what only its caller can see.
+
+    \b
+      rds-provisioner doctor dev
+      rds-provisioner doctor prod --json
+      rds-provisioner doctor prod --policy
+
+    The exit status follows the worst line: 1 where a check failed, 2 where one could not be made.
+    """
+    given, screen = Given(environment, stack_name=stack_name), Screen(is_json=as_json)
+    _end(show_policy(given, screen) if policy else examine(given, screen, as_json=as_json))
 
 
 @cli.command()

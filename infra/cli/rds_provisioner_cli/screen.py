@@ -6,6 +6,7 @@ import os
 import sys
 import threading
 from contextlib import contextmanager
+from types import MappingProxyType
 from typing import TYPE_CHECKING, TextIO
 
 from rich.console import Console
@@ -14,7 +15,7 @@ from rich.text import Text
 from provisioner.core.text import sanitize
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 SIGNS = {"+": "green", "~": "yellow", "-": "red", "!": "bold red", "?": "magenta"}
 # A pipeline that hears nothing for some minutes takes a job for dead.
@@ -52,14 +53,16 @@ class Screen:
             sign = line.strip()[:1] if line.startswith("  ") else ""
             self.say(line, SIGNS.get(sign, ""))
 
-    def table(self, columns: Sequence[str], lines: Iterable[Sequence[str]]) -> None:
-        """Cells under headings, coloured by what they say."""
+    def table(
+        self, columns: Sequence[str], lines: Iterable[Sequence[str]], styles: Mapping[str, str] = MappingProxyType({})
+    ) -> None:
+        """Cells under headings, coloured by what they say; `styles` colours those that say just that."""
         # Loaded where it is used: `validate` is run at each commit.
         from rich.table import Column, Table  # noqa: PLC0415
 
         table = Table(*(Column(Text(sanitize(each, 64))) for each in columns))
         for line in lines:
-            texts = [Text(sanitize(each, 500), "red" if "BEYOND" in each else "") for each in line]
+            texts = [Text(sanitize(each, 500), "red" if "BEYOND" in each else styles.get(each, "")) for each in line]
             table.add_row(*texts)
         self.answers.print(table, soft_wrap=False)
 
