@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from provisioner.core.access_facts import DatabaseAccess
     from provisioner.core.access_rows import AccessRow
     from provisioner.core.model import Declaration
-    from provisioner.core.state import DatabaseFacts, Server
+    from provisioner.core.state import Database, Server
     from provisioner.edges.observe import Login
     from provisioner.observation import Session
 
@@ -75,7 +75,7 @@ def report_access(
 def _build(
     declaration: Declaration,
     server: Server,
-    facts: list[DatabaseFacts],
+    facts: list[Database],
     found: list[DatabaseAccess],
     audit_log: AuditLog,
 ) -> AccessReport:
@@ -112,7 +112,7 @@ def _about(server: Server, audit_log: AuditLog) -> dict[str, str]:
     }
 
 
-def _database(facts: DatabaseFacts, inside: DatabaseAccess, declaration: Declaration) -> DatabaseFact:
+def _database(facts: Database, inside: DatabaseAccess, declaration: Declaration) -> DatabaseFact:
     is_declared = any(entry.database == facts.name for entry in declaration.entries)
     return DatabaseFact(facts.name, facts.owner, is_declared, facts.marker is not None, inside.unknown)
 

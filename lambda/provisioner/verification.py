@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from provisioner.core.checks import verify_roles_and_markers
 from provisioner.core.errors import ApplyFailed, Finding, OutOfTime, PlanBlocked, PlanChanged
 from provisioner.core.model import Status
-from provisioner.core.state import PasswordCheck, RoleFacts
+from provisioner.core.state import PasswordCheck, Role
 from provisioner.edges.leaving_catalogs import observe_leaving
 from provisioner.edges.observe import observe_server
 from provisioner.edges.postgres import SqlError
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 def probe_new_password(ownership: Ownership, secrets: RunSecrets, role: str) -> PasswordCheck:
     """What a login with the password that was just set says."""
-    facts = ownership.server.roles.get(role) or RoleFacts(role)
+    facts = ownership.server.roles.get(role) or Role(role)
     return probe_login(secrets.login.address, secrets.credentials[role], facts)
 
 

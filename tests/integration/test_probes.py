@@ -10,7 +10,7 @@ import pytest
 
 from provisioner.core.credentials import Credentials
 from provisioner.core.errors import PlanBlocked
-from provisioner.core.state import PasswordCheck, RoleFacts
+from provisioner.core.state import PasswordCheck, Role
 from provisioner.edges import probe
 from provisioner.edges.observe import observe_server
 from provisioner.edges.postgres import Connection, ServerAddress, tls_context
@@ -82,9 +82,7 @@ def test_what_the_server_says_to_a_login_tells_whether_the_password_is_right(pg_
     sql, password, expected = PROBES[case]
     for statement in (*_FRESH, *([sql] if sql else [])):
         pg_server.run_as_superuser(statement)
-    without = probe_login(
-        address_of(pg_server), Credentials("probed", password), RoleFacts("probed", expired="2001" in sql)
-    )
+    without = probe_login(address_of(pg_server), Credentials("probed", password), Role("probed", expired="2001" in sql))
     assert [ask(pg_server, password, "home"), ask(pg_server, password, "gone"), [without]] == [[expected]] * 3
 
 
@@ -93,7 +91,7 @@ def test_a_server_that_is_full_tells_nothing_and_one_with_reserved_places_left_d
         latest_server.run_as_superuser(statement)
     query = "SELECT current_setting('max_connections')::int, current_setting('superuser_reserved_connections')::int"
     takes, reserved = latest_server.run_as_superuser(query)[0]
-    address, role = address_of(latest_server), RoleFacts("probed")
+    address, role = address_of(latest_server), Role("probed")
     with contextlib.ExitStack() as others:
         for _ in range(takes - reserved):
             others.enter_context(contextlib.closing(latest_server.superuser()))

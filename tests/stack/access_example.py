@@ -7,7 +7,7 @@ from provisioner.core.acl import parse_acl
 from provisioner.core.effective_access import Access, Server
 from provisioner.core.model import AccessLevel
 from provisioner.core.role_graph import RoleGraph
-from provisioner.core.state import Membership, RoleFacts
+from provisioner.core.state import Membership, Role
 
 HOSTILE = '"><script>alert(1)</script><b onmouseover=alert(2)>'
 LEVELS = {
@@ -24,8 +24,8 @@ def example(*, is_hostile: bool = False) -> AccessReport:
     """Three databases, one of them unknown; one reader who can write, one role that nobody declares."""
     odd = HOSTILE if is_hostile else "reporting_tool"
     names = ["shop_user", "shop_editor", "shop_reader", "billing_user", "finance_reader", "keycloak_user", odd]
-    roles = {name: RoleFacts(name) for name in [*names, "platform_admin"]}
-    roles |= {"rdsadmin": RoleFacts("rdsadmin", superuser=True), "analysts": RoleFacts("analysts", can_login=False)}
+    roles = {name: Role(name) for name in [*names, "platform_admin"]}
+    roles |= {"rdsadmin": Role("rdsadmin", superuser=True), "analysts": Role("analysts", can_login=False)}
     memberships = [Membership("analysts", "finance_reader", "platform_admin", set_option=False)]
     server = Server.of(RoleGraph(roles, memberships, 16), memberships)
     declared = Declared(LEVELS, frozenset(role for _, role in LEVELS), "platform_admin")

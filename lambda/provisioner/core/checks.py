@@ -15,7 +15,7 @@ from provisioner.core.changes import MAKES_OURS, Change, ChangeKind
 from provisioner.core.errors import Finding
 from provisioner.core.ownership import Ownership, has_marker
 from provisioner.core.roles import role_changes
-from provisioner.core.state import IAM_ROLE, DatabaseFacts, ObjectKind, PasswordCheck, RoleFacts
+from provisioner.core.state import IAM_ROLE, Database, ObjectKind, PasswordCheck, Role
 from provisioner.core.text import join_names
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ def find_blockers(ownership: Ownership, changes: tuple[Change, ...]) -> Iterable
     yield from _extension_blockers(ownership)
 
 
-def _role_blockers(role: RoleFacts, application: str, ownership: Ownership) -> Iterable[Finding]:
+def _role_blockers(role: Role, application: str, ownership: Ownership) -> Iterable[Finding]:
     place = {"username": role.name}
     if role.name in {ownership.server.administrator, ownership.server.bootstrap}:
         message = f'role "{role.name}" is the administrator\'s own login'
@@ -95,7 +95,7 @@ def _missing_database(name: str, ownership: Ownership) -> Iterable[Finding]:
     )
 
 
-def _database_blockers(database: DatabaseFacts, ownership: Ownership) -> Iterable[Finding]:
+def _database_blockers(database: Database, ownership: Ownership) -> Iterable[Finding]:
     name = database.name
     owner = ownership.declared_owner(name)
     if owner and database.owner != owner:
@@ -133,17 +133,17 @@ def _database_blockers(database: DatabaseFacts, ownership: Ownership) -> Iterabl
         )
     elif not owner and database.owner in ownership.iam_roles:
         yield _iam_login(database.owner, ownership, database=name)
-    if database.refusal:
+    if database.unreadable_reason:
         yield Finding(
             "database_unreadable",
-            f'database "{name}" could not be looked into: {database.refusal}',
+            f'database "{name}" could not be looked into: {database.unreadable_reason}',
             f'as its owner: GRANT CONNECT ON DATABASE "{name}" TO "{ownership.server.administrator}"; or find '
             "what keeps the administrator out",
             database=name,
         )
 
 
-def _different_owner(database: DatabaseFacts, owner: str, ownership: Ownership) -> Finding:
+def _different_owner(database: Database, owner: str, ownership: Ownership) -> Finding:
     was_ours = ownership.manages(database.owner)
     # A run that is blocked creates no role, so a new owner has to come by another declaration first.
     first = (
@@ -161,7 +161,7 @@ def _different_owner(database: DatabaseFacts, owner: str, ownership: Ownership) 
     )
 
 
-def _owner_declared_lower(database: DatabaseFacts, ownership: Ownership) -> Finding:
+def _owner_declared_lower(database: Database, ownership: Ownership) -> Finding:
     entries = ownership.by_database[database.name]
     level = next(entry.access_level.value for entry in entries if entry.username == database.owner)
     return Finding(
@@ -183,7 +183,7 @@ def reassign_sql(old: str, new: str) -> str:
 def _extension_blockers(ownership: Ownership) -> Iterable[Finding]:
     for entry in ownership.declaration.entries:
         database = ownership.server.databases.get(entry.database)
-        if database is None or not database.refusal:
+        if database is None or not database.unreadable_reason:
             installed = database.extensions if database else frozenset()
             missing = sorted(set(entry.extensions) - installed)
             for extension in missing:
@@ -198,7 +198,7 @@ def _extension_blockers(ownership: Ownership) -> Iterable[Finding]:
                 )
 
 
-def _has_public_schema(database: DatabaseFacts) -> bool:
+def _has_public_schema(database: Database) -> bool:
     is_looked_into = any(group.target.kind is not ObjectKind.DATABASE for group in database.groups)
     schemas = {group.target.schema for group in database.groups if group.target.kind is ObjectKind.SCHEMA}
     return not is_looked_into or "public" in schemas

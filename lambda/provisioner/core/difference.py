@@ -12,7 +12,7 @@ from provisioner.core.changes import Change, ChangeKind
 from provisioner.core.errors import Finding
 from provisioner.core.grants import DatabasePolicy
 from provisioner.core.ownership import Ownership, has_marker
-from provisioner.core.state import DATABASE_OWNER, PUBLIC, DatabaseFacts, Grant, ObjectGroup, ObjectKind, Server, Target
+from provisioner.core.state import DATABASE_OWNER, PUBLIC, Database, Grant, ObjectGroup, ObjectKind, Server, Target
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,12 +22,12 @@ class Difference:
     `database` is what it was worked out over: what stands, or what CREATE DATABASE will make.
     """
 
-    database: DatabaseFacts
+    database: Database
     changes: tuple[Change, ...] = ()
     findings: tuple[Finding, ...] = ()
 
 
-def of(database: DatabaseFacts, ownership: Ownership) -> Difference:
+def of(database: Database, ownership: Ownership) -> Difference:
     """The difference of a declared database; none where it is not ours to change, which a blocker says."""
     if not ownership.may_change(database):
         return Difference(database)
@@ -54,20 +54,20 @@ def of_new(ownership: Ownership) -> tuple[Difference, ...]:
     return tuple(of(replace(database, allows_connections=False), ownership) for database in databases)
 
 
-def of_closed(database: DatabaseFacts, ownership: Ownership) -> Difference:
+def of_closed(database: Database, ownership: Ownership) -> Difference:
     """The difference of one that is not looked into; in what an interrupted run left closed nobody has been."""
     if ownership.is_left_closed(database):
         database = replace(database, groups=new_database(database.name, database.owner, ownership.server).groups)
     return of(database, ownership)
 
 
-def new_database(name: str, owner: str, server: Server) -> DatabaseFacts:
+def new_database(name: str, owner: str, server: Server) -> Database:
     """What CREATE DATABASE makes from template0: PUBLIC may connect, and `public` belongs to whom the version says."""
     schema_owner = DATABASE_OWNER if server.public_schema_follows_owner else server.bootstrap
     everybody = ("USAGE",) if server.public_schema_follows_owner else ("CREATE", "USAGE")
     of_database = {owner: ("CONNECT", "CREATE", "TEMPORARY"), PUBLIC: ("CONNECT", "TEMPORARY")}
     of_schema = {schema_owner: ("CREATE", "USAGE"), PUBLIC: everybody}
-    return DatabaseFacts(
+    return Database(
         name=name,
         owner=owner,
         groups=(
@@ -85,7 +85,7 @@ def _group(target: Target, privileges: Mapping[str, tuple[str, ...]]) -> ObjectG
 # --- grants ---------------------------------------------------------------------------------------------------------
 
 
-def grant_changes(database: DatabaseFacts, owner: str, wanted: Mapping[Target, frozenset[Grant]]) -> Iterable[Change]:
+def grant_changes(database: Database, owner: str, wanted: Mapping[Target, frozenset[Grant]]) -> Iterable[Change]:
     """The changes that leave what is wanted on each target, as few as can be; `owner` owns the database."""
     present = {group.target: frozenset(group.items) for group in database.groups}
     missing = {target: grants - present.get(target, frozenset()) for target, grants in wanted.items()}
@@ -101,7 +101,7 @@ def grant_changes(database: DatabaseFacts, owner: str, wanted: Mapping[Target, f
 
 def _merge_grants(
     grants: Mapping[Target, frozenset[Grant]],
-    database: DatabaseFacts,
+    database: Database,
     owner: str,
     kinds: tuple[ChangeKind, ChangeKind],
 ) -> Iterable[Change]:
@@ -118,7 +118,7 @@ def _merge_grants(
     alike = defaultdict(set)
     for (target, terms), each_name in privileges.items():
         alike[target.kind, target.schema, target.creator, terms, tuple(sorted(each_name))].add(target)
-    counts = {group.target: group.count for group in database.groups}
+    counts = {group.target: group.object_count for group in database.groups}
     peers: dict[tuple[ObjectKind, str, str], set[Target]] = defaultdict(set)
     for target in counts:
         peers[target.kind, target.schema, target.creator].add(target)
@@ -141,7 +141,7 @@ def _merge_grants(
 _Holders = Mapping[tuple[Target, str, str], frozenset[str]]
 
 
-def _grant_option_holders(database: DatabaseFacts) -> _Holders:
+def _grant_option_holders(database: Database) -> _Holders:
     """From whom each role has the right to pass on a privilege."""
     holders: dict[tuple[Target, str, str], frozenset[str]] = {}
     for group in database.groups:

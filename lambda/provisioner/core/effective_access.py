@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from provisioner.core.access_facts import AccessGroup
     from provisioner.core.role_graph import Chain, RoleGraph
-    from provisioner.core.state import Membership, RoleFacts
+    from provisioner.core.state import Membership, Role
 
 # The predefined roles whose members may more than any list says, and what on: since 14, 14 and 17.
 _ROWS_OF_ALL = (Thing.TABLE, Thing.VIEW, Thing.MATERIALIZED_VIEW, Thing.SEQUENCE)
@@ -89,7 +89,7 @@ class Server:
         """With the roles that log in by IAM, whose passwords are not looked at."""
         return cls(graph, all_members(IAM_ROLE, memberships))
 
-    def login_refused(self, role: RoleFacts) -> str:
+    def login_refused(self, role: Role) -> str:
         """Why a role cannot log in to any database, or nothing."""
         if not role.can_login:
             return "it cannot log in (NOLOGIN)"
@@ -149,7 +149,7 @@ class Access:
                 found.append(Dormant(holder, f'it has no USAGE on the schema "{schema}"', hidden))
         return found
 
-    def _refused(self, role: RoleFacts) -> str:
+    def _refused(self, role: Role) -> str:
         if self._database.closed:
             return "the database allows no connections"
         if self._database.connection_limit == 0 and not role.superuser:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from provisioner.core.errors import Finding
     from provisioner.core.ownership import Ownership
-    from provisioner.core.state import DatabaseFacts
+    from provisioner.core.state import Database
 
 # What is granted on these is the owner's business: it is reported and never revoked.
 UNMANAGED_KINDS = frozenset({ObjectKind.ROUTINE, ObjectKind.TYPE, ObjectKind.LARGE_OBJECT})
@@ -34,7 +34,7 @@ class DatabasePolicy:
     hold; `creators` the roles whose future objects get default privileges.
     """
 
-    facts: DatabaseFacts
+    facts: Database
     owner: str
     ownership: Ownership
     members: Mapping[str, AccessLevel]
@@ -42,7 +42,7 @@ class DatabasePolicy:
     creators: frozenset[str] = frozenset()
 
     @staticmethod
-    def of(facts: DatabaseFacts, ownership: Ownership) -> DatabasePolicy:
+    def of(facts: Database, ownership: Ownership) -> DatabasePolicy:
         """The policy of a declared database over what stands in it."""
         owner = ownership.declared_owner(facts.name) or facts.owner
         entries = [entry for entry in ownership.by_database[facts.name] if ownership.manages(entry.username)]

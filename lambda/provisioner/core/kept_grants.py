@@ -10,10 +10,10 @@ from provisioner.core.state import ObjectKind
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from provisioner.core.state import DatabaseFacts, Grant, ObjectGroup, Target
+    from provisioner.core.state import Database, Grant, ObjectGroup, Target
 
 
-def public_exceeds(grant: Grant, group: ObjectGroup, database: DatabaseFacts, owner: str) -> Finding:
+def public_exceeds(grant: Grant, group: ObjectGroup, database: Database, owner: str) -> Finding:
     """What everybody holds beyond what PUBLIC may keep."""
     target = group.target
     codes = {ObjectKind.DATABASE: "public_can_connect", ObjectKind.SCHEMA: "public_can_create"}
@@ -30,7 +30,7 @@ def public_exceeds(grant: Grant, group: ObjectGroup, database: DatabaseFacts, ow
     )
 
 
-def outside_levels(grant: Grant, group: ObjectGroup, database: DatabaseFacts) -> Finding:
+def outside_levels(grant: Grant, group: ObjectGroup, database: Database) -> Finding:
     """What a role holds beyond its level where none is enforced: an extension's objects, kinds without a level."""
     is_extension = group.target.extension
     what = group.target.in_words() + (" that belongs to an extension" if is_extension else "")
@@ -43,11 +43,12 @@ def outside_levels(grant: Grant, group: ObjectGroup, database: DatabaseFacts) ->
     )
 
 
-def unrevocable(grant: Grant, group: ObjectGroup, database: DatabaseFacts) -> Finding:
+def unrevocable(grant: Grant, group: ObjectGroup, database: Database) -> Finding:
     """What a role holds beyond its level by somebody else's grant."""
+    what = group.target.in_words(group.object_count)
     return Finding(
         "privilege_beyond_reach",
-        f'role "{grant.grantee}" holds {grant.privilege} on {group.target.in_words(group.count)}, beyond its level, '
+        f'role "{grant.grantee}" holds {grant.privilege} on {what}, beyond its level, '
         f'granted by "{grant.grantor}", which is not managed here',
         f'as "{grant.grantor}": REVOKE {grant.privilege} there FROM "{grant.grantee}"',
         database=database.name,
@@ -55,7 +56,7 @@ def unrevocable(grant: Grant, group: ObjectGroup, database: DatabaseFacts) -> Fi
     )
 
 
-def dependent(grant: Grant, group: ObjectGroup, database: DatabaseFacts) -> Finding:
+def dependent(grant: Grant, group: ObjectGroup, database: Database) -> Finding:
     """What a role has passed on to somebody who keeps it."""
     return Finding(
         "dependent_grants",
@@ -67,7 +68,7 @@ def dependent(grant: Grant, group: ObjectGroup, database: DatabaseFacts) -> Find
     )
 
 
-def ungrantable(role: str, privileges: Iterable[str], target: Target, database: DatabaseFacts) -> Finding:
+def ungrantable(role: str, privileges: Iterable[str], target: Target, database: Database) -> Finding:
     """What a role lacks on somebody else's schema `public`."""
     lacks = ", ".join(sorted(privileges))
     return Finding(

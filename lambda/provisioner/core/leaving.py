@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from provisioner.core.ownership import Ownership
-    from provisioner.core.state import DatabaseFacts, RoleFacts
+    from provisioner.core.state import Database, Role
 
 
 # What is done when all else is.
@@ -39,7 +39,7 @@ def split(changes: Iterable[Change]) -> tuple[list[Change], dict[str, list[Chang
     return ordinary, by_role
 
 
-def is_quarantined(role: RoleFacts) -> bool:
+def is_quarantined(role: Role) -> bool:
     """Whether a role was quarantined and still may not log in."""
     return role.marker is not None and bool(role.marker.quarantined) and not role.can_login
 
@@ -117,7 +117,7 @@ def _refuse_name(name: str, key: str, ownership: Ownership) -> Iterable[Finding]
         yield Finding(key, message, next_step, where=key, username=name)
 
 
-def _too_early(role: RoleFacts, ownership: Ownership) -> tuple[str, str]:
+def _too_early(role: Role, ownership: Ownership) -> tuple[str, str]:
     """Why a role may not be retired yet, and what to do; both empty where it may."""
     since, leaving = role.marker.quarantined if role.marker else "", ownership.leaving
     if not is_quarantined(role):
@@ -156,7 +156,7 @@ def blockers(ownership: Ownership, changes: Iterable[Change]) -> Iterable[Findin
             yield Finding("leaving_subscription", message, f"as its owner, {remedy}", username=name)
 
 
-def warning(role: RoleFacts, ownership: Ownership) -> Finding | None:
+def warning(role: Role, ownership: Ownership) -> Finding | None:
     """What is said of a managed role that is not declared any more, instead of that it is an orphan."""
     since = role.marker.quarantined if role.marker else ""
     if not since or role.name in ownership.leaving.quarantine | ownership.leaving.retire:
@@ -173,7 +173,7 @@ def warning(role: RoleFacts, ownership: Ownership) -> Finding | None:
     )
 
 
-def kept_database(database: DatabaseFacts, ownership: Ownership) -> Finding | None:
+def kept_database(database: Database, ownership: Ownership) -> Finding | None:
     """What is said of a database that was kept when its owner was retired; the marker counts with the administrator."""
     marker, me = database.marker, ownership.server.administrator
     if not marker or not marker.kept or database.owner != me:

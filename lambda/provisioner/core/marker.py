@@ -35,7 +35,7 @@ def parse_marker(comment: str) -> Marker | None:
     marker = Marker(
         environment=_encodable(environment),
         creating=tuple(sorted(_encodable(name) for name in creating if isinstance(name, str))),
-        borrowed=value.get("borrowed") is True,
+        has_temporary_membership=value.get("borrowed") is True,
         comment=_text(value, "comment"),
         quarantined=_text(value, "quarantined"),
         kept=_text(value, "kept"),
@@ -50,7 +50,7 @@ def render_marker(marker: Marker) -> str:
     """Write the comment for a marker; what is empty is left out, and the older comment cut where all is too long."""
     optional = {
         "creating": list(marker.creating),
-        "borrowed": marker.borrowed,
+        "borrowed": marker.has_temporary_membership,
         "quarantined": marker.quarantined,
         "kept": marker.kept,
         "kept_from": marker.kept_from,

@@ -14,9 +14,9 @@ from provisioner.core.state import (
     DATABASE_OWNER,
     IAM_ROLE,
     PUBLIC,
-    DatabaseFacts,
+    Database,
     Membership,
-    RoleFacts,
+    Role,
     Server,
     all_members,
 )
@@ -108,7 +108,7 @@ class Ownership:
             return role in self.by_role
         return role in self.adopted_roles or has_marker(facts, self.environment)
 
-    def manages_database(self, facts: DatabaseFacts) -> bool:
+    def manages_database(self, facts: Database) -> bool:
         """Whether a database is new, adopted now, marked as its owner is, or left by a run that was interrupted.
 
         The owner of a database can write its comment, so a marker alone would let a tenant offer us a database.
@@ -119,7 +119,7 @@ class Ownership:
             return self.is_trusted_owner(facts.owner)
         return self.is_interrupted_create(facts)
 
-    def is_interrupted_create(self, facts: DatabaseFacts) -> bool:
+    def is_interrupted_create(self, facts: Database) -> bool:
         """Whether a run created a database and ended before it could mark it: only its owner's marker tells."""
         owner = self.server.roles.get(facts.owner)
         return bool(
@@ -130,7 +130,7 @@ class Ownership:
             and facts.name in owner.marker.creating
         )
 
-    def is_left_closed(self, facts: DatabaseFacts) -> bool:
+    def is_left_closed(self, facts: Database) -> bool:
         """Whether such a database was not even opened: PUBLIC loses CONNECT in the transaction that opens it.
 
         So one that somebody closed later is not taken for it.
@@ -140,7 +140,7 @@ class Ownership:
         )
         return is_new and not facts.allows_connections and self.is_interrupted_create(facts)
 
-    def may_change(self, facts: DatabaseFacts) -> bool:
+    def may_change(self, facts: Database) -> bool:
         """Whether a database is ours to change: managed, and owned by whom it is declared to be."""
         declared = self.declared_owner(facts.name)
         entries = self.by_database[facts.name]
@@ -171,7 +171,7 @@ class Ownership:
         )
 
 
-def has_marker(facts: RoleFacts | DatabaseFacts, environment: str) -> bool:
+def has_marker(facts: Role | Database, environment: str) -> bool:
     """Whether a role or database carries our marker for this environment."""
     return facts.marker is not None and facts.marker.environment == environment
 

@@ -156,4 +156,9 @@ def _is_managed(aspect: str, entry: Entry, ownership: Ownership) -> bool:
     if aspect in {"role", "password"}:
         return ownership.manages(entry.username)
     facts = ownership.server.databases.get(entry.database)
-    return facts is not None and not facts.refusal and ownership.may_change(facts) and ownership.manages(entry.username)
+    return (
+        facts is not None
+        and not facts.unreadable_reason
+        and ownership.may_change(facts)
+        and ownership.manages(entry.username)
+    )

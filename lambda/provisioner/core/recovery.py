@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from provisioner.core.audit import AuditRow
     from provisioner.core.ownership import Ownership
-    from provisioner.core.state import DatabaseFacts, ObjectGroup, RoleFacts
+    from provisioner.core.state import Database, ObjectGroup, Role
     from provisioner.core.stored_plan import PlannedChange, StoredPlan
 
 
@@ -108,7 +108,7 @@ def shows(ownership: Ownership, change: PlannedChange) -> bool:
     return role is not None and _role_shows(ownership, change, role)
 
 
-def _role_shows(ownership: Ownership, change: PlannedChange, role: RoleFacts) -> bool:
+def _role_shows(ownership: Ownership, change: PlannedChange, role: Role) -> bool:
     marker, is_shown = role.marker, False
     match change.identity:
         case ("create_role" | "adopt_role", *_):
@@ -119,7 +119,7 @@ def _role_shows(ownership: Ownership, change: PlannedChange, role: RoleFacts) ->
         case ("restore_role", *_):
             is_shown = marker is not None and not marker.quarantined
         case ("finish", *_):
-            is_shown = marker is not None and not marker.creating and not marker.borrowed
+            is_shown = marker is not None and not marker.creating and not marker.has_temporary_membership
         case ("alter_role", _, _, detail):
             as_it_is = Change(
                 ChangeKind.ALTER_ROLE,
@@ -136,7 +136,7 @@ def _role_shows(ownership: Ownership, change: PlannedChange, role: RoleFacts) ->
     return is_shown and has_marker(role, ownership.environment)
 
 
-def _database_shows(ownership: Ownership, change: PlannedChange, database: DatabaseFacts) -> bool:
+def _database_shows(ownership: Ownership, change: PlannedChange, database: Database) -> bool:
     owner = ownership.server.roles.get(database.owner)
     is_ours = has_marker(database, ownership.environment)
     match change.identity:
@@ -150,7 +150,7 @@ def _database_shows(ownership: Ownership, change: PlannedChange, database: Datab
     return False
 
 
-def _grants_show(change: PlannedChange, database: DatabaseFacts) -> bool:
+def _grants_show(change: PlannedChange, database: Database) -> bool:
     """Whether all objects that a grant was for have it, or none of those that a revocation was for."""
     match change.identity:
         case (action, _, grantee, kind, schema, creator, extension, option, privileges, grantor, *owners):

@@ -15,7 +15,7 @@ from provisioner.core.state import DATABASE_OWNER, Membership
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from provisioner.core.state import RoleFacts
+    from provisioner.core.state import Role
 
     Chain = tuple[Membership, ...]
 
@@ -30,7 +30,7 @@ class RoleGraph:
     each membership of the role itself that begins one: with all of those taken away, nothing leads there any more.
     """
 
-    def __init__(self, roles: Mapping[str, RoleFacts], memberships: Iterable[Membership], version: int) -> None:
+    def __init__(self, roles: Mapping[str, Role], memberships: Iterable[Membership], version: int) -> None:
         self.roles = roles
         self.version = version
         self._inherit: dict[str, list[Membership]] = {}

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from provisioner.core.changes import Change, ChangeKind
 from provisioner.core.ownership import Ownership, has_marker
-from provisioner.core.state import IAM_ROLE, NO_LIMIT, Membership, PasswordCheck, RoleFacts
+from provisioner.core.state import IAM_ROLE, NO_LIMIT, Membership, PasswordCheck, Role
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -40,7 +40,7 @@ def is_revocable(membership: Membership, ownership: Ownership) -> bool:
 def _changes(name: str, ownership: Ownership) -> Iterable[Change]:
     role, secret = ownership.server.roles.get(name), ownership.secrets.get(name, "")
     wanted = _wanted_attributes(name, role, ownership)
-    different = {key: value for key, value in wanted.items() if value != getattr(role or RoleFacts(name), key)}
+    different = {key: value for key, value in wanted.items() if value != getattr(role or Role(name), key)}
     if role is None:
         yield Change(ChangeKind.CREATE_ROLE, username=name, secret=secret, **different)
         return
@@ -61,7 +61,7 @@ def _changes(name: str, ownership: Ownership) -> Iterable[Change]:
         yield Change(ChangeKind.REVOKE_MEMBERSHIP, username=name, subject=each)
 
 
-def _wanted_attributes(name: str, role: RoleFacts | None, ownership: Ownership) -> dict[str, Any]:
+def _wanted_attributes(name: str, role: Role | None, ownership: Ownership) -> dict[str, Any]:
     entries = ownership.by_role[name]
     # A limit that nobody declared and that we did not set is an operator's; it stands.
     undeclared = role.connection_limit if role and not role.has_limit_of_ours else NO_LIMIT
@@ -73,7 +73,7 @@ def _wanted_attributes(name: str, role: RoleFacts | None, ownership: Ownership) 
     }
 
 
-def _why_finished(role: RoleFacts, ownership: Ownership) -> str:
+def _why_finished(role: Role, ownership: Ownership) -> str:
     """Why what an interrupted run had started has to be ended; empty where it had not."""
     if role.marker and role.marker.creating:
         return "a run was cut off while it created databases for this role; what it borrowed goes back"

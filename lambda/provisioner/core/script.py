@@ -19,10 +19,10 @@ from provisioner.core.state import (
     DATABASE_OWNER,
     NO_LIMIT,
     PUBLIC,
-    DatabaseFacts,
+    Database,
     Marker,
     ObjectKind,
-    RoleFacts,
+    Role,
     Target,
 )
 
@@ -56,7 +56,7 @@ class DatabaseScript:
     and where that one is not reached, `on_abort` gives back what was borrowed but leaves the note of what was started.
     """
 
-    database: DatabaseFacts
+    database: Database
     changes: tuple[Change, ...]
     create: Statement | None
     open: tuple[Statement, ...]
@@ -164,7 +164,7 @@ def needs_object_names(changes: Iterable[Change]) -> tuple[Target, ...]:
 
 
 def database_statements(
-    changes: Sequence[Change], facts: DatabaseFacts, ownership: Ownership, *, temporary: frozenset[str] = frozenset()
+    changes: Sequence[Change], facts: Database, ownership: Ownership, *, temporary: frozenset[str] = frozenset()
 ) -> tuple[Statement, ...]:
     """The statements of one database's transaction; `temporary` are roles that are borrowed already."""
     borrowed = sorted(_temporary_memberships(changes, facts.owner, ownership) - temporary)
@@ -209,13 +209,17 @@ class RoleComments:
         if marker is None:
             return Marker(self.ownership.environment, comment=facts.comment if facts else "", connection_limit=limit)
         environment = self.ownership.environment
-        marker = replace(marker, environment=environment, creating=(), borrowed=False, connection_limit=limit)
+        marker = replace(
+            marker, environment=environment, creating=(), has_temporary_membership=False, connection_limit=limit
+        )
         return replace(marker, quarantined="", login=True)
 
     def during_create(self, role: str) -> Marker:
         """The mark of a role while its databases are created."""
         creating = tuple(sorted(self.creating.get(role, ())))
-        return replace(self.final(role), creating=creating, borrowed=bool(creating) and self.is_temporary(role))
+        return replace(
+            self.final(role), creating=creating, has_temporary_membership=bool(creating) and self.is_temporary(role)
+        )
 
     def is_temporary(self, role: str) -> bool:
         """Whether creating a database for a role takes a membership that the administrator does not have."""
@@ -308,7 +312,7 @@ def _limit_set(changes: Iterable[Change]) -> int | None:
 def _role_statements(change: Change, ownership: Ownership) -> Iterable[Statement | PasswordStatement]:
     if change.kind is ChangeKind.REVOKE_TEMPORARY_MEMBERSHIP:
         marker = ownership.server.roles[change.username].marker
-        if not (change.username in ownership.self_granted or (marker and marker.borrowed)):
+        if not (change.username in ownership.self_granted or (marker and marker.has_temporary_membership)):
             return
     if change.kind is ChangeKind.RESTORE_ROLE and not change.login:
         return
@@ -316,7 +320,7 @@ def _role_statements(change: Change, ownership: Ownership) -> Iterable[Statement
         yield ddl.ROLE_STATEMENTS[change.kind](change)
 
 
-def _one_database(facts: DatabaseFacts, changes: list[Change], marks: RoleComments) -> DatabaseScript:
+def _one_database(facts: Database, changes: list[Change], marks: RoleComments) -> DatabaseScript:
     create = next((change for change in changes if change.kind is ChangeKind.CREATE_DATABASE), None)
     name, owner = facts.name, facts.owner
     creating = marks.creating.get(owner, [])
@@ -336,7 +340,10 @@ def _one_database(facts: DatabaseFacts, changes: list[Change], marks: RoleCommen
         changes_outside=tuple(outside),
         uses_temporary_membership=name in creating,
         on_success=(*back, ddl.set_role_marker(owner, marks.final(owner))) if is_last else (),
-        on_abort=(*back, ddl.set_role_marker(owner, replace(marks.during_create(owner), borrowed=False)))
+        on_abort=(
+            *back,
+            ddl.set_role_marker(owner, replace(marks.during_create(owner), has_temporary_membership=False)),
+        )
         if is_last
         else (),
     )
@@ -371,9 +378,9 @@ def _temporary_memberships(changes: Iterable[Change], owner: str, ownership: Own
     }
 
 
-def _is_inherited(role: RoleFacts, ownership: Ownership) -> bool:
+def _is_inherited(role: Role, ownership: Ownership) -> bool:
     """Whether the administrator has a role's privileges for good, and not only because it made itself a member."""
-    is_temporary = role.marker is not None and role.marker.borrowed
+    is_temporary = role.marker is not None and role.marker.has_temporary_membership
     return role.administrator_inherits and not is_temporary and role.name not in ownership.self_granted
 
 
@@ -390,7 +397,7 @@ def _same_statement(change: Change) -> tuple[object, ...]:
 
 
 def _grant_statements(
-    changes: Sequence[Change], facts: DatabaseFacts, ownership: Ownership, contested: frozenset[Target]
+    changes: Sequence[Change], facts: Database, ownership: Ownership, contested: frozenset[Target]
 ) -> list[Statement]:
     objects: list[tuple[str, ...]] = []
     if _statement_needs_names(changes[0]):
@@ -400,7 +407,7 @@ def _grant_statements(
     return ddl.grant_or_revoke(changes, objects, act_as="" if is_settled else grantor)
 
 
-def _contested_targets(facts: DatabaseFacts) -> frozenset[Target]:
+def _contested_targets(facts: Database) -> frozenset[Target]:
     """What another role than the owner of the objects may pass on privileges on too.
 
     The administrator may have the privileges of both then, and the server would choose in whose name it grants.
@@ -425,5 +432,5 @@ def _statement_needs_names(change: Change) -> bool:
     return target.kind is ObjectKind.COLUMN or not change.covers_schema
 
 
-def _original_comment(facts: DatabaseFacts) -> str:
+def _original_comment(facts: Database) -> str:
     return facts.marker.comment if facts.marker else facts.comment

@@ -121,15 +121,15 @@ class PasswordCheck(StrEnum):
 class Marker:
     """Our mark on a role or a database: a comment holding JSON (see `core.marker`).
 
-    `creating` names the databases that a run is creating for this role, and `borrowed` says that the administrator has
-    made itself a member of the role for that time. `quarantined` is the moment since when a role is, by the server's
+    `creating` names the databases that a run is creating for this role, and `has_temporary_membership` says that the
+    administrator has made itself a member of the role for that time. `quarantined` is the moment since when a role is, by the server's
     clock in ISO 8601, and `login` whether it could log in before. `comment` is what stood there before the object was
     adopted, `connection_limit` the one that we set. `current` says that it was read as we would write it.
     """
 
     environment: str
     creating: tuple[str, ...] = ()
-    borrowed: bool = False
+    has_temporary_membership: bool = False
     comment: str = ""
     connection_limit: int = NO_LIMIT
     quarantined: str = ""
@@ -140,7 +140,7 @@ class Marker:
 
 
 @dataclass(frozen=True, slots=True)
-class RoleFacts:
+class Role:
     """One role as `pg_roles` has it; `marker` is None where the comment is not ours, `valid_until` empty for never.
 
     `has_admin_option`: the administrator may alter the role and grant it. `administrator_inherits`: the administrator
@@ -177,7 +177,7 @@ class ObjectGroup:
 
     target: Target
     items: tuple[Grant, ...]
-    count: int = 1
+    object_count: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,16 +188,16 @@ class DefinerRoutines:
     owner: str
     items: tuple[Grant, ...]
     example: str
-    count: int
+    object_count: int
 
 
 @dataclass(frozen=True, slots=True)
-class DatabaseFacts:
+class Database:
     """One database as `pg_database` has it and, once looked into, what stands in it.
 
     `groups` holds the database itself, its schemas, the groups of objects and the default privileges. `extensions` are
-    installed, `definers` is what runs with its owner's rights. `refusal` says why the database could not be looked
-    into, `invalid` that a DROP DATABASE was interrupted.
+    installed, `definers` is what runs with its owner's rights. `unreadable_reason` says why it could not be looked into,
+    `invalid` that a DROP DATABASE was interrupted.
     """
 
     name: str
@@ -208,7 +208,7 @@ class DatabaseFacts:
     marker: Marker | None = None
     groups: tuple[ObjectGroup, ...] = ()
     extensions: frozenset[str] = frozenset()
-    refusal: str = ""
+    unreadable_reason: str = ""
     invalid: bool = False
     names: Mapping[Target, tuple[tuple[str, ...], ...]] = field(default_factory=lambda: MappingProxyType({}))
     definers: tuple[DefinerRoutines, ...] = ()
@@ -221,7 +221,7 @@ class UnmanagedPrivilege:
     database: str
     role: str
     catalog: str
-    count: int
+    object_count: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -238,8 +238,8 @@ class Server:
     version: int
     administrator: str
     bootstrap: str
-    roles: Mapping[str, RoleFacts]
-    databases: Mapping[str, DatabaseFacts]
+    roles: Mapping[str, Role]
+    databases: Mapping[str, Database]
     memberships: tuple[Membership, ...] = ()
     other_privileges: tuple[UnmanagedPrivilege, ...] = ()
     available_extensions: Mapping[str, bool] = field(default_factory=lambda: MappingProxyType({}))

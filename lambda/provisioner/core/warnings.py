@@ -15,10 +15,10 @@ from provisioner.core.state import (
     IAM_ROLE,
     NO_LIMIT,
     PUBLIC,
-    DatabaseFacts,
+    Database,
     ObjectKind,
     PasswordCheck,
-    RoleFacts,
+    Role,
     Target,
 )
 
@@ -36,8 +36,8 @@ def find_warnings(ownership: Ownership) -> Iterable[Finding]:
         if item.role in ownership.by_role and item.database in ownership.by_database:
             yield Finding(
                 "other_privileges",
-                f'role "{item.role}" holds privileges on {item.count} objects of catalog {item.catalog}, of which no '
-                "access level speaks",
+                f'role "{item.role}" holds privileges on {item.object_count} objects of catalog {item.catalog}, '
+                "of which no access level speaks",
                 "nothing to do if the owner of the database meant it",
                 database=item.database,
                 username=item.role,
@@ -47,7 +47,7 @@ def find_warnings(ownership: Ownership) -> Iterable[Finding]:
     yield from _iam_administrator(ownership)
 
 
-def _role_warnings(role: RoleFacts, ownership: Ownership) -> Iterable[Finding]:
+def _role_warnings(role: Role, ownership: Ownership) -> Iterable[Finding]:
     name = role.name
     declared = ownership.by_role[name]
     if not role.can_login and not (role.marker and role.marker.quarantined and role.marker.login):
@@ -129,14 +129,14 @@ def _iam_administrator(ownership: Ownership) -> Iterable[Finding]:
         )
 
 
-def _unmanaged(facts: DatabaseFacts, ownership: Ownership) -> Iterable[Finding]:
+def _unmanaged(facts: Database, ownership: Ownership) -> Iterable[Finding]:
     """Whoever else owns or holds something in a managed database."""
     known = {facts.owner, ownership.server.administrator, ownership.server.bootstrap, DATABASE_OWNER, PUBLIC}
     groups = [group for group in facts.groups if not group.target.extension]
     owned: Counter[tuple[str, str]] = Counter()
     for group in groups:
         if _is_unmanaged(group.target, facts.owner):
-            owned[group.target.owner, group.target.kind.value] += group.count
+            owned[group.target.owner, group.target.kind.value] += group.object_count
     for (owner, kind), count in sorted(owned.items()):
         yield _foreign_objects(owner, kind, count, facts, ownership)
     for role in sorted(
@@ -164,7 +164,7 @@ def _unmanaged(facts: DatabaseFacts, ownership: Ownership) -> Iterable[Finding]:
             yield _member_of_owner(membership.member, facts)
 
 
-def _definer_routines(facts: DatabaseFacts, ownership: Ownership) -> Iterable[Finding]:
+def _definer_routines(facts: Database, ownership: Ownership) -> Iterable[Finding]:
     """What another role than the owner may run with somebody else's rights: whether it writes, no catalog says."""
     others = [entry.username for entry in ownership.by_database[facts.name] if entry.username != facts.owner]
     for role in sorted(others):
@@ -176,7 +176,7 @@ def _definer_routines(facts: DatabaseFacts, ownership: Ownership) -> Iterable[Fi
         ]
         if not found:
             continue
-        count, first = sum(routines.count for routines in found), min(found, key=lambda each: each.example)
+        count, first = sum(routines.object_count for routines in found), min(found, key=lambda each: each.example)
         name = f'"{first.schema}"."{first.example}"'
         yield Finding(
             "definer_routines",
@@ -197,7 +197,7 @@ def _is_unmanaged(target: Target, owner: str) -> bool:
     return not is_public and target.owner not in {owner, DATABASE_OWNER}
 
 
-def _foreign_objects(owner: str, kind: str, count: int, facts: DatabaseFacts, ownership: Ownership) -> Finding:
+def _foreign_objects(owner: str, kind: str, count: int, facts: Database, ownership: Ownership) -> Finding:
     covered = ownership.may_act_as(owner, facts.owner) and (
         ownership.manages(owner) or owner == ownership.server.administrator
     )
@@ -221,7 +221,7 @@ def _foreign_objects(owner: str, kind: str, count: int, facts: DatabaseFacts, ow
     )
 
 
-def _member_of_owner(member: str, facts: DatabaseFacts) -> Finding:
+def _member_of_owner(member: str, facts: Database) -> Finding:
     return Finding(
         "member_of_owner",
         f'role "{member}" is a member of "{facts.owner}" and is not declared: it may do in database "{facts.name}" '

@@ -20,7 +20,7 @@ from provisioner.edges.postgres import SqlError
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from provisioner.core.state import DatabaseFacts
+    from provisioner.core.state import Database
     from provisioner.edges.observe import Login
     from provisioner.edges.postgres import Connection
 
@@ -58,7 +58,7 @@ class _Row(NamedTuple):
     names: str
 
 
-def read_access(login: Login, databases: Iterable[DatabaseFacts], workers: int) -> list[DatabaseAccess]:
+def read_access(login: Login, databases: Iterable[Database], workers: int) -> list[DatabaseAccess]:
     """Look into each database; one that cannot be looked into says why.
 
     Raises:
@@ -68,7 +68,7 @@ def read_access(login: Login, databases: Iterable[DatabaseFacts], workers: int) 
         return list(pool.map(partial(_read_one, login), databases))
 
 
-def _read_one(login: Login, facts: DatabaseFacts) -> DatabaseAccess:
+def _read_one(login: Login, facts: Database) -> DatabaseAccess:
     access = DatabaseAccess(facts.name, facts.owner, closed=not facts.allows_connections)
     if facts.invalid:
         return replace(access, unknown="its DROP DATABASE was interrupted; drop it")

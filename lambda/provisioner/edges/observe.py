@@ -19,12 +19,12 @@ from provisioner.core.errors import DatabaseUnavailable, Finding, OutOfTime
 from provisioner.core.marker import MAX_COMMENT_CHARACTERS, MAX_ROLE_COMMENT_CHARACTERS, parse_marker
 from provisioner.core.script import needs_object_names
 from provisioner.core.state import (
-    DatabaseFacts,
+    Database,
     DefinerRoutines,
     Membership,
     ObjectGroup,
     ObjectKind,
-    RoleFacts,
+    Role,
     Server,
     Target,
     UnmanagedPrivilege,
@@ -112,7 +112,8 @@ def observe_server(connection: Connection, databases: Collection[str], *, with_e
 def observe_databases(login: Login, ownership: Ownership, workers: int) -> list[Difference]:
     """Look into each declared database that exists, and say at once what is to be done to it.
 
-    One that cannot be looked into says so in `refusal`. Where single objects are to be changed, their names are read.
+    One that cannot be looked into says so in `unreadable_reason`. Where single objects are to be changed, their
+    names are read.
     """
     present = [
         ownership.server.databases[name] for name in sorted(ownership.by_database & ownership.server.databases.keys())
@@ -122,8 +123,8 @@ def observe_databases(login: Login, ownership: Ownership, workers: int) -> list[
 
 
 def read_database(
-    connection: Connection, facts: DatabaseFacts, *before: Statement | str, with_extensions: bool = False
-) -> DatabaseFacts:
+    connection: Connection, facts: Database, *before: Statement | str, with_extensions: bool = False
+) -> Database:
     """Ask the connected database for everything that `facts` does not know from outside.
 
     Statements that are to run first go into the same message. Without `with_extensions`, those installed stay unknown.
@@ -133,9 +134,13 @@ def read_database(
     """
     found = [GroupRow(*row) for row in connection.run(*before, _database_query(with_extensions=with_extensions))]
     if len(found) > MAX_GROUPS:
-        return replace(facts, refusal=f"its objects have more than {MAX_GROUPS} different access control lists")
+        return replace(
+            facts, unreadable_reason=f"its objects have more than {MAX_GROUPS} different access control lists"
+        )
     if sum(len(each.list_in_force) for each in found) > MAX_ACL_CHARACTERS:
-        return replace(facts, refusal=f"its access control lists are longer than {MAX_ACL_CHARACTERS} characters")
+        return replace(
+            facts, unreadable_reason=f"its access control lists are longer than {MAX_ACL_CHARACTERS} characters"
+        )
     extensions = frozenset(each.name for each in found if each.letter == _EXTENSION)
     named = {each.schema: each.name for each in found if each.letter == "n" and not each.is_default}
     schemas = {_NO_SCHEMA: "", **named}
@@ -145,11 +150,11 @@ def read_database(
         groups = tuple(_group(each, schemas[each.schema]) for each in ours if each.letter != _DEFINER)
         definers = tuple(_definers(each, schemas[each.schema]) for each in ours if each.letter == _DEFINER)
     except ValueError as error:
-        return replace(facts, refusal=str(error))
+        return replace(facts, unreadable_reason=str(error))
     return replace(facts, groups=groups, extensions=extensions, definers=definers)
 
 
-def read_object_names(connection: Connection, facts: DatabaseFacts, targets: Sequence[Target]) -> DatabaseFacts:
+def read_object_names(connection: Connection, facts: Database, targets: Sequence[Target]) -> Database:
     """Add the names behind groups of tables, sequences or columns, in order: (name,), or (table, column).
 
     Raises:
@@ -160,14 +165,16 @@ def read_object_names(connection: Connection, facts: DatabaseFacts, targets: Seq
     names: dict[Target, list[tuple[str, ...]]] = {target: [] for target in targets}
     rows = connection.run(_names_query(targets))
     if len(rows) > MAX_NAMES:
-        return replace(facts, refusal=f"more than {MAX_NAMES} of its objects would have to be changed one by one")
+        return replace(
+            facts, unreadable_reason=f"more than {MAX_NAMES} of its objects would have to be changed one by one"
+        )
     for number, *name in rows:
         names[targets[number]].append(tuple(part for part in name if part))
     return replace(facts, names={target: tuple(found) for target, found in names.items()})
 
 
-def _inspect_database(login: Login, ownership: Ownership, facts: DatabaseFacts) -> Difference:
-    if facts.is_template or not facts.allows_connections or facts.invalid or facts.refusal:
+def _inspect_database(login: Login, ownership: Ownership, facts: Database) -> Difference:
+    if facts.is_template or not facts.allows_connections or facts.invalid or facts.unreadable_reason:
         return difference.of_closed(facts, ownership)
     try:
         with login.connect(facts.name) as connection:
@@ -183,10 +190,10 @@ def _inspect_database(login: Login, ownership: Ownership, facts: DatabaseFacts) 
             message = f'the server broke off while database "{facts.name}" was looked into: {error}'
             next_step = "check that the instance is available and has connections left; then run again"
             raise DatabaseUnavailable(Finding("connection_lost", message, next_step, database=facts.name)) from None
-        return difference.of(replace(facts, refusal=str(error)), ownership)
+        return difference.of(replace(facts, unreadable_reason=str(error)), ownership)
     except Exception as error:  # noqa: BLE001 - whatever one database's rows make us stumble over is about that one
-        refusal = f"what stands in it cannot be read ({type(error).__name__})"
-        return difference.of(replace(facts, refusal=refusal), ownership)
+        unreadable_reason = f"what stands in it cannot be read ({type(error).__name__})"
+        return difference.of(replace(facts, unreadable_reason=unreadable_reason), ownership)
 
 
 # --- rows to facts --------------------------------------------------------------------------------------------------
@@ -213,9 +220,9 @@ _NO_SCHEMA = 0
 _INVALID_DATABASE = -2
 
 
-def _role(row: Row) -> RoleFacts:
-    # The row has the fields of `RoleFacts` in their order, but for the marker, which is read out of the comment.
-    facts = RoleFacts(*row[:11])
+def _role(row: Row) -> Role:
+    # The row has the fields of `Role` in their order, but for the marker, which is read out of the comment.
+    facts = Role(*row[:11])
     has_admin_option, administrator_inherits, inherits, has_large_settings = row[11:]
     marker = parse_marker(facts.comment)
     return replace(
@@ -228,9 +235,9 @@ def _role(row: Row) -> RoleFacts:
     )
 
 
-def _database(row: Row) -> DatabaseFacts:
+def _database(row: Row) -> Database:
     name, owner, allows_connections, is_template, comment, acl, limit, has_large_settings = row
-    facts = DatabaseFacts(
+    facts = Database(
         name=name,
         owner=owner,
         allows_connections=allows_connections,
@@ -242,16 +249,16 @@ def _database(row: Row) -> DatabaseFacts:
     )
     if len(acl) > MAX_DATABASE_ACL_CHARACTERS:
         return replace(
-            facts, refusal=f"its access control list is longer than {MAX_DATABASE_ACL_CHARACTERS} characters"
+            facts, unreadable_reason=f"its access control list is longer than {MAX_DATABASE_ACL_CHARACTERS} characters"
         )
     if has_large_settings:
         return replace(
-            facts, refusal=f"its own settings take more than {MAX_SETTINGS_BYTES} bytes: ALTER DATABASE RESET"
+            facts, unreadable_reason=f"its own settings take more than {MAX_SETTINGS_BYTES} bytes: ALTER DATABASE RESET"
         )
     try:
         groups = (ObjectGroup(Target(ObjectKind.DATABASE, owner=owner), parse_acl(acl)),)
     except ValueError as error:
-        return replace(facts, refusal=str(error))
+        return replace(facts, unreadable_reason=str(error))
     return replace(facts, groups=groups)
 
 
@@ -293,7 +300,7 @@ def _group(found: GroupRow, schema: str) -> ObjectGroup:
 
 def _definers(found: GroupRow, schema: str) -> DefinerRoutines:
     items = parse_acl(found.list_in_force)
-    return DefinerRoutines(schema, found.owner, items, example=found.name, count=found.number)
+    return DefinerRoutines(schema, found.owner, items, example=found.name, object_count=found.number)
 
 
 # --- the queries --------------------------------------------------------------------------------------------------

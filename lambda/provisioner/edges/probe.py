@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from provisioner.core.credentials import Credentials
-    from provisioner.core.state import DatabaseFacts, RoleFacts, Server
+    from provisioner.core.state import Database, Role, Server
     from provisioner.edges.postgres import ServerAddress
 
 # A database that does not exist, by a name that is drawn anew for each login, so that nobody can have made it. The
@@ -62,7 +62,7 @@ def probe_passwords(
         return replace(server, passwords={item.username: check for item, check in zip(asked, checks, strict=True)})
 
 
-def probe_login(address: ServerAddress, credentials: Credentials, role: RoleFacts) -> PasswordCheck:
+def probe_login(address: ServerAddress, credentials: Credentials, role: Role) -> PasswordCheck:
     """Whether a password is the role's, asked without any database: one that was just set, say, beside its creation.
 
     Raises:
@@ -75,7 +75,7 @@ def probe_login(address: ServerAddress, credentials: Credentials, role: RoleFact
 
 
 def _ask(
-    address: ServerAddress, credentials: Credentials, role: RoleFacts, database: str, version: int = 0
+    address: ServerAddress, credentials: Credentials, role: Role, database: str, version: int = 0
 ) -> PasswordCheck:
     try:
         prove_password(address, credentials.username, credentials.password, database, version=version)
@@ -89,5 +89,5 @@ def _ask(
     return PasswordCheck.CURRENT
 
 
-def _is_open(facts: DatabaseFacts) -> bool:
-    return facts.allows_connections and not (facts.is_template or facts.invalid or facts.refusal)
+def _is_open(facts: Database) -> bool:
+    return facts.allows_connections and not (facts.is_template or facts.invalid or facts.unreadable_reason)

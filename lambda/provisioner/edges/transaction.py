@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from provisioner.core.ddl import Statement
     from provisioner.core.ownership import Ownership
-    from provisioner.core.state import DatabaseFacts, PasswordCheck
+    from provisioner.core.state import Database, PasswordCheck
     from provisioner.edges.postgres import Connection
 
 # A GRANT that grants nothing and a REVOKE that revokes nothing are warnings to the server. To us they are failures.
@@ -160,16 +160,14 @@ def apply_and_verify(
         last.extend(item.on_success)
 
 
-def _execute(
-    connection: Connection, statements: Sequence[str], facts: DatabaseFacts, ownership: Ownership
-) -> DatabaseFacts:
+def _execute(connection: Connection, statements: Sequence[str], facts: Database, ownership: Ownership) -> Database:
     with_extensions = ownership.declaration.has_extensions
     found = read_database(connection, facts, *statements, with_extensions=with_extensions)
     refuse_empty_grants(connection)
     return found
 
 
-def _remaining_changes(facts: DatabaseFacts, ownership: Ownership, held: frozenset[str]) -> list[Change]:
+def _remaining_changes(facts: Database, ownership: Ownership, held: frozenset[str]) -> list[Change]:
     # The mark counts together with the owner's, which is shared and observed at the end of the run.
     return [
         change

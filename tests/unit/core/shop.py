@@ -8,7 +8,7 @@ from provisioner.core.difference import Difference, new_database
 from provisioner.core.model import AccessLevel, Declaration, Entry, Layout
 from provisioner.core.ownership import Ownership
 from provisioner.core.plan import Plan, build_plan
-from provisioner.core.state import Grant, Marker, Membership, ObjectGroup, ObjectKind, RoleFacts, Server, Target
+from provisioner.core.state import Grant, Marker, Membership, ObjectGroup, ObjectKind, Role, Server, Target
 
 MARK = Marker("dev")
 
@@ -16,7 +16,7 @@ OWNER = Entry("shop", "shop", "owner")
 
 READER = Entry("read", "shop", "reader", AccessLevel.READER)
 
-ADMINISTRATOR = RoleFacts("admin", createdb=True, createrole=True, administrator_inherits=True)
+ADMINISTRATOR = Role("admin", createdb=True, createrole=True, administrator_inherits=True)
 
 TABLES = Target(ObjectKind.TABLE, schema="public", owner="owner")
 
@@ -27,7 +27,7 @@ ENTRIES = (
 )
 
 
-def ownership_of(*entries: Entry, roles: tuple[RoleFacts, ...] = (), owned: str = "", **fields: Any) -> Ownership:
+def ownership_of(*entries: Entry, roles: tuple[Role, ...] = (), owned: str = "", **fields: Any) -> Ownership:
     """Over roles of ours and, where `owned` names an owner, the database `shop` of ours."""
     server = Server(18, "admin", "rdsadmin", {role.name: role for role in (ADMINISTRATOR, *roles)}, {}, **fields)
     if owned:
@@ -36,14 +36,14 @@ def ownership_of(*entries: Entry, roles: tuple[RoleFacts, ...] = (), owned: str 
     return Ownership(Declaration(Layout.STANDALONE, active=True, environment="dev", entries=entries), server, "dev")
 
 
-def ours(name: str, **fields: Any) -> RoleFacts:
-    return RoleFacts(name, marker=MARK, **fields)
+def ours(name: str, **fields: Any) -> Role:
+    return Role(name, marker=MARK, **fields)
 
 
 def ownership_over(*groups: ObjectGroup, version: int = 18, memberships: tuple[Membership, ...] = ()) -> Ownership:
-    roles = {name: RoleFacts(name, marker=MARK) for name in ("owner", "editor", "reader", "elsewhere")}
-    roles |= {name: RoleFacts(name, has_admin_option=False) for name in ("stranger",)}
-    roles["admin"] = RoleFacts("admin", createdb=True, createrole=True, administrator_inherits=True)
+    roles = {name: Role(name, marker=MARK) for name in ("owner", "editor", "reader", "elsewhere")}
+    roles |= {name: Role(name, has_admin_option=False) for name in ("stranger",)}
+    roles["admin"] = Role("admin", createdb=True, createrole=True, administrator_inherits=True)
     server = Server(version, "admin", "rdsadmin", roles, {}, memberships=memberships)
     facts = new_database("shop", "owner", server)
     facts = replace(facts, marker=MARK, groups=(*facts.groups, *groups))

@@ -8,7 +8,7 @@ from provisioner.core.changes import Change, ChangeKind
 from provisioner.core.checks import verify_roles_and_markers
 from provisioner.core.model import AccessLevel
 from provisioner.core.ownership import Ownership
-from provisioner.core.state import Grant, Marker, RoleFacts
+from provisioner.core.state import Grant, Marker, Role
 from unit.core.shop import OWNER, READER, ours, ownership_of, plan_of
 
 
@@ -24,19 +24,19 @@ def test_a_fleet_that_is_new_is_not_blocked() -> None:
     ("ownership", "codes"),
     [
         (ownership_of(READER), ["database_missing"]),
-        (ownership_of(OWNER, roles=(RoleFacts("owner"),)), ["foreign_role"]),
-        (ownership_of(OWNER, roles=(RoleFacts("owner", marker=Marker("prod")),)), ["foreign_role"]),
+        (ownership_of(OWNER, roles=(Role("owner"),)), ["foreign_role"]),
+        (ownership_of(OWNER, roles=(Role("owner", marker=Marker("prod")),)), ["foreign_role"]),
         (ownership_of(OWNER, roles=(ours("owner", superuser=True),)), ["privileged_role"]),
         (ownership_of(OWNER, roles=(ours("owner", bypass_rls=True, replication=True),)), ["privileged_role"]),
         (ownership_of(OWNER, roles=(ours("owner"), ours("other")), owned="other"), ["owner_change"]),
-        (ownership_of(OWNER, roles=(ours("owner"), RoleFacts("other")), owned="other"), ["foreign_owner"]),
+        (ownership_of(OWNER, roles=(ours("owner"), Role("other")), owned="other"), ["foreign_owner"]),
         (
             ownership_of(replace(OWNER, access_level=AccessLevel.EDITOR), roles=(ours("owner"),), owned="owner"),
             ["owner_change"],
         ),
-        (ownership_of(READER, roles=(ours("reader"), RoleFacts("other")), owned="other"), ["foreign_database"]),
+        (ownership_of(READER, roles=(ours("reader"), Role("other")), owned="other"), ["foreign_database"]),
         (
-            replace(ownership_of(READER, roles=(RoleFacts("other"),), owned="other"), adopt=frozenset({"read"})),
+            replace(ownership_of(READER, roles=(Role("other"),), owned="other"), adopt=frozenset({"read"})),
             ["foreign_owner"],
         ),
         (ownership_of(READER, owned="admin"), []),
@@ -65,12 +65,12 @@ def test_an_administrator_that_lacks_admin_does_not_block_a_run_that_changes_not
 
 
 def test_all_blockers_are_shown_at_once() -> None:
-    ownership = ownership_of(OWNER, READER, roles=(RoleFacts("owner"), RoleFacts("reader", superuser=True)))
+    ownership = ownership_of(OWNER, READER, roles=(Role("owner"), Role("reader", superuser=True)))
     assert sorted(blockers(ownership)) == ["foreign_role", "foreign_role", "privileged_role"]
 
 
 def test_an_adopted_entry_is_taken_with_its_role_and_its_database() -> None:
-    ownership = ownership_of(OWNER, roles=(RoleFacts("owner", comment="of the shop"),), owned="owner")
+    ownership = ownership_of(OWNER, roles=(Role("owner", comment="of the shop"),), owned="owner")
     facts = replace(ownership.server.databases["shop"], marker=None)
     ownership = replace(ownership, server=replace(ownership.server, databases={"shop": facts}))
     assert blockers(ownership) == ["foreign_database", "foreign_role"]
@@ -80,7 +80,7 @@ def test_an_adopted_entry_is_taken_with_its_role_and_its_database() -> None:
 
 
 def test_to_adopt_one_entry_takes_no_other() -> None:
-    ownership = ownership_of(OWNER, READER, roles=(RoleFacts("owner"), RoleFacts("reader")))
+    ownership = ownership_of(OWNER, READER, roles=(Role("owner"), Role("reader")))
     assert blockers(replace(ownership, adopt=frozenset({"shop"}))) == ["foreign_role"]
 
 

@@ -9,7 +9,7 @@ from provisioner.core import difference
 from provisioner.core.changes import Change, ChangeKind
 from provisioner.core.state import (
     PUBLIC,
-    DatabaseFacts,
+    Database,
     Grant,
     Marker,
     ObjectGroup,
@@ -24,7 +24,7 @@ OTHER_TABLES = replace(TABLES, acl="two")
 
 
 def changes_between(before: tuple[ObjectGroup, ...], after: tuple[ObjectGroup, ...]) -> list[Change]:
-    database = DatabaseFacts("shop", "o", groups=before)
+    database = Database("shop", "o", groups=before)
     wanted = {group.target: frozenset(group.items) for group in after}
     return sorted(difference.grant_changes(database, "o", wanted), key=attrgetter("order"))
 
@@ -89,14 +89,14 @@ DATABASE = Target(ObjectKind.DATABASE, owner="owner")
 @pytest.mark.parametrize(
     "facts",
     [
-        DatabaseFacts("shop", "owner"),
-        DatabaseFacts("shop", "owner", marker=Marker("prod")),
-        DatabaseFacts("shop", "editor", marker=MARK),
-        DatabaseFacts("shop", "stranger", marker=MARK),
+        Database("shop", "owner"),
+        Database("shop", "owner", marker=Marker("prod")),
+        Database("shop", "editor", marker=MARK),
+        Database("shop", "stranger", marker=MARK),
     ],
     ids=["unmarked", "of another environment", "of another role", "offered by a stranger"],
 )
-def test_a_database_that_is_not_ours_is_desired_as_it_is(facts: DatabaseFacts) -> None:
+def test_a_database_that_is_not_ours_is_desired_as_it_is(facts: Database) -> None:
     group = ObjectGroup(DATABASE, (Grant("owner", PUBLIC, "CONNECT"),))
     facts = replace(facts, groups=(group,))
     ownership = ownership_over()

@@ -12,7 +12,7 @@ from provisioner.core.model import AccessLevel, Declaration, Entry, Layout
 from provisioner.core.ownership import Ownership
 from provisioner.core.report import render_text
 from provisioner.core.script import write_script
-from provisioner.core.state import DatabaseFacts, Grant, Marker, ObjectGroup, ObjectKind, RoleFacts, Server, Target
+from provisioner.core.state import Database, Grant, Marker, ObjectGroup, ObjectKind, Role, Server, Target
 from unit.core.shop import differences_of, plan_of
 
 PLANTED = "Planted-Pa55'\"$1\\%s{0}"
@@ -59,7 +59,7 @@ def scope_over(schema: str, table: str, column: str, comment: str) -> Ownership:
     tables = Target(ObjectKind.TABLE, schema=schema, owner="shop_user", acl="{reporter=d/shop_user}")
     columns = Target(ObjectKind.COLUMN, schema=schema, owner="shop_user", acl="{reporter=w/shop_user}")
     others = Target(ObjectKind.TABLE, schema=schema, owner="shop_user")
-    facts = DatabaseFacts(
+    facts = Database(
         "shop",
         "shop_user",
         comment=comment,
@@ -73,8 +73,8 @@ def scope_over(schema: str, table: str, column: str, comment: str) -> Ownership:
         names={tables: ((table,),), columns: ((table, column),), others: ((table + "2",),)},
     )
     roles = {
-        name: RoleFacts(name, marker=Marker("dev")) for name in ("shop_user", "reporter")
-    } | {"admin": RoleFacts("admin", createdb=True, createrole=True)}  # fmt: skip
+        name: Role(name, marker=Marker("dev")) for name in ("shop_user", "reporter")
+    } | {"admin": Role("admin", createdb=True, createrole=True)}  # fmt: skip
     server = Server(18, "admin", "rdsadmin", roles, {"shop": facts})
     entries = (ENTRY, Entry("report", "shop", "reporter", AccessLevel.READER))
     return Ownership(

@@ -11,7 +11,7 @@ MARKERS = st.builds(
     Marker,
     environment=st.text(),
     creating=st.lists(st.text(), unique=True).map(lambda names: tuple(sorted(names))),
-    borrowed=st.booleans(),
+    has_temporary_membership=st.booleans(),
     comment=st.text(),
 )
 
@@ -21,7 +21,7 @@ def test_a_mark_is_short_where_it_says_little() -> None:
 
 
 def test_a_mark_says_what_is_under_way() -> None:
-    assert render_marker(Marker("dev", creating=("one", "two"), borrowed=True)) == (
+    assert render_marker(Marker("dev", creating=("one", "two"), has_temporary_membership=True)) == (
         '{"managed_by": "rds-provisioner", "environment": "dev", "creating": ["one", "two"], "borrowed": true}'
     )
 

@@ -7,7 +7,7 @@ import pytest
 from provisioner.core.changes import Change, ChangeKind
 from provisioner.core.errors import Finding
 from provisioner.core.plan import Plan
-from provisioner.core.state import ObjectKind, RoleFacts, Target
+from provisioner.core.state import ObjectKind, Role, Target
 from unit.core.shop import OWNER, ours, ownership_of, plan_of
 
 TABLES = Target(ObjectKind.TABLE, schema="app", owner="o", acl="one")
@@ -109,7 +109,7 @@ def test_a_digest_tells_names_with_quotes_in_them_apart_and_objects_of_extension
 
 
 def test_what_is_blocked_is_neither_changed_nor_called_unchanged() -> None:
-    plan = plan_of(ownership_of(OWNER, roles=(RoleFacts("owner", createdb=True),), owned="owner"))
+    plan = plan_of(ownership_of(OWNER, roles=(Role("owner", createdb=True),), owned="owner"))
     assert plan.changes == ()
     assert plan.unchanged == ()
 

@@ -19,14 +19,14 @@ from provisioner.core.ownership import Ownership
 from provisioner.core.report import render_text
 from provisioner.core.state import (
     PUBLIC,
-    DatabaseFacts,
+    Database,
     Grant,
     Marker,
     Membership,
     ObjectGroup,
     ObjectKind,
     PasswordCheck,
-    RoleFacts,
+    Role,
     Server,
     Target,
 )
@@ -89,7 +89,7 @@ def default_privileges(draw: st.DrawFn) -> ObjectGroup:
 
 
 @st.composite
-def database(draw: st.DrawFn, name: str, version: int) -> DatabaseFacts:
+def database(draw: st.DrawFn, name: str, version: int) -> Database:
     owner = draw(st.sampled_from((*APPLICATIONS, STRANGERS[0], ADMINISTRATOR)))
     facts = new_database(name, owner, Server(version, ADMINISTRATOR, BOOTSTRAP, {}, {}))
     itself, public = facts.groups
@@ -110,9 +110,9 @@ def database(draw: st.DrawFn, name: str, version: int) -> DatabaseFacts:
 
 
 @st.composite
-def role(draw: st.DrawFn, name: str) -> RoleFacts:
+def role(draw: st.DrawFn, name: str) -> Role:
     marker = draw(st.sampled_from((MARK, MARK, MARK, None))) if name in APPLICATIONS else None
-    return RoleFacts(
+    return Role(
         name,
         createdb=draw(st.booleans()),
         createrole=draw(st.booleans()),
@@ -132,7 +132,7 @@ def servers(draw: st.DrawFn) -> Server:
     }
     used = {item.owner for item in databases.values()} | _names_in(databases.values())
     roles = {name: facts for name, facts in roles.items() if name in used or name in STRANGERS or name in present}
-    administrator = RoleFacts(ADMINISTRATOR, createdb=True, createrole=True, administrator_inherits=True)
+    administrator = Role(ADMINISTRATOR, createdb=True, createrole=True, administrator_inherits=True)
     pairs = draw(st.lists(st.tuples(st.sampled_from(sorted(roles)), st.sampled_from(sorted(roles))), max_size=2))
     return Server(
         version=version,
@@ -141,7 +141,7 @@ def servers(draw: st.DrawFn) -> Server:
         roles={
             **roles,
             ADMINISTRATOR: administrator,
-            BOOTSTRAP: RoleFacts(BOOTSTRAP, superuser=True, has_admin_option=False),
+            BOOTSTRAP: Role(BOOTSTRAP, superuser=True, has_admin_option=False),
         },
         databases=databases,
         memberships=tuple(
@@ -208,9 +208,7 @@ def _make_of_role(change: Change, server: Server) -> Server:
     name = change.username
     if change.kind is ChangeKind.CREATE_ROLE:
         assert name not in server.roles
-        facts = RoleFacts(
-            name, createdb=bool(change.createdb), connection_limit=change.connection_limit or -1, marker=MARK
-        )
+        facts = Role(name, createdb=bool(change.createdb), connection_limit=change.connection_limit or -1, marker=MARK)
         return replace(server, roles={**server.roles, name: facts})
     if change.kind is ChangeKind.REVOKE_MEMBERSHIP:
         kept = tuple(
@@ -253,7 +251,7 @@ def _make_in_database(change: Change, server: Server) -> Server:
     return replace(server, databases={**server.databases, name: facts})
 
 
-def _change_acl(facts: DatabaseFacts, target: Target, change: Change) -> DatabaseFacts:
+def _change_acl(facts: Database, target: Target, change: Change) -> Database:
     groups = {each.target: each for each in facts.groups}
     before = groups.pop(target, None) or ObjectGroup(target, ())
     grants = set(before.items)
@@ -322,7 +320,9 @@ def test_a_plan_is_the_same_whatever_the_order_of_its_inputs(ownership: Ownershi
 @given(scopes(), st.integers(4, 9))
 def test_a_digest_does_not_count_objects(ownership: Ownership, count: int) -> None:
     databases = {
-        name: replace(facts, groups=tuple(replace(each, count=each.count + count) for each in facts.groups))
+        name: replace(
+            facts, groups=tuple(replace(each, object_count=each.object_count + count) for each in facts.groups)
+        )
         for name, facts in ownership.server.databases.items()
     }
     grown = replace(ownership, server=replace(ownership.server, databases=databases))

@@ -22,13 +22,13 @@ from provisioner.core.recovery import (
     shows,
 )
 from provisioner.core.state import (
-    DatabaseFacts,
+    Database,
     Grant,
     Marker,
     ObjectGroup,
     ObjectKind,
     PasswordCheck,
-    RoleFacts,
+    Role,
     Server,
     Target,
 )
@@ -43,12 +43,12 @@ NOW = "2026-11-22T10:11:12.123Z"
 
 
 def seen(*, role: str = "a", password: PasswordCheck = PasswordCheck.CURRENT) -> Ownership:
-    marked = {name: RoleFacts(name, marker=Marker("dev")) for name in ("b", role)}
-    owner = RoleFacts("o", marker=Marker("dev", creating=("begun",)))
+    marked = {name: Role(name, marker=Marker("dev")) for name in ("b", role)}
+    owner = Role("o", marker=Marker("dev", creating=("begun",)))
     databases = {
-        "shop": DatabaseFacts("shop", "o", marker=Marker("dev"), groups=GROUPS, extensions=frozenset({"citext"})),
-        "begun": DatabaseFacts("begun", "o"),
-        "foreign": DatabaseFacts("foreign", "o"),
+        "shop": Database("shop", "o", marker=Marker("dev"), groups=GROUPS, extensions=frozenset({"citext"})),
+        "begun": Database("begun", "o"),
+        "foreign": Database("foreign", "o"),
     }
     server = Server(160000, "admin", "postgres", marked | {"o": owner}, databases, passwords={"b": password})
     return Ownership(Declaration(Layout.STANDALONE, active=True, environment="dev", entries=()), server, "dev")

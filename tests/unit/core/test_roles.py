@@ -6,7 +6,7 @@ import pytest
 
 from provisioner.core.changes import Change, ChangeKind
 from provisioner.core.roles import role_changes
-from provisioner.core.state import Membership, PasswordCheck, RoleFacts
+from provisioner.core.state import Membership, PasswordCheck, Role
 from provisioner.core.warnings import find_warnings
 from unit.core.shop import OWNER, READER, ours, ownership_of, ownership_over
 
@@ -34,7 +34,7 @@ def test_a_membership_that_is_not_wanted_goes() -> None:
 
 
 def test_a_role_that_is_not_ours_is_desired_as_it_is() -> None:
-    reader = RoleFacts("reader", createdb=True, createrole=True, connection_limit=3)
+    reader = Role("reader", createdb=True, createrole=True, connection_limit=3)
     assert role_changes(ownership_of(READER, roles=(reader,))) == []
 
 

@@ -3,15 +3,15 @@
 from provisioner.core.model import AccessLevel, Declaration, Entry, Layout
 from provisioner.core.ownership import Ownership
 from provisioner.core.script import Script, write_script
-from provisioner.core.state import Marker, RoleFacts, Server
+from provisioner.core.state import Marker, Role, Server
 from unit.core.shop import differences_of, plan_of
 
-ADMINISTRATOR = RoleFacts("admin", createdb=True, createrole=True, administrator_inherits=True)
+ADMINISTRATOR = Role("admin", createdb=True, createrole=True, administrator_inherits=True)
 OWNER = Entry("shop", "shop", "owner")
 READER = Entry("report", "shop", "reader", AccessLevel.READER)
 
 
-def script_for(*entries: Entry, version: int = 16, roles: tuple[RoleFacts, ...] = ()) -> Script:
+def script_for(*entries: Entry, version: int = 16, roles: tuple[Role, ...] = ()) -> Script:
     server = Server(version, "admin", "rdsadmin", {role.name: role for role in (ADMINISTRATOR, *roles)}, {})
     ownership = Ownership(
         Declaration(Layout.STANDALONE, active=True, environment="dev", entries=entries), server, "dev"
@@ -66,14 +66,16 @@ def test_a_role_is_borrowed_once_for_all_its_databases_and_given_back_after_the_
 
 
 def test_a_role_that_the_administrator_has_already_is_neither_borrowed_nor_given_back() -> None:
-    owner = RoleFacts("owner", marker=Marker("dev"), administrator_inherits=True)
+    owner = Role("owner", marker=Marker("dev"), administrator_inherits=True)
     script = script_for(OWNER, roles=(owner,))
     sent = [*map(str, script.role_statements), *script.databases[0].statements, *script.databases[0].on_success]
     assert [each for each in sent if "CURRENT_USER" in each] == []
 
 
 def test_what_a_cut_off_run_borrowed_is_given_back_first() -> None:
-    owner = RoleFacts("owner", marker=Marker("dev", creating=("shop",), borrowed=True), administrator_inherits=True)
+    owner = Role(
+        "owner", marker=Marker("dev", creating=("shop",), has_temporary_membership=True), administrator_inherits=True
+    )
     first = str(script_for(OWNER, roles=(owner,)).role_statements[0])
     assert first == 'REVOKE "owner" FROM CURRENT_USER'
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from provisioner.core.state import PasswordCheck, RoleFacts
+from provisioner.core.state import PasswordCheck, Role
 from unit.core.shop import OWNER, ours, ownership_of, plan_of
 
 
@@ -16,7 +16,7 @@ from unit.core.shop import OWNER, ours, ownership_of, plan_of
         (ours("owner"), PasswordCheck.UNKNOWN, "password_unknown"),
     ],
 )
-def test_an_operators_decision_is_a_warning_and_no_change(role: RoleFacts, check: PasswordCheck, code: str) -> None:
+def test_an_operators_decision_is_a_warning_and_no_change(role: Role, check: PasswordCheck, code: str) -> None:
     plan = plan_of(ownership_of(OWNER, roles=(role,), passwords={"owner": check}))
     assert [finding.code for finding in plan.warnings] == [code]
     assert [change.action for change in plan.changes if not change.database] == []
