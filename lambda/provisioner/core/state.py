@@ -122,9 +122,10 @@ class Marker:
     """Our mark on a role or a database: a comment holding JSON (see `core.marker`).
 
     `creating` names the databases that a run is creating for this role, and `has_temporary_membership` says that the
-    administrator has made itself a member of the role for that time. `quarantined` is the moment since when a role is, by the server's
-    clock in ISO 8601, and `login` whether it could log in before. `comment` is what stood there before the object was
-    adopted, `connection_limit` the one that we set. `current` says that it was read as we would write it.
+    administrator has made itself a member of the role for that time. `quarantined` is the moment since when a role
+    is, by the server's clock in ISO 8601, and `login` whether it could log in before. `comment` is what stood there
+    before the object was adopted, `connection_limit` the one that we set. `current` says that it was read as we
+    would write it.
     """
 
     environment: str
@@ -196,8 +197,8 @@ class Database:
     """One database as `pg_database` has it and, once looked into, what stands in it.
 
     `groups` holds the database itself, its schemas, the groups of objects and the default privileges. `extensions` are
-    installed, `definers` is what runs with its owner's rights. `unreadable_reason` says why it could not be looked into,
-    `invalid` that a DROP DATABASE was interrupted.
+    installed, `definers` is what runs with its owner's rights. `unreadable_reason` says why it could not be looked
+    into, `invalid` that a DROP DATABASE was interrupted.
     """
 
     name: str
