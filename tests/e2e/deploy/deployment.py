@@ -89,6 +89,13 @@ class Deployment:
         """Put the file where the function looks for it, and give back its version."""
         return self.aws.put_snapshot(SNAPSHOTS, self.snapshot_key, tfvars.read_bytes())
 
+    def approve(self, digest: str, approved_by: str = "alice") -> str:
+        """Put the approval of a plan, as an approver does; give back its key."""
+        key = f"governance/{self.environment}/approvals/{digest.removeprefix('sha256:')}.json"
+        body = json.dumps({"plan_digest": digest, "approved_by": approved_by, "reason": "read"})
+        self.aws.client("s3").put_object(Bucket=AUDIT, Key=key, Body=body, IfNoneMatch="*")
+        return key
+
     def invoke(self, mode: str, **fields: Any) -> dict[str, Any]:
         """Call the function directly; its failure is the test's."""
         invocation = self.runtime.invoke({"environment": self.environment, "mode": mode, **fields})

@@ -228,7 +228,8 @@ def test_a_json_file_is_planned_and_takes_the_place_of_no_hcl_snapshot(dev: Depl
 # --- the gate -------------------------------------------------------------------------------------------------------
 
 
-def test_a_gated_environment_is_not_changed_without_an_approval(staging: Deployment) -> None:
+def test_a_gated_environment_is_not_changed_without_an_approval(deploy_environment: Deploy) -> None:
+    staging = deploy_environment("staging")
     answer = staging.command("apply", "--tfvars", staging.declare(keycloak=KEYCLOAK), **BUCKET)
     assert answer.returncode == 3
     assert f"PLAN_DIGEST={digest_of(answer)} rds-provisioner apply staging --tfvars" in answer.stderr
@@ -236,19 +237,43 @@ def test_a_gated_environment_is_not_changed_without_an_approval(staging: Deploym
 
 
 @pytest.mark.parametrize("knows_the_stack", [True, False])
-def test_the_command_never_fills_in_the_digest_that_the_gate_asks_for(
-    staging: Deployment, *, knows_the_stack: bool
-) -> None:
+def test_the_command_never_approves_where_an_object_does(staging: Deployment, *, knows_the_stack: bool) -> None:
     if knows_the_stack:
         staging.publish_outputs()
     staging.put_snapshot(staging.declare(keycloak=KEYCLOAK))
     answer = staging.command("apply", **APPROVED)
     assert answer.returncode == 3
-    assert digest_of(answer) in answer.stderr
+    assert f"make rds-approve ENV=staging DIGEST={digest_of(answer)}" in answer.stderr
     assert staging.databases() == set()
 
 
-def test_an_approval_given_beforehand_applies_the_plan_it_names_and_no_other(staging: Deployment) -> None:
+def test_make_tells_an_approver_the_line_that_approves_and_the_plan_is_applied_by_it(
+    staging: Deployment, tmp_path: Path
+) -> None:
+    staging.publish_outputs()
+    with staging.rule() as bridge:
+        status = tmp_path / "status"
+        tfvars = f"TFVARS={staging.declare(keycloak=KEYCLOAK)}"
+        answer = make(staging, "rds-provision", tfvars, EXIT_STATUS_FILE=str(status), REQUESTED_BY="bob")
+        assert status.read_text().strip() == "3"
+        digest = digest_of(answer)
+        assert f"\n  make rds-approve ENV=staging DIGEST={digest}\n" in answer.stderr
+        bridge.wait_for(1)
+        assert staging.databases() == set()
+
+        asked = make(staging, "rds-approve", f"DIGEST={digest}", EXIT_STATUS_FILE=str(status), APPROVED_BY="alice")
+        assert (status.read_text().strip(), "+ create_database" in asked.stdout) == ("3", True)
+        assert "nobody can be asked here" in asked.stderr
+
+        answer = staging.command("approve", digest, "--yes", APPROVED_BY="alice")
+        assert answer.returncode == 0, answer.stderr
+        assert answer.stdout.index("Destructive:") < answer.stdout.index("Other changes:")
+        bridge.wait_for(2)
+    assert staging.databases() == {"keycloak"}
+
+
+def test_an_approval_given_beforehand_applies_the_plan_it_names_and_no_other(deploy_environment: Deploy) -> None:
+    staging = deploy_environment("staging")
     plan = staging.command("plan", "--tfvars", staging.declare(keycloak=KEYCLOAK), **BUCKET)
     approved = {**APPROVED, "PLAN_DIGEST": digest_of(plan)}
 
@@ -369,7 +394,8 @@ def test_ctrl_c_says_that_the_apply_goes_on_in_aws_and_how_to_look(dev: Deployme
 def test_history_tells_who_changed_a_role_and_who_approved_it(staging: Deployment) -> None:
     staging.put_snapshot(staging.declare(keycloak=KEYCLOAK, readers=READER))
     plan = staging.command("plan", **BUCKET)
-    staging.command("apply", PLAN_DIGEST=digest_of(plan), REQUESTED_BY="bob", RUN_ID="42", **APPROVED)
+    staging.approve(digest_of(plan))
+    staging.command("apply", REQUESTED_BY="bob", RUN_ID="42", **BUCKET)
     answer = staging.command("history", "--role", "analytics_reader", AUDIT_BUCKET=AUDIT)
     assert answer.returncode == 0, answer.stderr
     assert "asked by bob  approved by alice  run 42" in answer.stdout

@@ -47,9 +47,10 @@ def test_what_else_lies_in_the_folder_calls_nobody(dev: Deployment) -> None:
     assert [event["detail"]["object"]["key"] for event in events] == ["dev/terraform.tfvars"]
 
 
-def test_in_a_gated_environment_the_event_plans_and_notifies_and_the_approved_digest_applies(
-    staging: Deployment,
+def test_in_a_gated_environment_the_event_plans_and_notifies_and_a_call_that_is_approved_applies(
+    deploy_environment: Deploy,
 ) -> None:
+    staging = deploy_environment("staging")
     with staging.rule() as bridge:
         staging.put_snapshot(staging.declare(keycloak=KEYCLOAK))
         assert statuses(staging, bridge, 1) == ["approval_required"]
@@ -65,7 +66,8 @@ def test_in_a_gated_environment_the_event_plans_and_notifies_and_the_approved_di
     assert staging.databases() == {"keycloak"}
 
 
-def test_a_plan_that_changed_after_its_approval_is_refused(staging: Deployment) -> None:
+def test_a_plan_that_changed_after_its_approval_is_refused(deploy_environment: Deploy) -> None:
+    staging = deploy_environment("staging")
     staging.put_snapshot(staging.declare(keycloak=KEYCLOAK))
     digest = staging.invoke("dry_run")["plan_digest"]
     staging.put_snapshot(staging.declare(keycloak=KEYCLOAK, backstage=BACKSTAGE))

@@ -38,6 +38,9 @@ def permissions(call: Call) -> Iterator[tuple[str, str]]:
 
 
 def object_permissions(call: Call) -> Iterator[tuple[str, str]]:
+    if call.operation == "ListObjectsV2":
+        yield "s3:ListBucket", f"arn:aws:s3:::{call.parameters['Bucket']}"
+        return
     resource = f"arn:aws:s3:::{call.parameters['Bucket']}/{call.parameters['Key']}"
     if call.operation == "CopyObject":
         # Source and target lie in the same folder here.
@@ -59,8 +62,8 @@ def do_everything(deployment: Deployment) -> list[Call]:
         version = deployment.put_snapshot(deployment.declare(keycloak=KEYCLOAK, reader=READER, backstage=BACKSTAGE))
         bridge.wait_for(1)
     digest = deployment.runtime.asynchronous[0].payload["plan_digest"]
-    approval = {"allow_db_provision": True, "approved_by": "alice", "plan_digest": digest}
-    deployment.invoke("apply", approval=approval)
+    deployment.approve(digest)
+    deployment.invoke("apply")
     deployment.passwords.clear()
     deployment.put_secret("keycloak", "keycloak_user", "keycloak")
     deployment.invoke("drift")

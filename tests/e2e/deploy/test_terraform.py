@@ -212,7 +212,8 @@ def test_a_gated_environment_fails_the_apply_until_the_digest_is_approved(
     assert staging.databases() == set()
 
     digest = staging.invoke("dry_run")["plan_digest"]
-    hook.declare({"allow_db_provision": True, "approved_by": "alice", "plan_digest": digest}, keycloak=KEYCLOAK)
+    staging.approve(digest)
+    hook.declare({"plan_digest": digest}, keycloak=KEYCLOAK)
     assert hook.apply().returncode == 0
     assert staging.databases() == {"keycloak"}
 
