@@ -86,10 +86,10 @@ variable "requested_by" {
 }
 
 variable "approval" {
-  description = "What a gated environment needs: who approved, and the digest of the plan that was approved."
+  description = "What a gated environment needs: the digest of the approved plan, which an approver's object in the audit bucket approves; or, where the stack asks for no digest, allow_db_provision and who approved."
   type = object({
-    allow_db_provision = bool
-    approved_by        = string
+    allow_db_provision = optional(bool)
+    approved_by        = optional(string)
     plan_digest        = optional(string)
   })
   default = null

@@ -393,6 +393,7 @@ def test_ctrl_c_says_that_the_apply_goes_on_in_aws_and_how_to_look(dev: Deployme
 
 def test_history_tells_who_changed_a_role_and_who_approved_it(staging: Deployment) -> None:
     staging.put_snapshot(staging.declare(keycloak=KEYCLOAK, readers=READER))
+    staging.publish_outputs()
     plan = staging.command("plan", **BUCKET)
     staging.approve(digest_of(plan))
     staging.command("apply", REQUESTED_BY="bob", RUN_ID="42", **BUCKET)

@@ -131,6 +131,23 @@ run "an_approval_is_passed_on_with_the_digest" {
   }
 }
 
+run "a_digest_alone_names_the_object_that_approves" {
+  override_data {
+    target = data.aws_s3_object.put
+    values = { checksum_sha256 = "YpHM6zbKr7CRreGhFxADzMXX8bCQbiu11C+QY9onaD8=", version_id = "3HL4kqtJlcpXroDTDmJ.rmSpXd3dIbrHY" }
+  }
+
+  variables {
+    environment = "prod"
+    approval    = { plan_digest = "sha256:abc" }
+  }
+
+  assert {
+    condition     = jsondecode(aws_lambda_invocation.provision.input).approval == { plan_digest = "sha256:abc" }
+    error_message = aws_lambda_invocation.provision.input
+  }
+}
+
 run "an_approval_without_a_digest_names_none" {
   override_data {
     target = data.aws_s3_object.put

@@ -68,8 +68,8 @@ variable "password_version" {
 variable "approval" {
   description = "What a gated environment needs; see the module."
   type = object({
-    allow_db_provision = bool
-    approved_by        = string
+    allow_db_provision = optional(bool)
+    approved_by        = optional(string)
     plan_digest        = optional(string)
   })
   default = null
