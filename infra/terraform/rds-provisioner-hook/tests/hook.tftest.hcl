@@ -96,6 +96,8 @@ run "the_function_of_the_environment_is_called_with_the_version_that_was_put" {
       requested_by = "terraform"
       fail_fast    = false
       adopt        = []
+      quarantine   = []
+      retire       = []
       tfvars = {
         bucket     = "acme-tfvars"
         key        = "dev/terraform.tfvars.json"
@@ -196,6 +198,8 @@ run "the_dry_run_looks_at_what_is_being_planned" {
       run_id       = ""
       requested_by = "terraform"
       adopt        = []
+      quarantine   = []
+      retire       = []
       tfvars       = { inline = output.snapshot, name = "terraform.tfvars.json" }
     }
     error_message = data.aws_lambda_invocation.dry_run[0].input
