@@ -325,7 +325,7 @@ class _Databases:
             result = _failed(error, kept, begun, f'database "{item.name}"', self.context, database=item.name)
         else:
             result = UnitResult(_outcomes(kept, Status.SUCCESS, begun))
-        left = tuple(change for change in item.changes if change not in kept)
+        left = tuple(change for change in item.changes if change.concerns(self.roles.absent))
         reason = "a role that it needs could not be created"
         return replace(result, outcomes=(*result.outcomes, *_outcomes(left, Status.SKIPPED, begun, reason)))
 
