@@ -291,7 +291,8 @@ def _attempts(made: Generated, role: str) -> list[tuple[str, str]]:
             if capability != "maintain" or made.world.server.version >= 17:
                 label = f"{capability}|{kind}|{name}"
                 attempts += [(label, before + sql.replace("{}", name)) for sql in statements]
-        for target in {*made.logins, *made.groups, *predefined, made.world.admin.username} - {role}:
+        targets = {*made.logins, *made.groups, *predefined, made.world.admin.username} - {role, "pg_database_owner"}
+        for target in sorted(targets):
             label, name = f"administer|role|{target}", quote(target)
             attempts += [
                 (label, f"{before}{sql}")
@@ -313,7 +314,8 @@ def _block(attempts: list[tuple[str, str]]) -> str:
                     RAISE SQLSTATE 'UNDO1';
                 EXCEPTION
                     WHEN insufficient_privilege OR invalid_parameter_value OR invalid_grant_operation
-                         OR undefined_object OR object_not_in_prerequisite_state OR internal_error THEN NULL;
+                         OR undefined_object OR object_not_in_prerequisite_state OR internal_error
+                         OR reserved_name THEN NULL;
                     WHEN SQLSTATE 'UNDO1' OR integrity_constraint_violation THEN RAISE NOTICE 'may %', attempt[1];
                 END;
             END LOOP;
