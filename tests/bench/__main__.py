@@ -15,7 +15,7 @@ import sys
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
-from bench import cold, growth, heavy, report, work
+from bench import access, cold, growth, heavy, report, work
 from bench.field import Field, Figures, servers
 from stack import binaries
 
@@ -58,7 +58,7 @@ def _product(field: Field, count: int) -> Iterator[Figures]:
 
 def main() -> int:
     """Measure what was asked for and write it down."""
-    parts = ("compare", "growth", "heavy", "work", "cold")
+    parts = ("compare", "growth", "heavy", "work", "access", "cold")
     parser = argparse.ArgumentParser(
         prog="make bench", description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
@@ -82,6 +82,9 @@ def main() -> int:
         if "heavy" in wanted:
             cases = heavy.QUICK if arguments.quick else heavy.CASES
             results["heavy"] = [_told(each) for each in heavy.measure(server, aws, cases)]
+        if "access" in wanted:
+            sizes_of_access = access.QUICK if arguments.quick else access.FULL
+            results["access"] = [_told(each) for each in access.measure(server, aws, sizes_of_access)]
         if "growth" in wanted:
             sizes_of = growth.QUICK if arguments.quick else growth.FULL
             results["tables"] = [_told(each) for each in growth.in_tables(server, aws, sizes_of.tables)]

@@ -36,6 +36,7 @@ def tables(results: dict[str, Any]) -> dict[str, str]:
         "tables": ("tables", _tables),
         "heavy": ("heavy", _heavy),
         "work": ("work", _work),
+        "access": ("access", _access),
         "cold": ("cold", _cold),
         "scale": ("databases", _scale),
     }
@@ -129,6 +130,21 @@ def _heavy(measured: Sequence[Figures]) -> str:
     ]
     heads = ["observe, s", "our CPU, s", "server's CPU, s", "the function, MB", "a backend, MB"]
     return _table(["what is large", "", *heads], rows)
+
+
+def _access(measured: Sequence[Figures]) -> str:
+    rows = [
+        [
+            str(each["count"]),
+            str(each["tables"]),
+            f"{each['wall']:.1f}",
+            f"{each['cpu']:.1f}",
+            f"{each['memory_mb']:.0f}",
+            str(each["messages"]),
+        ]
+        for each in measured
+    ]
+    return _table(["databases", "tables in it", "wall, s", "our CPU, s", "MB", "messages"], rows)
 
 
 def _databases(grown: Sequence[Figures]) -> str:

@@ -4,6 +4,8 @@ import csv
 import io
 import json
 import re
+import subprocess
+import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -178,3 +180,10 @@ def test_what_ten_thousand_tables_give_is_one_row(world: World) -> None:
     found = [row for row in rows if (row["role"], row["capability"]) == ("shop_reader", "read")]
     [row] = [row for row in found if "table" in row["scope"]]
     assert row["scope"].startswith('301 tables in schema "public", such as items, t1, t10')
+
+
+def test_the_template_engine_is_loaded_in_this_mode_alone() -> None:
+    program = "import sys, provisioner.handler, provisioner.pipeline; sys.exit('jinja2' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
+    program = "import sys, provisioner.access; sys.exit('jinja2' not in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
