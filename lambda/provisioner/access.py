@@ -23,7 +23,8 @@ from provisioner.core.effective_access import Server as AccessServer
 from provisioner.core.errors import DatabaseUnavailable, Finding
 from provisioner.core.model import Outcome, Status
 from provisioner.core.plan import Plan
-from provisioner.core.role_graph import RoleGraph
+from provisioner.core.role_graph import OPTIONS_VERSION, RoleGraph
+from provisioner.core.state import Membership
 from provisioner.edges.access_catalogs import read_access
 from provisioner.edges.clock import now_utc
 from provisioner.edges.observe import observe_server
@@ -84,7 +85,8 @@ def _build(
         managed=frozenset(name for name, role in server.roles.items() if role.marker),
         administrator=server.administrator,
     )
-    access_server = AccessServer.of(RoleGraph(server.roles, server.memberships, server.version), server.memberships)
+    memberships = (*server.memberships, *_of_the_administrator(server))
+    access_server = AccessServer.of(RoleGraph(server.roles, memberships, server.version), memberships)
     rows = tuple(row for each in found for row in build_rows(access_server, each, declared))
     content, _ = audit_log.bucket.get(trail_key(audit_log.bucket.folder))
     return AccessReport(
@@ -95,6 +97,15 @@ def _build(
         dormant=tuple((each.name, item) for each in found for item in Access(access_server, each).dormant()),
         reasons=reasons(parse_csv(content or b""), rows),
     )
+
+
+def _of_the_administrator(server: Server) -> list[Membership]:
+    """ADMIN on the roles that it has made (from 16), which are left out where usable memberships are read."""
+    known = {item.role for item in server.memberships if item.member == server.administrator and item.admin_option}
+    made = [name for name, role in server.roles.items() if role.has_admin_option and name not in known]
+    name, grantor = server.administrator, server.bootstrap
+    is_told = server.version >= OPTIONS_VERSION and not server.roles[name].superuser
+    return [Membership(role, name, grantor, True, False, False) for role in made] if is_told else []  # noqa: FBT003
 
 
 def _about(server: Server, audit_log: AuditLog) -> dict[str, str]:

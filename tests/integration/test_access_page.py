@@ -14,10 +14,14 @@ from stack.access_example import HOSTILE, example
 
 SIZES = {"desktop": (1280, 900), "phone": (500, 900)}
 
-in_a_browser = pytest.mark.skipif(bool(browser.missing()), reason=browser.missing())
+
+@pytest.fixture(scope="module")
+def real_browser() -> None:
+    if lacks := browser.missing():
+        pytest.skip(lacks)
 
 
-@in_a_browser
+@pytest.mark.usefixtures("real_browser")
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("is_hostile", [False, True], ids=["plain", "hostile names"])
 def test_axe_finds_nothing_wrong(size: str, is_hostile: bool) -> None:  # noqa: FBT001
@@ -27,13 +31,13 @@ def test_axe_finds_nothing_wrong(size: str, is_hostile: bool) -> None:  # noqa: 
     assert passes > 15
 
 
-@in_a_browser
+@pytest.mark.usefixtures("real_browser")
 def test_axe_would_find_something() -> None:
     found, _ = browser.violations("<html><head></head><body><img src=x></body></html>", width=800, height=600)
     assert {"image-alt", "document-title", "html-has-lang"} <= {item["id"] for item in found}
 
 
-@in_a_browser
+@pytest.mark.usefixtures("real_browser")
 def test_names_of_tenants_are_text_and_nothing_else() -> None:
     text = browser.dom(render_html(example(is_hostile=True)))
     # Chromium has parsed it: whatever had become an element or an attribute would stand here.

@@ -46,6 +46,12 @@ def test_the_report_says_yes_if_and_only_if_an_attempt_succeeds(
     # Who holds nothing in the database is no way to anything there, so nobody is told to administer it.
     held = {row["role"] for row in rows} | {item["role"] for item in document["dormant"]}
     held |= {"pg_read_all_data", "pg_write_all_data", "pg_maintain"}
+    # What is beyond a level of a declared role, drift names as well, by a change or a warning.
+    drift = world.drift()
+    named = {item["username"] for item in (*drift["changes"], *drift["warnings"], *drift["blockers"])}
+    beyond = {row["role"]: row for row in rows if row["declared_level"] and row["expected"] == "no"}
+    unnamed = {role: row for role, row in beyond.items() if role not in named and "PUBLIC" not in row["path"]}
+    assert not unnamed, f"seed {seed}: drift does not name {unnamed}\n" + "\n".join(made.sent)
     total = 0
     for role in made.logins:
         done, attempts = access_servers.tried(made, role)

@@ -215,7 +215,8 @@ def possible(made: Generated, role: str) -> set[Fact]:
 # --- what the report says ---------------------------------------------------------------------------------------------
 
 _OBJECTS = re.compile(
-    r"\d+ (?P<kind>[A-Za-z ]+?)s?(?: in schema \"(?P<schema>[^\"]*)\")?: (?P<names>[^(]*(?:\([^ )]*\)[^(]*)*)"
+    r"\d+ (?P<kind>[A-Za-z ]+?)s?(?: of \".*?\"(?= in schema))?(?: in schema \"(?P<schema>[^\"]*)\")?: "
+    r"(?P<names>[^(]*(?:\([^ )]*\)[^(]*)*)"
 )
 
 

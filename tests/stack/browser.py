@@ -1,5 +1,6 @@
 """A real Chromium of this machine and axe-core from npm: what of a page is wrong for people who do not see well."""
 
+import fcntl
 import html
 import json
 import re
@@ -25,20 +26,16 @@ def chromium() -> str:
 def axe_source() -> str:
     """The text of axe-core, installed where it is missing; empty where it cannot be had."""
     script = FOLDER / "node_modules/axe-core/axe.min.js"
-    if not script.exists() and (npm := shutil.which("npm")):
-        FOLDER.mkdir(parents=True, exist_ok=True)
-        (FOLDER / "package.json").write_text('{"private": true}')
-        quiet = [
-            "--no-save",
-            "--no-package-lock",
-            "--no-audit",
-            "--no-fund",
-            "--ignore-scripts",
-            "--fetch-retries",
-            "0",
-        ]
-        command = [npm, "install", *quiet, "--cache", str(FOLDER / "cache"), f"axe-core@{AXE_VERSION}"]
-        subprocess.run(command, cwd=FOLDER, capture_output=True, check=False, timeout=120)
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    # Two processes of one run of the tests may want it at once.
+    with (FOLDER / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not script.exists() and (npm := shutil.which("npm")):
+            (FOLDER / "package.json").write_text('{"private": true}')
+            quiet = ["--no-save", "--no-package-lock", "--no-audit", "--no-fund", "--ignore-scripts"]
+            cache = ["--cache", str(FOLDER / "cache"), "--fetch-retries", "0"]
+            command = [npm, "install", *quiet, *cache, f"axe-core@{AXE_VERSION}"]
+            subprocess.run(command, cwd=FOLDER, capture_output=True, check=False, timeout=120)
     return script.read_text() if script.exists() else ""
 
 

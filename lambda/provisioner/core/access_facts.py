@@ -144,7 +144,8 @@ class DatabaseAccess:
 class Holding:
     """One capability that somebody holds on the things of one kind in one schema, by a grant or (no grantor) by owning.
 
-    `privileges` are those it rests on, each with the number of things; `passable` those with grant option.
+    `privileges` are those it rests on, each with the number of things; `passable` those with grant option. `owner` is
+    told of routines, which act as who owns them.
     """
 
     capability: Capability
@@ -155,6 +156,7 @@ class Holding:
     extension: bool = False
     undecided: bool = False
     creator: str = ""
+    owner: str = ""
     privileges: tuple[tuple[str, int], ...] = ()
     passable: frozenset[str] = frozenset()
     count: int = 0
@@ -200,7 +202,7 @@ def holdings(database: DatabaseAccess) -> tuple[Holding, ...]:
     )
 
 
-_Key = tuple[Capability, Thing, str, str, str, bool, bool, str]
+_Key = tuple[Capability, Thing, str, str, str, bool, bool, str, str]
 
 
 def _held(group: AccessGroup) -> dict[_Key, dict[str, bool]]:
@@ -215,12 +217,12 @@ def _held(group: AccessGroup) -> dict[_Key, dict[str, bool]]:
             capability = FUTURE.get(capability) if capability and item.grantee != group.creator else None
         if capability:
             undecided = _is_undecided(group, capability, item.grantee)
-            marks = group.extension, undecided, group.creator
+            marks = group.extension, undecided, group.creator, group.owner if thing is Thing.DEFINER else ""
             key = capability, thing, group.schema, item.grantee, item.grantor, *marks
             privileges = found.setdefault(key, {})
             privileges[item.privilege] = privileges.get(item.privilege, False) or item.grant_option
     if not group.creator and group.thing is not Thing.COLUMN:
-        found[Capability.OWN, group.thing, group.schema, group.owner, "", group.extension, False, ""] = {}
+        found[Capability.OWN, group.thing, group.schema, group.owner, "", group.extension, False, "", ""] = {}
     return found
 
 

@@ -58,6 +58,7 @@ def _view(report: AccessReport) -> dict[str, object]:
         "since": report.difference.since,
         "added": [_line(row) for row in report.difference.added],
         "removed": [_line(row) for row in report.difference.removed],
+        "changed": [each for each in report.reasons if each.timestamp_utc > report.difference.since],
         "databases": [
             {
                 "fact": each,

@@ -72,3 +72,17 @@ ACCEPTABLE = EXCEEDS_LEVEL | {
 
 # The kinds that get a default privilege, so that an object made tomorrow is covered like those that stand today.
 DEFAULT_PRIVILEGE_KINDS = (ObjectKind.SCHEMA, ObjectKind.TABLE, ObjectKind.SEQUENCE)
+
+
+def allows(level: AccessLevel | None, kind: ObjectKind, privilege: str, *, option: bool = False) -> bool:
+    """Whether a level gives a privilege on objects of a kind, or allows it; None asks for what PUBLIC may keep.
+
+    The one place that decides what exceeds a level: what an apply takes back, what is warned of, and what a report of
+    access calls expected. The right to pass a privilege on is no level's but the owner's.
+    """
+    if level is AccessLevel.OWNER:
+        return True
+    # A privilege on a column is within a level that has it on the table.
+    of_level = PRIVILEGES[level] if level else PUBLIC_KEEPS
+    looked_up = ObjectKind.TABLE if level and kind is ObjectKind.COLUMN else kind
+    return not option and privilege in of_level.get(looked_up, frozenset())

@@ -7,7 +7,7 @@ from itertools import groupby
 from typing import TYPE_CHECKING
 
 from provisioner.core.access_facts import Capability, Thing
-from provisioner.core.access_levels import PRIVILEGES, PUBLIC_KEEPS
+from provisioner.core.access_levels import allows
 from provisioner.core.access_words import describe_path, describe_scope, take_away
 from provisioner.core.effective_access import Access
 from provisioner.core.model import AccessLevel
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from provisioner.core.access_facts import DatabaseAccess, Holding
     from provisioner.core.effective_access import Server, Way
 
+# Beyond this many paths into one database the rest is named as unknown, so that one tenant fills nobody's memory.
+MAX_ROWS = 20_000
 YES, NO, UNKNOWN = "yes", "no", "unknown"
 
 
@@ -55,26 +57,31 @@ def build_rows(server: Server, database: DatabaseAccess, declared: Declared) -> 
         text = f"could not be looked into: {database.unknown}"
         return [AccessRow(database.name, "", Capability.UNKNOWN, "the database", text, "", NO, UNKNOWN)]
     access = Access(server, database)
-    rows = [
-        _row(ways, database, declared, server.graph.version)
-        for role in (PUBLIC, *access.roles())
-        for ways in _alike(access.ways(role))
-    ]
+    rows: list[AccessRow] = []
+    for role in (PUBLIC, *access.roles()):
+        rows += [_row(ways, database, declared, server.graph.version) for ways in _alike(access.ways(role))]
+        if len(rows) > MAX_ROWS:
+            text = f"more than {MAX_ROWS} paths: what the roles after {role} can do is not listed"
+            rows.append(AccessRow(database.name, "", Capability.UNKNOWN, "the database", text, "", NO, UNKNOWN))
+            break
     order = {capability: number for number, capability in enumerate(Capability)}
     return sorted(rows, key=lambda row: (row.role, order[Capability(row.capability)], row.path, row.scope))
 
 
 def is_expected(way: Way, level: AccessLevel | None, administrator: str) -> bool:
-    """Whether a declared level, or what PUBLIC and the administrator keep, gives a way: the one place that says it."""
+    """Whether a declared level, or what PUBLIC and the administrator keep, gives a way (`access_levels.allows`)."""
     holding = way.holding
     is_own_way = not (way.attribute or way.admin or way.set_role) and _is_short(way)
     if way.role == administrator and not level:
-        return is_own_way and holding.capability is Capability.CONNECT and holding.holder == administrator
-    if way.role != PUBLIC and level is AccessLevel.OWNER:
-        return is_own_way
-    given = PUBLIC_KEEPS if way.role == PUBLIC else PRIVILEGES[level] if level else {}
-    is_of_levels = holding.capability is not Capability.OWN and not holding.extension
-    return is_own_way and is_of_levels and _privileges(holding) <= given.get(_kind(holding), frozenset())
+        # What the function itself works with.
+        is_connect = is_own_way and holding.capability is Capability.CONNECT and holding.holder == administrator
+        return is_connect or holding.capability is Capability.ADMINISTER
+    if not is_own_way or (way.role != PUBLIC and level is None):
+        return False
+    if level is not AccessLevel.OWNER and (holding.capability is Capability.OWN or holding.extension):
+        return False
+    kind = _kind(holding)
+    return all(allows(level, kind, name, option=name in holding.passable) for name, _ in holding.privileges)
 
 
 def _is_short(way: Way) -> bool:
@@ -85,15 +92,8 @@ def _is_short(way: Way) -> bool:
 def _kind(holding: Holding) -> ObjectKind:
     if holding.thing is Thing.DEFINER:
         return ObjectKind.ROUTINE
-    is_like_table = holding.thing in {Thing.VIEW, Thing.MATERIALIZED_VIEW, Thing.COLUMN}
+    is_like_table = holding.thing in {Thing.VIEW, Thing.MATERIALIZED_VIEW}
     return ObjectKind.TABLE if is_like_table else ObjectKind(holding.thing.value)
-
-
-def _privileges(holding: Holding) -> frozenset[str]:
-    """The privileges; with the right to pass them on they are more than any level gives."""
-    return frozenset(
-        f"{name} WITH GRANT OPTION" if name in holding.passable else name for name, _ in holding.privileges
-    )
 
 
 def _alike(ways: Iterable[Way]) -> list[list[Way]]:
@@ -102,7 +102,7 @@ def _alike(ways: Iterable[Way]) -> list[list[Way]]:
     def key(way: Way) -> tuple[object, ...]:
         holding = way.holding
         told = tuple(name for name, _ in holding.privileges), sorted(holding.passable)
-        marks = holding.creator, holding.extension, holding.undecided
+        marks = holding.creator, holding.owner, holding.extension, holding.undecided
         return (
             holding.capability,
             holding.thing,

@@ -55,6 +55,8 @@ def describe_scope(ways: Sequence[Way]) -> str:
         return _in_schemas(schemas)
     names = [name for way in ways for name in way.holding.names]
     text = f"{count} {_plural(holding.thing) if count != 1 else holding.thing.value}"
+    if holding.owner:
+        text += f" of {_name(holding.owner)}"
     if schemas != [""]:
         text += f" in {_in_schemas(schemas)}"
     if names:

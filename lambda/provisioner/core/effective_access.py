@@ -22,6 +22,7 @@ from provisioner.core.access_facts import (
     holdings,
 )
 from provisioner.core.state import DATABASE_OWNER, IAM_ROLE, PUBLIC, all_members
+from provisioner.core.text import join_names
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -48,6 +49,8 @@ _SUPERUSER_MAY = (
     Capability.OWN,
     Capability.EXECUTE,
 )
+# More roles than this that have nothing but what PUBLIC has are not told one by one.
+MAX_OF_PUBLIC = 100
 # Beyond this many ways of one role into one database they are somebody's experiment.
 MAX_WAYS = 20_000
 
@@ -121,7 +124,7 @@ class Access:
     # --- who gets in -----------------------------------------------------------------------------------------------
 
     def roles(self) -> list[str]:
-        """Every role that can log in to the database, in order."""
+        """Every role that can log in to the database, in order; of many with PUBLIC's access alone none is named."""
         if self._database.closed:
             return []
         holders = {each.holder for held in self._by_holder.values() for each in held if _is_connect(each)}
@@ -130,7 +133,13 @@ class Access:
         found = set(self._graph.superusers)
         for holder in holders:
             found |= self._graph.roles.keys() if holder == PUBLIC else self._graph.inheritors.get(holder, frozenset())
-        return [name for name in sorted(found) if self._connects(name) and not self._refused(self._graph.roles[name])]
+        known = self._graph.roles
+        inside = [name for name in sorted(found) if self._connects(name) and not self._refused(known[name])]
+        of_public = [name for name in inside if self._has_only_what_public_has(name)]
+        return [name for name in inside if name not in set(of_public)] if len(of_public) > MAX_OF_PUBLIC else inside
+
+    def _has_only_what_public_has(self, name: str) -> bool:
+        return not (name in self._relevant or self._settable(name) or any(True for _ in self._administered(name)))
 
     def dormant(self) -> list[Dormant]:
         """What roles hold in the database without being able to get in, or to the schema, by name and reason."""
@@ -144,9 +153,10 @@ class Access:
                 found.append(Dormant(holder, reason, len(held)))
                 continue
             usable = self._usable(self._inherited(holder))
-            for schema in sorted({each.schema for each in held if not _is_reachable(each, usable)}):
-                hidden = sum(each.schema == schema and not _is_reachable(each, usable) for each in held)
-                found.append(Dormant(holder, f'it has no USAGE on the schema "{schema}"', hidden))
+            hidden = [each for each in held if not _is_reachable(each, usable)]
+            if hidden:
+                schemas = join_names(sorted({each.schema for each in hidden}))
+                found.append(Dormant(holder, f"it has no USAGE on their schemas: {schemas}", len(hidden)))
         return found
 
     def _refused(self, role: Role) -> str:
