@@ -6,7 +6,7 @@ import csv
 import hashlib
 import io
 import re
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass, fields
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
@@ -209,22 +209,15 @@ def markdown_key(plan: str) -> str:
 
 
 def _build_row(provenance: Provenance, outcome: Outcome) -> AuditRow:
-    return AuditRow(
-        timestamp_utc=csv_cell(outcome.timestamp_utc),
-        environment=csv_cell(provenance.environment),
-        build_id=csv_cell(provenance.build_id),
-        run_id=csv_cell(provenance.run_id),
-        database=csv_cell(outcome.database),
-        username=csv_cell(outcome.username),
-        action=csv_cell(outcome.action),
-        status=outcome.status,
-        duration_ms=outcome.duration_ms,
-        message=csv_cell(outcome.message, _MAX_MESSAGE),
-        requested_by=csv_cell(provenance.requested_by),
-        approved_by=csv_cell(provenance.approved_by),
-        snapshot_version=csv_cell(provenance.snapshot_version),
-        plan_digest=csv_cell(provenance.plan_digest),
-    )
+    """A row of what a run and an outcome say, by the names of the columns."""
+    values = {**asdict(provenance), **asdict(outcome)}
+    limits = {"message": _MAX_MESSAGE}
+    texts = {
+        name: csv_cell(value, limits.get(name, _MAX_FIELD))
+        for name, value in values.items()
+        if isinstance(value, str) and not isinstance(value, Status)
+    }
+    return AuditRow(**{**values, **texts})
 
 
 def _read_lines(content: bytes) -> Iterator[tuple[str, ...]]:
@@ -245,12 +238,12 @@ def _parse_row(line: tuple[str, ...]) -> AuditRow | None:
     values: dict[str, Any] = dict(zip(COLUMNS, line, strict=False))
     duration = str(values.get("duration_ms"))
     is_ours = len(line) == len(COLUMNS) and values["status"] in set(Status) and re.fullmatch("[0-9]{1,12}", duration)
-    if not is_ours or not all(_iscsv_cell(cell) for cell in line):
+    if not is_ours or not all(_is_csv_cell(cell) for cell in line):
         return None
     return AuditRow(**{**values, "status": Status(values["status"]), "duration_ms": int(duration)})
 
 
-def _iscsv_cell(text: str) -> bool:
+def _is_csv_cell(text: str) -> bool:
     """Whether `csv_cell` could have written it: one printable line, and an apostrophe exactly where one is needed."""
     plain = text.removeprefix("'")
     is_plain = sanitize(text, _MAX_MESSAGE + 1) == text

@@ -34,12 +34,11 @@ def parse_declaration(
         InvalidSnapshot: with every problem in `problems`, those of this file's declaration included.
     """
     top = _fields(document, "", problems)
-    declared_environment = _environment(top, environment)
+    _refuse_other_environment(top, environment)
     around, layout, warnings = _around_block(top)
     entries = _entries(around) if around else ()
     problems.raise_if_any(InvalidSnapshot)
-    ordered = tuple(sorted(entries, key=lambda entry: entry.application))
-    return Declaration(layout, around is not None, declared_environment, ordered), warnings
+    return Declaration(layout, tuple(sorted(entries, key=lambda entry: entry.application))), warnings
 
 
 def refuse_administrator_login(declaration: Declaration, administrator: str) -> None:
@@ -70,16 +69,13 @@ def _fields(table: Object, path: str, problems: Problems, line: int = 0) -> Fiel
 # --- the parts of the file that are ours ------------------------------------------------------------------------------
 
 
-def _environment(top: Fields, environment: str) -> str:
-    declared = top.values.get("environment", NotLiteral.REFUSED)
-    if declared is NotLiteral.REFUSED:
-        return ""
+def _refuse_other_environment(top: Fields, environment: str) -> None:
+    """An empty `environment` takes a file of any."""
     next_step = "send each environment's file to its own function"
-    name = top.read("environment", str, f'the string "{environment}"' if environment else "a string", next_step)
-    if environment and name is not None and name != environment:
-        message = f'the file is for environment "{redact(name)}", this function serves "{environment}"'
+    declared = top.read("environment", str, f'the string "{environment}"' if environment else "a string", next_step)
+    if environment and declared is not None and declared != environment:
+        message = f'the file is for environment "{redact(declared)}", this function serves "{environment}"'
         top.refuse("wrong_environment", "environment", message, next_step)
-    return environment or name or ""
 
 
 def _around_block(top: Fields) -> tuple[Fields | None, Layout, tuple[Finding, ...]]:

@@ -146,11 +146,9 @@ class Layout(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Declaration:
-    """What a snapshot declares, entries ordered by application; `environment` is empty where the file names none."""
+    """What a snapshot declares, entries ordered by application."""
 
     layout: Layout
-    active: bool
-    environment: str
     entries: tuple[Entry, ...]
 
     @property

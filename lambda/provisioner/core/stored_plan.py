@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import TYPE_CHECKING, Any
 
 from provisioner.core.audit import Provenance
@@ -16,8 +16,6 @@ if TYPE_CHECKING:
     from provisioner.core.model import Request
     from provisioner.core.plan import Plan
     from provisioner.core.script import Script
-
-_TOLD_FIELDS = ("build_id", "run_id", "requested_by", "approved_by", "snapshot_version", "plan_digest")
 
 
 class UnreadableRecord(ValueError):
@@ -94,7 +92,7 @@ def parse_plan(content: bytes | None, environment: str) -> StoredPlan:
     changes = value.get("changes") if isinstance(value, dict) else None
     if not isinstance(changes, list) or get_text(value, "environment") != environment:
         raise UnreadableRecord("no plan")
-    provenance = Provenance(environment, **{name: get_text(value, name) for name in _TOLD_FIELDS})
+    provenance = Provenance(**{each.name: get_text(value, each.name) for each in fields(Provenance)})
     approval = get_text(value, "approval") if "approval" in value else ""
     return StoredPlan(provenance, tuple(_parse_change(item) for item in changes), approval)
 

@@ -11,8 +11,6 @@ from provisioner.core.errors import Finding, InvalidSnapshot, StaleSnapshot
 from provisioner.edges.aws import AwsError, translate_errors
 
 if TYPE_CHECKING:
-    from datetime import datetime
-
     from provisioner.core.model import SnapshotReference
     from provisioner.edges.aws import AwsClients
 
@@ -26,8 +24,6 @@ class Snapshot:
     content: bytes = field(repr=False)
     version_id: str
     sha256: str
-    etag: str
-    last_modified: datetime
 
 
 def read_snapshot(clients: AwsClients, reference: SnapshotReference, *, max_bytes: int) -> Snapshot:
@@ -48,7 +44,7 @@ def read_snapshot(clients: AwsClients, reference: SnapshotReference, *, max_byte
             raise StaleSnapshot(_stale(reference, "it has been deleted since")) from None
         raise InvalidSnapshot(_unreadable(reference, failure)) from None
     digest = hashlib.sha256(content).hexdigest()
-    return Snapshot(content, version_id, digest, answer["ETag"].strip('"'), answer["LastModified"])
+    return Snapshot(content, version_id, digest)
 
 
 def _refuse_unwanted(reference: SnapshotReference, version_id: str, size: int, max_bytes: int) -> None:

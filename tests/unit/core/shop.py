@@ -33,7 +33,7 @@ def ownership_of(*entries: Entry, roles: tuple[Role, ...] = (), owned: str = "",
     if owned:
         facts = replace(new_database("shop", owned, server), marker=MARK)
         server = replace(server, databases={"shop": facts})
-    return Ownership(Declaration(Layout.STANDALONE, active=True, environment="dev", entries=entries), server, "dev")
+    return Ownership(Declaration(Layout.STANDALONE, entries=entries), server, "dev")
 
 
 def ours(name: str, **fields: Any) -> Role:
@@ -48,7 +48,7 @@ def ownership_over(*groups: ObjectGroup, version: int = 18, memberships: tuple[M
     facts = new_database("shop", "owner", server)
     facts = replace(facts, marker=MARK, groups=(*facts.groups, *groups))
     entries = (*ENTRIES, Entry("other", "other", "elsewhere"))
-    declaration = Declaration(Layout.STANDALONE, active=True, environment="dev", entries=entries)
+    declaration = Declaration(Layout.STANDALONE, entries=entries)
     return Ownership(declaration, replace(server, databases={"shop": facts}), "dev")
 
 

@@ -216,12 +216,12 @@ ENTRY = '{ a = { database_name = "d", username = "u" } }'
 @pytest.mark.parametrize("enabled", ["", "enabled = true,", 'enabled = "true",', "enabled = null,"])
 def test_a_coupled_block_is_active_unless_disabled(enabled: str) -> None:
     declaration = read(f"rds_config = {{ {enabled} application_databases = {ENTRY} }}")
-    assert (declaration.layout, declaration.active, len(declaration.entries)) == (Layout.COUPLED, True, 1)
+    assert (declaration.layout, len(declaration.entries)) == (Layout.COUPLED, 1)
 
 
 @pytest.mark.parametrize("enabled", ["false", '"false"'])
 def test_a_disabled_coupled_block_is_inactive(enabled: str) -> None:
-    assert not read(f"rds_config = {{ enabled = {enabled}, application_databases = {ENTRY} }}").active
+    assert read(f"rds_config = {{ enabled = {enabled}, application_databases = {ENTRY} }}").entries == ()
 
 
 @pytest.mark.parametrize("enabled", ["1", '"no"', '"True"', "[]", "!true"])
@@ -257,7 +257,7 @@ def test_rds_config_that_is_no_object_is_refused(value: str) -> None:
 
 
 def test_no_environment_in_the_file_is_fine() -> None:
-    assert read("application_databases = {}").environment == ""
+    assert read("application_databases = {}").entries == ()
 
 
 def test_another_environment_is_refused_with_both_names() -> None:
@@ -272,7 +272,7 @@ def test_an_environment_that_is_no_string_is_refused(value: str) -> None:
 
 
 def test_the_login_of_the_administrator_is_no_application_role() -> None:
-    declaration = Declaration(Layout.STANDALONE, active=True, environment="", entries=(Entry("a", "d", "admin"),))
+    declaration = Declaration(Layout.STANDALONE, entries=(Entry("a", "d", "admin"),))
     refuse_administrator_login(declaration, "other")
     with pytest.raises(InvalidSnapshot) as caught:
         refuse_administrator_login(declaration, "admin")

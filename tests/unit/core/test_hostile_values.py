@@ -78,7 +78,7 @@ def scope_over(schema: str, table: str, column: str, comment: str) -> Ownership:
     server = Server(18, "admin", "rdsadmin", roles, {"shop": facts})
     entries = (ENTRY, Entry("report", "shop", "reporter", AccessLevel.READER))
     return Ownership(
-        Declaration(Layout.STANDALONE, active=True, environment="dev", entries=entries),
+        Declaration(Layout.STANDALONE, entries=entries),
         server,
         "dev",
         adopt=frozenset({"shop"}),

@@ -183,7 +183,7 @@ def declarations(draw: st.DrawFn) -> Declaration:
                     extensions=("citext",) if is_owner and draw(st.booleans()) else (),
                 )
             )
-    return Declaration(Layout.STANDALONE, active=True, environment="dev", entries=tuple(entries))
+    return Declaration(Layout.STANDALONE, entries=tuple(entries))
 
 
 @st.composite

@@ -51,7 +51,7 @@ def seen(*, role: str = "a", password: PasswordCheck = PasswordCheck.CURRENT) ->
         "foreign": Database("foreign", "o"),
     }
     server = Server(160000, "admin", "postgres", marked | {"o": owner}, databases, passwords={"b": password})
-    return Ownership(Declaration(Layout.STANDALONE, active=True, environment="dev", entries=()), server, "dev")
+    return Ownership(Declaration(Layout.STANDALONE, entries=()), server, "dev")
 
 
 TABLE = Target(ObjectKind.TABLE, "s", "o", "new")

@@ -13,9 +13,7 @@ READER = Entry("report", "shop", "reader", AccessLevel.READER)
 
 def script_for(*entries: Entry, version: int = 16, roles: tuple[Role, ...] = ()) -> Script:
     server = Server(version, "admin", "rdsadmin", {role.name: role for role in (ADMINISTRATOR, *roles)}, {})
-    ownership = Ownership(
-        Declaration(Layout.STANDALONE, active=True, environment="dev", entries=entries), server, "dev"
-    )
+    ownership = Ownership(Declaration(Layout.STANDALONE, entries=entries), server, "dev")
     return write_script(plan_of(ownership).changes, ownership, differences_of(ownership))
 
 

@@ -37,7 +37,7 @@ class TestWholeFiles:
     def test_a_standalone_file_full_of_other_things_declares_its_two_entries(self) -> None:
         content = (SNAPSHOTS / "standalone.tfvars").read_bytes()
         assert parse_snapshot(content, "terraform.tfvars", environment="dev") == (
-            Declaration(Layout.STANDALONE, active=True, environment="dev", entries=(ORDERS, REPORTS)),
+            Declaration(Layout.STANDALONE, entries=(ORDERS, REPORTS)),
             (),
         )
 
@@ -48,7 +48,7 @@ class TestWholeFiles:
     def test_a_disabled_coupled_file_declares_nothing_and_warns(self) -> None:
         content = (SNAPSHOTS / "coupled.tfvars").read_bytes()
         declaration, warnings = parse_snapshot(content, "dev/terraform.tfvars", environment="dev")
-        assert declaration == Declaration(Layout.COUPLED, active=False, environment="dev", entries=())
+        assert declaration == Declaration(Layout.COUPLED, entries=())
         assert [(w.code, w.where) for w in warnings] == [
             ("inactive", "dev/terraform.tfvars:14 rds_config.application_databases")
         ]
@@ -56,7 +56,7 @@ class TestWholeFiles:
     def test_an_enabled_coupled_file_declares_its_entries_in_order(self) -> None:
         content = (SNAPSHOTS / "coupled.tfvars").read_bytes().replace(b"= false //", b"= true //")
         assert parse_snapshot(content, "terraform.tfvars", environment="dev") == (
-            Declaration(Layout.COUPLED, active=True, environment="dev", entries=(PORTAL, WIKI)),
+            Declaration(Layout.COUPLED, entries=(PORTAL, WIKI)),
             (),
         )
 
@@ -64,7 +64,7 @@ class TestWholeFiles:
         content = (SNAPSHOTS / "standalone.tfvars.json").read_bytes()
         orders = Entry("orders", "orders", "orders_app", extensions=("citext",))
         assert parse_snapshot(content, "terraform.tfvars.json", environment="dev") == (
-            Declaration(Layout.STANDALONE, active=True, environment="dev", entries=(orders, REPORTS)),
+            Declaration(Layout.STANDALONE, entries=(orders, REPORTS)),
             (),
         )
 
