@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from provisioner.core.access_facts import Capability, Thing
-from provisioner.core.ddl import Identifier, Keywords, statement
+from provisioner.core.quoting import Identifier, Keywords, statement
 from provisioner.core.role_graph import OPTIONS_VERSION
 from provisioner.core.state import DATABASE_OWNER, PUBLIC
 from provisioner.core.text import join_names, sanitize

@@ -153,6 +153,14 @@ class Ownership:
         """Whether a database of this owner may be ours: the owner is managed, or the administrator itself."""
         return owner == self.server.administrator or self.manages(owner)
 
+    def needs_membership(self, name: str) -> bool:
+        """Whether acting in the place of a role takes a membership that the administrator does not have for good."""
+        role = self.server.roles.get(name)
+        if name == self.server.administrator:
+            return False
+        is_temporary = role is not None and role.marker is not None and role.marker.has_temporary_membership
+        return role is None or not role.administrator_inherits or is_temporary or name in self.self_granted
+
     def may_act_as(self, role: str, database_owner: str) -> bool:
         """Whether statements may be run with a role's privileges: ours, inherited, or borrowed from a managed role.
 

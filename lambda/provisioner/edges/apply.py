@@ -19,17 +19,10 @@ from threading import Event
 from typing import TYPE_CHECKING
 
 from provisioner.core.changes import Change, ChangeKind
-from provisioner.core.ddl import PasswordStatement, Statement
+from provisioner.core.database_script import DatabaseScript, database_statements
 from provisioner.core.errors import DatabaseUnavailable, Finding, OutOfTime, ProvisioningError
 from provisioner.core.model import Outcome, Status
-from provisioner.core.script import (
-    DatabaseScript,
-    LeavingScript,
-    LeavingStep,
-    RoleScript,
-    Script,
-    database_statements,
-)
+from provisioner.core.quoting import PasswordStatement, Statement
 from provisioner.core.state import PasswordCheck
 from provisioner.edges.clock import now_utc
 from provisioner.edges.postgres import LOCK_LOST, LOCK_TIMEOUT_MS, SqlError
@@ -45,6 +38,8 @@ from provisioner.edges.transaction import (
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
+    from provisioner.core.role_script import RoleScript
+    from provisioner.core.script import LeavingScript, LeavingStep, Script
     from provisioner.edges.postgres import Connection
 
 # How many databases are created at once: more than two gain nothing, the server copies files.

@@ -9,6 +9,7 @@ from operator import itemgetter
 from typing import TYPE_CHECKING
 
 from provisioner.core import ddl
+from provisioner.core.quoting import Quoted
 from provisioner.core.state import DATABASE_OWNER
 from provisioner.edges.holding_queries import defaults_query, grants_query, left_query, schemas_query
 from provisioner.edges.leaving_catalogs import sessions_query, terminate_query
@@ -16,7 +17,7 @@ from provisioner.edges.postgres import SqlError
 from provisioner.edges.transaction import refuse_empty_grants, retry, transaction
 
 if TYPE_CHECKING:
-    from provisioner.core.ddl import Statement
+    from provisioner.core.quoting import Statement
     from provisioner.core.script import LeavingScript, LeavingStep
     from provisioner.edges.postgres import Connection
     from provisioner.edges.transaction import ApplyContext
@@ -69,7 +70,7 @@ def _pass_on(connection: Connection, role: str, step: LeavingStep, context: Appl
     statements: list[Statement] = []
     for (kind, grantor), rows in groupby(connection.run(grants_query(role)), key=itemgetter(0, 2)):
         owner = change.owner if grantor == DATABASE_OWNER else grantor
-        names = [ddl.Quoted(name) for _, name, _ in rows]
+        names = [Quoted(name) for _, name, _ in rows]
         statements += ddl.revoke_from(kind, names, role, act_as="" if owner == me else owner)
     for creator, schema, letter, grantees in connection.run(defaults_query(role)):
         statements += ddl.forget_defaults(creator, schema, letter, json.loads(grantees), role)

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from provisioner.core.ddl import Literal
+from provisioner.core.quoting import Literal
 
 # What owners hold locks of while it passes on may take so much of the server's lock table, which all sessions share.
 LOCK_SHARE = 4

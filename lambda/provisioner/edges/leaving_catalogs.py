@@ -6,10 +6,10 @@ import json
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from provisioner.core.ddl import Literal
 from provisioner.core.errors import DatabaseUnavailable
 from provisioner.core.holdings import Holding, Leaving, Obstacle, RoleHoldings
 from provisioner.core.marker import MAX_COMMENT_CHARACTERS
+from provisioner.core.quoting import Literal
 from provisioner.edges.holding_queries import GRANTEE, inside_query
 from provisioner.edges.postgres import SqlError
 

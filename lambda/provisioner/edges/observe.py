@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from provisioner.core import difference
 from provisioner.core.acl import parse_acl
-from provisioner.core.ddl import Literal
+from provisioner.core.database_script import needs_object_names
 from provisioner.core.errors import DatabaseUnavailable, Finding, OutOfTime
 from provisioner.core.marker import MAX_COMMENT_CHARACTERS, MAX_ROLE_COMMENT_CHARACTERS, parse_marker
-from provisioner.core.script import needs_object_names
+from provisioner.core.quoting import Literal
 from provisioner.core.state import (
     Database,
     DefinerRoutines,
@@ -34,9 +34,9 @@ from provisioner.edges.postgres import Connection, ServerAddress, SqlError
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Sequence
 
-    from provisioner.core.ddl import Statement
     from provisioner.core.difference import Difference
     from provisioner.core.ownership import Ownership
+    from provisioner.core.quoting import Statement
 
 OLDEST_VERSION = 13
 # Beyond this many distinct access control lists a database is somebody's experiment; it is refused, not held in memory.

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from types import TracebackType
 
-    from provisioner.core.ddl import Statement
+    from provisioner.core.quoting import Statement
 
 CONNECT_TIMEOUT_SECONDS = 10.0
 LOGIN_TIMEOUT_SECONDS = 20.0

@@ -22,7 +22,7 @@ from provisioner.edges.postgres import SqlError
 from provisioner.edges.transaction import refuse_empty_grants
 
 if TYPE_CHECKING:
-    from provisioner.core.ddl import Statement
+    from provisioner.core.quoting import Statement
     from provisioner.edges.postgres import Connection, ServerAddress
 
 # What a client says first where it wants TLS: its length, and a number that is no version of the protocol.

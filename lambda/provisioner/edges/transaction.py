@@ -10,16 +10,16 @@ from typing import TYPE_CHECKING
 
 from provisioner.core import difference
 from provisioner.core.changes import MAKES_OURS, Change
+from provisioner.core.database_script import DatabaseScript, database_statements, needs_object_names
 from provisioner.core.errors import OutOfTime
-from provisioner.core.script import DatabaseScript, database_statements, needs_object_names
 from provisioner.edges.observe import Login, read_database, read_object_names
 from provisioner.edges.postgres import Remedy, SqlError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from provisioner.core.ddl import Statement
     from provisioner.core.ownership import Ownership
+    from provisioner.core.quoting import Statement
     from provisioner.core.state import Database, PasswordCheck
     from provisioner.edges.postgres import Connection
 

@@ -4,8 +4,6 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from provisioner.core import ddl
 from provisioner.core.changes import Change, ChangeKind
@@ -162,17 +160,3 @@ def test_many_objects_are_named_in_several_statements() -> None:
     names = [(f"t{number:04}",) for number in range(1001)]
     statements = ddl.grant_or_revoke([replace(GRANT, covers_schema=False)], names)
     assert [statement.count('"app".') for statement in statements] == [500, 500, 1]
-
-
-@given(st.text(), st.text())
-def test_a_name_or_a_text_cannot_end_its_quotes(name: str, text: str) -> None:
-    sql = ddl.statement("{} {}", ddl.Identifier(name), ddl.Literal(text))
-    assert sql == '"' + name.replace('"', '""') + "\" '" + text.replace("'", "''") + "'"
-    inside = sql[1 : 1 + len(name.replace('"', '""'))]
-    assert '"' not in inside.replace('""', "")
-
-
-@pytest.mark.parametrize("text", ["", "select", "SELECT; DROP", 'SELECT "', "SELECT 'x'", "SELECT\n"])
-def test_words_hold_nothing_but_words(text: str) -> None:
-    with pytest.raises(ValueError, match="not words of SQL"):
-        ddl.Keywords(text)

@@ -1,5 +1,7 @@
 """The statements of a plan in their order and transactions, written by hand."""
 
+from dataclasses import replace
+
 from provisioner.core.model import AccessLevel, Declaration, Entry, Layout
 from provisioner.core.ownership import Ownership
 from provisioner.core.script import Script, write_script
@@ -80,3 +82,8 @@ def test_what_a_cut_off_run_borrowed_is_given_back_first() -> None:
 
 def test_equal_plans_give_equal_scripts() -> None:
     assert script_for(OWNER, READER) == script_for(READER, OWNER)
+
+
+def test_a_connection_limit_of_none_at_all_is_known_as_ours() -> None:
+    script = script_for(replace(OWNER, connection_limit=0))
+    assert '"connection_limit": 0' in str(script.role_statements[1])

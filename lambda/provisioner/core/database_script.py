@@ -1,0 +1,180 @@
+"""The statements of one database, in the transactions in which they are sent: its changes in, statements out.
+
+Acting in the place of another role takes a membership in it. Inside the transaction that is granted and revoked unseen;
+only CREATE DATABASE cannot run in a transaction, so for its time the membership stands.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import partial
+from itertools import groupby
+from typing import TYPE_CHECKING
+
+from provisioner.core import ddl
+from provisioner.core.changes import MAKES_OURS, Change, ChangeKind
+from provisioner.core.state import DATABASE_OWNER, PUBLIC, Database, Marker, ObjectKind, Target
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from provisioner.core.ownership import Ownership
+    from provisioner.core.quoting import Statement
+    from provisioner.core.role_script import RoleComments
+
+
+@dataclass(frozen=True, slots=True)
+class DatabaseScript:
+    """What is done to one database: `create` alone, `open` from outside, then `statements` in one transaction in it.
+
+    A new database is closed until `open` has taken from PUBLIC what everybody has on it; the last of `open` lets in.
+    `uses_temporary_membership` says that the membership in its owner stands while that is done. `on_success` ends, in
+    the same transaction, what was borrowed to create the databases of its owner; it is there only on the last of them,
+    and where that one is not reached, `on_abort` gives back what was borrowed but leaves the note of what was started.
+    """
+
+    database: Database
+    changes: tuple[Change, ...]
+    create: Statement | None
+    open: tuple[Statement, ...]
+    statements: tuple[Statement, ...]
+    changes_outside: tuple[Change, ...] = ()
+    uses_temporary_membership: bool = False
+    on_success: tuple[Statement, ...] = ()
+    on_abort: tuple[Statement, ...] = ()
+
+    @property
+    def name(self) -> str:
+        """The database's."""
+        return self.database.name
+
+    @property
+    def owner(self) -> str:
+        """Whose it is, or will be."""
+        return self.database.owner
+
+
+def needs_object_names(changes: Iterable[Change]) -> tuple[Target, ...]:
+    """The groups of which some objects are to be changed and others not, so that they have to be named."""
+    named = {
+        target
+        for change in changes
+        if change.kind.is_grant and _statement_needs_names(change)
+        for target in change.targets
+    }
+    return tuple(sorted(named))
+
+
+def database_statements(
+    changes: Sequence[Change], facts: Database, ownership: Ownership, *, temporary: frozenset[str] = frozenset()
+) -> tuple[Statement, ...]:
+    """The statements of one database's transaction; `temporary` are roles that are borrowed already."""
+    borrowed = sorted(_temporary_memberships(changes, facts.owner, ownership) - temporary)
+    body: list[Statement] = []
+    for change in changes:
+        if change.kind is ChangeKind.CREATE_EXTENSION:
+            body += ddl.create_extension(change)
+        elif change.kind in MAKES_OURS:
+            original = facts.marker.comment if facts.marker else facts.comment
+            body.append(ddl.set_database_marker(change.database, Marker(ownership.environment, comment=original)))
+    grants = (change for change in changes if change.kind.is_grant)
+    contested = _contested_targets(facts)
+    statements = [
+        item
+        for _, group in groupby(grants, _same_statement)
+        for item in _grant_statements(list(group), facts, ownership, contested)
+    ]
+    return (
+        *(ddl.grant_self(role, with_options=ownership.server.has_membership_options) for role in borrowed),
+        *statements,
+        *body,
+        *(ddl.revoke_self(role) for role in borrowed),
+    )
+
+
+def write_database_script(database: Database, changes: Sequence[Change], comments: RoleComments) -> DatabaseScript:
+    """What is done to one database; the last of its owner's ends what was begun to create them."""
+    ownership, owner = comments.ownership, database.owner
+    creating = comments.creating.get(owner, [])
+    uses_temporary_membership = database.name in creating
+    temporary = frozenset({owner} if uses_temporary_membership else ())
+    write = partial(database_statements, facts=database, ownership=ownership, temporary=temporary)
+    create = [ddl.create_database(change) for change in changes if change.kind is ChangeKind.CREATE_DATABASE]
+    outside = tuple(each for each in changes if not database.allows_connections and _is_said_outside(each, ownership))
+    back = [ddl.revoke_self(owner)] if ownership.needs_membership(owner) else []
+    aborted = replace(comments.during_create(owner), has_temporary_membership=False)
+    is_last = creating[-1:] == [database.name]
+    return DatabaseScript(
+        database=database,
+        changes=tuple(changes),
+        create=create[0] if create else None,
+        open=(*write(outside), ddl.open_database(database.name)) if outside else (),
+        statements=write([each for each in changes if each not in outside]),
+        changes_outside=outside,
+        uses_temporary_membership=uses_temporary_membership,
+        on_success=(*back, ddl.set_role_marker(owner, comments.final(owner))) if is_last else (),
+        on_abort=(*back, ddl.set_role_marker(owner, aborted)) if is_last else (),
+    )
+
+
+def _is_said_outside(change: Change, ownership: Ownership) -> bool:
+    """Whether a change has to be made before a new database lets anybody in: what PUBLIC loses, what we keep.
+
+    Editors and readers get in by what the transaction in the database grants, together with all else that they get.
+    """
+    is_on_database = change.kind.is_grant and change.target.kind is ObjectKind.DATABASE
+    return is_on_database and change.username in {PUBLIC, ownership.server.administrator}
+
+
+def _temporary_memberships(changes: Iterable[Change], owner: str, ownership: Ownership) -> set[str]:
+    """In whose place the statements are run, less those whose privileges the administrator has anyway."""
+    roles = {owner}.union(*(change.acting_roles for change in changes))
+    return {role for role in roles if ownership.needs_membership(role)}
+
+
+def _same_statement(change: Change) -> tuple[object, ...]:
+    """Changes alike in this differ in the grantee only, and are said in one statement; PUBLIC is said alone."""
+    return (
+        change.kind,
+        change.targets,
+        change.privileges,
+        change.grantor,
+        change.grant_option,
+        change.username == PUBLIC,
+    )
+
+
+def _grant_statements(
+    changes: Sequence[Change], facts: Database, ownership: Ownership, contested: frozenset[Target]
+) -> list[Statement]:
+    objects: list[tuple[str, ...]] = []
+    if _statement_needs_names(changes[0]):
+        objects = sorted(name for target in changes[0].targets for name in facts.names.get(target, ()))
+    grantor = facts.owner if changes[0].grantor == DATABASE_OWNER else changes[0].grantor
+    is_settled = grantor == ownership.server.administrator or not _grantor_is_ambiguous(changes[0], contested)
+    return ddl.grant_or_revoke(changes, objects, act_as="" if is_settled else grantor)
+
+
+def _contested_targets(facts: Database) -> frozenset[Target]:
+    """What another role than the owner of the objects may pass on privileges on too.
+
+    The administrator may have the privileges of both then, and the server would choose in whose name it grants.
+    """
+    return frozenset(
+        group.target
+        for group in facts.groups
+        if any(item.grant_option and item.grantee != group.target.owner for item in group.items)
+    )
+
+
+def _grantor_is_ambiguous(change: Change, contested: frozenset[Target]) -> bool:
+    return not change.target.creator and (
+        change.grantor != change.target.owner or not contested.isdisjoint(change.targets)
+    )
+
+
+def _statement_needs_names(change: Change) -> bool:
+    target = change.target
+    if target.creator or target.kind in {ObjectKind.DATABASE, ObjectKind.SCHEMA}:
+        return False
+    return target.kind is ObjectKind.COLUMN or not change.covers_schema

@@ -1,0 +1,99 @@
+"""Texts of SQL, each quoted by its type: what a statement is put together from.
+
+DDL takes no bind parameters, so quoting is decided by the type of the argument: an `Identifier` is always quoted, a
+`Literal` always is, and `Keywords` are ours and hold nothing but capital letters. Nothing else can be put into a
+statement. The literals rely on `standard_conforming_strings`, which every connection of ours switches on.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Self
+
+
+class Identifier(str):
+    """A name of somebody else's making."""
+
+    __slots__ = ()
+
+    def sql(self) -> str:
+        """Quoted: a double quote is doubled. PostgreSQL names hold any character but NUL."""
+        return '"' + self.replace('"', '""') + '"'
+
+
+class Literal(str):
+    """A text of somebody else's making."""
+
+    __slots__ = ()
+
+    def sql(self) -> str:
+        """Quoted: an apostrophe is doubled."""
+        return "'" + self.replace("'", "''") + "'"
+
+
+class Quoted(str):
+    """A name as the server itself quoted it (`pg_identify_object`), with its schema and the types of its arguments."""
+
+    __slots__ = ()
+
+    def sql(self) -> str:
+        """As it is."""
+        return str(self)
+
+
+class Keywords(str):
+    """Keywords of SQL that this module writes.
+
+    Raises:
+        ValueError: the text holds something else than capital letters, commas and spaces.
+    """
+
+    __slots__ = ()
+
+    def __new__(cls, text: str) -> Self:
+        """Check the text."""
+        if not re.fullmatch(r"[A-Z, ]+", text):
+            raise ValueError(f"not words of SQL: {text!r}")
+        return super().__new__(cls, text)
+
+    def sql(self) -> str:
+        """As they are."""
+        return str(self)
+
+
+class Statement(str):
+    """A finished statement."""
+
+    __slots__ = ()
+
+    def sql(self) -> str:
+        """As it is."""
+        return str(self)
+
+
+@dataclass(frozen=True, slots=True)
+class PasswordStatement:
+    """A statement that sets a role's password, without it: a plan holds no secret, so it comes when it is sent.
+
+    The server is sent a SCRAM verifier and never the password, since its log may keep every statement.
+    """
+
+    text: Statement
+    role: str
+
+    def __str__(self) -> str:
+        """As the stored plan shows it."""
+        return f"{self.text} PASSWORD '********'"
+
+    def complete(self, verifier: str) -> Statement:
+        """As the server is sent it."""
+        return statement("{} PASSWORD {}", self.text, Literal(verifier))
+
+
+_Argument = Quoted | Identifier | Literal | Keywords | Statement | int
+
+
+def statement(template: str, *arguments: _Argument) -> Statement:
+    """Fill the `{}` of a template, each argument quoted as its type says."""
+    return Statement(template.format(*(str(item) if isinstance(item, int) else item.sql() for item in arguments)))

@@ -1,0 +1,88 @@
+"""The statements of one role: its changes in, statements and its marker out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from provisioner.core import ddl
+from provisioner.core.changes import Change, ChangeKind
+from provisioner.core.state import NO_LIMIT, Marker
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from provisioner.core.ownership import Ownership
+    from provisioner.core.quoting import PasswordStatement, Statement
+
+_WRITES_ROLE_MARKER = frozenset(
+    {
+        ChangeKind.REVOKE_TEMPORARY_MEMBERSHIP,
+        ChangeKind.ADOPT_ROLE,
+        ChangeKind.RESTORE_ROLE,
+        ChangeKind.CREATE_ROLE,
+        ChangeKind.ALTER_ROLE,
+    }
+)
+
+
+@dataclass(frozen=True, slots=True)
+class RoleScript:
+    """What is done to one role."""
+
+    name: str
+    changes: tuple[Change, ...]
+    statements: tuple[Statement | PasswordStatement, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class RoleComments:
+    """The markers of the roles before and while databases are created for them; `limits` are those set now."""
+
+    ownership: Ownership
+    creating: Mapping[str, list[str]]
+    limits: Mapping[str, int]
+
+    def final(self, role: str) -> Marker:
+        """The marker that a role has when nothing is under way."""
+        facts = self.ownership.server.roles.get(role)
+        marker = facts.marker if facts else None
+        limit = self.limits.get(role, marker.connection_limit if marker else NO_LIMIT)
+        if marker is None:
+            return Marker(self.ownership.environment, comment=facts.comment if facts else "", connection_limit=limit)
+        marker = replace(marker, environment=self.ownership.environment, connection_limit=limit)
+        return replace(marker, creating=(), has_temporary_membership=False, quarantined="", login=True)
+
+    def during_create(self, role: str) -> Marker:
+        """The marker of a role while its databases are created."""
+        creating = tuple(sorted(self.creating.get(role, ())))
+        return replace(
+            self.final(role),
+            creating=creating,
+            has_temporary_membership=bool(creating) and self.ownership.needs_membership(role),
+        )
+
+
+def write_role_script(role: str, changes: Sequence[Change], comments: RoleComments) -> RoleScript:
+    """What is done to one role; where databases are created for it, up to the membership that this takes."""
+    statements = [item for change in changes for item in _role_statements(change, comments.ownership)]
+    has_marker = any(change.kind in _WRITES_ROLE_MARKER for change in changes)
+    facts = comments.ownership.server.roles.get(role)
+    marker = facts.marker if facts else None
+    is_right = marker is not None and marker.current and marker == comments.during_create(role)
+    if (has_marker or role in comments.creating) and not is_right:
+        statements.append(ddl.set_role_marker(role, comments.during_create(role)))
+    if role in comments.creating and comments.ownership.needs_membership(role):
+        statements.append(ddl.grant_self(role, with_options=comments.ownership.server.has_membership_options))
+    return RoleScript(role, tuple(changes), tuple(statements))
+
+
+def _role_statements(change: Change, ownership: Ownership) -> Iterable[Statement | PasswordStatement]:
+    if change.kind is ChangeKind.REVOKE_TEMPORARY_MEMBERSHIP:
+        marker = ownership.server.roles[change.username].marker
+        if not (change.username in ownership.self_granted or (marker and marker.has_temporary_membership)):
+            return
+    if change.kind is ChangeKind.RESTORE_ROLE and not change.login:
+        return
+    if change.kind in ddl.ROLE_STATEMENTS:
+        yield ddl.ROLE_STATEMENTS[change.kind](change)
