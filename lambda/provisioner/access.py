@@ -28,7 +28,7 @@ from provisioner.core.state import Membership
 from provisioner.edges.access_catalogs import read_access
 from provisioner.edges.clock import now_utc
 from provisioner.edges.observe import observe_server
-from provisioner.edges.postgres import SqlError
+from provisioner.edges.sqlstates import SqlError
 from provisioner.observation import connection_finding, count_workers
 
 if TYPE_CHECKING:

@@ -12,12 +12,13 @@ from provisioner.core.errors import DatabaseUnavailable, Finding
 from provisioner.core.holdings import Leaving
 from provisioner.core.ownership import Ownership
 from provisioner.core.state import PasswordCheck, Server
+from provisioner.edges.driver import VerifierRefused
 from provisioner.edges.leaving_catalogs import observe_holdings, observe_leaving
 from provisioner.edges.lock import acquire_run_lock, find_run
 from provisioner.edges.observe import Login, observe_databases, observe_server
-from provisioner.edges.postgres import Connection, Remedy, SqlError, VerifierRefused
 from provisioner.edges.probe import probe_passwords
 from provisioner.edges.secret_store import has_pending_rotation
+from provisioner.edges.sqlstates import Remedy, SqlError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from provisioner.core.difference import Difference
     from provisioner.core.model import Declaration, Request, Settings
     from provisioner.edges.aws import AwsClients
+    from provisioner.edges.postgres import Connection
     from provisioner.run_secrets import RunSecrets
 
 

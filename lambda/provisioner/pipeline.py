@@ -33,9 +33,9 @@ from provisioner.core.request import parse_request
 from provisioner.core.script import Script, write_script
 from provisioner.edges.apply import apply_departures, apply_script
 from provisioner.edges.departures import change_departure
+from provisioner.edges.driver import clear_scram_cache
 from provisioner.edges.lock import fence
 from provisioner.edges.notify import notify
-from provisioner.edges.postgres import clear_scram_cache
 from provisioner.edges.transaction import ApplyContext
 from provisioner.interrupted_run import recover_interrupted_run
 from provisioner.observation import Session, count_workers, observe

@@ -16,7 +16,8 @@ from provisioner.core.preflight import Check, failed, failed_by, not_made, ok, u
 from provisioner.edges import server_probe
 from provisioner.edges.lock import find_run
 from provisioner.edges.observe import Login
-from provisioner.edges.postgres import Connection, ServerAddress, SqlError, tls_context
+from provisioner.edges.postgres import Connection, ServerAddress, tls_context
+from provisioner.edges.sqlstates import SqlError
 from provisioner.observation import connection_finding
 
 if TYPE_CHECKING:

@@ -16,8 +16,9 @@ from provisioner.core.state import (
 )
 from provisioner.core.state import Server as Observed
 from provisioner.edges.observe import Login, observe_server, read_database, read_object_names
-from provisioner.edges.postgres import ServerAddress, SqlError, tls_context
+from provisioner.edges.postgres import ServerAddress, tls_context
 from provisioner.edges.probe import probe_passwords
+from provisioner.edges.sqlstates import SqlError
 from provisioner.observation import connection_finding
 from stack.postgres import Server
 

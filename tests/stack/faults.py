@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from provisioner.core.errors import DatabaseUnavailable, Finding
 from provisioner.edges import postgres, probe
-from provisioner.edges.postgres import Connection, SqlError
+from provisioner.edges.postgres import Connection
+from provisioner.edges.sqlstates import SqlError
 
 if TYPE_CHECKING:
     import pytest

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from provisioner.core.access_facts import MAX_NAMED, AccessGroup, DatabaseAccess, Thing
 from provisioner.core.acl import parse_acl
 from provisioner.core.errors import DatabaseUnavailable, OutOfTime
-from provisioner.edges.postgres import SqlError
+from provisioner.edges.sqlstates import SqlError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

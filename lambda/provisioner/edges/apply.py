@@ -25,7 +25,8 @@ from provisioner.core.model import Outcome, Status
 from provisioner.core.quoting import PasswordStatement, Statement
 from provisioner.core.state import PasswordCheck
 from provisioner.edges.clock import now_utc
-from provisioner.edges.postgres import LOCK_LOST, LOCK_TIMEOUT_MS, SqlError
+from provisioner.edges.postgres import LOCK_TIMEOUT_MS
+from provisioner.edges.sqlstates import LOCK_LOST, SqlError
 from provisioner.edges.transaction import (
     MAX_ATTEMPTS,
     ApplyContext,

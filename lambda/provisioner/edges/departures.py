@@ -13,7 +13,7 @@ from provisioner.core.quoting import Quoted
 from provisioner.core.state import DATABASE_OWNER
 from provisioner.edges.holding_queries import defaults_query, grants_query, left_query, schemas_query
 from provisioner.edges.leaving_catalogs import sessions_query, terminate_query
-from provisioner.edges.postgres import SqlError
+from provisioner.edges.sqlstates import SqlError
 from provisioner.edges.transaction import refuse_empty_grants, retry, transaction
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from provisioner.core.holdings import Holding, Leaving, Obstacle, RoleHoldings
 from provisioner.core.marker import MAX_COMMENT_CHARACTERS
 from provisioner.core.quoting import Literal
 from provisioner.edges.holding_queries import GRANTEE, inside_query
-from provisioner.edges.postgres import SqlError
+from provisioner.edges.sqlstates import SqlError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

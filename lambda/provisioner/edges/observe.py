@@ -29,7 +29,8 @@ from provisioner.core.state import (
     Target,
     UnmanagedPrivilege,
 )
-from provisioner.edges.postgres import Connection, ServerAddress, SqlError
+from provisioner.edges.postgres import Connection, ServerAddress
+from provisioner.edges.sqlstates import SqlError
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Sequence

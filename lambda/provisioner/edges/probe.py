@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING
 
 from provisioner.core.errors import DatabaseUnavailable, OutOfTime
 from provisioner.core.state import IAM_ROLE, PasswordCheck, all_members
-from provisioner.edges.postgres import SqlError, VerifierRefused, prove_password
+from provisioner.edges.driver import VerifierRefused
+from provisioner.edges.postgres import prove_password
+from provisioner.edges.sqlstates import SqlError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -18,7 +18,7 @@ from provisioner.core.changes import Change, ChangeKind
 from provisioner.core.errors import OutOfTime
 from provisioner.core.preflight import PublicSchema, ServerFacts
 from provisioner.core.state import PUBLIC, ObjectKind, Target
-from provisioner.edges.postgres import SqlError
+from provisioner.edges.sqlstates import SqlError
 from provisioner.edges.transaction import refuse_empty_grants
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ from provisioner.core.changes import MAKES_OURS, Change
 from provisioner.core.database_script import DatabaseScript, database_statements, needs_object_names
 from provisioner.core.errors import OutOfTime
 from provisioner.edges.observe import Login, read_database, read_object_names
-from provisioner.edges.postgres import Remedy, SqlError
+from provisioner.edges.sqlstates import Remedy, SqlError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence

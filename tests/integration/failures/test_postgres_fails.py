@@ -200,13 +200,13 @@ def test_a_server_that_stops_answering_is_waited_for_no_longer_than_the_function
     ],
 )
 def test_each_failure_has_one_remedy(sqlstate: str, remedy: str) -> None:
-    from provisioner.edges.postgres import SqlError
+    from provisioner.edges.sqlstates import SqlError
 
     assert SqlError(sqlstate, "").remedy == remedy
 
 
 def test_a_full_disk_asks_for_storage() -> None:
-    from provisioner.edges.postgres import SqlError
+    from provisioner.edges.sqlstates import SqlError
 
     assert SqlError("53100", "").next_step == "the server's storage is full: add storage, then call again"
 

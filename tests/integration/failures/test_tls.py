@@ -133,7 +133,8 @@ def test_a_trusted_server_whose_proof_is_wrong_hears_no_statement() -> None:
 
 
 def test_a_trusted_server_that_asks_for_an_md5_hash_does_not_get_one() -> None:
-    from provisioner.edges.postgres import Connection, ServerAddress, VerifierRefused, tls_context
+    from provisioner.edges.driver import VerifierRefused
+    from provisioner.edges.postgres import Connection, ServerAddress, tls_context
 
     heard = bytearray()
     with _impostor(heard, _message(5, b"salt")) as port:

@@ -1,0 +1,110 @@
+"""What is to be done about which SQLSTATE: a failure of PostgreSQL in, a remedy and its words out."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+
+class Remedy(StrEnum):
+    """What a failure of PostgreSQL asks for."""
+
+    RETRY = "retry"  # the same transaction again, now: it may go through a moment later
+    LOOK = "look"  # another look and another script, then as LATER: what was seen is not there any more
+    LATER = "later"  # another run: nothing is broken that time does not mend
+    MANUAL = "person"  # somebody has to change something first
+
+
+# A connection that died under us says no SQLSTATE; it gets PostgreSQL's own code for that.
+CONNECTION_LOST = "08006"
+# What `edges.lock.fence` fails with: a division by zero, of which no statement of ours has another.
+LOCK_LOST = "22012"
+
+_RETRY_LATER = "call again in a few minutes: the next run continues where this one ended"
+# The one place that says what is to be done about which SQLSTATE; any other asks for a person.
+_REMEDIES: dict[str, tuple[Remedy, str]] = {
+    # Somebody else was at the same rows: PostgreSQL says XX000 for "tuple concurrently updated".
+    "40001": (Remedy.RETRY, _RETRY_LATER),
+    "40P01": (Remedy.RETRY, _RETRY_LATER),
+    "XX000": (Remedy.RETRY, _RETRY_LATER),
+    "23505": (Remedy.RETRY, _RETRY_LATER),
+    "55006": (Remedy.RETRY, _RETRY_LATER),
+    # A schema, a table, a column, a function or a role went away since it was looked at.
+    "3F000": (Remedy.LOOK, _RETRY_LATER),
+    "42P01": (Remedy.LOOK, _RETRY_LATER),
+    "42703": (Remedy.LOOK, _RETRY_LATER),
+    "42883": (Remedy.LOOK, _RETRY_LATER),
+    "42704": (Remedy.LOOK, _RETRY_LATER),
+    # It has waited for `lock_timeout` already.
+    "55P03": (
+        Remedy.LATER,
+        "somebody holds a lock there (an open ALTER TABLE or ALTER ROLE?): wait for it and call again",
+    ),
+    # It exists already, so somebody made it since it was looked for: only another look helps.
+    "42710": (Remedy.LATER, _RETRY_LATER),
+    "42P04": (Remedy.LATER, _RETRY_LATER),
+    # The server starts, stops, fails over or is full; the statement took too long.
+    "57P01": (Remedy.LATER, _RETRY_LATER),
+    "57P02": (Remedy.LATER, _RETRY_LATER),
+    "57P03": (Remedy.LATER, _RETRY_LATER),
+    "57014": (Remedy.LATER, "the server was slow: " + _RETRY_LATER),
+    "25006": (Remedy.LATER, "the server has become a standby (a failover?): " + _RETRY_LATER),
+    "53300": (Remedy.LATER, "the server has no connection left: end some, or raise max_connections, and call again"),
+    "53200": (
+        Remedy.LATER,
+        "the server has no memory left, or a session holds thousands of locks (count them by pid in pg_locks) and has "
+        "to be ended: " + _RETRY_LATER,
+    ),
+    "08000": (Remedy.LATER, _RETRY_LATER),
+    "08003": (Remedy.LATER, _RETRY_LATER),
+    CONNECTION_LOST: (Remedy.LATER, _RETRY_LATER),
+    LOCK_LOST: (Remedy.LATER, "the run has lost its lock, so that another may be at work: " + _RETRY_LATER),
+    # No refusal of the server but a judgement of ours about what it shows.
+    "": (Remedy.LOOK, "somebody changes the same things: call again when it is quieter"),
+    "53100": (Remedy.MANUAL, "the server's storage is full: add storage, then call again"),
+    "58030": (Remedy.MANUAL, "the server cannot read or write its storage: see its own log, then call again"),
+    "42501": (Remedy.MANUAL, "the administrator lacks the right: see the runbook, then call again"),
+}
+_UNKNOWN = (Remedy.MANUAL, "see the runbook for this SQLSTATE; the next run tries it again")
+# Codes of a whole server that is not there, and not of one database that refuses.
+_UNAVAILABLE = frozenset(
+    {"57P01", "57P02", "57P03", "53300", "53100", "53200", "08000", "08003", CONNECTION_LOST, "58030", "25006"}
+)
+
+
+class SqlError(Exception):
+    """A statement was refused, or the connection died (`CONNECTION_LOST`).
+
+    `message` is the server's, with no statement text in it; it is empty for statements that carry a password.
+    """
+
+    def __init__(self, sqlstate: str, message: str, routine: str = "") -> None:
+        """Keep the code, the text and the server's routine, which no locale translates."""
+        self.sqlstate = sqlstate
+        self.message = message
+        self.routine = routine
+        super().__init__(f"{message} (SQLSTATE {sqlstate})" if sqlstate else message)
+
+    @property
+    def remedy(self) -> Remedy:
+        """What is to be done about it."""
+        return _REMEDIES.get(self.sqlstate, _UNKNOWN)[0]
+
+    @property
+    def next_step(self) -> str:
+        """The remedy in a person's words."""
+        return _REMEDIES.get(self.sqlstate, _UNKNOWN)[1]
+
+    @property
+    def is_transient(self) -> bool:
+        """Whether another try, soon, may go through: a lock, a deadlock, a row that somebody else was writing."""
+        return self.remedy is Remedy.RETRY
+
+    @property
+    def is_connection_lost(self) -> bool:
+        """Whether the server as a whole is not to be had, so that asking about another database is idle.
+
+        A connection limit of one database or role (CheckMyDatabase, InitializeSessionUserId) is set by its owner and
+        says nothing about the server.
+        """
+        own_limit = self.sqlstate == "53300" and self.routine in {"CheckMyDatabase", "InitializeSessionUserId"}
+        return self.sqlstate in _UNAVAILABLE and not own_limit
