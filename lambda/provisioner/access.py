@@ -27,7 +27,7 @@ from provisioner.core.role_graph import OPTIONS_VERSION, RoleGraph
 from provisioner.core.state import Membership
 from provisioner.edges.access_catalogs import read_access
 from provisioner.edges.clock import now_utc
-from provisioner.edges.observe import observe_server
+from provisioner.edges.server_catalogs import observe_server
 from provisioner.edges.sqlstates import SqlError
 from provisioner.observation import connection_finding, count_workers
 

@@ -15,9 +15,10 @@ from provisioner.core.state import PasswordCheck, Server
 from provisioner.edges.driver import VerifierRefused
 from provisioner.edges.leaving_catalogs import observe_holdings, observe_leaving
 from provisioner.edges.lock import acquire_run_lock, find_run
-from provisioner.edges.observe import Login, observe_databases, observe_server
+from provisioner.edges.observe import Login, observe_databases
 from provisioner.edges.probe import probe_passwords
 from provisioner.edges.secret_store import has_pending_rotation
+from provisioner.edges.server_catalogs import observe_server
 from provisioner.edges.sqlstates import Remedy, SqlError
 
 if TYPE_CHECKING:

@@ -11,8 +11,8 @@ from provisioner.core.errors import ApplyFailed, Finding, OutOfTime, PlanBlocked
 from provisioner.core.model import Status
 from provisioner.core.state import PasswordCheck, Role
 from provisioner.edges.leaving_catalogs import observe_leaving
-from provisioner.edges.observe import observe_server
 from provisioner.edges.probe import probe_login
+from provisioner.edges.server_catalogs import observe_server
 from provisioner.edges.sqlstates import SqlError
 from provisioner.observation import connection_finding
 

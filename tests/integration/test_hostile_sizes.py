@@ -83,9 +83,9 @@ def test_many_small_access_lists_are_healed_in_one_look(world: World) -> None:
 def test_lists_that_are_too_long_together_are_the_business_of_their_own_database(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from provisioner.edges import observe
+    from provisioner.edges import database_catalogs
 
-    monkeypatch.setattr(observe, "MAX_ACL_CHARACTERS", 2_000)
+    monkeypatch.setattr(database_catalogs, "MAX_ACL_CHARACTERS", 2_000)
     run_as_owner(
         world,
         "DO $$ BEGIN FOR i IN 1..30 LOOP EXECUTE format('CREATE SCHEMA s%1$s', i);"
@@ -97,9 +97,9 @@ def test_lists_that_are_too_long_together_are_the_business_of_their_own_database
 def test_names_without_number_are_the_business_of_their_own_database(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from provisioner.edges import observe
+    from provisioner.edges import database_catalogs
 
-    monkeypatch.setattr(observe, "MAX_NAMES", 20)
+    monkeypatch.setattr(database_catalogs, "MAX_NAMES", 20)
     run_as_owner(
         world,
         "DO $$ BEGIN FOR i IN 1..30 LOOP EXECUTE format('CREATE TABLE t%1$s ()', i);"

@@ -15,9 +15,11 @@ from provisioner.core.state import (
     PasswordCheck,
 )
 from provisioner.core.state import Server as Observed
-from provisioner.edges.observe import Login, observe_server, read_database, read_object_names
+from provisioner.edges.database_catalogs import read_database, read_object_names
+from provisioner.edges.observe import Login
 from provisioner.edges.postgres import ServerAddress, tls_context
 from provisioner.edges.probe import probe_passwords
+from provisioner.edges.server_catalogs import observe_server
 from provisioner.edges.sqlstates import SqlError
 from provisioner.observation import connection_finding
 from stack.postgres import Server

@@ -12,9 +12,9 @@ from provisioner.core.credentials import Credentials
 from provisioner.core.errors import PlanBlocked
 from provisioner.core.state import PasswordCheck, Role
 from provisioner.edges import probe
-from provisioner.edges.observe import observe_server
 from provisioner.edges.postgres import Connection, ServerAddress, tls_context
 from provisioner.edges.probe import probe_login, probe_passwords
+from provisioner.edges.server_catalogs import observe_server
 from stack.aws import Aws
 from stack.postgres import Login, Server, make_verifier
 from stack.world import World

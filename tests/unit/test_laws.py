@@ -17,10 +17,11 @@ DDL = re.compile(r"(^|;)\s*(CREATE|ALTER|DROP|REASSIGN|COMMENT ON|GRANT|REVOKE)\
 CATALOG = re.compile(r"\bFROM\s+(pg_catalog\.)?pg_\w+")
 ROOMS_OF_QUESTIONS = {
     "access_catalogs.py",
+    "database_catalogs.py",
     "holding_queries.py",
     "leaving_catalogs.py",
     "lock.py",
-    "observe.py",
+    "server_catalogs.py",
     "server_probe.py",
 }
 

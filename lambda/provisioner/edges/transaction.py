@@ -12,7 +12,7 @@ from provisioner.core import difference
 from provisioner.core.changes import MAKES_OURS, Change
 from provisioner.core.database_script import DatabaseScript, database_statements, needs_object_names
 from provisioner.core.errors import OutOfTime
-from provisioner.edges.observe import Login, read_database, read_object_names
+from provisioner.edges.database_catalogs import read_database, read_object_names
 from provisioner.edges.sqlstates import Remedy, SqlError
 
 if TYPE_CHECKING:
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from provisioner.core.ownership import Ownership
     from provisioner.core.quoting import Statement
     from provisioner.core.state import Database, PasswordCheck
+    from provisioner.edges.observe import Login
     from provisioner.edges.postgres import Connection
 
 # A GRANT that grants nothing and a REVOKE that revokes nothing are warnings to the server. To us they are failures.

@@ -1,0 +1,215 @@
+"""The shared catalogs of a server: a connection and names in, roles, memberships and databases from outside out.
+
+Asked once, in one message.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Iterable
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from provisioner.core.acl import parse_acl
+from provisioner.core.errors import DatabaseUnavailable, Finding
+from provisioner.core.marker import MAX_COMMENT_CHARACTERS, MAX_ROLE_COMMENT_CHARACTERS, parse_marker
+from provisioner.core.quoting import Literal
+from provisioner.core.state import (
+    Database,
+    Membership,
+    ObjectGroup,
+    ObjectKind,
+    Role,
+    Server,
+    Target,
+    UnmanagedPrivilege,
+)
+
+if TYPE_CHECKING:
+    from provisioner.edges.postgres import Connection
+
+OLDEST_VERSION = 13
+# Beyond this length the list of one database, seen from outside, is somebody's experiment: refused, not held in memory.
+MAX_DATABASE_ACL_CHARACTERS = 500_000
+# A session reads all that is stored for its database and its role, and a hundred megabytes cost it five hundred. They
+# are stored compressed, to one part in a hundred or so, and need not be unpacked to see that they are too long.
+MAX_SETTINGS_BYTES = 100_000
+# `datconnlimit` of a database whose DROP DATABASE was interrupted.
+_INVALID_DATABASE = -2
+
+Row = list[Any]
+
+
+def observe_server(connection: Connection, databases: Collection[str], *, with_extensions: bool = False) -> Server:
+    """Read the shared catalogs: roles, memberships, and the named and the marked databases from outside.
+
+    `with_extensions` asks for the extensions that this server could install too.
+
+    Raises:
+        DatabaseUnavailable: the server is a standby or too old.
+        SqlError: the connection was lost.
+    """
+    found = json.loads(connection.run(_server_query(databases, with_extensions=with_extensions))[0][0])
+    version = int(found["version"]) // 10_000
+    if found["standby"]:
+        raise DatabaseUnavailable(
+            Finding("standby", "the server is a standby and cannot be written", "point DB_HOST at the writer")
+        )
+    if version < OLDEST_VERSION:
+        raise DatabaseUnavailable(
+            Finding("version", f"PostgreSQL {version} is older than {OLDEST_VERSION}", "upgrade the instance")
+        )
+    return Server(
+        version=version,
+        administrator=found["administrator"],
+        bootstrap=found["bootstrap"],
+        roles={row[0]: _role(row) for row in found["roles"]},
+        databases={row[0]: _database(row) for row in found["databases"]},
+        memberships=tuple(sorted(Membership(*row) for row in found["memberships"])),
+        other_privileges=tuple(UnmanagedPrivilege(*row) for row in found["other"]),
+        available_extensions=dict(found["extensions"]),
+        available_connections=found["available_connections"],
+        system_identifier=found["system_identifier"],
+    )
+
+
+def _role(row: Row) -> Role:
+    # The row has the fields of `Role` in their order, but for the marker, which is read out of the comment.
+    facts = Role(*row[:11])
+    has_admin_option, administrator_inherits, inherits, has_large_settings = row[11:]
+    marker = parse_marker(facts.comment)
+    return replace(
+        facts,
+        marker=marker,
+        has_admin_option=has_admin_option,
+        administrator_inherits=administrator_inherits,
+        inherits=inherits,
+        has_large_settings=has_large_settings,
+    )
+
+
+def _database(row: Row) -> Database:
+    name, owner, allows_connections, is_template, comment, acl, limit, has_large_settings = row
+    facts = Database(
+        name=name,
+        owner=owner,
+        allows_connections=allows_connections,
+        is_template=is_template,
+        # What was cut is no marker, and nothing that an adoption could keep.
+        comment=comment[:MAX_COMMENT_CHARACTERS],
+        marker=parse_marker(comment) if len(comment) <= MAX_COMMENT_CHARACTERS else None,
+        invalid=limit == _INVALID_DATABASE,
+    )
+    if len(acl) > MAX_DATABASE_ACL_CHARACTERS:
+        return replace(
+            facts, unreadable_reason=f"its access control list is longer than {MAX_DATABASE_ACL_CHARACTERS} characters"
+        )
+    if has_large_settings:
+        return replace(
+            facts, unreadable_reason=f"its own settings take more than {MAX_SETTINGS_BYTES} bytes: ALTER DATABASE RESET"
+        )
+    try:
+        groups = (ObjectGroup(Target(ObjectKind.DATABASE, owner=owner), parse_acl(acl)),)
+    except ValueError as error:
+        return replace(facts, unreadable_reason=str(error))
+    return replace(facts, groups=groups)
+
+
+# An owner may write hundreds of megabytes on its database: what is too long for a marker is not fetched, only cut.
+_DATABASE_ROW = f"""json_build_array(
+            d.datname, pg_get_userbyid(d.datdba), d.datallowconn, d.datistemplate,
+            coalesce(left(shobj_description(d.oid, 'pg_database'), {MAX_COMMENT_CHARACTERS + 1}), ''),
+            CASE WHEN d.is_named
+                 THEN left(coalesce(d.datacl, acldefault('d', d.datdba))::text, {MAX_DATABASE_ACL_CHARACTERS + 1})
+                 ELSE '' END,
+            d.datconnlimit,
+            EXISTS (SELECT FROM large_settings AS s WHERE s.setdatabase = d.oid AND s.setrole = 0))"""
+
+
+def _names(names: Iterable[str]) -> str:
+    return "ARRAY[" + ", ".join(Literal(name).sql() for name in sorted(names)) + "]::text[]"
+
+
+# Reads a directory of the server, so it is asked only where an extension is declared.
+_AVAILABLE_EXTENSIONS = """(
+        SELECT coalesce(json_agg(json_build_array(v.name, v.trusted)), '[]') FROM (
+            SELECT name, bool_or(trusted OR NOT superuser) AS trusted FROM pg_available_extension_versions GROUP BY name
+        ) AS v
+    )"""
+
+
+def _server_query(databases: Collection[str], *, with_extensions: bool) -> str:
+    # From 16 it takes ADMIN on a role to alter or grant it; before, CREATEROLE, but never over a superuser. To act with
+    # a role's privileges takes INHERIT, and to act in its place, as some statements must, SET (from 16). The
+    # administrator's own implicit row (ADMIN without INHERIT and SET, from 16) is no membership that matters.
+    # Columns that older versions lack are read through to_jsonb.
+    return f"""
+WITH me AS (SELECT * FROM pg_roles WHERE rolname = current_user),
+given AS (
+    SELECT DISTINCT m.roleid FROM pg_auth_members AS m WHERE m.admin_option AND pg_has_role(m.member, 'MEMBER')
+),
+large_settings AS (
+    SELECT setdatabase, setrole FROM pg_db_role_setting WHERE pg_column_size(setconfig) > {MAX_SETTINGS_BYTES}
+),
+wanted AS (
+    SELECT d.*, d.datname = ANY ({_names(databases)}) AS is_named FROM pg_database AS d
+    WHERE d.datname = ANY ({_names(databases)})
+       OR d.oid IN (SELECT objoid FROM pg_shdescription
+                    WHERE classoid = 'pg_database'::regclass
+                      AND left(description, {MAX_COMMENT_CHARACTERS}) LIKE '%rds-provisioner%')
+)
+SELECT json_build_object(
+    'version', current_setting('server_version_num'),
+    'standby', pg_is_in_recovery(),
+    'administrator', current_user,
+    'bootstrap', (SELECT rolname FROM pg_roles WHERE oid = 10),
+    'system_identifier', (SELECT system_identifier::text FROM pg_control_system()),
+    'available_connections', (
+        SELECT current_setting('max_connections')::int - current_setting('superuser_reserved_connections')::int
+               - coalesce(current_setting('reserved_connections', true)::int, 0)
+               - count(*) FILTER (WHERE datid IS NOT NULL) FROM pg_stat_get_activity(NULL)
+    ),
+    'roles', (
+        SELECT json_agg(json_build_array(
+            r.rolname, r.rolcanlogin, r.rolsuper, r.rolcreatedb, r.rolcreaterole, r.rolreplication, r.rolbypassrls,
+            r.rolconnlimit,
+            CASE WHEN isfinite(r.rolvaliduntil) THEN r.rolvaliduntil::text ELSE '' END,
+            coalesce(r.rolvaliduntil < now(), false), coalesce(left(c.description, {MAX_ROLE_COMMENT_CHARACTERS}), ''),
+            me.rolsuper OR (NOT r.rolsuper AND CASE
+                WHEN current_setting('server_version_num')::int >= 160000
+                THEN me.rolcreaterole AND given.roleid IS NOT NULL
+                ELSE me.rolcreaterole OR given.roleid IS NOT NULL END),
+            pg_has_role(r.oid, 'USAGE') AND pg_has_role(r.oid, CASE
+                WHEN current_setting('server_version_num')::int >= 160000 THEN 'SET' ELSE 'MEMBER' END),
+            r.rolinherit, r.oid IN (SELECT setrole FROM large_settings)))
+        FROM me, pg_roles AS r
+        LEFT JOIN pg_shdescription AS c ON c.classoid = 'pg_authid'::regclass AND c.objoid = r.oid
+        LEFT JOIN given ON given.roleid = r.oid
+    ),
+    'memberships', (
+        SELECT coalesce(json_agg(json_build_array(
+            pg_get_userbyid(m.roleid), pg_get_userbyid(m.member), pg_get_userbyid(m.grantor), m.admin_option,
+            coalesce((to_jsonb(m) ->> 'inherit_option')::bool, true),
+            coalesce((to_jsonb(m) ->> 'set_option')::bool, true))), '[]')
+        FROM me, pg_auth_members AS m
+        WHERE NOT (m.member = me.oid AND m.admin_option
+                   AND NOT coalesce((to_jsonb(m) ->> 'inherit_option')::bool, true)
+                   AND NOT coalesce((to_jsonb(m) ->> 'set_option')::bool, true))
+    ),
+    'databases', (
+        SELECT coalesce(json_agg({_DATABASE_ROW}), '[]') FROM wanted AS d
+    ),
+    'extensions', {_AVAILABLE_EXTENSIONS if with_extensions else "'[]'::json"},
+    'other', (
+        SELECT coalesce(json_agg(json_build_array(o.datname, o.rolname, o.catalog, o.count)), '[]')
+        FROM (
+            SELECT d.datname, r.rolname, s.classid::regclass::text AS catalog, count(*) AS count
+            FROM pg_shdepend AS s
+            JOIN wanted AS d ON d.oid = s.dbid
+            JOIN pg_roles AS r ON r.oid = s.refobjid
+            WHERE s.refclassid = 'pg_authid'::regclass AND s.deptype = 'a'
+              AND s.classid NOT IN ('pg_class'::regclass, 'pg_namespace'::regclass, 'pg_default_acl'::regclass,
+                                    'pg_largeobject'::regclass)
+            GROUP BY 1, 2, 3 ORDER BY 1, 2, 3
+        ) AS o
+    ))::text"""
