@@ -187,3 +187,32 @@ def test_the_template_engine_is_loaded_in_this_mode_alone() -> None:
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
     program = "import sys, provisioner.access; sys.exit('jinja2' not in sys.modules)"
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
+
+
+def test_what_a_tenant_makes_odd_or_large_breaks_nothing_and_hides_nothing_of_another(world: World) -> None:
+    world.declare_entries(ENTRIES | {"zoo": {"database_name": "zoo", "username": "zoo_user"}})
+    world.apply()
+    odd = '=1+1"><script>alert(1)</script>\n'.replace('"', '""')
+    with world.login("zoo_user", "zoo") as tenant:
+        tenant.run(f'CREATE SCHEMA "{odd}"')
+        tenant.run(f'CREATE TABLE "{odd}"."{odd}" ("{odd}" int)')
+        tenant.run(f'GRANT SELECT ON "{odd}"."{odd}" TO PUBLIC')
+        tenant.run(f'GRANT SELECT ("{odd}") ON "{odd}"."{odd}" TO PUBLIC')
+        tenant.run(f"COMMENT ON DATABASE zoo IS '{'x' * 5_000_000}'")
+        tenant.run(
+            "DO $$ BEGIN FOR i IN 1..400 LOOP EXECUTE format('CREATE SCHEMA n%1$s; CREATE TABLE n%1$s.t (); "
+            "GRANT USAGE ON SCHEMA n%1$s TO PUBLIC; GRANT INSERT ON n%1$s.t TO PUBLIC', i); END LOOP; END $$"
+        )
+        tenant.run("CREATE VIEW v0 AS SELECT 1 AS a")
+        tenant.run(
+            "DO $$ BEGIN FOR i IN 1..200 LOOP EXECUTE format('CREATE VIEW v%s AS SELECT * FROM v%s', i, i - 1); "
+            "END LOOP; END $$"
+        )
+    answer, rows, _, html = report(world)
+    assert "<script" not in html
+    assert can(rows, "shop_reader") == can(rows, "shop_reader") | {"connect": "yes", "read": "yes"}
+    assert all("\n" not in value for row in rows for value in row.values())
+    [folded] = [row for row in rows if (row["role"], row["database"], row["capability"]) == ("public", "zoo", "write")]
+    assert folded["scope"].startswith("400 tables in 400 schemas (n1, n10, ")
+    assert len([row for row in rows if row["database"] == "zoo"]) < 100
+    assert answer["status"] == "reported"

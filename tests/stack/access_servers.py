@@ -251,7 +251,10 @@ def _objects(made: Generated, scope: str, capability: str) -> Iterator[tuple[str
         prefix = f"{match['schema']}." if match["schema"] else ""
         for name in match["names"].split(", "):
             plain = name.partition("(")[0].strip()
-            yield ("table" if match["kind"] == "column" else match["kind"]), prefix + plain
+            whole = prefix + plain
+            is_column = match["kind"] in {"column", "materialized view column"}
+            kinds = [kind for kind, names in made.objects.items() if whole in names] if is_column else [match["kind"]]
+            yield from ((kind, whole) for kind in kinds)
 
 
 # --- what an attempt says ---------------------------------------------------------------------------------------------

@@ -48,6 +48,7 @@ class Thing(StrEnum):
     MATERIALIZED_VIEW = "materialized view"
     SEQUENCE = "sequence"
     COLUMN = "column"
+    FIXED_COLUMN = "materialized view column"  # nobody writes one
     ROUTINE = "routine"
     DEFINER = "SECURITY DEFINER routine"
     TYPE = "type"
@@ -64,6 +65,7 @@ IN_SCHEMAS = frozenset(
         Thing.MATERIALIZED_VIEW,
         Thing.SEQUENCE,
         Thing.COLUMN,
+        Thing.FIXED_COLUMN,
         Thing.ROUTINE,
         Thing.DEFINER,
     }
@@ -79,6 +81,7 @@ _ROWS = {
     "TRIGGER": Capability.TRIGGER,
     "REFERENCES": Capability.REFERENCE,
 }
+COLUMNS = frozenset({Thing.COLUMN, Thing.FIXED_COLUMN})
 # What each privilege lets a role do. One that is not here gives nothing by itself, such as USAGE on a schema.
 GIVES: Mapping[Thing, Mapping[str, Capability]] = {
     Thing.DATABASE: {
@@ -92,6 +95,7 @@ GIVES: Mapping[Thing, Mapping[str, Capability]] = {
     Thing.MATERIALIZED_VIEW: {name: _ROWS[name] for name in ("SELECT", "MAINTAIN")},
     Thing.SEQUENCE: {"SELECT": Capability.READ, "USAGE": Capability.WRITE, "UPDATE": Capability.WRITE},
     Thing.COLUMN: {name: _ROWS[name] for name in ("SELECT", "INSERT", "UPDATE", "REFERENCES")},
+    Thing.FIXED_COLUMN: {"SELECT": Capability.READ},
     Thing.ROUTINE: {},
     Thing.DEFINER: {"EXECUTE": Capability.EXECUTE},
     Thing.TYPE: {},
@@ -221,7 +225,7 @@ def _held(group: AccessGroup) -> dict[_Key, dict[str, bool]]:
             key = capability, thing, group.schema, item.grantee, item.grantor, *marks
             privileges = found.setdefault(key, {})
             privileges[item.privilege] = privileges.get(item.privilege, False) or item.grant_option
-    if not group.creator and group.thing is not Thing.COLUMN:
+    if not group.creator and group.thing not in COLUMNS:
         found[Capability.OWN, group.thing, group.schema, group.owner, "", group.extension, False, "", ""] = {}
     return found
 

@@ -92,7 +92,7 @@ def _is_short(way: Way) -> bool:
 def _kind(holding: Holding) -> ObjectKind:
     if holding.thing is Thing.DEFINER:
         return ObjectKind.ROUTINE
-    is_like_table = holding.thing in {Thing.VIEW, Thing.MATERIALIZED_VIEW}
+    is_like_table = holding.thing in {Thing.VIEW, Thing.MATERIALIZED_VIEW, Thing.FIXED_COLUMN}
     return ObjectKind.TABLE if is_like_table else ObjectKind(holding.thing.value)
 
 

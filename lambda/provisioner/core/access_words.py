@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from provisioner.core.access_facts import Capability, Thing
+from provisioner.core.access_facts import COLUMNS, Capability, Thing
 from provisioner.core.quoting import Identifier, Keywords, statement
 from provisioner.core.role_graph import OPTIONS_VERSION
 from provisioner.core.state import DATABASE_OWNER, PUBLIC
@@ -30,6 +30,7 @@ _ON = {
     Thing.VIEW: "TABLE",
     Thing.MATERIALIZED_VIEW: "TABLE",
     Thing.COLUMN: "TABLE",
+    Thing.FIXED_COLUMN: "TABLE",
     Thing.SEQUENCE: "SEQUENCE",
     Thing.DEFINER: "ROUTINE",
     Thing.LARGE_OBJECT: "LARGE OBJECT",
@@ -134,6 +135,11 @@ def _revoke(way: Way, database: str) -> str:
         return str(statement("REVOKE {} ON DATABASE {} FROM {}", privileges, Identifier(database), grantee))
     if holding.thing is Thing.SCHEMA:
         return str(statement("REVOKE {} ON SCHEMA {} FROM {}", privileges, Identifier(holding.schema), grantee))
+    if holding.thing in COLUMNS:
+        # PostgreSQL has one statement for each table; the first says how.
+        table, _, column = holding.names[0].rpartition("(")
+        each = ", ".join(f"{name} ({Identifier(column[:-1]).sql()})" for name, _ in holding.privileges)
+        return f"REVOKE {each} ON TABLE {_quoted(holding.thing, holding.schema, table)} FROM {grantee.sql()}"
     if holding.names and len(holding.names) == holding.count:
         what = f"{words} {', '.join(_quoted(holding.thing, holding.schema, name) for name in holding.names)}"
     else:

@@ -36,6 +36,7 @@ _THINGS = {
     "s": Thing.SEQUENCE,
     "S": Thing.SEQUENCE,
     "c": Thing.COLUMN,
+    "k": Thing.FIXED_COLUMN,
     "f": Thing.ROUTINE,
     "F": Thing.DEFINER,
     "T": Thing.TYPE,
@@ -173,13 +174,14 @@ def _access_query() -> str:
      WHERE c.oid >= {_FIRST_OBJECT} AND c.relkind IN ('r', 'p', 'f', 'v', 'm', 'S') AND {_NOT_SYSTEM}
      GROUP BY 1, 2, 3, 5, 6, 9 LIMIT {MAX_GROUPS + 1})
     UNION ALL
-    (SELECT 'c', n.nspname, pg_get_userbyid(c.relowner), '', {_in_extension("pg_class", "c.oid")}, a.attacl::text,
-            count(*), count(*) FILTER (WHERE c.relrowsecurity), coalesce(b.doubt, 0),
+    (SELECT CASE c.relkind WHEN 'm' THEN 'k' ELSE 'c' END, n.nspname, pg_get_userbyid(c.relowner), '',
+            {_in_extension("pg_class", "c.oid")}, a.attacl::text, count(*),
+            count(*) FILTER (WHERE c.relrowsecurity), coalesce(b.doubt, 0),
             {_names("c.relname || '(' || a.attname || ')'")}
      FROM pg_attribute AS a JOIN pg_class AS c ON c.oid = a.attrelid JOIN pg_namespace AS n ON n.oid = c.relnamespace
      LEFT JOIN doubtful AS b ON b.oid = c.oid
      WHERE a.attrelid >= {_FIRST_OBJECT} AND a.attacl IS NOT NULL AND NOT a.attisdropped AND {_NOT_SYSTEM}
-     GROUP BY 2, 3, 5, 6, 9 LIMIT {MAX_GROUPS + 1})
+     GROUP BY 1, 2, 3, 5, 6, 9 LIMIT {MAX_GROUPS + 1})
     UNION ALL
     (SELECT CASE WHEN p.prosecdef THEN 'F' ELSE 'f' END, n.nspname, pg_get_userbyid(p.proowner), '',
             {_in_extension("pg_proc", "p.oid")},
