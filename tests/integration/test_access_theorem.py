@@ -18,7 +18,7 @@ ENTRIES: dict[str, dict[str, Any]] = {
     "reports": {"database_name": "shop", "username": "shop_reader", "access_level": "reader"},
 }
 # Which servers are generated: numbers to begin the seeds with. THEOREM_SEEDS=100-120 tries others.
-SEEDS = os.environ.get("THEOREM_SEEDS", "1-2")
+SEEDS = os.environ.get("THEOREM_SEEDS", "1")
 
 
 def seeds() -> list[int]:

@@ -8,8 +8,8 @@ from stack.binaries import ROOT
 
 # What stands today, with a small reserve. Where the house is to come right: 6700, 300, 0, 40, 0.
 LINES = 14400
-LONGEST_MODULE = 505
-MODULES_OVER_300 = 3
+LONGEST_MODULE = 450
+MODULES_OVER_300 = 2
 LONGEST_FUNCTION = 75
 FUNCTIONS_OVER_40 = 6
 
