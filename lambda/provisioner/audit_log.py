@@ -133,7 +133,7 @@ class AuditLog:
         for change in changes:
             blocker = plan.blocker_of(change)
             message = f"{change.detail}; blocked: {blocker.message}" if blocker else change.detail
-            self.record([Outcome(change.action, change.database, change.username, status, now, message=message)])
+            self.record([change.outcome(status, now, message)])
 
     def _record_unchanged(self, plan: Plan) -> None:
         now = now_utc()

@@ -292,5 +292,5 @@ def _finish_without_changes(status: RunStatus, request: Request, plan: Plan, aud
 
 def _change_statuses(changes: Sequence[Change], outcomes: Iterable[Outcome]) -> list[tuple[Change, Status]]:
     """Each change of a plan with what became of it."""
-    known = {(item.action, item.database, item.username): item.status for item in outcomes}
-    return [(change, known[change.action, change.database, change.username]) for change in changes]
+    known = {item.identity: item.status for item in outcomes}
+    return [(change, known[change.identity]) for change in changes]

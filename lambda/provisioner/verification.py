@@ -6,9 +6,9 @@ from collections import Counter
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from provisioner.core.checks import verify_roles_and_markers
 from provisioner.core.errors import ApplyFailed, Finding, OutOfTime, PlanBlocked, PlanChanged
 from provisioner.core.model import Status
+from provisioner.core.proof import verify_roles_and_markers
 from provisioner.core.state import PasswordCheck, Role
 from provisioner.edges.leaving_catalogs import observe_leaving
 from provisioner.edges.probe import probe_login
@@ -74,7 +74,7 @@ def _look_again(
     ownership: Ownership, plan: Plan, applied: ApplyResult, login: Login, session: Connection
 ) -> tuple[Finding, ...]:
     """What the server, observed once more, does not show of the changes that were made."""
-    made = {(item.action, item.database, item.username) for item in applied.outcomes if item.is_success}
+    made = {item.identity for item in applied.outcomes if item.is_success}
     if not made:
         return ()
     try:
@@ -83,9 +83,8 @@ def _look_again(
     except SqlError as error:
         return (connection_finding(login, error),)
     server = replace(server, passwords=applied.passwords)
-    is_made = {change: (change.action, change.database, change.username) in made for change in plan.changes}
     return verify_roles_and_markers(
         replace(ownership, server=server, leaving=leaving),
-        made=[change for change in plan.changes if is_made[change]],
-        left=[change for change in plan.changes if not is_made[change]],
+        made=[change for change in plan.changes if change.identity in made],
+        left=[change for change in plan.changes if change.identity not in made],
     )

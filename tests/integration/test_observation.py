@@ -7,13 +7,8 @@ import pytest
 
 from provisioner.core.acl import parse_acl
 from provisioner.core.credentials import Credentials
-from provisioner.core.state import (
-    PUBLIC,
-    Grant,
-    ObjectGroup,
-    ObjectKind,
-    PasswordCheck,
-)
+from provisioner.core.kinds import ObjectKind
+from provisioner.core.state import PUBLIC, Grant, ObjectGroup, PasswordCheck
 from provisioner.core.state import Server as Observed
 from provisioner.edges.database_catalogs import read_database, read_object_names
 from provisioner.edges.observe import Login

@@ -11,7 +11,7 @@ LINES = 14400
 LONGEST_MODULE = 450
 MODULES_OVER_300 = 2
 LONGEST_FUNCTION = 75
-FUNCTIONS_OVER_40 = 6
+FUNCTIONS_OVER_40 = 4
 
 MODULES = {path: path.read_text() for path in sorted((ROOT / "lambda/provisioner").rglob("*.py"))}
 

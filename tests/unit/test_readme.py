@@ -9,12 +9,12 @@ import pytest
 
 from provisioner.core import access_levels as levels
 from provisioner.core.errors import ProvisioningError
+from provisioner.core.kinds import ObjectKind
 from provisioner.core.model import AccessLevel, RunStatus, Settings
 from provisioner.core.plan import Plan
 from provisioner.core.report import AuditLocations, build_response
 from provisioner.core.request import parse_request
 from provisioner.core.snapshot import parse_snapshot
-from provisioner.core.state import ObjectKind
 from provisioner.settings import read_settings
 from stack.binaries import ROOT
 from stack.postgres import DELEGATED_ADMIN

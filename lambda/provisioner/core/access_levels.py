@@ -6,8 +6,8 @@ ALL, whose meaning grows with the server (MAINTAIN came with PostgreSQL 17).
 
 from __future__ import annotations
 
+from provisioner.core.kinds import ObjectKind
 from provisioner.core.model import AccessLevel
-from provisioner.core.state import ObjectKind
 
 # What a level holds on each kind of object. An owner holds everything else by owning it, so only the two places are
 # named where owning is not enough: CONNECT can be taken from an owner, and `public` may belong to somebody else.

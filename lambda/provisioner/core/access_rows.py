@@ -10,8 +10,9 @@ from provisioner.core.access_facts import Capability, Thing
 from provisioner.core.access_levels import allows
 from provisioner.core.access_words import describe_path, describe_scope, take_away
 from provisioner.core.effective_access import Access
+from provisioner.core.kinds import ObjectKind
 from provisioner.core.model import AccessLevel
-from provisioner.core.state import DATABASE_OWNER, PUBLIC, ObjectKind
+from provisioner.core.state import DATABASE_OWNER, PUBLIC
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping

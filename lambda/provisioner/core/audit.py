@@ -210,7 +210,8 @@ def markdown_key(plan: str) -> str:
 
 def _build_row(provenance: Provenance, outcome: Outcome) -> AuditRow:
     """A row of what a run and an outcome say, by the names of the columns."""
-    values = {**asdict(provenance), **asdict(outcome)}
+    known = asdict(provenance) | asdict(outcome)
+    values = {name: known[name] for name in COLUMNS}
     limits = {"message": _MAX_MESSAGE}
     texts = {
         name: csv_cell(value, limits.get(name, _MAX_FIELD))

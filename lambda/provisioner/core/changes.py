@@ -10,6 +10,7 @@ from dataclasses import KW_ONLY, dataclass
 from enum import Enum
 from typing import Any
 
+from provisioner.core.model import Outcome, Status
 from provisioner.core.state import DATABASE_OWNER, NO_LIMIT, Target
 
 
@@ -163,6 +164,11 @@ class Change:
         what = (self._place(None), self._privileges, self.grantor, *self._grant_identity, self.username)
         # A privilege that a grantee passed on is revoked before the grantee loses the right to.
         return (self.kind.rank, self.database, -self.grant_depth, what)
+
+    def outcome(self, status: Status, timestamp_utc: str, message: str = "", duration_ms: int = 0) -> Outcome:
+        """What became of it; without a `message`, in its own words."""
+        what = (self.action, self.database, self.username, status, timestamp_utc, duration_ms)
+        return Outcome(*what, message or self.detail, self.identity)
 
     def to_json(self) -> dict[str, Any]:
         """The change as the answer and the stored plan show it."""

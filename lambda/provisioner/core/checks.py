@@ -1,25 +1,23 @@
-"""What must stop a run, and what it must show: blockers before any change, what is not as declared after them.
+"""What must stop a run: what is declared, what stands and the changes in, blockers out.
 
 A blocker is a fact under which nothing may be changed in its unit. All of them are shown, not the first.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Iterable
 from dataclasses import replace
-from operator import attrgetter
 from typing import TYPE_CHECKING
 
-from provisioner.core import leaving
-from provisioner.core.changes import MAKES_OURS, Change, ChangeKind
 from provisioner.core.errors import Finding
-from provisioner.core.ownership import Ownership, has_marker
-from provisioner.core.roles import role_changes
-from provisioner.core.state import IAM_ROLE, Database, ObjectKind, PasswordCheck, Role
+from provisioner.core.kinds import ObjectKind
+from provisioner.core.state import IAM_ROLE, Database, Role
 from provisioner.core.text import join_names
 
 if TYPE_CHECKING:
+    from provisioner.core.changes import Change
     from provisioner.core.model import Entry
+    from provisioner.core.ownership import Ownership
 
 
 def find_blockers(ownership: Ownership, changes: tuple[Change, ...]) -> Iterable[Finding]:
@@ -46,15 +44,8 @@ def _role_blockers(role: Role, application: str, ownership: Ownership) -> Iterab
         message = f'role "{role.name}" is the administrator\'s own login'
         yield Finding("administrator", message, f"give the application {application} another username", **place)
         return
-    powers = [
-        word
-        for word, held in (
-            ("SUPERUSER", role.superuser),
-            ("REPLICATION", role.replication),
-            ("BYPASSRLS", role.bypass_rls),
-        )
-        if held
-    ]
+    attributes = {"SUPERUSER": role.superuser, "REPLICATION": role.replication, "BYPASSRLS": role.bypass_rls}
+    powers = [word for word, held in attributes.items() if held]
     if powers:
         message = f'role "{role.name}" has {", ".join(powers)}, which no access level may have'
         remedy = f'ALTER ROLE "{role.name}" ' + " ".join("NO" + word for word in powers)
@@ -113,6 +104,20 @@ def _database_blockers(database: Database, ownership: Ownership) -> Iterable[Fin
         what = "is a template" if database.is_template else "does not allow connections"
         remedy = f'ALTER DATABASE "{name}" WITH IS_TEMPLATE false ALLOW_CONNECTIONS true'
         yield Finding("database_closed", f'database "{name}" {what}', f"as its owner: {remedy}", database=name)
+    yield from _who_owns(database, ownership)
+    if database.unreadable_reason:
+        yield Finding(
+            "database_unreadable",
+            f'database "{name}" could not be looked into: {database.unreadable_reason}',
+            f'as its owner: GRANT CONNECT ON DATABASE "{name}" TO "{ownership.server.administrator}"; or find '
+            "what keeps the administrator out",
+            database=name,
+        )
+
+
+def _who_owns(database: Database, ownership: Ownership) -> Iterable[Finding]:
+    """What stands against a database that is not ours, or whose owner is not."""
+    name, owner = database.name, ownership.declared_owner(database.name)
     if not ownership.manages_database(database):
         application = ownership.by_database[name][0].application
         elsewhere = f' (its mark names environment "{database.marker.environment}")' if database.marker else ""
@@ -133,14 +138,6 @@ def _database_blockers(database: Database, ownership: Ownership) -> Iterable[Fin
         )
     elif not owner and database.owner in ownership.iam_roles:
         yield _iam_login(database.owner, ownership, database=name)
-    if database.unreadable_reason:
-        yield Finding(
-            "database_unreadable",
-            f'database "{name}" could not be looked into: {database.unreadable_reason}',
-            f'as its owner: GRANT CONNECT ON DATABASE "{name}" TO "{ownership.server.administrator}"; or find '
-            "what keeps the administrator out",
-            database=name,
-        )
 
 
 def _different_owner(database: Database, owner: str, ownership: Ownership) -> Finding:
@@ -188,7 +185,7 @@ def _extension_blockers(ownership: Ownership) -> Iterable[Finding]:
             missing = sorted(set(entry.extensions) - installed)
             for extension in missing:
                 yield from _one_extension(extension, entry, ownership)
-            if missing and database and database.groups and not _has_public_schema(database):
+            if missing and database and not _has_public_schema(database):
                 yield Finding(
                     "extension_without_schema",
                     f'database "{entry.database}" has no schema "public" any more, where extensions are created',
@@ -199,9 +196,8 @@ def _extension_blockers(ownership: Ownership) -> Iterable[Finding]:
 
 
 def _has_public_schema(database: Database) -> bool:
-    is_looked_into = any(group.target.kind is not ObjectKind.DATABASE for group in database.groups)
-    schemas = {group.target.schema for group in database.groups if group.target.kind is ObjectKind.SCHEMA}
-    return not is_looked_into or "public" in schemas
+    inside = [group.target for group in database.groups if group.target.kind is not ObjectKind.DATABASE]
+    return not inside or any(target.is_public_schema for target in inside)
 
 
 def _one_extension(extension: str, entry: Entry, ownership: Ownership) -> Iterable[Finding]:
@@ -252,56 +248,3 @@ def _roles_to_act_on(ownership: Ownership, changes: tuple[Change, ...]) -> set[s
     behind = {role for change in changes if change.database for role in change.acting_roles}
     administrator_inherits = {name for name, facts in ownership.server.roles.items() if facts.administrator_inherits}
     return altered | (behind - administrator_inherits - {ownership.server.administrator})
-
-
-def verify_roles_and_markers(
-    ownership: Ownership, made: Iterable[Change], left: Collection[Change] = ()
-) -> tuple[Finding, ...]:
-    """What an observation from outside the databases, made after the changes, does not show of them: roles, marks.
-
-    What is inside a database has been proved in its own transaction. Of what was `left`, blocked or failed, nothing is
-    expected: neither of those roles, nor that a role whose databases were left has no note of them any more.
-    """
-    left_roles = {change.username for change in left if not change.database}
-    creating = {role for change in left if change.database for role in change.acting_roles}
-    roles = [
-        change
-        for change in sorted(role_changes(ownership), key=attrgetter("order"))
-        if change.username not in left_roles
-        and not (change.kind is ChangeKind.REVOKE_TEMPORARY_MEMBERSHIP and change.username in creating)
-    ]
-    unmarked = [
-        change
-        for change in made
-        if change.kind in MAKES_OURS
-        and not (
-            (facts := ownership.server.databases.get(change.database))
-            and facts.owner == change.username
-            and has_marker(facts, ownership.environment)
-        )
-    ]
-    made_actions = {(change.action, change.username) for change in made}
-    outside = (*leaving.restorations(ownership), *leaving.departures(ownership))
-    unproved = [change for change in outside if (change.action, change.username) in made_actions]
-    return (
-        *(
-            Finding(
-                "not_as_declared",
-                f"{change.action} ({change.detail}) was done, but the server does not show it",
-                "run again; if it stays, see the runbook",
-                database=change.database,
-                username=change.username,
-            )
-            for change in (*roles, *unmarked, *unproved)
-        ),
-        *(
-            Finding(
-                "password_not_proved",
-                f'the new password of role "{role}" was set, but what a login with it was told says nothing of it',
-                "run again, which logs in once more; if it stays, try to log in as the application",
-                username=role,
-            )
-            for role, check in sorted(ownership.server.passwords.items())
-            if check is PasswordCheck.UNKNOWN
-        ),
-    )

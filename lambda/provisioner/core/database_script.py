@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 
 from provisioner.core import ddl
 from provisioner.core.changes import MAKES_OURS, Change, ChangeKind
-from provisioner.core.state import DATABASE_OWNER, PUBLIC, Database, Marker, ObjectKind, Target
+from provisioner.core.kinds import ObjectKind
+from provisioner.core.state import DATABASE_OWNER, PUBLIC, Database, Marker, Target
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -175,6 +176,6 @@ def _grantor_is_ambiguous(change: Change, contested: frozenset[Target]) -> bool:
 
 def _statement_needs_names(change: Change) -> bool:
     target = change.target
-    if target.creator or target.kind in {ObjectKind.DATABASE, ObjectKind.SCHEMA}:
+    if target.creator or not target.kind.named_by:
         return False
     return target.kind is ObjectKind.COLUMN or not change.covers_schema

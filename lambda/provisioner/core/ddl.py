@@ -5,35 +5,16 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from provisioner.core.changes import Change, ChangeKind
+from provisioner.core.kinds import ObjectKind
 from provisioner.core.marker import render_marker
 from provisioner.core.quoting import Identifier, Keywords, Literal, PasswordStatement, Quoted, Statement, statement
-from provisioner.core.state import PUBLIC, Marker, ObjectKind
+from provisioner.core.state import PUBLIC, Marker
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
 # Objects named in one statement: long enough to save round trips, short enough for the server's log.
 OBJECTS_PER_STATEMENT = 500
-
-_OBJECT_WORDS = {ObjectKind.TABLE: "TABLE", ObjectKind.SEQUENCE: "SEQUENCE"}
-_PLURAL_WORDS = {
-    ObjectKind.SCHEMA: "SCHEMAS",
-    ObjectKind.TABLE: "TABLES",
-    ObjectKind.SEQUENCE: "SEQUENCES",
-    ObjectKind.ROUTINE: "ROUTINES",
-    ObjectKind.TYPE: "TYPES",
-    ObjectKind.LARGE_OBJECT: "LARGE OBJECTS",
-}
-
-
-_DEFAULT_KINDS = {
-    "r": "TABLES",
-    "S": "SEQUENCES",
-    "f": "ROUTINES",
-    "T": "TYPES",
-    "n": "SCHEMAS",
-    "L": "LARGE OBJECTS",
-}
 
 
 # --- roles ----------------------------------------------------------------------------------------------------------
@@ -189,7 +170,7 @@ def _one_grant(change: Change, place: Statement, grantees: Keywords | Statement)
 def _grant_targets(change: Change, objects: Sequence[tuple[str, ...]]) -> Iterable[Statement]:
     kind, schema = change.target.kind, change.target.schema
     if change.target.creator:
-        yield statement("{}", Keywords(_PLURAL_WORDS[kind]))
+        yield statement("{}", Keywords(kind.keyword + "S"))
     elif kind is ObjectKind.DATABASE:
         yield statement("DATABASE {}", Identifier(change.database))
     elif kind is ObjectKind.SCHEMA:
@@ -199,12 +180,12 @@ def _grant_targets(change: Change, objects: Sequence[tuple[str, ...]]) -> Iterab
             privileges = (statement("{} ({})", Keywords(name), Identifier(column)) for name in change.privileges)
             yield statement("{} ON {}.{}", Statement(", ".join(privileges)), Identifier(schema), Identifier(table))
     elif change.covers_schema:
-        yield statement("ALL {} IN SCHEMA {}", Keywords(_PLURAL_WORDS[kind]), Identifier(schema))
+        yield statement("ALL {} IN SCHEMA {}", Keywords(kind.keyword + "S"), Identifier(schema))
     else:
         for start in range(0, len(objects), OBJECTS_PER_STATEMENT):
             chunk = objects[start : start + OBJECTS_PER_STATEMENT]
             names = (statement("{}.{}", Identifier(schema), Identifier(name)) for (name,) in chunk)
-            yield statement("{} {}", Keywords(_OBJECT_WORDS[kind]), Statement(", ".join(names)))
+            yield statement("{} {}", Keywords(kind.keyword), Statement(", ".join(names)))
 
 
 def _names(names: Iterable[str]) -> Statement:
@@ -241,7 +222,7 @@ def forget_defaults(creator: str, schema: str, letter: str, grantees: Iterable[s
     prefix = statement("ALTER DEFAULT PRIVILEGES FOR ROLE {}", Identifier(creator))
     if schema:
         prefix = statement("{} IN SCHEMA {}", prefix, Identifier(schema))
-    plural = Keywords(_DEFAULT_KINDS[letter])
+    plural = Keywords(ObjectKind.of_letter(letter).keyword + "S")
     every = [role] if creator != role else [name for name in grantees if schema or name != creator]
     texts = [
         statement(

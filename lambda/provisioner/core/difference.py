@@ -11,8 +11,9 @@ from operator import attrgetter
 from provisioner.core.changes import Change, ChangeKind
 from provisioner.core.errors import Finding
 from provisioner.core.grants import DatabasePolicy
+from provisioner.core.kinds import ObjectKind
 from provisioner.core.ownership import Ownership, has_marker
-from provisioner.core.state import DATABASE_OWNER, PUBLIC, Database, Grant, ObjectGroup, ObjectKind, Server, Target
+from provisioner.core.state import DATABASE_OWNER, PUBLIC, Database, Grant, ObjectGroup, Server, Target
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING
 
 from provisioner.core import access_levels as levels
 from provisioner.core import kept_grants as findings_of
+from provisioner.core.kinds import ObjectKind
 from provisioner.core.model import AccessLevel
 from provisioner.core.roles import is_revocable
-from provisioner.core.state import DATABASE_OWNER, PUBLIC, Grant, ObjectGroup, ObjectKind, Target
+from provisioner.core.state import DATABASE_OWNER, PUBLIC, Grant, ObjectGroup, Target
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -21,9 +22,6 @@ if TYPE_CHECKING:
     from provisioner.core.errors import Finding
     from provisioner.core.ownership import Ownership
     from provisioner.core.state import Database
-
-# What is granted on these is the owner's business: it is reported and never revoked.
-UNMANAGED_KINDS = frozenset({ObjectKind.ROUTINE, ObjectKind.TYPE, ObjectKind.LARGE_OBJECT})
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +131,7 @@ class DatabasePolicy:
         is_declared = grant.grantee in self.ownership.by_role and self.ownership.manages(grant.grantee)
         if not is_declared or grant.grantee == target.owner or self._is_within_level(grant, target):
             return True
-        if target.extension or target.kind in UNMANAGED_KINDS:
+        if target.extension or not target.kind.has_levels:
             findings.append(findings_of.outside_levels(grant, group, self.facts))
             return True
         if self.ownership.may_act_as(grant.grantor, self.owner):

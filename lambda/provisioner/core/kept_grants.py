@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from provisioner.core.errors import Finding
-from provisioner.core.state import ObjectKind
+from provisioner.core.kinds import ObjectKind
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -19,7 +19,7 @@ def public_exceeds(grant: Grant, group: ObjectGroup, database: Database, owner: 
     codes = {ObjectKind.DATABASE: "public_can_connect", ObjectKind.SCHEMA: "public_can_create"}
     # The owner creates by what everybody may; it must not lose that on the way.
     keep = f'GRANT CREATE, USAGE ON SCHEMA "public" TO "{owner}"; ' if target.is_public_schema else ""
-    on = f'{target.kind.value.upper()} "{target.schema or database.name}"' if target.kind in codes else "..."
+    on = f'{target.kind.keyword} "{target.schema or database.name}"' if target.kind in codes else "..."
     whose = "an extension" if target.extension else f'"{target.owner}"'
     return Finding(
         codes.get(target.kind, "public_privileges"),

@@ -192,7 +192,7 @@ class Outcome:
     """What became of one change, or of one thing that needed none; the source of an audit row.
 
     `timestamp_utc` is ISO 8601 with milliseconds and `Z`, the moment this outcome was known; `duration_ms` is the
-    time of the statement or transaction that it belongs to.
+    time of the statement or transaction that it belongs to; `identity` says which change it is, as that itself does.
     """
 
     action: str
@@ -202,6 +202,7 @@ class Outcome:
     timestamp_utc: str
     duration_ms: int = 0
     message: str = ""
+    identity: tuple[str, ...] = ()
 
     @property
     def is_success(self) -> bool:

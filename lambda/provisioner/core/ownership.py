@@ -10,16 +10,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from provisioner.core.holdings import Leaving
 from provisioner.core.model import AccessLevel, Declaration, Entry
-from provisioner.core.state import (
-    DATABASE_OWNER,
-    IAM_ROLE,
-    PUBLIC,
-    Database,
-    Membership,
-    Role,
-    Server,
-    all_members,
-)
+from provisioner.core.state import DATABASE_OWNER, IAM_ROLE, PUBLIC, Database, Membership, Role, Server, all_members
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping

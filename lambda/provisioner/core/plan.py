@@ -90,6 +90,7 @@ class Plan:
 
 def build_plan(ownership: Ownership, differences: Sequence[Difference]) -> Plan:
     """The whole plan of what a run is about; `differences` are those of the declared databases."""
+    server = ownership.server
     of_databases = [change for difference in differences for change in difference.changes]
     changes = (
         *leaving.restorations(ownership),
@@ -106,11 +107,7 @@ def build_plan(ownership: Ownership, differences: Sequence[Difference]) -> Plan:
         warnings=shorten_alike(warnings),
         unchanged=_unchanged(ownership, changes),
         validity=Validity(
-            ownership.environment,
-            ownership.host,
-            ownership.port,
-            ownership.server.system_identifier,
-            ownership.server.administrator,
+            ownership.environment, ownership.host, ownership.port, server.system_identifier, server.administrator
         ),
     )
     return replace(plan, blockers=tuple(sorted({*plan.blockers, *_held_back(plan)})))

@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING
 
 from provisioner.core.audit import build_rows
 from provisioner.core.changes import Change, ChangeKind
+from provisioner.core.kinds import ObjectKind
 from provisioner.core.model import Outcome, Status
 from provisioner.core.ownership import has_marker
-from provisioner.core.state import ObjectKind, PasswordCheck
+from provisioner.core.state import PasswordCheck
 from provisioner.core.stored_plan import UnreadableRecord, get_text, parse_json
 from provisioner.core.text import sanitize
 

@@ -17,9 +17,7 @@ from provisioner.core.database_script import DatabaseScript, write_database_scri
 from provisioner.core.marker import parse_marker
 from provisioner.core.quoting import Identifier
 from provisioner.core.role_script import RoleComments, RoleScript, write_role_script
-from provisioner.core.state import (
-    Marker,
-)
+from provisioner.core.state import Marker
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

@@ -7,6 +7,8 @@ from enum import StrEnum
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
+from provisioner.core.kinds import ObjectKind
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
@@ -18,19 +20,6 @@ DATABASE_OWNER = "pg_database_owner"
 NO_LIMIT = -1
 # The role of RDS whose members log in with tokens of IAM; the server does not look at their passwords.
 IAM_ROLE = "rds_iam"
-
-
-class ObjectKind(StrEnum):
-    """The kinds of object that a grant can be on; the values are the words of the plan."""
-
-    DATABASE = "database"
-    SCHEMA = "schema"
-    TABLE = "table"  # and view, materialized view, foreign and partitioned table: GRANT ... ON TABLE covers them all
-    SEQUENCE = "sequence"
-    COLUMN = "column"
-    ROUTINE = "routine"  # this and the next two only as default privileges: no access level speaks of them
-    TYPE = "type"
-    LARGE_OBJECT = "large object"
 
 
 @dataclass(frozen=True, slots=True, order=True)

@@ -8,19 +8,10 @@ from collections.abc import Iterable
 from provisioner.core import leaving
 from provisioner.core.checks import reassign_sql
 from provisioner.core.errors import Finding
+from provisioner.core.kinds import ObjectKind
 from provisioner.core.ownership import Ownership, has_marker
 from provisioner.core.roles import is_kept
-from provisioner.core.state import (
-    DATABASE_OWNER,
-    IAM_ROLE,
-    NO_LIMIT,
-    PUBLIC,
-    Database,
-    ObjectKind,
-    PasswordCheck,
-    Role,
-    Target,
-)
+from provisioner.core.state import DATABASE_OWNER, IAM_ROLE, NO_LIMIT, PUBLIC, Database, PasswordCheck, Role, Target
 
 
 def find_warnings(ownership: Ownership) -> Iterable[Finding]:

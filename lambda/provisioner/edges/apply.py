@@ -403,10 +403,7 @@ def apply_departures(
 def _outcomes(changes: Iterable[Change], status: Status, begun: float, message: str = "") -> tuple[Outcome, ...]:
     now = now_utc()
     duration = round((time.monotonic() - begun) * 1000)
-    return tuple(
-        Outcome(change.action, change.database, change.username, status, now, duration, message or change.detail)
-        for change in changes
-    )
+    return tuple(change.outcome(status, now, message, duration) for change in changes)
 
 
 def _skipped(changes: Sequence[Change], reason: Finding) -> UnitResult:

@@ -11,8 +11,9 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
 from provisioner.core.acl import parse_acl
+from provisioner.core.kinds import ObjectKind
 from provisioner.core.quoting import Literal
-from provisioner.core.state import Database, DefinerRoutines, ObjectGroup, ObjectKind, Target
+from provisioner.core.state import Database, DefinerRoutines, ObjectGroup, Target
 
 if TYPE_CHECKING:
     from provisioner.core.quoting import Statement
@@ -23,21 +24,7 @@ MAX_GROUPS = 20_000
 # The same for the length of all its lists together, and for how many objects would have to be changed one by one.
 MAX_ACL_CHARACTERS, MAX_NAMES = 32_000_000, 100_000
 
-# The letters of `acldefault` and of `pg_default_acl`, which differ in that of sequences.
-_KINDS = {
-    "d": ObjectKind.DATABASE,
-    "n": ObjectKind.SCHEMA,
-    "r": ObjectKind.TABLE,
-    "s": ObjectKind.SEQUENCE,
-    "S": ObjectKind.SEQUENCE,
-    "c": ObjectKind.COLUMN,
-    "f": ObjectKind.ROUTINE,
-    "T": ObjectKind.TYPE,
-    "L": ObjectKind.LARGE_OBJECT,
-}
-_LETTERS = {ObjectKind.TABLE: "r", ObjectKind.SEQUENCE: "s", ObjectKind.COLUMN: "c"}
-_KINDS_IN_GROUPS = {ObjectKind.TABLE, ObjectKind.SEQUENCE, ObjectKind.COLUMN}
-# Beside those letters, the rows of what is installed.
+# Beside the letters of `ObjectKind`, the rows of what is installed.
 _EXTENSION = "e"
 _DEFINER = "F"
 _NO_SCHEMA = 0
@@ -118,12 +105,12 @@ class GroupRow(NamedTuple):
 
 
 def _group(found: GroupRow, schema: str) -> ObjectGroup:
-    kind = _KINDS[found.letter]
+    kind = ObjectKind.of_letter(found.letter)
     target = Target(
         kind,
         schema=schema,
         owner=found.owner,
-        acl=found.acl or "" if kind in _KINDS_IN_GROUPS and not found.is_default else "",
+        acl=found.acl or "" if kind.named_by and not found.is_default else "",
         extension=found.extension,
         creator=found.owner if found.is_default else "",
     )
@@ -206,7 +193,7 @@ def _names_query(targets: Sequence[Target]) -> str:
     A join rather than a part for each group, of which 2,500 cost the server 800 MB.
     """
     columns = (
-        ("text", [_LETTERS[target.kind] for target in targets]),
+        ("text", [target.kind.letter for target in targets]),
         ("text", [target.schema for target in targets]),
         ("text", [target.owner for target in targets]),
         ("text", [target.acl for target in targets]),

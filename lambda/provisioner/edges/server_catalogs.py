@@ -12,18 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 from provisioner.core.acl import parse_acl
 from provisioner.core.errors import DatabaseUnavailable, Finding
+from provisioner.core.kinds import ObjectKind
 from provisioner.core.marker import MAX_COMMENT_CHARACTERS, MAX_ROLE_COMMENT_CHARACTERS, parse_marker
 from provisioner.core.quoting import Literal
-from provisioner.core.state import (
-    Database,
-    Membership,
-    ObjectGroup,
-    ObjectKind,
-    Role,
-    Server,
-    Target,
-    UnmanagedPrivilege,
-)
+from provisioner.core.state import Database, Membership, ObjectGroup, Role, Server, Target, UnmanagedPrivilege
 
 if TYPE_CHECKING:
     from provisioner.edges.postgres import Connection

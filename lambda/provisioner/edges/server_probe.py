@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING
 from provisioner.core import ddl
 from provisioner.core.changes import Change, ChangeKind
 from provisioner.core.errors import OutOfTime
+from provisioner.core.kinds import ObjectKind
 from provisioner.core.preflight import PublicSchema, ServerFacts
-from provisioner.core.state import PUBLIC, ObjectKind, Target
+from provisioner.core.state import PUBLIC, Target
 from provisioner.edges.sqlstates import SqlError
 from provisioner.edges.transaction import refuse_empty_grants
 

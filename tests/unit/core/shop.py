@@ -5,10 +5,11 @@ from typing import Any
 
 from provisioner.core import difference
 from provisioner.core.difference import Difference, new_database
+from provisioner.core.kinds import ObjectKind
 from provisioner.core.model import AccessLevel, Declaration, Entry, Layout
 from provisioner.core.ownership import Ownership
 from provisioner.core.plan import Plan, build_plan
-from provisioner.core.state import Grant, Marker, Membership, ObjectGroup, ObjectKind, Role, Server, Target
+from provisioner.core.state import Grant, Marker, Membership, ObjectGroup, Role, Server, Target
 
 MARK = Marker("dev")
 

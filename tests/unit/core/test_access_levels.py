@@ -1,8 +1,8 @@
 """The access levels are what the promise says, word for word."""
 
 from provisioner.core.access_levels import ADMINISTRATOR_PRIVILEGES, DEFAULT_PRIVILEGE_KINDS, PRIVILEGES, PUBLIC_KEEPS
+from provisioner.core.kinds import ObjectKind
 from provisioner.core.model import AccessLevel
-from provisioner.core.state import ObjectKind
 
 
 def test_an_editor_reads_and_writes_and_makes_nothing_but_temporary_tables() -> None:

@@ -3,7 +3,8 @@
 from dataclasses import replace
 
 from provisioner.core.changes import Change, ChangeKind
-from provisioner.core.state import ObjectKind, Target
+from provisioner.core.kinds import ObjectKind
+from provisioner.core.state import Target
 
 TABLES = Target(ObjectKind.TABLE, schema="app", owner="o", acl="one")
 

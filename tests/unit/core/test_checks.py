@@ -4,8 +4,6 @@ from dataclasses import replace
 
 import pytest
 
-from provisioner.core.changes import Change, ChangeKind
-from provisioner.core.checks import verify_roles_and_markers
 from provisioner.core.model import AccessLevel
 from provisioner.core.ownership import Ownership
 from provisioner.core.state import Grant, Marker, Role
@@ -82,13 +80,3 @@ def test_an_adopted_entry_is_taken_with_its_role_and_its_database() -> None:
 def test_to_adopt_one_entry_takes_no_other() -> None:
     ownership = ownership_of(OWNER, READER, roles=(Role("owner"), Role("reader")))
     assert blockers(replace(ownership, adopt=frozenset({"shop"}))) == ["foreign_role"]
-
-
-def test_what_the_server_does_not_show_after_the_changes_is_left_over() -> None:
-    changes = (
-        Change(ChangeKind.CREATE_ROLE, username="owner"),
-        Change(ChangeKind.CREATE_DATABASE, database="shop", username="owner"),
-    )
-    codes = [finding.message for finding in verify_roles_and_markers(ownership_of(OWNER), changes)]
-    assert [text.split(" ")[0] for text in codes] == ["create_role", "create_database"]
-    assert verify_roles_and_markers(ownership_of(OWNER, roles=(ours("owner"),), owned="owner"), changes) == ()

@@ -7,7 +7,8 @@ import pytest
 
 from provisioner.core import ddl
 from provisioner.core.changes import Change, ChangeKind
-from provisioner.core.state import PUBLIC, Marker, ObjectKind, Target
+from provisioner.core.kinds import ObjectKind
+from provisioner.core.state import PUBLIC, Marker, Target
 
 TABLES = Target(ObjectKind.TABLE, schema="app", owner="shop_owner")
 GRANT = Change(

@@ -7,15 +7,8 @@ import pytest
 
 from provisioner.core import difference
 from provisioner.core.changes import Change, ChangeKind
-from provisioner.core.state import (
-    PUBLIC,
-    Database,
-    Grant,
-    Marker,
-    ObjectGroup,
-    ObjectKind,
-    Target,
-)
+from provisioner.core.kinds import ObjectKind
+from provisioner.core.state import PUBLIC, Database, Grant, Marker, ObjectGroup, Target
 from unit.core.shop import MARK, OWNER, differences_of, ours, ownership_of, ownership_over, with_option
 
 TABLES = Target(ObjectKind.TABLE, schema="app", owner="o", acl="one")

@@ -6,8 +6,9 @@ import pytest
 
 from provisioner.core.errors import Finding
 from provisioner.core.grants import DatabasePolicy
+from provisioner.core.kinds import ObjectKind
 from provisioner.core.ownership import Ownership
-from provisioner.core.state import PUBLIC, Grant, Membership, ObjectGroup, ObjectKind, Target
+from provisioner.core.state import PUBLIC, Grant, Membership, ObjectGroup, Target
 from unit.core.shop import TABLES, ownership_over, with_option
 
 DATABASE = Target(ObjectKind.DATABASE, owner="owner")

@@ -7,12 +7,13 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from provisioner.core.credentials import Credentials, parse_application_secret
+from provisioner.core.kinds import ObjectKind
 from provisioner.core.markdown import render_markdown
 from provisioner.core.model import AccessLevel, Declaration, Entry, Layout
 from provisioner.core.ownership import Ownership
 from provisioner.core.report import render_text
 from provisioner.core.script import write_script
-from provisioner.core.state import Database, Grant, Marker, ObjectGroup, ObjectKind, Role, Server, Target
+from provisioner.core.state import Database, Grant, Marker, ObjectGroup, Role, Server, Target
 from unit.core.shop import differences_of, plan_of
 
 PLANTED = "Planted-Pa55'\"$1\\%s{0}"

@@ -6,8 +6,9 @@ import pytest
 
 from provisioner.core.changes import Change, ChangeKind
 from provisioner.core.errors import Finding
+from provisioner.core.kinds import ObjectKind
 from provisioner.core.plan import Plan
-from provisioner.core.state import ObjectKind, Role, Target
+from provisioner.core.state import Role, Target
 from unit.core.shop import OWNER, ours, ownership_of, plan_of
 
 TABLES = Target(ObjectKind.TABLE, schema="app", owner="o", acl="one")

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from provisioner.core import difference
 from provisioner.core.changes import Change, ChangeKind
 from provisioner.core.difference import new_database
+from provisioner.core.kinds import ObjectKind
 from provisioner.core.model import AccessLevel, Declaration, Entry, Layout
 from provisioner.core.ownership import Ownership
 from provisioner.core.report import render_text
@@ -24,7 +25,6 @@ from provisioner.core.state import (
     Marker,
     Membership,
     ObjectGroup,
-    ObjectKind,
     PasswordCheck,
     Role,
     Server,

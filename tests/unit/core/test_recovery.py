@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from provisioner.core.audit import AuditRow, Provenance, build_rows, parse_csv, render_csv
 from provisioner.core.changes import Change, ChangeKind
+from provisioner.core.kinds import ObjectKind
 from provisioner.core.model import Declaration, Layout, Outcome, Status
 from provisioner.core.ownership import Ownership
 from provisioner.core.recovery import (
@@ -21,17 +22,7 @@ from provisioner.core.recovery import (
     render_in_progress,
     shows,
 )
-from provisioner.core.state import (
-    Database,
-    Grant,
-    Marker,
-    ObjectGroup,
-    ObjectKind,
-    PasswordCheck,
-    Role,
-    Server,
-    Target,
-)
+from provisioner.core.state import Database, Grant, Marker, ObjectGroup, PasswordCheck, Role, Server, Target
 from provisioner.core.stored_plan import PlannedChange, StoredPlan, UnreadableRecord, parse_plan
 
 RUN = InProgress("token-1", "governance/dev/plans/p.json", "governance/dev/runs/20261122T101112.123Z-token-1.csv")

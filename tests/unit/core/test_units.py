@@ -6,8 +6,9 @@ import pytest
 
 from provisioner.core.changes import Change, ChangeKind
 from provisioner.core.errors import Finding
+from provisioner.core.kinds import ObjectKind
 from provisioner.core.plan import Plan
-from provisioner.core.state import ObjectKind, Target
+from provisioner.core.state import Target
 from provisioner.core.units import Unit, Validity, digest_plan, digest_unit
 
 ARN = "arn:aws:secretsmanager:eu-central-1:000000000000:secret:shop-AbCdEf"

@@ -1,0 +1,72 @@
+"""What the server does not show once the changes are made: an observation from outside the databases in, findings out.
+
+What is inside a database has been proved in its own transaction.
+"""
+
+from __future__ import annotations
+
+from operator import attrgetter
+from typing import TYPE_CHECKING
+
+from provisioner.core import leaving
+from provisioner.core.changes import MAKES_OURS, Change, ChangeKind
+from provisioner.core.errors import Finding
+from provisioner.core.ownership import Ownership, has_marker
+from provisioner.core.roles import role_changes
+from provisioner.core.state import PasswordCheck
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable
+
+
+def verify_roles_and_markers(
+    ownership: Ownership, made: Collection[Change], left: Collection[Change] = ()
+) -> tuple[Finding, ...]:
+    """What is not seen of roles and markers after the changes that were `made`; `left` are blocked or failed ones."""
+    missing = (*_roles(ownership, left), *_markers(ownership, made), *_departures(ownership, made))
+    unproved = [role for role, check in sorted(ownership.server.passwords.items()) if check is PasswordCheck.UNKNOWN]
+    return (
+        *(
+            Finding(
+                "not_as_declared",
+                f"{change.action} ({change.detail}) was done, but the server does not show it",
+                "run again; if it stays, see the runbook",
+                database=change.database,
+                username=change.username,
+            )
+            for change in missing
+        ),
+        *(
+            Finding(
+                "password_not_proved",
+                f'the new password of role "{role}" was set, but what a login with it was told says nothing of it',
+                "run again, which logs in once more; if it stays, try to log in as the application",
+                username=role,
+            )
+            for role in unproved
+        ),
+    )
+
+
+def _roles(ownership: Ownership, left: Iterable[Change]) -> Iterable[Change]:
+    """What roles still lack: not those that were left, nor the note of one whose databases were."""
+    left_roles = {change.username for change in left if not change.database}
+    creating = {role for change in left if change.database for role in change.acting_roles}
+    for change in sorted(role_changes(ownership), key=attrgetter("order")):
+        is_note = change.kind is ChangeKind.REVOKE_TEMPORARY_MEMBERSHIP and change.username in creating
+        if change.username not in left_roles and not is_note:
+            yield change
+
+
+def _markers(ownership: Ownership, made: Iterable[Change]) -> Iterable[Change]:
+    for change in made:
+        database = ownership.server.databases.get(change.database)
+        is_seen = database and database.owner == change.username and has_marker(database, ownership.environment)
+        if change.kind in MAKES_OURS and not is_seen:
+            yield change
+
+
+def _departures(ownership: Ownership, made: Iterable[Change]) -> Iterable[Change]:
+    made_actions = {(change.action, change.username) for change in made}
+    outside = (*leaving.restorations(ownership), *leaving.departures(ownership))
+    return [change for change in outside if (change.action, change.username) in made_actions]
