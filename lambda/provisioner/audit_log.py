@@ -77,7 +77,7 @@ class AuditLog:
     outcomes: list[Outcome] = field(default_factory=list)
     locations: AuditLocations = field(default_factory=AuditLocations)
     begun: str = field(default_factory=now_utc)
-    # Of the note that a run leaves while it changes the server (`core.recovery`); all is told once every change that
+    # Of the record that a run is changing the server (`core.recovery`); outcomes are complete once every change that
     # was started has an outcome that is certain.
     in_progress_etag: str = ""
     is_in_progress: bool = False
@@ -189,7 +189,7 @@ class AuditLog:
         self.record_findings([finding], action="settle", status=Status.WARNING)
 
     def mark_in_progress(self) -> None:
-        """Leave the note that this run is changing the server: no trail, no change.
+        """Store the record that this run is changing the server: no trail, no change.
 
         Raises:
             AuditUnavailable: S3 did not take it.
@@ -245,7 +245,7 @@ class AuditLog:
         try:
             self.put_in_progress(None)
         except AuditUnavailable as error:
-            # The rows are stored; the next run finds the note, compares, and takes it away.
+            # The rows are stored; the next run finds the record, compares, and clears it.
             self.log.error("note_not_taken_away", extra={"detail": str(error)})
 
     def provenance(self) -> Provenance:

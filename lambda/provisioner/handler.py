@@ -1,4 +1,4 @@
-"""The front door: a Lambda event in, the answer of the run out. Parses nothing, decides nothing."""
+"""The Lambda handler: an event in, the answer of the run out. Parses nothing, decides nothing."""
 
 from __future__ import annotations
 

@@ -22,8 +22,8 @@ MAX_RECORD_BYTES = 16 * 1024
 def recover_interrupted_run(audit_log: AuditLog, plan: Plan, ownership: Ownership) -> None:
     """Write the rows that an interrupted run owes; to be called under the lock.
 
-    Cut off in the middle itself, the next call continues: what is stored is not stored twice. Whatever else lies
-    where the note, the plan or the rows of that run should is named and put aside.
+    Interrupted itself, the next call continues: what is stored is not stored twice. Whatever else lies where the
+    record, the plan or the rows of that run should is named and put aside.
 
     Raises:
         AuditUnavailable: S3 did not give or take it.

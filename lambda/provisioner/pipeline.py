@@ -1,6 +1,6 @@
 """One run, from the event to the plan, the gate, the apply and its proof: one path for all modes.
 
-A dry run and a drift check walk the path of an apply and stop at the gate, before the first write.
+A dry run and a drift check do what an apply does and stop at the gate, before the first write.
 """
 
 from __future__ import annotations
@@ -84,7 +84,7 @@ def run(event: object, audit_log: AuditLog, seconds_left: Callable[[], float]) -
     Raises:
         ProvisioningError: one of the named errors, all of whose findings are in the audit.
     """
-    # Held until the audit is stored: who takes the lock next must not find the note of a run that lives.
+    # Held until the audit is stored: who takes the lock next must not find the record of a run that lives.
     with ExitStack() as lock:
         lock.callback(clear_scram_cache)
         return _run_and_store(event, audit_log, seconds_left, lock)
@@ -126,12 +126,12 @@ def _store_audit_after_error(error: ProvisioningError, audit_log: AuditLog) -> N
 
 
 def _provision(request: Request, audit_log: AuditLog, seconds_left: Callable[[], float], lock: ExitStack) -> RunResult:
-    """The path that all modes walk; everything that happened is in the audit log, not yet stored.
+    """What all modes do; everything that happened is in the audit log, not yet stored.
 
     The session that holds the run lock is left open on `lock`.
     """
     try:
-        return _walk(request, audit_log, seconds_left, lock)
+        return _run_locked(request, audit_log, seconds_left, lock)
     except StaleSnapshot as error:
         if request.trigger is not Trigger.SNAPSHOT_EVENT:
             raise
@@ -139,7 +139,7 @@ def _provision(request: Request, audit_log: AuditLog, seconds_left: Callable[[],
         return RunResult(RunStatus.SUPERSEDED, Plan(request.environment, warnings=error.findings))
 
 
-def _walk(request: Request, audit_log: AuditLog, seconds_left: Callable[[], float], lock: ExitStack) -> RunResult:
+def _run_locked(request: Request, audit_log: AuditLog, seconds_left: Callable[[], float], lock: ExitStack) -> RunResult:
     request = as_asked(request, audit_log)
     reserve = min(seconds_left() * RESERVED_TIME_SHARE, MAX_RESERVED_SECONDS)
     patience = partial(_seconds_without, seconds_left, reserve * AUDIT_TIME_SHARE)

@@ -193,7 +193,7 @@ def access_folder(folder: str) -> str:
 
 
 def in_progress_key(folder: str) -> str:
-    """The note of the run that is changing the server; one for the environment, since one run does at a time."""
+    """The record of the run that is changing the server; one for the environment, since one run does at a time."""
     return f"{folder}/open_run.json"
 
 

@@ -12,7 +12,7 @@ from enum import StrEnum
 
 
 class Mode(StrEnum):
-    """How far a run goes: the first three walk one path and stop at different doors; the others only look."""
+    """How far a run goes: the first three are one run that stops at different points; the others only look."""
 
     APPLY = "apply"
     DRY_RUN = "dry_run"
@@ -22,7 +22,7 @@ class Mode(StrEnum):
 
 
 class Trigger(StrEnum):
-    """Who knocked: a person or pipeline that waits for the answer, or S3 through EventBridge."""
+    """Who called: a person or pipeline that waits for the answer, or S3 through EventBridge."""
 
     DIRECT = "direct"
     SNAPSHOT_EVENT = "snapshot_event"

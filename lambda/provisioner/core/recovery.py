@@ -1,7 +1,7 @@
-"""A run that began to change a server and was not heard of to its end: its note in, what is found to be done out.
+"""An interrupted run's record in, and the server as it is; the rows that the run owes out.
 
-Before its first change a run leaves a note in the audit bucket, and takes it away when its rows are stored. Whoever
-finds the note knows the stored plan of that run, looks for each of its changes on the server, and writes the rows that
+Before its first change a run stores a record in the audit bucket, and clears it when its rows are stored. Whoever
+finds it knows the stored plan of that run, looks for each of its changes on the server, and writes the rows that
 the trail lacks: `success` for what the server shows, whatever has been declared since, and `unknown` for the rest.
 """
 
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class InProgress:
-    """The note: the run's token, and the keys under which its plan is stored and its rows would be."""
+    """The record: the run's token, and the keys under which its plan is stored and its rows would be."""
 
     run_token: str
     plan_key: str
@@ -45,17 +45,17 @@ class InProgress:
 
 
 def render_in_progress(run: InProgress | None) -> str:
-    """The note of an open run, or the one that says that none is open."""
+    """The record of a run, or the one that says that none is in progress."""
     if run is None:
         return "{}\n"
     return json.dumps({"run_token": run.run_token, "plan": run.plan_key, "run": run.run_key}) + "\n"
 
 
 def parse_in_progress(content: bytes | None, folder: str) -> InProgress | None:
-    """Read a note; None where no run is open. `folder` is where the objects of the environment lie.
+    """Read a record; None where no run is in progress. `folder` is where the objects of the environment lie.
 
     Raises:
-        UnreadableRecord: it is no note, or one that names objects of somebody else's.
+        UnreadableRecord: it is no record, or one that names objects of somebody else's.
     """
     value = parse_json(content)
     if value == {}:

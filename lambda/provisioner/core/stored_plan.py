@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class UnreadableRecord(ValueError):
-    """What was read is no note and no plan that a run stored."""
+    """What was read is no record and no plan that a run stored."""
 
 
 @dataclass(frozen=True, slots=True)
