@@ -31,8 +31,8 @@ from provisioner.core.preflight import is_ready
 from provisioner.core.report import render_notification, render_text, sum_line
 from provisioner.core.request import parse_request
 from provisioner.core.script import Script, write_script
-from provisioner.edges.apply import apply_departures, apply_script
-from provisioner.edges.departures import change_departure
+from provisioner.edges.apply import apply_script
+from provisioner.edges.departures import apply_departures
 from provisioner.edges.driver import clear_scram_cache
 from provisioner.edges.lock import fence
 from provisioner.edges.notify import notify
@@ -173,7 +173,7 @@ def _run_locked(request: Request, audit_log: AuditLog, seconds_left: Callable[[]
     )
     audit_log.mark_in_progress()
     applied = apply_script(script, context)
-    applied = apply_departures(script, applied, partial(change_departure, context=context), context)
+    applied = apply_departures(script, applied, context)
     audit_log.record_applied(plan, applied.outcomes)
     verify_after_apply(ownership, plan, applied, secrets.login, session.connection)
     return RunResult(RunStatus.APPLIED, plan, _change_statuses(plan.changes, applied.outcomes))

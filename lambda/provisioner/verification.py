@@ -19,9 +19,9 @@ from provisioner.observation import connection_finding
 if TYPE_CHECKING:
     from provisioner.core.ownership import Ownership
     from provisioner.core.plan import Plan
-    from provisioner.edges.apply import ApplyResult
     from provisioner.edges.observe import Login
     from provisioner.edges.postgres import Connection
+    from provisioner.edges.unit_results import ApplyResult
     from provisioner.run_secrets import RunSecrets
 
 

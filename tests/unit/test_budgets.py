@@ -7,9 +7,9 @@ import ast
 from stack.binaries import ROOT
 
 # What stands today, with a small reserve. Where the house is to come right: 6700, 300, 0, 40, 0.
-LINES = 14400
-LONGEST_MODULE = 450
-MODULES_OVER_300 = 2
+LINES = 14465
+LONGEST_MODULE = 297
+MODULES_OVER_300 = 0
 LONGEST_FUNCTION = 75
 FUNCTIONS_OVER_40 = 4
 

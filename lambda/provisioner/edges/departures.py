@@ -9,16 +9,28 @@ from operator import itemgetter
 from typing import TYPE_CHECKING
 
 from provisioner.core import ddl
+from provisioner.core.errors import Finding
+from provisioner.core.model import Status
 from provisioner.core.quoting import Quoted
 from provisioner.core.state import DATABASE_OWNER
 from provisioner.edges.holding_queries import defaults_query, grants_query, left_query, schemas_query
 from provisioner.edges.leaving_catalogs import sessions_query, terminate_query
 from provisioner.edges.sqlstates import SqlError
 from provisioner.edges.transaction import refuse_empty_grants, retry, transaction
+from provisioner.edges.unit_results import (
+    FAIL_FAST,
+    ApplyResult,
+    UnitResult,
+    failed_unit,
+    leave_for_the_next_run,
+    outcomes_of,
+    skipped_unit,
+    summarize,
+)
 
 if TYPE_CHECKING:
     from provisioner.core.quoting import Statement
-    from provisioner.core.script import LeavingScript, LeavingStep
+    from provisioner.core.script import LeavingScript, LeavingStep, Script
     from provisioner.edges.postgres import Connection
     from provisioner.edges.transaction import ApplyContext
 
@@ -28,7 +40,37 @@ SESSION_SECONDS = 15.0
 STATEMENTS_PER_MESSAGE = 50
 
 
-def change_departure(item: LeavingScript, step: LeavingStep, context: ApplyContext) -> None:
+def apply_departures(script: Script, before: ApplyResult, context: ApplyContext) -> ApplyResult:
+    """Let roles leave one after the other, after all else; what fails keeps back the further steps of its role."""
+    results: list[UnitResult] = []
+    stop = FAIL_FAST if before.failures and context.fail_fast else None
+    for item in script.leaving:
+        failed = stop
+        for step in item.steps:
+            begun = time.monotonic()
+            if failed:
+                results.append(skipped_unit(step.changes, failed))
+            elif context.is_late or before.out_of_time:
+                results.append(leave_for_the_next_run(step.changes))
+            else:
+                try:
+                    _change_departure(item, step, context)
+                    results.append(UnitResult(outcomes_of(step.changes, Status.SUCCESS, begun)))
+                except Exception as error:  # noqa: BLE001 - whatever it is, it is this role's
+                    subject = f'role "{item.role}"' + (f' in database "{step.database}"' if step.database else "")
+                    results.append(failed_unit(error, step.changes, begun, subject, context, username=item.role))
+                    failed = Finding("skipped", f'an earlier step failed: role "{item.role}" stays quarantined')
+                    stop = FAIL_FAST if context.fail_fast else None
+    after = summarize(results, {})
+    return ApplyResult(
+        (*before.outcomes, *after.outcomes),
+        (*before.failures, *after.failures),
+        before.out_of_time or after.out_of_time,
+        before.passwords,
+    )
+
+
+def _change_departure(item: LeavingScript, step: LeavingStep, context: ApplyContext) -> None:
     """Send one step of a role that leaves.
 
     Raises:
