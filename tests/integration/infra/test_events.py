@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from integration.infra.deployed_template import REPOSITORY, deploy
-from provisioner.core.model import Mode, Trigger
+from provisioner.core.model import Approval, Mode, Trigger
 from provisioner.core.request import parse_request
 from provisioner.core.snapshot import parse_snapshot
 from provisioner.settings import read_settings
@@ -20,6 +20,7 @@ EXPECTED = {
     "access-schedule": (Mode.ACCESS, Trigger.DIRECT),
     "drift-schedule": (Mode.DRIFT, Trigger.DIRECT),
     "s3-object-created": (Mode.APPLY, Trigger.SNAPSHOT_EVENT),
+    "s3-approval-created": (Mode.APPLY, Trigger.APPROVAL_EVENT),
     "break-glass": (Mode.APPLY, Trigger.DIRECT),
     "adopt": (Mode.APPLY, Trigger.DIRECT),
 }
@@ -31,7 +32,7 @@ def read_event(name: str) -> dict[str, Any]:
 
 def parse(name: str) -> Any:
     event = read_event(name)
-    environment = event.get("environment", "dev")
+    environment = event.get("environment", "prod" if "approval" in name else "dev")
     return parse_request(event, read_settings(deploy(Environment=environment).function_environment()))
 
 
@@ -49,12 +50,9 @@ def test_the_s3_event_pins_the_version_that_was_put() -> None:
     assert parse("s3-object-created").snapshot.version_id == "IYV3p45BT0ac8hjHg1houSdS1a.Mro8e"
 
 
-def test_the_approved_apply_and_the_break_glass_call_name_who_approved_which_plan() -> None:
-    for name in ("apply-prod-approved", "break-glass"):
-        approval = parse(name).approval
-        assert approval.allow_db_provision
-        assert approval.approved_by in ("alice", "bob")
-        assert approval.plan_digest.startswith("sha256:")
+def test_the_calls_for_prod_name_the_approved_plan_and_say_nothing_else_of_an_approval() -> None:
+    for name in ("apply-prod-approved", "break-glass", "s3-approval-created"):
+        assert parse(name).approval == Approval(plan_digest=parse("break-glass").approval.plan_digest)
 
 
 def test_the_break_glass_call_goes_on_past_the_first_failure() -> None:
