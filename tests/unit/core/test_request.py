@@ -17,7 +17,7 @@ EVENTS = Path(__file__).resolve().parents[3] / "events"
 
 
 def settings_of(environment: str, **more: str) -> Settings:
-    buckets = {"SNAPSHOT_BUCKET": "acme-tfvars", "AUDIT_BUCKET": "acme-audit"}
+    buckets = {"SNAPSHOT_BUCKET": "acme-tfvars", "AUDIT_BUCKET": "acme-governance"}
     return read_settings({"ENVIRONMENT": environment, **buckets, **more})
 
 
@@ -82,7 +82,7 @@ def test_every_field_of_a_direct_event_is_taken() -> None:
 @pytest.mark.parametrize("path", sorted(EVENTS.glob("*.json")), ids=lambda path: path.stem)
 def test_every_sample_event_is_understood_by_the_function_that_it_is_for(path: Path) -> None:
     event = json.loads(path.read_text())
-    environment = event.get("environment", "dev")
+    environment = event.get("environment", "prod" if "approval" in path.stem else "dev")
     assert parse_request(event, settings_of(environment)).environment == environment
 
 
