@@ -14,8 +14,9 @@ from typing import Any, TextIO
 from pg8000.native import DatabaseError
 
 from demo.screen import GREEN, RED, YELLOW, Screen
+from provisioner.core.access_levels import AccessLevel
 from provisioner.core.errors import InvalidSnapshot, ProvisioningError
-from provisioner.core.model import AccessLevel, Entry
+from provisioner.core.model import Entry
 from provisioner.core.snapshot import parse_snapshot
 from stack import binaries
 from stack.aws import Aws

@@ -1,11 +1,11 @@
 """An example of a report of access, made by the product from facts that are written down here: no server is needed."""
 
 from provisioner.core.access_facts import AccessGroup, DatabaseAccess, Thing
+from provisioner.core.access_levels import AccessLevel
 from provisioner.core.access_report import AccessReport, DatabaseFact, Reason, RoleFact, compare
 from provisioner.core.access_rows import Declared, build_rows
 from provisioner.core.acl import parse_acl
 from provisioner.core.effective_access import Access, Server
-from provisioner.core.model import AccessLevel
 from provisioner.core.role_graph import RoleGraph
 from provisioner.core.state import Membership, Role
 

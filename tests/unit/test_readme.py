@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 
 from provisioner.core import access_levels as levels
+from provisioner.core.access_levels import AccessLevel
 from provisioner.core.errors import ProvisioningError
 from provisioner.core.kinds import ObjectKind
-from provisioner.core.model import AccessLevel, RunStatus, Settings
+from provisioner.core.model import RunStatus, Settings
 from provisioner.core.plan import Plan
 from provisioner.core.report import AuditLocations, build_response
 from provisioner.core.request import parse_request
@@ -43,7 +44,7 @@ def privileges(cell: str) -> set[str]:
 @pytest.mark.parametrize("level", list(AccessLevel))
 def test_the_access_levels_are_those_of_the_code(level: AccessLevel) -> None:
     cells = table("access levels")[level.value]
-    assert [privileges(cell) for cell in cells] == [levels.PRIVILEGES[level].get(kind, set()) for kind in COLUMNS]
+    assert [privileges(cell) for cell in cells] == [level.on(kind) for kind in COLUMNS]
 
 
 @pytest.mark.parametrize(

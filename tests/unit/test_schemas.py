@@ -11,10 +11,11 @@ import jsonschema
 import pytest
 
 from provisioner.core import entry
+from provisioner.core.access_levels import AccessLevel
 from provisioner.core.changes import Change, ChangeKind
 from provisioner.core.errors import Finding, InvalidRequest, InvalidSnapshot, ProvisioningError
 from provisioner.core.excerpt import MAX_CHANGES, MAX_FINDINGS
-from provisioner.core.model import AccessLevel, Mode, RunStatus, Status
+from provisioner.core.model import Mode, RunStatus, Status
 from provisioner.core.plan import Plan
 from provisioner.core.preflight import Check, CheckStatus, ok
 from provisioner.core.preflight_report import MAX_CHECKS, build_preflight_response

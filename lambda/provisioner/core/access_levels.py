@@ -6,29 +6,59 @@ ALL, whose meaning grows with the server (MAINTAIN came with PostgreSQL 17).
 
 from __future__ import annotations
 
-from provisioner.core.kinds import ObjectKind
-from provisioner.core.model import AccessLevel
+from collections.abc import Mapping
+from enum import StrEnum
+from types import MappingProxyType
+from typing import Self
 
-# What a level holds on each kind of object. An owner holds everything else by owning it, so only the two places are
-# named where owning is not enough: CONNECT can be taken from an owner, and `public` may belong to somebody else.
-PRIVILEGES: dict[AccessLevel, dict[ObjectKind, frozenset[str]]] = {
-    AccessLevel.OWNER: {
-        ObjectKind.DATABASE: frozenset({"CONNECT", "TEMPORARY", "CREATE"}),
-        ObjectKind.SCHEMA: frozenset({"USAGE", "CREATE"}),
-    },
-    AccessLevel.EDITOR: {
-        ObjectKind.DATABASE: frozenset({"CONNECT", "TEMPORARY"}),
-        ObjectKind.SCHEMA: frozenset({"USAGE"}),
-        ObjectKind.TABLE: frozenset({"SELECT", "INSERT", "UPDATE", "DELETE"}),
-        ObjectKind.SEQUENCE: frozenset({"USAGE", "SELECT", "UPDATE"}),
-    },
-    AccessLevel.READER: {
-        ObjectKind.DATABASE: frozenset({"CONNECT"}),
-        ObjectKind.SCHEMA: frozenset({"USAGE"}),
-        ObjectKind.TABLE: frozenset({"SELECT"}),
-        ObjectKind.SEQUENCE: frozenset({"SELECT"}),
-    },
-}
+from provisioner.core.kinds import ObjectKind
+
+
+class AccessLevel(StrEnum):
+    """What a role may do in a database; `privileges` are what a level holds on each kind of object.
+
+    An owner holds everything else by owning it, so only the two places are named where owning is not enough: CONNECT
+    can be taken from an owner, and `public` may belong to somebody else.
+    """
+
+    privileges: Mapping[ObjectKind, frozenset[str]]
+
+    OWNER = (
+        "owner",
+        {
+            ObjectKind.DATABASE: frozenset({"CONNECT", "TEMPORARY", "CREATE"}),
+            ObjectKind.SCHEMA: frozenset({"USAGE", "CREATE"}),
+        },
+    )
+    EDITOR = (
+        "editor",
+        {
+            ObjectKind.DATABASE: frozenset({"CONNECT", "TEMPORARY"}),
+            ObjectKind.SCHEMA: frozenset({"USAGE"}),
+            ObjectKind.TABLE: frozenset({"SELECT", "INSERT", "UPDATE", "DELETE"}),
+            ObjectKind.SEQUENCE: frozenset({"USAGE", "SELECT", "UPDATE"}),
+        },
+    )
+    READER = (
+        "reader",
+        {
+            ObjectKind.DATABASE: frozenset({"CONNECT"}),
+            ObjectKind.SCHEMA: frozenset({"USAGE"}),
+            ObjectKind.TABLE: frozenset({"SELECT"}),
+            ObjectKind.SEQUENCE: frozenset({"SELECT"}),
+        },
+    )
+
+    def __new__(cls, word: str, privileges: Mapping[ObjectKind, frozenset[str]] = MappingProxyType({})) -> Self:
+        """One row of the table."""
+        level = str.__new__(cls, word)
+        level._value_, level.privileges = word, privileges
+        return level
+
+    def on(self, kind: ObjectKind) -> frozenset[str]:
+        """What it holds on objects of a kind."""
+        return self.privileges.get(kind, frozenset())
+
 
 # What the administrator keeps for itself once PUBLIC has lost CONNECT; without it, it could not come back.
 ADMINISTRATOR_PRIVILEGES: dict[ObjectKind, frozenset[str]] = {ObjectKind.DATABASE: frozenset({"CONNECT"})}
@@ -70,8 +100,13 @@ ACCEPTABLE = EXCEEDS_LEVEL | {
     "public_grants",
 }
 
+# The kinds that levels speak of, a column as part of its table. What is granted on any other is its owner's business:
+# it is reported and never revoked.
+LEVEL_KINDS = frozenset(kind for level in AccessLevel for kind in level.privileges) | {ObjectKind.COLUMN}
 # The kinds that get a default privilege, so that an object made tomorrow is covered like those that stand today.
-DEFAULT_PRIVILEGE_KINDS = (ObjectKind.SCHEMA, ObjectKind.TABLE, ObjectKind.SEQUENCE)
+DEFAULT_PRIVILEGE_KINDS = tuple(
+    kind for kind in ObjectKind if kind in LEVEL_KINDS - {ObjectKind.DATABASE, ObjectKind.COLUMN}
+)
 
 
 def allows(level: AccessLevel | None, kind: ObjectKind, privilege: str, *, option: bool = False) -> bool:
@@ -83,6 +118,5 @@ def allows(level: AccessLevel | None, kind: ObjectKind, privilege: str, *, optio
     if level is AccessLevel.OWNER:
         return True
     # A privilege on a column is within a level that has it on the table.
-    of_level = PRIVILEGES[level] if level else PUBLIC_KEEPS
-    looked_up = ObjectKind.TABLE if level and kind is ObjectKind.COLUMN else kind
-    return not option and privilege in of_level.get(looked_up, frozenset())
+    allowed = level.on(ObjectKind.TABLE if kind is ObjectKind.COLUMN else kind) if level else PUBLIC_KEEPS[kind]
+    return not option and privilege in allowed

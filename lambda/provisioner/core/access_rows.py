@@ -7,11 +7,10 @@ from itertools import groupby
 from typing import TYPE_CHECKING
 
 from provisioner.core.access_facts import Capability, Thing
-from provisioner.core.access_levels import allows
+from provisioner.core.access_levels import AccessLevel, allows
 from provisioner.core.access_words import describe_path, describe_scope, take_away
 from provisioner.core.effective_access import Access
 from provisioner.core.kinds import ObjectKind
-from provisioner.core.model import AccessLevel
 from provisioner.core.state import DATABASE_OWNER, PUBLIC
 
 if TYPE_CHECKING:

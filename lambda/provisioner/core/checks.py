@@ -31,10 +31,10 @@ def find_blockers(ownership: Ownership, changes: tuple[Change, ...]) -> Iterable
             yield from _role_blockers(role, entry.application, ownership)
     for name in ownership.by_database:
         database = ownership.server.databases.get(name)
-        if database is None:
-            yield from _missing_database(name, ownership)
-        else:
+        if database is not None:
             yield from _database_blockers(database, ownership)
+        elif not ownership.declared_owner(name):
+            yield _missing_database(name, ownership)
     yield from _extension_blockers(ownership)
 
 
@@ -74,11 +74,9 @@ def _iam_login(name: str, ownership: Ownership, **place: str) -> Finding:
     )
 
 
-def _missing_database(name: str, ownership: Ownership) -> Iterable[Finding]:
-    if ownership.declared_owner(name):
-        return
+def _missing_database(name: str, ownership: Ownership) -> Finding:
     users = join_names(f'"{entry.username}"' for entry in ownership.by_database[name])
-    yield Finding(
+    return Finding(
         "database_missing",
         f'database "{name}" does not exist and no entry declares its owner; {users} would have nothing to use',
         f'declare an entry with database_name = "{name}" and access_level = "owner", or correct the name',

@@ -7,11 +7,12 @@ from collections import defaultdict
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from provisioner.core.access_levels import AccessLevel
 from provisioner.core.document import NotLiteral, Object, attributes_by_key, redact
 from provisioner.core.entry import read_entry, repeated
 from provisioner.core.errors import Finding, InvalidSnapshot
 from provisioner.core.fields import Fields
-from provisioner.core.model import AccessLevel, Declaration, Entry, Layout
+from provisioner.core.model import Declaration, Entry, Layout
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -9,9 +9,9 @@ from dataclasses import replace
 from decimal import Decimal
 from typing import TYPE_CHECKING
 
-from provisioner.core.access_levels import ACCEPTABLE
+from provisioner.core.access_levels import ACCEPTABLE, AccessLevel
 from provisioner.core.document import redact
-from provisioner.core.model import AccessLevel, Entry
+from provisioner.core.model import Entry
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

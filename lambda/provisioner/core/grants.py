@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 
 from provisioner.core import access_levels as levels
 from provisioner.core import kept_grants as findings_of
+from provisioner.core.access_levels import AccessLevel
 from provisioner.core.kinds import ObjectKind
-from provisioner.core.model import AccessLevel
 from provisioner.core.roles import is_revocable
 from provisioner.core.state import DATABASE_OWNER, PUBLIC, Grant, ObjectGroup, Target
 
@@ -76,13 +76,13 @@ class DatabasePolicy:
         if not self._is_covered(target):
             return frozenset()
         held = {
-            role: levels.PRIVILEGES[level].get(target.kind, frozenset())
+            role: level.on(target.kind)
             for role, level in self.members.items()
             if role != target.owner and not (level is AccessLevel.OWNER and self._owner_holds_implicitly(target))
         }
         if target.kind is ObjectKind.DATABASE:
             # The owner too, from whom CONNECT can be taken as from anybody.
-            held |= dict.fromkeys({self.owner} & set(self.members), levels.PRIVILEGES[AccessLevel.OWNER][target.kind])
+            held |= dict.fromkeys({self.owner} & set(self.members), AccessLevel.OWNER.on(target.kind))
             held[self.ownership.server.administrator] = levels.ADMINISTRATOR_PRIVILEGES[target.kind]
         return frozenset(Grant(target.owner, role, each) for role, privileges in held.items() for each in privileges)
 
@@ -131,7 +131,7 @@ class DatabasePolicy:
         is_declared = grant.grantee in self.ownership.by_role and self.ownership.manages(grant.grantee)
         if not is_declared or grant.grantee == target.owner or self._is_within_level(grant, target):
             return True
-        if target.extension or not target.kind.has_levels:
+        if target.extension or target.kind not in levels.LEVEL_KINDS:
             findings.append(findings_of.outside_levels(grant, group, self.facts))
             return True
         if self.ownership.may_act_as(grant.grantor, self.owner):
@@ -166,7 +166,7 @@ class DatabasePolicy:
             return []
         for role, level in sorted(self.members.items()):
             held = {grant.privilege for grant in group.items if grant.grantee in {role, PUBLIC}}
-            lacks = levels.PRIVILEGES[level][ObjectKind.SCHEMA] - held
+            lacks = level.on(ObjectKind.SCHEMA) - held
             if lacks and role != target.owner and not (role == self.owner and target.owner == DATABASE_OWNER):
                 found.append(findings_of.ungrantable(role, lacks, target, self.facts))
         return found

@@ -10,28 +10,25 @@ class ObjectKind(StrEnum):
     """The kinds of object; the values are the words of the plan.
 
     `letter` is that of `acldefault` and of `pg_default_acl`. `named_by` says how one of its objects is named in a
-    statement; objects of a kind that has it are observed and changed in groups. `has_levels` says whether an access
-    level may speak of it: what is granted on the others is their owner's business, which is reported and never revoked.
+    statement; objects of a kind that has it are observed and changed in groups.
     """
 
     letter: str
     named_by: str
-    has_levels: bool
 
     DATABASE = "database", "d"
     SCHEMA = "schema", "n"
     TABLE = "table", "r", "name"  # and view, materialized view, foreign and partitioned table: ON TABLE covers them all
     SEQUENCE = "sequence", "s", "name"
     COLUMN = "column", "c", "table and column"
-    ROUTINE = "routine", "f", "", "owner"
-    TYPE = "type", "T", "", "owner"
-    LARGE_OBJECT = "large object", "L", "", "owner"
+    ROUTINE = "routine", "f"
+    TYPE = "type", "T"
+    LARGE_OBJECT = "large object", "L"
 
-    def __new__(cls, words: str, letter: str = "", named_by: str = "", decided_by: str = "level") -> Self:
+    def __new__(cls, words: str, letter: str = "", named_by: str = "") -> Self:
         """One row of the table."""
         kind = str.__new__(cls, words)
-        kind._value_ = words
-        kind.letter, kind.named_by, kind.has_levels = letter, named_by, decided_by == "level"
+        kind._value_, kind.letter, kind.named_by = words, letter, named_by
         return kind
 
     @classmethod

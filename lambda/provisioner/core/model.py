@@ -8,6 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from provisioner.core.access_levels import AccessLevel
+
 # --- what was asked -------------------------------------------------------------------------------------------------
 
 
@@ -112,14 +114,6 @@ class Settings:
 
 
 # --- what is declared -----------------------------------------------------------------------------------------------
-
-
-class AccessLevel(StrEnum):
-    """What a role may do in a database."""
-
-    OWNER = "owner"
-    EDITOR = "editor"
-    READER = "reader"
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,9 +9,9 @@ from operator import attrgetter
 from typing import TYPE_CHECKING
 
 from provisioner.core import leaving
+from provisioner.core.access_levels import AccessLevel
 from provisioner.core.checks import find_blockers
 from provisioner.core.errors import Finding, shorten_alike
-from provisioner.core.model import AccessLevel, Entry
 from provisioner.core.roles import role_changes
 from provisioner.core.units import Unit, UnitEffects, Validity, collect_units, digest_plan, digest_unit, unit_of
 from provisioner.core.warnings import find_warnings
@@ -19,6 +19,7 @@ from provisioner.core.warnings import find_warnings
 if TYPE_CHECKING:
     from provisioner.core.changes import Change
     from provisioner.core.difference import Difference
+    from provisioner.core.model import Entry
     from provisioner.core.ownership import Ownership
 
 

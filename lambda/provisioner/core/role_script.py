@@ -15,16 +15,6 @@ if TYPE_CHECKING:
     from provisioner.core.ownership import Ownership
     from provisioner.core.quoting import PasswordStatement, Statement
 
-_WRITES_ROLE_MARKER = frozenset(
-    {
-        ChangeKind.REVOKE_TEMPORARY_MEMBERSHIP,
-        ChangeKind.ADOPT_ROLE,
-        ChangeKind.RESTORE_ROLE,
-        ChangeKind.CREATE_ROLE,
-        ChangeKind.ALTER_ROLE,
-    }
-)
-
 
 @dataclass(frozen=True, slots=True)
 class RoleScript:
@@ -66,11 +56,11 @@ class RoleComments:
 def write_role_script(role: str, changes: Sequence[Change], comments: RoleComments) -> RoleScript:
     """What is done to one role; where databases are created for it, up to the membership that this takes."""
     statements = [item for change in changes for item in _role_statements(change, comments.ownership)]
-    has_marker = any(change.kind in _WRITES_ROLE_MARKER for change in changes)
+    of_role = {change.kind for change in changes if "role" in change.kind.aspects} - {ChangeKind.REVOKE_MEMBERSHIP}
     facts = comments.ownership.server.roles.get(role)
     marker = facts.marker if facts else None
     is_right = marker is not None and marker.current and marker == comments.during_create(role)
-    if (has_marker or role in comments.creating) and not is_right:
+    if (of_role or role in comments.creating) and not is_right:
         statements.append(ddl.set_role_marker(role, comments.during_create(role)))
     if role in comments.creating and comments.ownership.needs_membership(role):
         statements.append(ddl.grant_self(role, with_options=comments.ownership.server.has_membership_options))

@@ -89,12 +89,8 @@ def _administrator_memberships(ownership: Ownership) -> Iterable[Finding]:
     """What somebody else made the administrator a member of; from 16 on its ADMIN option has to stay."""
     me = ownership.server.administrator
     for item in ownership.memberships_of.get(me, ()):
-        if (
-            not item.confers_privileges
-            or item.role not in ownership.by_role
-            or item.grantor == me
-            or not ownership.manages(item.role)
-        ):
+        is_ours = item.role in ownership.by_role and ownership.manages(item.role)
+        if not is_ours or not item.confers_privileges or item.grantor == me:
             continue
         options = ("INHERIT OPTION FOR ", "SET OPTION FOR ")
         parts = options if item.admin_option and ownership.server.has_membership_options else ("",)
@@ -122,7 +118,8 @@ def _iam_administrator(ownership: Ownership) -> Iterable[Finding]:
 
 def _unmanaged(facts: Database, ownership: Ownership) -> Iterable[Finding]:
     """Whoever else owns or holds something in a managed database."""
-    known = {facts.owner, ownership.server.administrator, ownership.server.bootstrap, DATABASE_OWNER, PUBLIC}
+    server = ownership.server
+    known = {facts.owner, server.administrator, server.bootstrap, DATABASE_OWNER, PUBLIC, *ownership.by_role}
     groups = [group for group in facts.groups if not group.target.extension]
     owned: Counter[tuple[str, str]] = Counter()
     for group in groups:
@@ -130,13 +127,11 @@ def _unmanaged(facts: Database, ownership: Ownership) -> Iterable[Finding]:
             owned[group.target.owner, group.target.kind.value] += group.object_count
     for (owner, kind), count in sorted(owned.items()):
         yield _foreign_objects(owner, kind, count, facts, ownership)
-    for role in sorted(
-        {item.grantee for group in groups for item in group.items if item.grantee != group.target.owner}
-    ):
-        if role not in known and role not in ownership.by_role:
-            message = f'role "{role}" is not declared and holds privileges in database "{facts.name}"'
-            next_step = "declare it, or revoke them by hand"
-            yield Finding("foreign_grants", message, next_step, database=facts.name, username=role)
+    holders = {item.grantee for group in groups for item in group.items if item.grantee != group.target.owner}
+    for role in sorted(holders - known):
+        message = f'role "{role}" is not declared and holds privileges in database "{facts.name}"'
+        next_step = "declare it, or revoke them by hand"
+        yield Finding("foreign_grants", message, next_step, database=facts.name, username=role)
     yield from _definer_routines(facts, ownership)
     if any(
         item.grantee == PUBLIC and item.privilege == "SELECT"
@@ -147,11 +142,7 @@ def _unmanaged(facts: Database, ownership: Ownership) -> Iterable[Finding]:
         message = f'everybody holds SELECT on objects in database "{facts.name}"'
         yield Finding("public_grants", message, "revoke it from PUBLIC if that is not meant", database=facts.name)
     for membership in ownership.memberships_in.get(facts.owner, ()):
-        if (
-            membership.confers_privileges
-            and membership.member not in known
-            and membership.member not in ownership.by_role
-        ):
+        if membership.confers_privileges and membership.member not in known:
             yield _member_of_owner(membership.member, facts)
 
 
@@ -184,8 +175,7 @@ def _is_unmanaged(target: Target, owner: str) -> bool:
     """Whether a schema, or objects, belong to somebody else; `public` may, and columns are part of their table."""
     if target.creator or target.kind in {ObjectKind.DATABASE, ObjectKind.COLUMN}:
         return False
-    is_public = target.kind is ObjectKind.SCHEMA and target.schema == "public"
-    return not is_public and target.owner not in {owner, DATABASE_OWNER}
+    return not target.is_public_schema and target.owner not in {owner, DATABASE_OWNER}
 
 
 def _foreign_objects(owner: str, kind: str, count: int, facts: Database, ownership: Ownership) -> Finding:

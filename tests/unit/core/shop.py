@@ -4,9 +4,10 @@ from dataclasses import replace
 from typing import Any
 
 from provisioner.core import difference
+from provisioner.core.access_levels import AccessLevel
 from provisioner.core.difference import Difference, new_database
 from provisioner.core.kinds import ObjectKind
-from provisioner.core.model import AccessLevel, Declaration, Entry, Layout
+from provisioner.core.model import Declaration, Entry, Layout
 from provisioner.core.ownership import Ownership
 from provisioner.core.plan import Plan, build_plan
 from provisioner.core.state import Grant, Marker, Membership, ObjectGroup, Role, Server, Target

@@ -1,12 +1,16 @@
 """The access levels are what the promise says, word for word."""
 
-from provisioner.core.access_levels import ADMINISTRATOR_PRIVILEGES, DEFAULT_PRIVILEGE_KINDS, PRIVILEGES, PUBLIC_KEEPS
+from provisioner.core.access_levels import (
+    ADMINISTRATOR_PRIVILEGES,
+    DEFAULT_PRIVILEGE_KINDS,
+    PUBLIC_KEEPS,
+    AccessLevel,
+)
 from provisioner.core.kinds import ObjectKind
-from provisioner.core.model import AccessLevel
 
 
 def test_an_editor_reads_and_writes_and_makes_nothing_but_temporary_tables() -> None:
-    assert PRIVILEGES[AccessLevel.EDITOR] == {
+    assert AccessLevel.EDITOR.privileges == {
         ObjectKind.DATABASE: {"CONNECT", "TEMPORARY"},
         ObjectKind.SCHEMA: {"USAGE"},
         ObjectKind.TABLE: {"SELECT", "INSERT", "UPDATE", "DELETE"},
@@ -15,7 +19,7 @@ def test_an_editor_reads_and_writes_and_makes_nothing_but_temporary_tables() -> 
 
 
 def test_a_reader_reads() -> None:
-    assert PRIVILEGES[AccessLevel.READER] == {
+    assert AccessLevel.READER.privileges == {
         ObjectKind.DATABASE: {"CONNECT"},
         ObjectKind.SCHEMA: {"USAGE"},
         ObjectKind.TABLE: {"SELECT"},
@@ -24,7 +28,7 @@ def test_a_reader_reads() -> None:
 
 
 def test_an_owner_is_given_only_what_can_be_kept_from_it() -> None:
-    assert PRIVILEGES[AccessLevel.OWNER] == {
+    assert AccessLevel.OWNER.privileges == {
         ObjectKind.DATABASE: {"CONNECT", "TEMPORARY", "CREATE"},
         ObjectKind.SCHEMA: {"USAGE", "CREATE"},
     }

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from provisioner.core.model import AccessLevel
+from provisioner.core.access_levels import AccessLevel
 from provisioner.core.ownership import Ownership
 from provisioner.core.state import Grant, Marker, Role
 from unit.core.shop import OWNER, READER, ours, ownership_of, plan_of

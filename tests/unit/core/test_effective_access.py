@@ -1,10 +1,10 @@
 """Ways into a database: what counts, what is held without effect, what is told of many roles."""
 
 from provisioner.core.access_facts import AccessGroup, Capability, DatabaseAccess, Thing
+from provisioner.core.access_levels import AccessLevel
 from provisioner.core.access_rows import Declared, build_rows
 from provisioner.core.acl import parse_acl
 from provisioner.core.effective_access import MAX_OF_PUBLIC, Access, Server
-from provisioner.core.model import AccessLevel
 from provisioner.core.role_graph import RoleGraph
 from provisioner.core.state import Membership, Role
 

@@ -6,10 +6,11 @@ import re
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from provisioner.core.access_levels import AccessLevel
 from provisioner.core.credentials import Credentials, parse_application_secret
 from provisioner.core.kinds import ObjectKind
 from provisioner.core.markdown import render_markdown
-from provisioner.core.model import AccessLevel, Declaration, Entry, Layout
+from provisioner.core.model import Declaration, Entry, Layout
 from provisioner.core.ownership import Ownership
 from provisioner.core.report import render_text
 from provisioner.core.script import write_script

@@ -12,10 +12,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from provisioner.core import difference
+from provisioner.core.access_levels import AccessLevel
 from provisioner.core.changes import Change, ChangeKind
 from provisioner.core.difference import new_database
 from provisioner.core.kinds import ObjectKind
-from provisioner.core.model import AccessLevel, Declaration, Entry, Layout
+from provisioner.core.model import Declaration, Entry, Layout
 from provisioner.core.ownership import Ownership
 from provisioner.core.report import render_text
 from provisioner.core.state import (

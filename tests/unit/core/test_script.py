@@ -2,7 +2,8 @@
 
 from dataclasses import replace
 
-from provisioner.core.model import AccessLevel, Declaration, Entry, Layout
+from provisioner.core.access_levels import AccessLevel
+from provisioner.core.model import Declaration, Entry, Layout
 from provisioner.core.ownership import Ownership
 from provisioner.core.script import Script, write_script
 from provisioner.core.state import Marker, Role, Server

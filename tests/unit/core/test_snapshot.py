@@ -4,8 +4,9 @@ from pathlib import Path
 
 import pytest
 
+from provisioner.core.access_levels import AccessLevel
 from provisioner.core.errors import Finding, InvalidSnapshot
-from provisioner.core.model import AccessLevel, Declaration, Entry, Layout
+from provisioner.core.model import Declaration, Entry, Layout
 from provisioner.core.snapshot import MAX_BYTES, parse_snapshot
 
 SNAPSHOTS = Path(__file__).parent / "snapshots"
