@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from operator import attrgetter
 from typing import TYPE_CHECKING
 
 from provisioner.core.access_html import render_html
@@ -22,6 +23,7 @@ from provisioner.core.effective_access import Access
 from provisioner.core.effective_access import Server as AccessServer
 from provisioner.core.errors import DatabaseUnavailable, Finding
 from provisioner.core.model import Outcome, Status
+from provisioner.core.ownership import has_marker
 from provisioner.core.plan import Plan
 from provisioner.core.role_graph import OPTIONS_VERSION, RoleGraph
 from provisioner.core.state import Membership
@@ -61,7 +63,9 @@ def report_access(
         server = observe_server(session.connection, databases)
     except SqlError as error:
         raise DatabaseUnavailable(connection_finding(login, error)) from None
-    facts = [each for _, each in sorted(server.databases.items()) if each.name in databases or each.marker]
+    environment = audit_log.settings.environment
+    ours = [each for each in server.databases.values() if each.name in databases or has_marker(each, environment)]
+    facts = sorted(ours, key=attrgetter("name"))
     found = read_access(login, facts, count_workers(server, audit_log.settings))
     report = _build(declaration, server, facts, found, audit_log)
     unknown = [_unknown(each) for each in found if each.unknown]
@@ -80,9 +84,10 @@ def _build(
     found: list[DatabaseAccess],
     audit_log: AuditLog,
 ) -> AccessReport:
+    environment = audit_log.settings.environment
     declared = Declared(
         levels={(entry.database, entry.username): entry.access_level for entry in declaration.entries},
-        managed=frozenset(name for name, role in server.roles.items() if role.marker),
+        managed=frozenset(name for name, role in server.roles.items() if has_marker(role, environment)),
         administrator=server.administrator,
     )
     memberships = (*server.memberships, *_of_the_administrator(server))
@@ -91,7 +96,9 @@ def _build(
     content, _ = audit_log.bucket.get(trail_key(audit_log.bucket.folder))
     return AccessReport(
         about=_about(server, audit_log),
-        databases=tuple(_database(each, inside, declaration) for each, inside in zip(facts, found, strict=True)),
+        databases=tuple(
+            _database(each, inside, declaration, environment) for each, inside in zip(facts, found, strict=True)
+        ),
         roles=_roles(server, declared, rows, {entry.username for entry in declaration.entries}),
         rows=rows,
         dormant=tuple((each.name, item) for each in found for item in Access(access_server, each).dormant()),
@@ -123,9 +130,9 @@ def _about(server: Server, audit_log: AuditLog) -> dict[str, str]:
     }
 
 
-def _database(facts: Database, inside: DatabaseAccess, declaration: Declaration) -> DatabaseFact:
+def _database(facts: Database, inside: DatabaseAccess, declaration: Declaration, environment: str) -> DatabaseFact:
     is_declared = any(entry.database == facts.name for entry in declaration.entries)
-    return DatabaseFact(facts.name, facts.owner, is_declared, facts.marker is not None, inside.unknown)
+    return DatabaseFact(facts.name, facts.owner, is_declared, has_marker(facts, environment), inside.unknown)
 
 
 def _roles(

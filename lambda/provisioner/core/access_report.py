@@ -99,17 +99,18 @@ class AccessReport:
     def text(self) -> str:
         """The report for a terminal: a line for each role in each database, what is beyond a level first."""
         lines = [self.summary(), ""]
-        for database in self.databases:
+        by_database: dict[str, dict[str, list[AccessRow]]] = {}
+        for row in self.rows:
+            by_database.setdefault(row.database, {}).setdefault(row.role, []).append(row)
+        for each in self.databases:
             lines.append(
-                f"{sanitize(database.name, 64)}{f' (unknown: {database.unknown})' if database.unknown else ''}"
+                f"{sanitize(each.name, 64)}{f' (unknown: {sanitize(each.unknown, 300)})' if each.unknown else ''}"
             )
-            by_role: dict[str, list[AccessRow]] = {}
-            for row in self.rows:
-                if row.database == database.name and row.role:
-                    by_role.setdefault(row.role, []).append(row)
-            for role, rows in by_role.items():
-                lines.append(f"  {sanitize(role, 40):<24} {describe(rows)}")
-        return sanitize_lines(lines, _MAX_TEXT_LINES)
+            roles = {role: rows for role, rows in by_database.get(each.name, {}).items() if role}
+            lines += [f"  {sanitize(role, 40):<24} {describe(rows)}" for role, rows in roles.items()]
+        left = len(lines) - _MAX_TEXT_LINES
+        more = [f"... and {left} lines more; the stored report has all"] if left > 0 else []
+        return "\n".join([*lines[:_MAX_TEXT_LINES], *more])
 
     def summary(self) -> str:
         """The report in one line."""
@@ -127,23 +128,11 @@ def describe(rows: Sequence[AccessRow]) -> str:
     """What one role can do in one database, in words: its level where that is all, else what is beyond it."""
     level = rows[0].declared_level
     beyond = list(dict.fromkeys(row.capability for row in rows if row.expected != YES))
-    words = [level] if level else ["expected: " + _list(rows)] if not beyond else []
+    every = dict.fromkeys(row.capability for row in rows)
+    words = [level] if level else [] if beyond else [f"expected: {', '.join(every)}"]
     if beyond:
         words.append(f"{'BEYOND ITS LEVEL' if level else 'NO LEVEL'}: {', '.join(beyond)}")
     return "; ".join(words)
-
-
-def _list(rows: Iterable[AccessRow]) -> str:
-    return ", ".join(dict.fromkeys(row.capability for row in rows))
-
-
-def sanitize_lines(lines: Sequence[str], most: int) -> str:
-    """The lines as one text; past so many the rest is counted."""
-    shown = [
-        sanitize(line.rstrip(), 500) if line.strip() == line else f"  {sanitize(line.strip(), 500)}" for line in lines
-    ]
-    more = [f"... and {len(lines) - most} lines more; the stored report has all"] if len(lines) > most else []
-    return "\n".join([*shown[:most], *more])
 
 
 def reasons(trail: Iterable[AuditRow], rows: Iterable[AccessRow]) -> tuple[Reason, ...]:
