@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     from provisioner.observation import Session
 
 # How many stored reports are tried as the one before, and how large one may be.
-MAX_TRIED, MAX_REPORT_BYTES = 3, 64 * 1024 * 1024
+MAX_TRIED, MAX_REPORT_BYTES = 3, 24 * 1024 * 1024
 
 
 def report_access(
