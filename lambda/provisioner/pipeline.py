@@ -131,7 +131,7 @@ def _provision(request: Request, audit_log: AuditLog, seconds_left: Callable[[],
     The session that holds the run lock is left open on `lock`.
     """
     try:
-        return _run_locked(request, audit_log, seconds_left, lock)
+        return _run_stages(request, audit_log, seconds_left, lock)
     except StaleSnapshot as error:
         if request.trigger is not Trigger.SNAPSHOT_EVENT:
             raise
@@ -139,7 +139,7 @@ def _provision(request: Request, audit_log: AuditLog, seconds_left: Callable[[],
         return RunResult(RunStatus.SUPERSEDED, Plan(request.environment, warnings=error.findings))
 
 
-def _run_locked(request: Request, audit_log: AuditLog, seconds_left: Callable[[], float], lock: ExitStack) -> RunResult:
+def _run_stages(request: Request, audit_log: AuditLog, seconds_left: Callable[[], float], lock: ExitStack) -> RunResult:
     request = as_asked(request, audit_log)
     reserve = min(seconds_left() * RESERVED_TIME_SHARE, MAX_RESERVED_SECONDS)
     patience = partial(_seconds_without, seconds_left, reserve * AUDIT_TIME_SHARE)

@@ -92,9 +92,10 @@ def parse_plan(content: bytes | None, environment: str) -> StoredPlan:
     changes = value.get("changes") if isinstance(value, dict) else None
     if not isinstance(changes, list) or get_text(value, "environment") != environment:
         raise UnreadableRecord("no plan")
-    provenance = Provenance(**{each.name: get_text(value, each.name) for each in fields(Provenance)})
+    # A plan of the version before may lack what this one says of a run.
+    told = {each.name: get_text(value, each.name) for each in fields(Provenance) if each.name in value}
     approval = get_text(value, "approval") if "approval" in value else ""
-    return StoredPlan(provenance, tuple(_parse_change(item) for item in changes), approval)
+    return StoredPlan(Provenance(**told), tuple(_parse_change(item) for item in changes), approval)
 
 
 def _parse_change(item: Any) -> PlannedChange:

@@ -228,6 +228,11 @@ def test_a_stored_plan_is_read_back() -> None:
         parse_plan(json.dumps(document).encode(), "prod")
 
 
+def test_a_plan_of_a_version_that_said_less_of_a_run_is_read_back() -> None:
+    stored = json.dumps({"environment": "dev", "changes": []}).encode()
+    assert parse_plan(stored, "dev") == StoredPlan(Provenance("dev"), ())
+
+
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(max_size=8),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
