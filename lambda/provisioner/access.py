@@ -22,6 +22,7 @@ from provisioner.core.audit import access_folder, access_key, parse_csv, trail_k
 from provisioner.core.effective_access import Access
 from provisioner.core.effective_access import Server as AccessServer
 from provisioner.core.errors import DatabaseUnavailable, Finding
+from provisioner.core.leaving import is_quarantined
 from provisioner.core.model import Outcome, Status
 from provisioner.core.ownership import has_marker
 from provisioner.core.plan import Plan
@@ -150,6 +151,7 @@ def _roles(
             "REPLICATION": role.replication,
             "BYPASSRLS": role.bypass_rls,
             "NOLOGIN": not role.can_login,
+            f"quarantined since {role.marker.quarantined if role.marker else ''}": is_quarantined(role),
             "password expired": role.expired,
             "the administrator of this function": name == server.administrator,
         }

@@ -148,7 +148,6 @@ def test_what_it_owns_in_others_databases_passes_to_their_owner(world: World) ->
     assert owners(world, "shop") - {"rdsadmin"} == {"shop_user"}
     run(world, "shop_user", "shop", "DROP FUNCTION works.one(); INSERT INTO works.job (note) VALUES ('mine')")
     # The levels hold on what has passed on.
-    world.apply()
     assert run(world, "reporter", "shop", "SELECT count(*) FROM works.job") == [[1]]
     assert world.apply()["status"] == "no_change"
 
@@ -295,6 +294,68 @@ def test_what_would_run_with_the_rights_of_another_owner_blocks(world: World) ->
     assert "peek" in messages
     assert "window_" in messages
     assert "harmless" not in messages
+
+
+def test_a_kept_database_is_given_to_a_new_owner_by_name_only(world: World) -> None:
+    leave(world)
+    world.apply(retire=["leaver"])
+    before = objects(world, "old")
+    new = {"database_name": "old", "username": "heir"}
+    world.put_secret("heirs", "heir", "old")
+    world.put_secret("looking", "viewer", "old")
+    viewer = {"database_name": "old", "username": "viewer", "access_level": "reader"}
+    world.declare_entries({"shop": OWNER, "report": READER, "heirs": new, "looking": viewer}, with_secrets=False)
+    planned = world.dry_run()
+    assert "database_kept" in [item["code"] for item in planned["blockers"]]
+    assert 'adopt: ["heirs"]' in planned["plan_text"]
+    planned = world.dry_run(adopt=["heirs"])
+    assert planned["blockers"] == [], planned["plan_text"]
+    assert ("give_database", "old", "heir") in changes(planned)
+    assert world.apply(adopt=["heirs"])["status"] == "applied"
+    assert objects(world, "old") == before
+    # An extension has no owner by a statement; it stays the administrator's.
+    assert owners(world, "old") - {"rdsadmin", world.admin.username} == {"heir"}
+    run(world, "heir", "old", "DROP FUNCTION works.one(); INSERT INTO works.job (note) VALUES ('mine')")
+    assert run(world, "viewer", "old", "SELECT count(*) FROM works.job") == [[1]]
+    again = world.apply()
+    assert (again["status"], again["changes"]) == ("no_change", [])
+
+
+def test_a_second_owner_is_not_touched(world: World) -> None:
+    """Two leave at once; what stands against one keeps the other not back."""
+    other = {"database_name": "other", "username": "second"}
+    world.put_secret("second", "second", "other")
+    world.declare_entries({"old": LEAVER, "shop": OWNER, "report": READER, "second": other}, with_secrets=False)
+    world.apply()
+    run(world, "second", "other", "CREATE TABLE t (id int)")
+    leave(world)
+    assert world.apply(quarantine=["second"])["status"] == "applied"
+    quarantined_since(world, "second", LONG_AGO)
+    query(world, "ALTER DATABASE other ALLOW_CONNECTIONS false")
+    with pytest.raises(PlanBlocked, match="second"):
+        world.apply(retire=["leaver", "second"])
+    assert not is_there(world)
+    assert is_there(world, "second")
+    query(world, "ALTER DATABASE other ALLOW_CONNECTIONS true")
+    assert world.apply(retire=["second"])["status"] == "applied"
+
+
+def test_prepared_transactions_are_named(postgres_version: int, aws: Aws) -> None:
+    with contextlib.ExitStack() as stack:
+        server = stack.enter_context(Server(postgres_version, parameters={"max_prepared_transactions": "5"}))
+        with World(server, aws, server.create_delegated_admin()) as world:
+            world.declare_entries({"old": {"database_name": "old", "username": "leaver"}})
+            world.apply()
+            run(world, "leaver", "old", "CREATE TABLE t (id int); CREATE TABLE u (id int)")
+            run(world, "leaver", "old", "BEGIN; INSERT INTO t VALUES (1); PREPARE TRANSACTION 'it''s mine'")
+            world.declare("application_databases = {}")
+            world.apply(quarantine=["leaver"])
+            quarantined_since(world, "leaver", LONG_AGO)
+            messages = " ".join(item["message"] for item in blocked(world))
+            assert "it''s mine" in messages
+            assert "holds a lock" in messages
+            query(world, "ROLLBACK PREPARED 'it''s mine'", "old")
+            assert world.apply(retire=["leaver"])["status"] == "applied"
 
 
 def test_a_lock_keeps_the_role_quarantined_and_the_next_run_goes_on(world: World) -> None:

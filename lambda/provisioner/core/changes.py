@@ -44,6 +44,7 @@ class ChangeKind(Enum):
     QUARANTINE_ROLE = "quarantine_role", "-", (), "", "{0.reason}"
     KEEP_DATABASE = "keep_database", "-", (), "CREATEDB", "{0.reason}"
     PASS_OBJECTS = "pass_objects", "-", (), "", "{0.reason}"
+    GIVE_DATABASE = "give_database", "~", ("database",), "CREATEDB", "{0.reason}"
     DROP_ROLE = "drop_role", "-", (), "CREATEROLE", "{0.reason}"
 
     def __init__(self, action: str, symbol: str, aspects: tuple[str, ...], right: str, words: str) -> None:

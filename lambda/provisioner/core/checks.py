@@ -10,6 +10,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from provisioner.core.errors import Finding
+from provisioner.core.kept import is_kept, kept_blockers
 from provisioner.core.kinds import ObjectKind
 from provisioner.core.state import IAM_ROLE, Database, Role
 from provisioner.core.text import join_names
@@ -87,6 +88,9 @@ def _missing_database(name: str, ownership: Ownership) -> Finding:
 def _database_blockers(database: Database, ownership: Ownership) -> Iterable[Finding]:
     name = database.name
     owner = ownership.declared_owner(name)
+    if is_kept(database, ownership):
+        yield from kept_blockers(database, ownership)
+        return
     if owner and database.owner != owner:
         yield _different_owner(database, owner, ownership)
         return

@@ -205,6 +205,16 @@ def set_owner(kind: str, name: str, owner: str) -> Statement:
     return statement("ALTER {} {} OWNER TO {}", Keywords(kind), Identifier(name), Identifier(owner))
 
 
+def set_object_owner(kind: str, name: Quoted, owner: str) -> Statement:
+    """Another owner for what the server names."""
+    return statement("ALTER {} {} OWNER TO {}", Keywords(kind), name, Identifier(owner))
+
+
+def grant_connect(database: str) -> Statement:
+    """What we need on a database that we give away."""
+    return statement("GRANT CONNECT ON DATABASE {} TO CURRENT_USER", Identifier(database))
+
+
 def revoke_from(kind: str, names: Iterable[Quoted | Identifier], grantee: str, *, act_as: str = "") -> list[Statement]:
     """All that one grantee has on objects of one kind, and what it passed on."""
     who = Keywords("PUBLIC") if grantee == PUBLIC else Identifier(grantee)

@@ -7,10 +7,12 @@ all else of it stands, and declared again it is given back. A role that has been
 from __future__ import annotations
 
 from datetime import datetime, timedelta
+from operator import attrgetter
 from typing import TYPE_CHECKING
 
 from provisioner.core.changes import Change, ChangeKind
 from provisioner.core.errors import Finding
+from provisioner.core.kept import adoptions
 from provisioner.core.ownership import has_marker
 from provisioner.core.retiring import retirement, retirement_blockers
 
@@ -18,12 +20,18 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from provisioner.core.ownership import Ownership
-    from provisioner.core.state import Database, Role
+    from provisioner.core.state import Role
 
 
 # What is done when all else is.
 DEPARTURES = frozenset(
-    {ChangeKind.QUARANTINE_ROLE, ChangeKind.KEEP_DATABASE, ChangeKind.PASS_OBJECTS, ChangeKind.DROP_ROLE}
+    {
+        ChangeKind.QUARANTINE_ROLE,
+        ChangeKind.KEEP_DATABASE,
+        ChangeKind.PASS_OBJECTS,
+        ChangeKind.GIVE_DATABASE,
+        ChangeKind.DROP_ROLE,
+    }
 )
 
 
@@ -54,8 +62,13 @@ def restorations(ownership: Ownership) -> Iterable[Change]:
             yield Change(ChangeKind.RESTORE_ROLE, username=name, login=login, reason=reason)
 
 
-def departures(ownership: Ownership) -> Iterable[Change]:
-    """The changes by which roles leave, in order; a quarantine that was interrupted goes on without being asked for."""
+def departures(ownership: Ownership) -> tuple[Change, ...]:
+    """The changes by which roles leave, in order: whoever is quarantined before anybody is gone and cannot be named."""
+    return tuple(sorted((*_departures(ownership), *adoptions(ownership)), key=attrgetter("order")))
+
+
+def _departures(ownership: Ownership) -> Iterable[Change]:
+    """A quarantine that was interrupted goes on without being asked for."""
     leaving = ownership.leaving
     refused = {finding.username for finding in refusals(ownership)}
     for name, role in sorted(ownership.server.roles.items()):
@@ -170,21 +183,6 @@ def warning(role: Role, ownership: Ownership) -> Finding | None:
         message,
         "declare it again to give it back, or retire it when its time has come",
         username=role.name,
-    )
-
-
-def kept_database(database: Database, ownership: Ownership) -> Finding | None:
-    """What is said of a database that was kept when its owner was retired; the marker counts with the administrator."""
-    marker, me = database.marker, ownership.server.administrator
-    if not marker or not marker.kept or database.owner != me:
-        return None
-    size = f"{ownership.leaving.sizes.get(database.name, 0) / 2**20:.0f} MB"
-    return Finding(
-        "kept_database",
-        f'database "{database.name}" ({size}) is kept since {marker.kept}; it was "{marker.kept_from}"\'s, and only '
-        f'"{me}" may enter it',
-        f'when its time has come, take a snapshot of the instance, then as "{me}": DROP DATABASE "{database.name}"',
-        database=database.name,
     )
 
 

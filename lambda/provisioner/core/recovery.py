@@ -103,6 +103,8 @@ def shows(ownership: Ownership, change: PlannedChange) -> bool:
     if change.action in {"pass_objects", "drop_role"}:
         # What was to pass on before the role goes has, when it is gone.
         return role is None
+    if change.action == "give_database":
+        return database is not None and database.owner == change.username
     if change.action == "keep_database":
         marker = database.marker if database else None
         return bool(marker and marker.kept and marker.kept_from == change.username)

@@ -95,9 +95,14 @@ def write_script(changes: Sequence[Change], ownership: Ownership, differences: I
 
 
 def _one_departure(name: str, changes: Sequence[Change], ownership: Ownership) -> LeavingScript:
-    may_end = ownership.server.roles[name].administrator_inherits or ownership.leaving.may_signal
+    role = ownership.server.roles.get(name)
+    may_end = ownership.leaving.may_signal or (role is not None and role.administrator_inherits)
     steps = tuple(_leaving_step(change, ownership) for change in changes)
     return LeavingScript(name, steps, frozenset() if may_end else frozenset({name}))
+
+
+# What is done in the database itself.
+_INSIDE = frozenset({ChangeKind.PASS_OBJECTS, ChangeKind.GIVE_DATABASE})
 
 
 def _leaving_step(change: Change, ownership: Ownership) -> LeavingStep:
@@ -110,7 +115,7 @@ def _leaving_step(change: Change, ownership: Ownership) -> LeavingStep:
     return LeavingStep(
         (change,),
         tuple(statements),
-        change.database if change.kind is ChangeKind.PASS_OBJECTS else "",
+        change.database if change.kind in _INSIDE else "",
         before=tuple(ddl.grant_self(role, with_options=with_options) for role in temporary),
         after=(
             *(ddl.revoke_self(role) for role in temporary),
@@ -134,6 +139,11 @@ def _retirement_statements(change: Change, ownership: Ownership) -> tuple[set[st
     """In whose place a step is done, and what is known of it before it is begun."""
     name, me = change.username, ownership.server.administrator
     statements: list[Statement] = []
+    if change.kind is ChangeKind.GIVE_DATABASE:
+        facts = ownership.server.databases[change.database]
+        marker = Marker(ownership.environment, comment=facts.marker.comment if facts.marker else "")
+        statements = [ddl.set_owner("DATABASE", change.database, name), ddl.grant_connect(change.database)]
+        return {name}, [*statements, ddl.set_database_marker(change.database, marker)]
     holdings = ownership.leaving.holdings[name]
     holding = next((item for item in holdings.databases if item.database == change.database), None)
     if change.kind is ChangeKind.KEEP_DATABASE and holding:

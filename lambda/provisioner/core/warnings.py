@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from provisioner.core import leaving
 from provisioner.core.checks import reassign_sql
 from provisioner.core.errors import Finding
+from provisioner.core.kept import kept_warning
 from provisioner.core.kinds import ObjectKind
 from provisioner.core.ownership import Ownership, has_marker
 from provisioner.core.roles import is_kept
@@ -225,4 +226,4 @@ def _orphans(ownership: Ownership) -> Iterable[Finding]:
             orphan = Finding(
                 "orphaned_database", message, "declare it again, or remove it by the runbook", database=name
             )
-            yield leaving.kept_database(database, ownership) or orphan
+            yield kept_warning(database, ownership) or orphan

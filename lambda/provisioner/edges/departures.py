@@ -4,19 +4,30 @@ from __future__ import annotations
 
 import json
 import time
+from contextlib import suppress
+from dataclasses import replace
 from itertools import groupby
 from operator import itemgetter
 from typing import TYPE_CHECKING
 
 from provisioner.core import ddl
+from provisioner.core.changes import ChangeKind
+from provisioner.core.database_script import DatabaseScript
 from provisioner.core.errors import Finding
 from provisioner.core.model import Status
 from provisioner.core.quoting import Quoted
 from provisioner.core.state import DATABASE_OWNER
-from provisioner.edges.holding_queries import defaults_query, grants_query, left_query, schemas_query
+from provisioner.edges.holding_queries import (
+    defaults_query,
+    given_query,
+    grants_query,
+    guests_query,
+    left_query,
+    schemas_query,
+)
 from provisioner.edges.leaving_catalogs import sessions_query, terminate_query
 from provisioner.edges.sqlstates import SqlError
-from provisioner.edges.transaction import refuse_empty_grants, retry, transaction
+from provisioner.edges.transaction import change_database, refuse_empty_grants, retry, transaction
 from provisioner.edges.unit_results import (
     FAIL_FAST,
     ApplyResult,
@@ -82,18 +93,34 @@ def _change_departure(item: LeavingScript, step: LeavingStep, context: ApplyCont
             retry(lambda: _send(connection, item, step, context), context)
         if step.ends_sessions:
             _end_sessions(connection, item, context)
+    if step.database:
+        _apply_levels(step, context)
 
 
 def _send(connection: Connection, item: LeavingScript, step: LeavingStep, context: ApplyContext) -> None:
     with transaction(connection, leave=False):
         connection.run(*context.begin, *step.before)
-        if step.database:
+        if step.changes[0].kind is ChangeKind.PASS_OBJECTS:
             _pass_on(connection, item.role, step, context)
+        elif step.database:
+            _give(connection, item.role, step, context)
         else:
             connection.run(*step.statements)
+            _refuse_guests(connection, step)
         refuse_empty_grants(connection)
         if step.after:
             connection.run(*step.after)
+
+
+def _refuse_guests(connection: Connection, step: LeavingStep) -> None:
+    """Raise where somebody else still has something on a database that was closed, or is in it."""
+    [change] = step.changes
+    if change.kind is ChangeKind.KEEP_DATABASE:
+        holders, guests = connection.run(guests_query(change.database))[0]
+        if holders or guests:
+            raise SqlError(
+                "", f'others have {holders} privileges on database "{change.database}", and {guests} sessions in it'
+            )
 
 
 def _pass_on(connection: Connection, role: str, step: LeavingStep, context: ApplyContext) -> None:
@@ -121,6 +148,28 @@ def _pass_on(connection: Connection, role: str, step: LeavingStep, context: Appl
     left, _, example = connection.run(left_query(role))[0]
     if left:
         raise SqlError("", f'{left} objects still belong to role "{role}" or name it, such as {example}')
+
+
+def _give(connection: Connection, owner: str, step: LeavingStep, context: ApplyContext) -> None:
+    """Give a kept database to its new owner, with all in it that is the administrator's."""
+    connection.run(*step.statements)
+    rows = connection.run(given_query(context.ownership.server.administrator))
+    statements = [ddl.set_object_owner(kind, Quoted(name), owner) for kind, name in rows]
+    for start in range(0, len(statements), STATEMENTS_PER_MESSAGE):
+        connection.run(*statements[start : start + STATEMENTS_PER_MESSAGE])
+
+
+def _apply_levels(step: LeavingStep, context: ApplyContext) -> None:
+    """What the levels say of what has passed on; what that would take away is left for a plan that shows it."""
+    ownership, [change] = context.ownership, step.changes
+    facts = ownership.server.databases.get(step.database)
+    if not facts or step.database not in ownership.by_database:
+        return
+    facts = replace(facts, owner=change.username) if change.kind is ChangeKind.GIVE_DATABASE else facts
+    script = DatabaseScript(facts, step.changes, None, (), ())
+    if ownership.may_change(facts):
+        with suppress(SqlError):
+            change_database(script, context.blocked_roles, context)
 
 
 def _end_sessions(connection: Connection, item: LeavingScript, context: ApplyContext) -> None:

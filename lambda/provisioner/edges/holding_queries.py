@@ -85,6 +85,39 @@ def schemas_query(role: str) -> str:
     )
 
 
+def given_query(role: str) -> str:
+    """A row for each object of a role's in this database that can have another owner: keyword of its kind, quoted name.
+
+    Not what follows another object (the sequence of a column) or belongs to an extension, nor extensions themselves,
+    which no statement gives away alone. Schemas come first: who gets the rest has to be able to create in them.
+    """
+    return f"""
+WITH {_here(role)}
+SELECT kinds.keyword, (pg_identify_object(dep.classid, dep.objid, 0)).identity
+FROM dep JOIN (VALUES
+    ('pg_namespace', 'SCHEMA'), ('pg_class', 'TABLE'), ('pg_type', 'TYPE'), ('pg_proc', 'ROUTINE'),
+    ('pg_largeobject', 'LARGE OBJECT'), ('pg_foreign_server', 'SERVER'), ('pg_publication', 'PUBLICATION'),
+    ('pg_statistic_ext', 'STATISTICS'), ('pg_operator', 'OPERATOR'), ('pg_collation', 'COLLATION'),
+    ('pg_conversion', 'CONVERSION'), ('pg_ts_config', 'TEXT SEARCH CONFIGURATION'),
+    ('pg_ts_dict', 'TEXT SEARCH DICTIONARY')
+) AS kinds(catalog, keyword) ON kinds.catalog = dep.classid::regclass::text
+WHERE dep.deptype = 'o' AND NOT EXISTS (
+    SELECT FROM pg_depend AS d WHERE d.classid = dep.classid AND d.objid = dep.objid
+      AND (d.deptype = 'e' OR d.deptype IN ('a', 'i') AND d.refobjsubid > 0 AND d.refclassid = 'pg_class'::regclass
+           AND EXISTS (SELECT FROM pg_class AS s WHERE s.oid = dep.objid AND s.relkind = 'S')))
+ORDER BY dep.classid <> 'pg_namespace'::regclass, 1, 2"""
+
+
+def guests_query(database: str) -> str:
+    """What others than the administrator have on a database, and how many sessions in it."""
+    return f"""
+SELECT (SELECT count(*) FROM aclexplode(coalesce(d.datacl, acldefault('d', d.datdba))) AS x
+        WHERE x.grantee = 0 OR pg_get_userbyid(x.grantee) <> current_user),
+       (SELECT count(*) FROM pg_stat_activity AS a JOIN pg_roles AS r ON r.oid = a.usesysid
+        WHERE a.datid = d.oid AND NOT r.rolsuper AND a.usename <> current_user)
+FROM pg_database AS d WHERE d.datname = {Literal(database).sql()}"""
+
+
 def left_query(role: str) -> str:
     """How much in this database still belongs to a role or names it, and how many databases it owns."""
     return f"""

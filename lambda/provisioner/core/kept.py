@@ -1,0 +1,63 @@
+"""Databases that were kept when their owner was retired: what is said of them, and how a new owner takes one over."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from provisioner.core.changes import Change, ChangeKind
+from provisioner.core.errors import Finding
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from provisioner.core.ownership import Ownership
+    from provisioner.core.state import Database
+
+
+def is_kept(database: Database, ownership: Ownership) -> bool:
+    """Whether the administrator keeps a database; a marker that somebody else can write counts for nothing."""
+    return bool(database.marker and database.marker.kept and database.owner == ownership.server.administrator)
+
+
+def kept_warning(database: Database, ownership: Ownership) -> Finding | None:
+    """What is said of a kept database that nobody declares."""
+    marker, me = database.marker, ownership.server.administrator
+    if not marker or not is_kept(database, ownership):
+        return None
+    size = f"{ownership.leaving.sizes.get(database.name, 0) / 2**20:.0f} MB"
+    return Finding(
+        "kept_database",
+        f'database "{database.name}" ({size}) is kept since {marker.kept}; it was "{marker.kept_from}"\'s, and only '
+        f'"{me}" may enter it',
+        f'when its time has come, take a snapshot of the instance, then as "{me}": DROP DATABASE "{database.name}"; or '
+        "declare a new owner and adopt it",
+        database=database.name,
+    )
+
+
+def kept_blockers(database: Database, ownership: Ownership) -> Iterable[Finding]:
+    """A kept database is given to a new owner by name only: what a new entry calls its database may be an accident."""
+    owner = ownership.declared_owner(database.name)
+    marker, entries = database.marker, ownership.by_database[database.name]
+    if (owner and database.name in ownership.adopted_databases) or not marker:
+        return
+    application = next((entry.application for entry in entries if entry.username == owner), "...")
+    message = f'database "{database.name}" is kept since {marker.kept}; it was "{marker.kept_from}"\'s'
+    first = "" if owner else "declare an entry for its new owner, and "
+    next_step = f'{first}adopt it: adopt: ["{application}"]; or declare another database_name'
+    yield Finding("database_kept", message, next_step, database=database.name)
+
+
+def adoptions(ownership: Ownership) -> Iterable[Change]:
+    """The kept databases that pass to a new owner, in order."""
+    for name in sorted(ownership.by_database):
+        database, owner = ownership.server.databases.get(name), ownership.declared_owner(name)
+        if database and database.marker and owner and is_kept(database, ownership):
+            reason = f'kept since {database.marker.kept}: passes with all that is in it to "{owner}"'
+            yield Change(
+                ChangeKind.GIVE_DATABASE,
+                database=name,
+                username=owner,
+                reason=reason,
+                subject=database.marker.kept_from,
+            )
