@@ -100,15 +100,23 @@ def shows(ownership: Ownership, change: PlannedChange) -> bool:
         return database is not None and _database_shows(ownership, change, database)
     if change.action in {"grant", "grant_default", "revoke", "revoke_default"}:
         return database is not None and _grants_show(change, database)
-    if change.action in {"pass_objects", "drop_role"}:
-        # What was to pass on before the role goes has, when it is gone.
-        return role is None
+    if change.action in {"keep_database", "pass_objects", "give_database", "drop_role"}:
+        return _departure_shows(ownership, change)
+    return role is not None and _role_shows(ownership, change, role)
+
+
+def _departure_shows(ownership: Ownership, change: PlannedChange) -> bool:
+    role, database = ownership.server.roles.get(change.username), ownership.server.databases.get(change.database)
     if change.action == "give_database":
         return database is not None and database.owner == change.username
     if change.action == "keep_database":
         marker = database.marker if database else None
         return bool(marker and marker.kept and marker.kept_from == change.username)
-    return role is not None and _role_shows(ownership, change, role)
+    if change.action == "pass_objects" and (holdings := ownership.leaving.holdings.get(change.username)):
+        there = [item for item in holdings.databases if item.database == change.database]
+        return all(item.is_empty and not item.refusal for item in there)
+    # What was to pass on before the role goes has passed on when it is gone.
+    return role is None
 
 
 def _role_shows(ownership: Ownership, change: PlannedChange, role: Role) -> bool:
