@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from provisioner.core.changes import Change, ChangeKind
 from provisioner.core.errors import ApprovalRequired, Finding, PlanChanged
 from provisioner.core.model import Trigger
+from provisioner.core.plan import held_back
 from provisioner.core.reviewed_plan import read_plan
 from provisioner.core.text import join_names, sanitize
 from provisioner.core.units import Unit, UnitEffects, unit_of
@@ -185,7 +186,10 @@ def leave_unapproved(plan: Plan, approved: Mapping[Unit, UnitEffects], continued
         freed = sorted({*then.blockers} - {*now.blockers})
         if new or (freed and any(_depends(change, unit) for change in plan.changes)):
             findings.append(_not_approved(unit, new, freed, plan))
-    return replace(plan, unapproved=tuple(findings))
+    plan = replace(plan, unapproved=tuple(findings))
+    while held := held_back(plan):
+        plan = replace(plan, unapproved=(*plan.unapproved, *held))
+    return plan
 
 
 def _is_covered(change: Change, read: frozenset[tuple[str, ...]], continued: Collection[str]) -> bool:

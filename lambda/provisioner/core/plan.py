@@ -111,11 +111,20 @@ def build_plan(ownership: Ownership, differences: Sequence[Difference]) -> Plan:
             ownership.environment, ownership.host, ownership.port, server.system_identifier, server.administrator
         ),
     )
-    return replace(plan, blockers=tuple(sorted({*plan.blockers, *_held_back(plan)})))
+    while held := held_back(plan):
+        plan = replace(plan, blockers=tuple(sorted({*plan.blockers, *held})))
+    return plan
+
+
+def held_back(plan: Plan) -> tuple[Finding, ...]:
+    """What keeps back roles that are blocked in part: what was begun of leaving could not be ended.
+
+    A role that is kept back may keep another: to be asked again with the findings.
+    """
+    return tuple(_held_back(plan))
 
 
 def _held_back(plan: Plan) -> Iterable[Finding]:
-    """A role whose retirement is blocked in part is not retired at all: what was begun could not be ended."""
     blocked = [(change, plan.blocker_of(change)) for change in plan.changes if change.kind in leaving.DEPARTURES]
     for role in sorted({change.username for change, blocker in blocked if blocker} - plan.blocked_roles):
         database = next(change.database for change, blocker in blocked if blocker and change.username == role)

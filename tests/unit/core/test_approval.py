@@ -113,3 +113,16 @@ def test_what_was_blocked_when_it_was_read_is_left_once_it_is_not() -> None:
 def test_where_the_whole_plan_was_blocked_nothing_of_it_is_done() -> None:
     read = replace(READ, blockers=(Finding("server_too_old", "12"),))
     assert left(READ, read) == ([("", "")], set(READ.changes))
+
+
+def test_a_role_is_retired_whole_or_not_at_all() -> None:
+    """Noise in somebody else's database, where it holds something, keeps the role and its own database as they are."""
+    leaving = (
+        Change(ChangeKind.KEEP_DATABASE, database="old", username="leaver", reason="kept"),
+        Change(ChangeKind.PASS_OBJECTS, database="old", username="leaver", owner="admin", subject="admin"),
+        Change(ChangeKind.PASS_OBJECTS, database="shop", username="leaver", owner="shop_user", subject="shop_user"),
+        Change(ChangeKind.DROP_ROLE, username="leaver", reason="retired"),
+    )
+    noise = replace(REVOKE, privileges=("CREATE",))
+    now = Plan("prod", (noise, OTHER, *leaving))
+    assert left(now, Plan("prod", (OTHER, *leaving))) == ([("shop", ""), ("", "leaver")], {noise, *leaving})
