@@ -67,6 +67,19 @@ def test_a_database_whose_drop_was_interrupted_is_told_to_be_dropped(world: Worl
     assert 'DROP DATABASE "shop"' in problem
 
 
+def test_many_schemas_are_healed_at_once(world: World) -> None:
+    run_as_owner(
+        world,
+        "DO $$ BEGIN FOR i IN 1..101 LOOP EXECUTE format('CREATE SCHEMA s%1$s', i);"
+        " EXECUTE format('CREATE TABLE s%1$s.t (); REVOKE ALL ON s%1$s.t FROM shop_reader', i); END LOOP; END $$",
+    )
+    assert world.apply()["status"] == "applied"
+    seen = "SELECT count(*) FROM generate_series(1, 101) AS i WHERE has_table_privilege(format('s%s.t', i), 'SELECT')"
+    with world.login("shop_reader", "shop") as reader:
+        assert reader.run(seen) == [[101]]
+    assert world.apply()["status"] == "no_change"
+
+
 def test_many_small_access_lists_are_healed_in_one_look(world: World) -> None:
     run_as_owner(
         world,

@@ -15,6 +15,10 @@ from provisioner.core.kinds import ObjectKind
 from provisioner.core.ownership import Ownership, has_marker
 from provisioner.core.state import DATABASE_OWNER, PUBLIC, Database, Grant, ObjectGroup, Server, Target
 
+# ALL TABLES IN SCHEMA has the server read all of pg_class several times for each schema. Of more schemas than these the
+# objects are named instead, unless there are too many to be named.
+MAX_WHOLE_SCHEMAS, MAX_OBJECTS_FOR_SCHEMAS = 100, 50_000
+
 
 @dataclass(frozen=True, slots=True)
 class Difference:
@@ -40,7 +44,7 @@ def of(database: Database, ownership: Ownership) -> Difference:
     elif not has_marker(database, ownership.environment):
         changes.append(change(ChangeKind.ADOPT_DATABASE))
     wanted = {group.target: policy.wanted_grants(group, findings) for group in policy.all_groups()}
-    changes += grant_changes(database, policy.owner, wanted)
+    changes += name_objects(grant_changes(database, policy.owner, wanted), ownership.server)
     declared = {extension for entry in ownership.by_database[database.name] for extension in entry.extensions}
     for extension in sorted(declared - database.extensions):
         changes.append(change(ChangeKind.CREATE_EXTENSION, subject=extension))
@@ -98,6 +102,16 @@ def grant_changes(database: Database, owner: str, wanted: Mapping[Target, frozen
     }
     yield from _merge_grants(missing, database, owner, (ChangeKind.GRANT, ChangeKind.GRANT_DEFAULT))
     yield from _merge_grants(extra, database, owner, (ChangeKind.REVOKE, ChangeKind.REVOKE_DEFAULT))
+
+
+def name_objects(changes: Iterable[Change], server: Server) -> list[Change]:
+    """Name the objects where all of many schemas are meant, as the server would look for them in each of those."""
+    every = list(changes)
+    whole = [change for change in every if change.covers_schema and change.target.kind.named_by]
+    is_many = len({change.target.schema for change in whole}) > MAX_WHOLE_SCHEMAS
+    if not is_many or server.locks_named_objects or sum(each.object_count for each in whole) > MAX_OBJECTS_FOR_SCHEMAS:
+        return every
+    return [replace(change, covers_schema=False) for change in every]
 
 
 def _merge_grants(

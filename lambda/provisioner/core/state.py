@@ -247,6 +247,11 @@ class Server:
         """Whether `public` belongs to the owner of its database; before, to the bootstrap superuser."""
         return self.version >= 15
 
+    @property
+    def locks_named_objects(self) -> bool:
+        """Whether a GRANT that names a table holds a lock on it until it is committed: there is room for thousands."""
+        return self.version >= 18
+
 
 def all_members(role: str, memberships: Iterable[Membership]) -> frozenset[str]:
     """The members of a role, and theirs, whatever their memberships are good for."""

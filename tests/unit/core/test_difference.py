@@ -8,7 +8,7 @@ import pytest
 from provisioner.core import difference
 from provisioner.core.changes import Change, ChangeKind
 from provisioner.core.kinds import ObjectKind
-from provisioner.core.state import PUBLIC, Database, Grant, Marker, ObjectGroup, Target
+from provisioner.core.state import PUBLIC, Database, Grant, Marker, ObjectGroup, Server, Target
 from unit.core.shop import MARK, OWNER, differences_of, ours, ownership_of, ownership_over, with_option
 
 TABLES = Target(ObjectKind.TABLE, schema="app", owner="o", acl="one")
@@ -40,6 +40,20 @@ def test_privileges_of_one_grantee_on_all_of_a_schema_are_one_change() -> None:
     assert change.kind is ChangeKind.GRANT
     assert (change.privileges, change.covers_schema, change.object_count) == (("INSERT", "SELECT"), True, 7)
     assert change.detail == 'INSERT, SELECT on 7 tables in schema "app"'
+
+
+@pytest.mark.parametrize(
+    ("schemas", "tables", "version", "is_whole"),
+    [(100, 1, 16, True), (101, 1, 16, False), (101, 50_000, 16, True), (101, 1, 18, True)],
+)
+def test_the_objects_of_many_schemas_are_named_where_naming_locks_nothing(
+    schemas: int, tables: int, version: int, *, is_whole: bool
+) -> None:
+    targets = [replace(TABLES, schema=f"s{number}") for number in range(schemas)]
+    after = tuple(ObjectGroup(target, (Grant("o", "r", "SELECT"),)) for target in targets)
+    changes = changes_between(tuple(ObjectGroup(target, (), tables) for target in targets), after)
+    server = Server(version, "admin", "postgres", roles={}, databases={})
+    assert {change.covers_schema for change in difference.name_objects(changes, server)} == {is_whole}
 
 
 def test_what_an_extension_owns_keeps_a_grant_from_being_one_of_all() -> None:
