@@ -82,9 +82,10 @@ def _metrics(
         "Databases": len(databases - {""}),
         "DurationMs": round((time.monotonic() - begun) * 1000),
     }
-    # A zero of a run that did not look would end the alarm of one that did. What another run has half done is no drift.
-    is_beside_a_run = plan and any(item.code == "run_under_way" for item in plan.warnings)
-    if result and plan and not is_beside_a_run and result.status in _KNOWS_DRIFT:
+    # A zero of a run that did not look, or not at all, would end the alarm of one that did. What another run has half
+    # done is no drift.
+    is_partial = plan and any(item.code in {"run_under_way", "changes_left"} for item in plan.warnings)
+    if result and plan and not is_partial and result.status in _KNOWS_DRIFT:
         differences = len(plan.changes) + len(plan.blockers) if result.status is RunStatus.DRIFTED else 0
         numbers["Drift"] = differences + sum(item.code in EXCEEDS_LEVEL for item in plan.warnings)
     return numbers

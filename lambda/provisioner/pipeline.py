@@ -27,7 +27,6 @@ from provisioner.core.gate import Decision, decide
 from provisioner.core.leaving import refusals
 from provisioner.core.model import Declaration, Mode, Outcome, Request, RunStatus, Status, Trigger
 from provisioner.core.plan import Plan, build_plan
-from provisioner.core.preflight import is_ready
 from provisioner.core.report import render_notification, render_text, sum_line
 from provisioner.core.request import parse_request
 from provisioner.core.script import Script, write_script
@@ -40,7 +39,8 @@ from provisioner.edges.transaction import ApplyContext
 from provisioner.interrupted_run import recover_interrupted_run
 from provisioner.observation import Session, count_workers, observe
 from provisioner.preflight import check_everything
-from provisioner.run_input import as_asked, read_and_connect
+from provisioner.rotation import follow_secret
+from provisioner.run_input import NotConcerned, as_asked, read_and_connect
 from provisioner.verification import probe_new_password, verify_after_apply
 
 if TYPE_CHECKING:
@@ -132,8 +132,8 @@ def _provision(request: Request, audit_log: AuditLog, seconds_left: Callable[[],
     """
     try:
         return _run_stages(request, audit_log, seconds_left, lock)
-    except StaleSnapshot as error:
-        if request.trigger is not Trigger.SNAPSHOT_EVENT:
+    except (NotConcerned, StaleSnapshot) as error:
+        if isinstance(error, StaleSnapshot) and request.trigger is not Trigger.SNAPSHOT_EVENT:
             raise
         audit_log.record_findings(error.findings, action="snapshot", status=Status.SKIPPED)
         return RunResult(RunStatus.SUPERSEDED, Plan(request.environment, warnings=error.findings))
@@ -152,6 +152,7 @@ def _run_stages(request: Request, audit_log: AuditLog, seconds_left: Callable[[]
     plan = _plan(ownership, differences, warnings, audit_log)
     if session.session_id:
         recover_interrupted_run(audit_log, plan, ownership)
+    request, plan = follow_secret(request, plan, ownership, secrets, audit_log)
     if refused := refusals(ownership):
         raise InvalidRequest(refused)
     status, plan, script = _gate(request, plan, partial(_write, ownership, differences), ownership, audit_log)
@@ -193,8 +194,7 @@ def _plan(
 
 def _preflight(request: Request, audit_log: AuditLog, seconds_left: Callable[[], float]) -> RunResult:
     reserve = min(seconds_left() * RESERVED_TIME_SHARE, MAX_RESERVED_SECONDS)
-    checks, warnings = check_everything(request, audit_log, partial(_seconds_without, seconds_left, reserve))
-    status = RunStatus.READY if is_ready(checks) else RunStatus.NOT_READY
+    status, checks, warnings = check_everything(request, audit_log, partial(_seconds_without, seconds_left, reserve))
     return RunResult(status, Plan(request.environment, warnings=warnings), checks=checks)
 
 

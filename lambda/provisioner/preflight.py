@@ -12,8 +12,8 @@ from concurrent.futures import TimeoutError as WaitedTooLong
 from typing import TYPE_CHECKING
 
 from provisioner.core.errors import AuditUnavailable
-from provisioner.core.model import Outcome, Status
-from provisioner.core.preflight import Check, CheckStatus, failed, failed_by, ok, unknown
+from provisioner.core.model import Outcome, RunStatus, Status
+from provisioner.core.preflight import Check, CheckStatus, failed, failed_by, is_ready, ok, unknown
 from provisioner.core.preflight_report import count_checks
 from provisioner.edges.clock import now_utc
 from provisioner.preflight_aws import (
@@ -41,8 +41,8 @@ _ROWS = {CheckStatus.OK: Status.NO_CHANGE, CheckStatus.FAILED: Status.ERROR, Che
 
 def check_everything(
     request: Request, audit_log: AuditLog, seconds_left: Callable[[], float]
-) -> tuple[Sequence[Check], tuple[Finding, ...]]:
-    """Make every check and store the look; give back the checks, and what is to be warned of.
+) -> tuple[RunStatus, Sequence[Check], tuple[Finding, ...]]:
+    """Make every check and store the look; give back how it ended, the checks, and what is to be warned of.
 
     An audit that cannot be stored is one more check that failed: this answers on the worst of days.
     """
@@ -53,7 +53,8 @@ def check_everything(
     audit_log.record_findings(preflight.warnings, action="warning", status=Status.WARNING)
     audit_log.plan_summary = count_checks(checks)
     checks.append(_store(checks, audit_log))
-    return checks, (*preflight.warnings, *audit_log.findings)
+    status = RunStatus.READY if is_ready(checks) else RunStatus.NOT_READY
+    return status, checks, (*preflight.warnings, *audit_log.findings)
 
 
 def _store(checks: Sequence[Check], audit_log: AuditLog) -> Check:

@@ -8,10 +8,11 @@ from hashlib import sha256
 from typing import TYPE_CHECKING
 
 from provisioner.core.declaration import refuse_administrator_login
-from provisioner.core.errors import Finding, InvalidRequest, SecretUnavailable
+from provisioner.core.errors import Finding, InvalidRequest, InvalidSnapshot, SecretUnavailable
 from provisioner.core.gate import may_change
 from provisioner.core.model import Declaration, Mode, Request, Trigger
 from provisioner.core.reviewed_plan import read_asked
+from provisioner.core.rotation import ignored, roles_of
 from provisioner.core.snapshot import MAX_BYTES, parse_snapshot
 from provisioner.core.text import join_names
 from provisioner.edges.lock import application_name
@@ -29,6 +30,15 @@ if TYPE_CHECKING:
 # three tries, which outlast any run of the same function, and what is left is enough for the work or most of it.
 LOCK_SECONDS = 5.0
 WAITING_SHARE = 0.6
+
+
+class NotConcerned(Exception):
+    """An event about something that this environment does not declare; nothing is wrong, and nothing was looked at."""
+
+    def __init__(self, finding: Finding) -> None:
+        """Keep what is to be said."""
+        super().__init__(str(finding))
+        self.findings = (finding,)
 
 
 def as_asked(request: Request, audit_log: AuditLog) -> Request:
@@ -68,11 +78,14 @@ def _read_input(
 ) -> tuple[Declaration, RunSecrets, tuple[Finding, ...]]:
     """What is declared and every secret, with what is to be warned of; all refusals of them come from here."""
     declaration, warnings = _load_snapshot(request, audit_log)
+    if request.secret and not roles_of(request.secret, declaration, audit_log.settings.app_secret_id):
+        raise NotConcerned(ignored(request.secret, f"it is none of an entry of {request.environment}"))
     _refuse_unknown_adoptions(request, declaration)
     # A report of access logs in as nobody but the administrator.
     needs_secrets = replace(declaration, entries=()) if request.mode is Mode.ACCESS else declaration
     secrets = load_secrets(needs_secrets, audit_log.settings, audit_log.clients)
-    if secrets.problems and request.mode is not Mode.DRY_RUN:
+    # One secret that changed is not kept waiting by another that is broken; what is broken is a blocker then.
+    if secrets.problems and request.mode is not Mode.DRY_RUN and not request.secret:
         raise SecretUnavailable(secrets.problems)
     refuse_administrator_login(declaration, secrets.login.username)
     address = replace(secrets.login.address, patience=patience)
@@ -89,7 +102,12 @@ def _load_snapshot(request: Request, audit_log: AuditLog) -> tuple[Declaration, 
     if request.snapshot.inline is not None:
         audit_log.snapshot_sha256 = sha256(request.snapshot.inline).hexdigest()
         return parse_snapshot(request.snapshot.inline, request.snapshot.key, environment=request.environment)
-    snapshot = read_snapshot(audit_log.clients, request.snapshot, max_bytes=MAX_BYTES)
+    try:
+        snapshot = read_snapshot(audit_log.clients, request.snapshot, max_bytes=MAX_BYTES)
+    except InvalidSnapshot as error:
+        if not request.secret or error.findings[0].code != "missing_snapshot":
+            raise
+        raise NotConcerned(ignored(request.secret, "there is no snapshot yet")) from None
     audit_log.snapshot_version, audit_log.snapshot_sha256 = snapshot.version_id, snapshot.sha256
     audit_log.log.info("snapshot", extra={"version_id": snapshot.version_id, "sha256": snapshot.sha256})
     file_name = request.snapshot.key.rpartition("/")[2]

@@ -86,5 +86,5 @@ def _look_again(
     return verify_roles_and_markers(
         replace(ownership, server=server, leaving=leaving),
         made=[change for change in plan.changes if change.identity in made],
-        left=[change for change in plan.changes if change.identity not in made],
+        left=[*(change for change in plan.changes if change.identity not in made), *plan.left],
     )

@@ -194,11 +194,14 @@ def _tell_of_eventbridge() -> None:
     told = S3Response.get_bucket_notification
 
     def answer(self: S3Response) -> Any:
+        told_so: Any = told(self)
+        status, headers, body = told_so
         configuration = self.backend.get_bucket_notification_configuration(self.bucket_name)
-        if configuration is None or configuration.event_bridge is None:
-            return told(self)
-        xml = "<NotificationConfiguration><EventBridgeConfiguration/></NotificationConfiguration>"
-        return 200, {"Content-Type": "application/xml"}, xml
+        if configuration is not None and configuration.event_bridge is not None:
+            end = "</NotificationConfiguration>"
+            opened = body if body.endswith(end) else f"{body.removesuffix('/>')}>{end}"
+            body = opened.replace(end, f"<EventBridgeConfiguration/>{end}")
+        return status, headers, body
 
     S3Response.get_bucket_notification = answer  # type: ignore[method-assign]
 

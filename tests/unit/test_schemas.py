@@ -146,10 +146,11 @@ def test_every_event_of_the_repository_is_valid(path: Path) -> None:
 
 
 def test_an_event_of_another_service_is_taken_by_neither() -> None:
-    event = json.loads((ROOT / "events/s3-object-created.json").read_text())
-    for name, value in (("source", "aws.ec2"), ("detail-type", "Object Deleted"), ("detail", {})):
-        other = {**event, name: value}
-        assert (validator("event").is_valid(other), accepts_event(other)) == (False, False)
+    for file in ("s3-object-created", "secret-rotated"):
+        event = json.loads((ROOT / f"events/{file}.json").read_text())
+        for name, value in (("source", "aws.ec2"), ("detail-type", "Object Deleted"), ("detail", {})):
+            other = {**event, name: value}
+            assert (validator("event").is_valid(other), accepts_event(other)) == (False, False)
 
 
 @pytest.mark.parametrize(

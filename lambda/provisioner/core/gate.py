@@ -38,7 +38,7 @@ def decide(request: Request, settings: Settings, plan_digest: str, *, has_change
     missing = _missing_approval(request, settings)
     if missing and request.trigger is Trigger.SNAPSHOT_EVENT:
         return RunStatus.APPROVAL_REQUIRED
-    if settings.needs_approval_objects:
+    if missing and settings.needs_approval_objects:
         return Decision.BY_APPROVAL
     approved = request.approval.plan_digest
     if approved and approved != plan_digest:
@@ -46,6 +46,11 @@ def decide(request: Request, settings: Settings, plan_digest: str, *, has_change
     if missing:
         raise ApprovalRequired(_required(settings, missing, plan_digest))
     return Decision.PROCEED
+
+
+def needs_approval(settings: Settings) -> bool:
+    """Whether a change of access needs an approval here, whichever."""
+    return settings.needs_approval_objects or settings.environment not in settings.ungated_environments
 
 
 def may_change(request: Request, settings: Settings) -> bool:
@@ -61,6 +66,9 @@ def how_to_approve(plan_digest: str) -> str:
 
 
 def _missing_approval(request: Request, settings: Settings) -> list[str]:
+    if request.trigger is Trigger.SECRET_EVENT:
+        # The plan is one of passwords that follow their secret (`core.rotation`), which is no change of access.
+        return []
     if settings.needs_approval_objects:
         return ["an approval"]
     if settings.environment in settings.ungated_environments:

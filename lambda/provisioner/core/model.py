@@ -29,6 +29,7 @@ class Trigger(StrEnum):
     DIRECT = "direct"
     SNAPSHOT_EVENT = "snapshot_event"
     APPROVAL_EVENT = "approval_event"
+    SECRET_EVENT = "secret_event"  # noqa: S105 - no password
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +70,8 @@ class Request:
     adopt: tuple[str, ...] = ()
     quarantine: tuple[str, ...] = ()
     retire: tuple[str, ...] = ()
+    # Of an event that says that it changed: the secret, by its name or its ARN.
+    secret: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -44,6 +44,8 @@ class Plan:
     validity: Validity | None = None
     # Against units that nobody approved as they are (`core.approval`); no part of the digest, as they follow from it.
     unapproved: tuple[Finding, ...] = ()
+    # What differs too and is not this run's to change: of a secret that changed the password alone is.
+    left: tuple[Change, ...] = ()
     # Whether it is approved by an object of its digest, and not by a word in the event.
     is_approved_by_object: bool = False
 

@@ -10,6 +10,7 @@ from provisioner.core.errors import Finding, InvalidRequest
 from provisioner.core.fields import MAX_TEXT, Fields, Problems
 from provisioner.core.model import Approval, Mode, Request, SnapshotReference, Trigger
 from provisioner.core.reviewed_plan import approval_key, digest_of_key
+from provisioner.core.rotation import DETAIL_TYPES, EVENT_NAMES, EVENT_SOURCE, secret_in
 from provisioner.core.text import join_names, sanitize
 
 if TYPE_CHECKING:
@@ -43,7 +44,7 @@ _DIGEST = re.compile(r"sha256:[0-9a-f]{64}|")
 
 
 def parse_request(event: object, settings: Settings) -> Request:
-    """Understand a direct event, or the `Object Created` event that S3 sends through EventBridge.
+    """Understand a direct event, or what EventBridge sends: `Object Created` of S3, or a secret that changed.
 
     In a direct event only `environment` is required; an absent `mode` is `apply`. A direct event may name the
     configured snapshot or another one in the folder of this environment; an S3 event only the configured one, or an
@@ -55,7 +56,8 @@ def parse_request(event: object, settings: Settings) -> Request:
         raise InvalidRequest(Finding(_CODE, "the event is not a JSON object", where="event"))
     fields = Fields(event, Problems(), _CODE)
     from_eventbridge = "detail-type" in event or "detail" in event
-    request = (_read_s3_event if from_eventbridge else _read_direct)(fields, settings)
+    read = _read_secret_event if event.get("source") == EVENT_SOURCE else _read_s3_event
+    request = (read if from_eventbridge else _read_direct)(fields, settings)
     fields.problems.raise_if_any(InvalidRequest)
     return request
 
@@ -152,6 +154,29 @@ def _read_s3_event(event: Fields, settings: Settings) -> Request:
         run_id=event_id,
         requested_by="eventbridge",
         approval=Approval(plan_digest=approved),
+    )
+
+
+def _read_secret_event(event: Fields, settings: Settings) -> Request:
+    """What CloudTrail says of a secret that changed; whether it is one of ours, the snapshot will tell."""
+    detail = _inside(event, "detail")
+    is_known = event.values.get("detail-type") in DETAIL_TYPES and detail.values.get("eventName") in EVENT_NAMES
+    if not is_known:
+        message = "the event of Secrets Manager is none after which a password has to follow"
+        raise InvalidRequest(Finding(_CODE, message, f"send only {', '.join(EVENT_NAMES)}", "detail.eventName"))
+    secret = secret_in(detail.values)
+    if not secret or len(secret) > _MAX_KEY or not secret.isprintable():
+        detail.refuse(_CODE, "", "the event names no secret", "send it as CloudTrail writes it")
+    event_id = event.text("id")
+    return Request(
+        environment=settings.environment,
+        mode=Mode.APPLY,
+        trigger=Trigger.SECRET_EVENT,
+        snapshot=SnapshotReference(settings.snapshot_bucket, settings.snapshot_key),
+        build_id=event_id,
+        run_id=event_id,
+        requested_by="secretsmanager",
+        secret=secret,
     )
 
 

@@ -81,6 +81,16 @@ def has_pending_rotation(clients: AwsClients, secret_id: str, version_id: str) -
     return any(version != version_id and _ROTATING_STAGES & set(names) for version, names in stages.items())
 
 
+def read_previous(clients: AwsClients, secret_id: str) -> str | None:
+    """What the secret held before its current version; None where that cannot be had, or is no text."""
+    try:
+        with translate_errors():
+            value = clients.secrets.get_secret_value(SecretId=secret_id, VersionStage="AWSPREVIOUS")
+    except AwsError:
+        return None
+    return value.get("SecretString")
+
+
 def _read_batch(clients: AwsClients, secret_ids: list[str]) -> dict[str, Secret | Finding]:
     found: dict[str, Secret | Finding] = {}
     try:

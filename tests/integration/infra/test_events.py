@@ -21,6 +21,7 @@ EXPECTED = {
     "drift-schedule": (Mode.DRIFT, Trigger.DIRECT),
     "s3-object-created": (Mode.APPLY, Trigger.SNAPSHOT_EVENT),
     "s3-approval-created": (Mode.APPLY, Trigger.APPROVAL_EVENT),
+    "secret-rotated": (Mode.APPLY, Trigger.SECRET_EVENT),
     "break-glass": (Mode.APPLY, Trigger.DIRECT),
     "adopt": (Mode.APPLY, Trigger.DIRECT),
 }

@@ -286,10 +286,10 @@ def test_the_roles_take_buckets_of_the_account_that_is_named_only() -> None:
 
 def test_everybody_calls_the_alias_and_a_change_of_any_property_makes_a_version(full: Stack) -> None:
     alias = f"arn:aws:lambda:{REGION}:{ACCOUNT}:function:rds-provisioner-dev:live"
-    [rule] = full.of_type("AWS::Events::Rule").values()
+    rules = full.of_type("AWS::Events::Rule").values()
     schedule = full.properties("ProvisionerFunctionDriftCheck")
     [invoked] = full.of_type("AWS::Lambda::EventInvokeConfig").values()
-    assert rule["Targets"][0]["Arn"] == alias
+    assert {rule["Targets"][0]["Arn"] for rule in rules} == {alias}
     assert schedule["Target"]["Arn"] == alias
     assert invoked["Qualifier"] == "live"
     assert full.outputs["FunctionName"]["Value"] == "rds-provisioner-dev:live"
@@ -327,18 +327,54 @@ def test_the_schedule_sends_the_event_of_the_drift_check(plain: Stack) -> None:
 
 
 def test_the_rule_takes_the_snapshot_of_its_own_environment_only(plain: Stack) -> None:
-    [rule] = plain.of_type("AWS::Events::Rule").values()
-    assert rule["EventPattern"] == {
+    assert plain.properties("ProvisionerFunctionSnapshotChanged")["EventPattern"] == {
         "source": ["aws.s3"],
         "detail-type": ["Object Created"],
         "detail": {"bucket": {"name": ["acme-tfvars"]}, "object": {"key": ["dev/terraform.tfvars"]}},
     }
 
 
+SECRETS = f"arn:aws:secretsmanager:{REGION}:{ACCOUNT}:secret:"
+NAME = "goldenpath/dev/keycloak/postgres"
+
+
+@pytest.mark.parametrize(
+    ("detail", "is_taken"),
+    [
+        ({"eventName": "PutSecretValue", "requestParameters": {"secretId": NAME}}, True),
+        ({"eventName": "UpdateSecret", "requestParameters": {"secretId": f"{SECRETS}{NAME}-AbCdEf"}}, True),
+        ({"eventName": "RotationSucceeded", "additionalEventData": {"SecretId": f"{SECRETS}{NAME}-AbCdEf"}}, True),
+        ({"eventName": "PutSecretValue", "requestParameters": {"secretId": NAME}, "errorCode": "AccessDenied"}, False),
+        ({"eventName": "DescribeSecret", "requestParameters": {"secretId": NAME}}, False),
+        ({"eventName": "PutSecretValue", "requestParameters": {"secretId": "goldenpath/dev/rds/master"}}, False),
+        ({"eventName": "PutSecretValue", "requestParameters": {"secretId": "goldenpath/prod/a/postgres"}}, False),
+    ],
+)
+def test_the_rule_of_secrets_takes_new_values_of_its_own_environments_applications(
+    plain: Stack, detail: dict[str, Any], *, is_taken: bool
+) -> None:
+    """By moto's reading of EventBridge's patterns."""
+    from moto.events.models import EventPattern
+
+    pattern = plain.properties("ProvisionerFunctionSecretChanged")["EventPattern"]
+    event: Any = {
+        "source": "aws.secretsmanager",
+        "detail-type": "AWS API Call via CloudTrail",
+        "detail": {"eventSource": "secretsmanager.amazonaws.com", **detail},
+    }
+    assert EventPattern(json.dumps(pattern), pattern).matches_event(event) == is_taken
+
+
+def test_who_wants_no_secret_to_be_followed_can_say_so(plain: Stack) -> None:
+    assert plain.properties("ProvisionerFunctionSecretChanged")["State"] == "ENABLED"
+    stack = deploy(ApplyRotatedSecrets="DISABLED")
+    assert stack.properties("ProvisionerFunctionSecretChanged")["State"] == "DISABLED"
+
+
 def test_what_fails_for_good_is_kept_in_the_failure_queue(plain: Stack) -> None:
     queue = f"arn:aws:sqs:{REGION}:{ACCOUNT}:rds-provisioner-dev-failures"
     [invoked] = plain.of_type("AWS::Lambda::EventInvokeConfig").values()
-    [rule] = plain.of_type("AWS::Events::Rule").values()
+    rules = plain.of_type("AWS::Events::Rule").values()
     schedule = plain.properties("ProvisionerFunctionDriftCheck")
     sweep = deploy(CreateFleet="true").properties("FleetStateMachineSweep")
     assert sweep["Target"]["DeadLetterConfig"]["Arn"] == queue
@@ -347,7 +383,7 @@ def test_what_fails_for_good_is_kept_in_the_failure_queue(plain: Stack) -> None:
     assert is_allowed(sweeping, "sqs:SendMessage", queue)
     assert invoked["DestinationConfig"]["OnFailure"]["Destination"] == queue
     assert invoked["MaximumRetryAttempts"] == 2
-    assert rule["Targets"][0]["DeadLetterConfig"]["Arn"] == queue
+    assert {rule["Targets"][0]["DeadLetterConfig"]["Arn"] for rule in rules} == {queue}
     assert schedule["Target"]["DeadLetterConfig"]["Arn"] == queue
 
 

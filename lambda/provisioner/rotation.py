@@ -1,0 +1,58 @@
+"""A run that a changed secret has caused: its whole plan in, what of it may be done without anybody's approval out."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from provisioner.core.credentials import Credentials, parse_application_secret
+from provisioner.core.gate import needs_approval
+from provisioner.core.model import Status, Trigger
+from provisioner.core.rotation import keep_passwords, roles_of, unproved
+from provisioner.core.state import PasswordCheck
+from provisioner.edges.probe import probe_login
+from provisioner.edges.secret_store import read_previous
+
+if TYPE_CHECKING:
+    from provisioner.audit_log import AuditLog
+    from provisioner.core.model import Request
+    from provisioner.core.ownership import Ownership
+    from provisioner.core.plan import Plan
+    from provisioner.run_secrets import RunSecrets
+
+
+def follow_secret(
+    request: Request, plan: Plan, ownership: Ownership, secrets: RunSecrets, audit_log: AuditLog
+) -> tuple[Request, Plan]:
+    """The new passwords of a plan, and the request that brings them; in a gated environment only those that are proved.
+
+    Proved is that the server's present password is the one that the same secret held before: whoever declares another
+    secret for a role would have to know the role's password already. What is not proved is planned like a new snapshot,
+    and waits for an approval.
+    """
+    if request.trigger is not Trigger.SECRET_EVENT:
+        return request, plan
+    roles = roles_of(request.secret, ownership.declaration, audit_log.settings.app_secret_id)
+    passwords = keep_passwords(plan, roles, ownership.secret_problems)
+    if needs_approval(audit_log.settings):
+        doubtful = [
+            each.username for each in passwords.changes if not _is_proved(each.username, ownership, secrets, audit_log)
+        ]
+        if doubtful:
+            warnings = (*plan.warnings, *map(unproved, doubtful))
+            return replace(request, trigger=Trigger.SNAPSHOT_EVENT), replace(plan, warnings=warnings)
+    others = replace(plan, changes=passwords.left, blockers=(), warnings=(), unchanged=())
+    audit_log.record_plan(others, Status.SKIPPED)
+    audit_log.plan_digest = passwords.digest
+    return request, passwords
+
+
+def _is_proved(role: str, ownership: Ownership, secrets: RunSecrets, audit_log: AuditLog) -> bool:
+    secret = secrets.secrets[role]
+    text = read_previous(audit_log.clients, secret.arn)
+    entry = next(entry for entry in ownership.declaration.entries if entry.username == role)
+    previous = parse_application_secret(text, entry, secret.secret_id, secrets.login.address.host)
+    if not isinstance(previous, Credentials):
+        return False
+    facts = ownership.server.roles[role]
+    return probe_login(secrets.login.address, previous, facts) is PasswordCheck.CURRENT
