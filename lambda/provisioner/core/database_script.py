@@ -67,23 +67,23 @@ def needs_object_names(changes: Iterable[Change]) -> tuple[Target, ...]:
 
 
 def database_statements(
-    changes: Sequence[Change], facts: Database, ownership: Ownership, *, temporary: frozenset[str] = frozenset()
+    changes: Sequence[Change], database: Database, ownership: Ownership, *, temporary: frozenset[str] = frozenset()
 ) -> tuple[Statement, ...]:
     """The statements of one database's transaction; `temporary` are roles that are borrowed already."""
-    borrowed = sorted(_temporary_memberships(changes, facts.owner, ownership) - temporary)
+    borrowed = sorted(_temporary_memberships(changes, database.owner, ownership) - temporary)
     body: list[Statement] = []
     for change in changes:
         if change.kind is ChangeKind.CREATE_EXTENSION:
             body += ddl.create_extension(change)
         elif change.kind in MAKES_OURS:
-            original = facts.marker.comment if facts.marker else facts.comment
+            original = database.marker.comment if database.marker else database.comment
             body.append(ddl.set_database_marker(change.database, Marker(ownership.environment, comment=original)))
     grants = (change for change in changes if change.kind.is_grant)
-    contested = _contested_targets(facts)
+    contested = _contested_targets(database)
     statements = [
         item
         for _, group in groupby(grants, _same_statement)
-        for item in _grant_statements(list(group), facts, ownership, contested)
+        for item in _grant_statements(list(group), database, ownership, contested)
     ]
     return (
         *(ddl.grant_self(role, with_options=ownership.server.has_membership_options) for role in borrowed),
@@ -99,7 +99,7 @@ def write_database_script(database: Database, changes: Sequence[Change], comment
     creating = comments.creating.get(owner, [])
     uses_temporary_membership = database.name in creating
     temporary = frozenset({owner} if uses_temporary_membership else ())
-    write = partial(database_statements, facts=database, ownership=ownership, temporary=temporary)
+    write = partial(database_statements, database=database, ownership=ownership, temporary=temporary)
     create = [ddl.create_database(change) for change in changes if change.kind is ChangeKind.CREATE_DATABASE]
     outside = tuple(each for each in changes if not database.allows_connections and _is_said_outside(each, ownership))
     back = [ddl.revoke_self(owner)] if ownership.needs_membership(owner) else []
@@ -146,24 +146,24 @@ def _same_statement(change: Change) -> tuple[object, ...]:
 
 
 def _grant_statements(
-    changes: Sequence[Change], facts: Database, ownership: Ownership, contested: frozenset[Target]
+    changes: Sequence[Change], database: Database, ownership: Ownership, contested: frozenset[Target]
 ) -> list[Statement]:
     objects: list[tuple[str, ...]] = []
     if _statement_needs_names(changes[0]):
-        objects = sorted(name for target in changes[0].targets for name in facts.names.get(target, ()))
-    grantor = facts.owner if changes[0].grantor == DATABASE_OWNER else changes[0].grantor
+        objects = sorted(name for target in changes[0].targets for name in database.names.get(target, ()))
+    grantor = database.owner if changes[0].grantor == DATABASE_OWNER else changes[0].grantor
     is_settled = grantor == ownership.server.administrator or not _grantor_is_ambiguous(changes[0], contested)
     return ddl.grant_or_revoke(changes, objects, act_as="" if is_settled else grantor)
 
 
-def _contested_targets(facts: Database) -> frozenset[Target]:
+def _contested_targets(database: Database) -> frozenset[Target]:
     """What another role than the owner of the objects may pass on privileges on too.
 
     The administrator may have the privileges of both then, and the server would choose in whose name it grants.
     """
     return frozenset(
         group.target
-        for group in facts.groups
+        for group in database.groups
         if any(item.grant_option and item.grantee != group.target.owner for item in group.items)
     )
 

@@ -32,7 +32,7 @@ class DatabasePolicy:
     hold; `creators` the roles whose future objects get default privileges.
     """
 
-    facts: Database
+    database: Database
     owner: str
     ownership: Ownership
     members: Mapping[str, AccessLevel]
@@ -40,33 +40,33 @@ class DatabasePolicy:
     creators: frozenset[str] = frozenset()
 
     @staticmethod
-    def of(facts: Database, ownership: Ownership) -> DatabasePolicy:
+    def of(database: Database, ownership: Ownership) -> DatabasePolicy:
         """The policy of a declared database over what stands in it."""
-        owner = ownership.declared_owner(facts.name) or facts.owner
-        entries = [entry for entry in ownership.by_database[facts.name] if ownership.manages(entry.username)]
-        policy = DatabasePolicy(facts, owner, ownership, {entry.username: entry.access_level for entry in entries})
+        owner = ownership.declared_owner(database.name) or database.owner
+        entries = [entry for entry in ownership.by_database[database.name] if ownership.manages(entry.username)]
+        policy = DatabasePolicy(database, owner, ownership, {entry.username: entry.access_level for entry in entries})
         creators = policy._creators()
-        schemas = {group.target.schema: group.target.owner for group in facts.groups if group.target.is_schema}
+        schemas = {group.target.schema: group.target.owner for group in database.groups if group.target.is_schema}
         holders = {owner, DATABASE_OWNER, *creators}
         covered = frozenset(schema for schema, holder in schemas.items() if schema == "public" or holder in holders)
         return replace(policy, covered=covered, creators=creators)
 
     def all_groups(self) -> tuple[ObjectGroup, ...]:
         """The observed groups, and an empty one for each default privilege that is wanted and has no row yet."""
-        present = {group.target for group in self.facts.groups}
+        present = {group.target for group in self.database.groups}
         wanted = (
             Target(kind, owner=creator, creator=creator)
             for creator in sorted(self.creators)
             for kind in levels.DEFAULT_PRIVILEGE_KINDS
         )
-        return (*self.facts.groups, *(ObjectGroup(target, ()) for target in wanted if target not in present))
+        return (*self.database.groups, *(ObjectGroup(target, ()) for target in wanted if target not in present))
 
     def wanted_grants(self, group: ObjectGroup, findings: list[Finding]) -> frozenset[Grant]:
         """What should be granted on one group: what the levels say, and what we leave as it is."""
         wanted, present = self._level_grants(group.target), frozenset(group.items)
         kept = frozenset(grant for grant in present - wanted if self._is_kept(grant, group, findings))
         held = _needed_by_kept(kept, present - wanted - kept, group.target.owner)
-        findings += [findings_of.dependent(grant, group, self.facts) for grant in held if grant.grant_option]
+        findings += [findings_of.dependent(grant, group, self.database) for grant in held if grant.grant_option]
         findings += self._ungrantable(group)
         return wanted | kept | held
 
@@ -109,8 +109,8 @@ class DatabasePolicy:
         one where it owns something. Objects of others are reported, not covered.
         """
         administrator, ownership = self.ownership.server.administrator, self.ownership
-        owners = {group.target.owner for group in self.facts.groups if _is_object(group.target)}
-        holders = owners | {group.target.owner for group in self.facts.groups if group.target.is_schema}
+        owners = {group.target.owner for group in self.database.groups if _is_object(group.target)}
+        holders = owners | {group.target.owner for group in self.database.groups if group.target.is_schema}
         members = {
             item.member
             for item in ownership.memberships_in.get(self.owner, ())
@@ -132,11 +132,11 @@ class DatabasePolicy:
         if not is_declared or grant.grantee == target.owner or self._is_within_level(grant, target):
             return True
         if target.extension or target.kind not in levels.LEVEL_KINDS:
-            findings.append(findings_of.outside_levels(grant, group, self.facts))
+            findings.append(findings_of.outside_levels(grant, group, self.database))
             return True
         if self.ownership.may_act_as(grant.grantor, self.owner):
             return False
-        findings.append(findings_of.unrevocable(grant, group, self.facts))
+        findings.append(findings_of.unrevocable(grant, group, self.database))
         return True
 
     def _is_within_level(self, grant: Grant, target: Target) -> bool:
@@ -156,7 +156,7 @@ class DatabasePolicy:
         is_revocable_here = not target.extension and target.kind is not ObjectKind.LARGE_OBJECT
         if is_revocable_here and self.ownership.may_act_as(grant.grantor, self.owner):
             return False
-        findings.append(findings_of.public_exceeds(grant, group, self.facts, self.owner))
+        findings.append(findings_of.public_exceeds(grant, group, self.database, self.owner))
         return True
 
     def _ungrantable(self, group: ObjectGroup) -> list[Finding]:
@@ -168,7 +168,7 @@ class DatabasePolicy:
             held = {grant.privilege for grant in group.items if grant.grantee in {role, PUBLIC}}
             lacks = level.on(ObjectKind.SCHEMA) - held
             if lacks and role != target.owner and not (role == self.owner and target.owner == DATABASE_OWNER):
-                found.append(findings_of.ungrantable(role, lacks, target, self.facts))
+                found.append(findings_of.ungrantable(role, lacks, target, self.database))
         return found
 
 

@@ -100,46 +100,46 @@ class Ownership:
             return role in self.by_role
         return role in self.adopted_roles or has_marker(facts, self.environment)
 
-    def manages_database(self, facts: Database) -> bool:
+    def manages_database(self, database: Database) -> bool:
         """Whether a database is new, adopted now, marked as its owner is, or left by a run that was interrupted.
 
         The owner of a database can write its comment, so a marker alone would let a tenant offer us a database.
         """
-        if facts.name not in self.server.databases or facts.name in self.adopted_databases:
+        if database.name not in self.server.databases or database.name in self.adopted_databases:
             return True
-        if has_marker(facts, self.environment):
-            return self.is_trusted_owner(facts.owner)
-        return self.is_interrupted_create(facts)
+        if has_marker(database, self.environment):
+            return self.is_trusted_owner(database.owner)
+        return self.is_interrupted_create(database)
 
-    def is_interrupted_create(self, facts: Database) -> bool:
+    def is_interrupted_create(self, database: Database) -> bool:
         """Whether a run created a database and ended before it could mark it: only its owner's marker tells."""
-        owner = self.server.roles.get(facts.owner)
+        owner = self.server.roles.get(database.owner)
         return bool(
-            not has_marker(facts, self.environment)
+            not has_marker(database, self.environment)
             and owner
             and owner.marker
             and owner.marker.environment == self.environment
-            and facts.name in owner.marker.creating
+            and database.name in owner.marker.creating
         )
 
-    def is_left_closed(self, facts: Database) -> bool:
+    def is_left_closed(self, database: Database) -> bool:
         """Whether such a database was not even opened: PUBLIC loses CONNECT in the transaction that opens it.
 
         So one that somebody closed later is not taken for it.
         """
         is_new = any(
-            item.grantee == PUBLIC and item.privilege == "CONNECT" for each in facts.groups for item in each.items
+            item.grantee == PUBLIC and item.privilege == "CONNECT" for each in database.groups for item in each.items
         )
-        return is_new and not facts.allows_connections and self.is_interrupted_create(facts)
+        return is_new and not database.allows_connections and self.is_interrupted_create(database)
 
-    def may_change(self, facts: Database) -> bool:
+    def may_change(self, database: Database) -> bool:
         """Whether a database is ours to change: managed, and owned by whom it is declared to be."""
-        declared = self.declared_owner(facts.name)
-        entries = self.by_database[facts.name]
+        declared = self.declared_owner(database.name)
+        entries = self.by_database[database.name]
         is_owned_as_declared = (
-            facts.owner == declared if declared else all(entry.username != facts.owner for entry in entries)
+            database.owner == declared if declared else all(entry.username != database.owner for entry in entries)
         )
-        return is_owned_as_declared and self.is_trusted_owner(facts.owner) and self.manages_database(facts)
+        return is_owned_as_declared and self.is_trusted_owner(database.owner) and self.manages_database(database)
 
     def is_trusted_owner(self, owner: str) -> bool:
         """Whether a database of this owner may be ours: the owner is managed, or the administrator itself."""
@@ -171,9 +171,9 @@ class Ownership:
         )
 
 
-def has_marker(facts: Role | Database, environment: str) -> bool:
+def has_marker(subject: Role | Database, environment: str) -> bool:
     """Whether a role or database carries our marker for this environment."""
-    return facts.marker is not None and facts.marker.environment == environment
+    return subject.marker is not None and subject.marker.environment == environment
 
 
 def group_by(items: Iterable[T], attribute: str, *order: str) -> dict[str, tuple[T, ...]]:

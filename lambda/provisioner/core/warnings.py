@@ -21,9 +21,9 @@ def find_warnings(ownership: Ownership) -> Iterable[Finding]:
         yield from _role_warnings(ownership.server.roles[name], ownership)
         yield from _membership_warnings(name, ownership)
     for name in sorted(ownership.by_database.keys() & ownership.server.databases.keys()):
-        facts = ownership.server.databases[name]
-        if ownership.may_change(facts):
-            yield from _unmanaged(facts, ownership)
+        database = ownership.server.databases[name]
+        if ownership.may_change(database):
+            yield from _unmanaged(database, ownership)
     for item in ownership.server.other_privileges:
         if item.role in ownership.by_role and item.database in ownership.by_database:
             yield Finding(
@@ -117,43 +117,43 @@ def _iam_administrator(ownership: Ownership) -> Iterable[Finding]:
         )
 
 
-def _unmanaged(facts: Database, ownership: Ownership) -> Iterable[Finding]:
+def _unmanaged(database: Database, ownership: Ownership) -> Iterable[Finding]:
     """Whoever else owns or holds something in a managed database."""
     server = ownership.server
-    known = {facts.owner, server.administrator, server.bootstrap, DATABASE_OWNER, PUBLIC, *ownership.by_role}
-    groups = [group for group in facts.groups if not group.target.extension]
+    known = {database.owner, server.administrator, server.bootstrap, DATABASE_OWNER, PUBLIC, *ownership.by_role}
+    groups = [group for group in database.groups if not group.target.extension]
     owned: Counter[tuple[str, str]] = Counter()
     for group in groups:
-        if _is_unmanaged(group.target, facts.owner):
+        if _is_unmanaged(group.target, database.owner):
             owned[group.target.owner, group.target.kind.value] += group.object_count
     for (owner, kind), count in sorted(owned.items()):
-        yield _foreign_objects(owner, kind, count, facts, ownership)
+        yield _foreign_objects(owner, kind, count, database, ownership)
     holders = {item.grantee for group in groups for item in group.items if item.grantee != group.target.owner}
     for role in sorted(holders - known):
-        message = f'role "{role}" is not declared and holds privileges in database "{facts.name}"'
+        message = f'role "{role}" is not declared and holds privileges in database "{database.name}"'
         next_step = "declare it, or revoke them by hand"
-        yield Finding("foreign_grants", message, next_step, database=facts.name, username=role)
-    yield from _definer_routines(facts, ownership)
+        yield Finding("foreign_grants", message, next_step, database=database.name, username=role)
+    yield from _definer_routines(database, ownership)
     if any(
         item.grantee == PUBLIC and item.privilege == "SELECT"
         for group in groups
         if group.target.kind in {ObjectKind.TABLE, ObjectKind.SEQUENCE, ObjectKind.COLUMN, ObjectKind.LARGE_OBJECT}
         for item in group.items
     ):
-        message = f'everybody holds SELECT on objects in database "{facts.name}"'
-        yield Finding("public_grants", message, "revoke it from PUBLIC if that is not meant", database=facts.name)
-    for membership in ownership.memberships_in.get(facts.owner, ()):
+        message = f'everybody holds SELECT on objects in database "{database.name}"'
+        yield Finding("public_grants", message, "revoke it from PUBLIC if that is not meant", database=database.name)
+    for membership in ownership.memberships_in.get(database.owner, ()):
         if membership.confers_privileges and membership.member not in known:
-            yield _member_of_owner(membership.member, facts)
+            yield _member_of_owner(membership.member, database)
 
 
-def _definer_routines(facts: Database, ownership: Ownership) -> Iterable[Finding]:
+def _definer_routines(database: Database, ownership: Ownership) -> Iterable[Finding]:
     """What another role than the owner may run with somebody else's rights: whether it writes, no catalog says."""
-    others = [entry.username for entry in ownership.by_database[facts.name] if entry.username != facts.owner]
+    others = [entry.username for entry in ownership.by_database[database.name] if entry.username != database.owner]
     for role in sorted(others):
         found = [
             routines
-            for routines in facts.definers
+            for routines in database.definers
             if routines.owner != role
             and any(item.privilege == "EXECUTE" and item.grantee in {role, PUBLIC} for item in routines.items)
         ]
@@ -164,10 +164,10 @@ def _definer_routines(facts: Database, ownership: Ownership) -> Iterable[Finding
         yield Finding(
             "definer_routines",
             f'role "{role}" may execute {count} SECURITY DEFINER routine{"" if count == 1 else "s"} in database '
-            f'"{facts.name}", such as {name}, with the rights of "{first.owner}": beyond its level if one writes',
+            f'"{database.name}", such as {name}, with the rights of "{first.owner}": beyond its level if one writes',
             f'if that is not meant, as "{first.owner}": REVOKE EXECUTE ON ROUTINE {name} FROM PUBLIC, "{role}"; '
             'else accept it in the entry: accepted_findings = ["definer_routines"]',
-            database=facts.name,
+            database=database.name,
             username=role,
         )
 
@@ -179,37 +179,37 @@ def _is_unmanaged(target: Target, owner: str) -> bool:
     return not target.is_public_schema and target.owner not in {owner, DATABASE_OWNER}
 
 
-def _foreign_objects(owner: str, kind: str, count: int, facts: Database, ownership: Ownership) -> Finding:
-    covered = ownership.may_act_as(owner, facts.owner) and (
+def _foreign_objects(owner: str, kind: str, count: int, database: Database, ownership: Ownership) -> Finding:
+    covered = ownership.may_act_as(owner, database.owner) and (
         ownership.manages(owner) or owner == ownership.server.administrator
     )
     effect = "the levels cover them" if covered else "no level covers them"
     if owner == ownership.server.administrator:
         # REASSIGN would move the databases of the administrator too, its own among them.
-        next_step = f'as "{owner}", one by one: ALTER {kind.upper()} ... OWNER TO "{facts.owner}"'
+        next_step = f'as "{owner}", one by one: ALTER {kind.upper()} ... OWNER TO "{database.owner}"'
     else:
         next_step = (
             f'to move all that "{owner}" owns there, and databases that it owns, as who administers both roles: '
-            f"{reassign_sql(owner, facts.owner)}"
+            f"{reassign_sql(owner, database.owner)}"
         )
-    is_lesser = any(entry.username == owner for entry in ownership.by_database[facts.name])
+    is_lesser = any(entry.username == owner for entry in ownership.by_database[database.name])
     return Finding(
         "created_beyond_level" if is_lesser else "foreign_objects",
-        f'{count} {kind}{" belongs" if count == 1 else "s belong"} to "{owner}" in database "{facts.name}", and not to '
-        f"its owner; {effect}",
+        f'{count} {kind}{" belongs" if count == 1 else "s belong"} to "{owner}" in database "{database.name}", and not '
+        f"to its owner; {effect}",
         next_step,
-        database=facts.name,
+        database=database.name,
         username=owner,
     )
 
 
-def _member_of_owner(member: str, facts: Database) -> Finding:
+def _member_of_owner(member: str, database: Database) -> Finding:
     return Finding(
         "member_of_owner",
-        f'role "{member}" is a member of "{facts.owner}" and is not declared: it may do in database "{facts.name}" '
-        "what the owner may, and what it creates there belongs to it",
-        f'to give that to the owner: ALTER ROLE "{member}" IN DATABASE "{facts.name}" SET role = "{facts.owner}"',
-        database=facts.name,
+        f'role "{member}" is a member of "{database.owner}" and is not declared: it may do in database '
+        f'"{database.name}" what the owner may, and what it creates there belongs to it',
+        f'to give that to the owner: ALTER ROLE "{member}" IN DATABASE "{database.name}" SET role = "{database.owner}"',
+        database=database.name,
         username=member,
     )
 
