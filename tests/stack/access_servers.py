@@ -144,6 +144,8 @@ def _make_objects(made: Generated) -> None:
                 made.objects[kind].append(place)
                 owner = quote(made.anybody())
                 made.send(f"ALTER {alter.get(kind, kind).upper()} {place} OWNER TO {owner}")
+                if kind == "table" and random.random() < 0.2:
+                    made.send(f"ALTER TABLE {place} ENABLE ROW LEVEL SECURITY")
     for number in (777001, 777002):
         made.send(
             f"SELECT lo_from_bytea({number}, 'x')", f"ALTER LARGE OBJECT {number} OWNER TO {quote(made.anybody())}"

@@ -225,9 +225,18 @@ def _held(group: AccessGroup) -> dict[_Key, dict[str, bool]]:
             key = capability, thing, group.schema, item.grantee, item.grantor, *marks
             privileges = found.setdefault(key, {})
             privileges[item.privilege] = privileges.get(item.privilege, False) or item.grant_option
+    if group.narrowed:
+        found = {_narrowed(key, privileges, group.owner): privileges for key, privileges in found.items()}
     if not group.creator and group.thing not in COLUMNS:
         found[Capability.OWN, group.thing, group.schema, group.owner, "", group.extension, False, "", ""] = {}
     return found
+
+
+def _narrowed(key: _Key, privileges: Mapping[str, bool], owner: str) -> _Key:
+    """Row-level security lets UPDATE and DELETE pass over rows, and refuses INSERT: alone, that cannot be decided."""
+    capability, thing, schema, holder, grantor, extension, undecided, *more = key
+    is_insert = capability is Capability.WRITE and privileges.keys() == {"INSERT"} and holder != owner
+    return capability, thing, schema, holder, grantor, extension, undecided or is_insert, *more  # type: ignore[return-value]
 
 
 def _is_undecided(group: AccessGroup, capability: Capability, grantee: str) -> bool:

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 _MAX_NAMES, _MAX_SCHEMAS, _MAX_STATEMENTS = 5, 10, 5
 
 _UNDECIDED = {
+    Thing.TABLE: "for which row-level security decides",
+    Thing.COLUMN: "for which row-level security, or the rights of a view's owner, decide",
     Thing.VIEW: "whether it succeeds is for the rights of the view's owner on what the view reads",
     Thing.LARGE_OBJECT: "which takes SELECT on it as well",
 }

@@ -172,7 +172,7 @@ def _access_query() -> str:
             count(*) FILTER (WHERE c.relrowsecurity), coalesce(b.doubt, 0), {_names("c.relname::text")}
      FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace LEFT JOIN doubtful AS b ON b.oid = c.oid
      WHERE c.oid >= {_FIRST_OBJECT} AND c.relkind IN ('r', 'p', 'f', 'v', 'm', 'S') AND {_NOT_SYSTEM}
-     GROUP BY 1, 2, 3, 5, 6, 9 LIMIT {MAX_GROUPS + 1})
+     GROUP BY 1, 2, 3, 5, 6, 9, c.relrowsecurity LIMIT {MAX_GROUPS + 1})
     UNION ALL
     (SELECT CASE c.relkind WHEN 'm' THEN 'k' ELSE 'c' END, n.nspname, pg_get_userbyid(c.relowner), '',
             {_in_extension("pg_class", "c.oid")}, a.attacl::text, count(*),
@@ -181,7 +181,7 @@ def _access_query() -> str:
      FROM pg_attribute AS a JOIN pg_class AS c ON c.oid = a.attrelid JOIN pg_namespace AS n ON n.oid = c.relnamespace
      LEFT JOIN doubtful AS b ON b.oid = c.oid
      WHERE a.attrelid >= {_FIRST_OBJECT} AND a.attacl IS NOT NULL AND NOT a.attisdropped AND {_NOT_SYSTEM}
-     GROUP BY 1, 2, 3, 5, 6, 9 LIMIT {MAX_GROUPS + 1})
+     GROUP BY 1, 2, 3, 5, 6, 9, c.relrowsecurity LIMIT {MAX_GROUPS + 1})
     UNION ALL
     (SELECT CASE WHEN p.prosecdef THEN 'F' ELSE 'f' END, n.nspname, pg_get_userbyid(p.proowner), '',
             {_in_extension("pg_proc", "p.oid")},
