@@ -84,11 +84,6 @@ class AccessReport:
     difference: Difference = Difference()
     warnings: tuple[Finding, ...] = ()
 
-    @property
-    def beyond(self) -> tuple[AccessRow, ...]:
-        """What no declared level gives."""
-        return tuple(row for row in self.rows if row.expected == NO)
-
     def summary_of(self, database: str) -> str:
         """One database in one line."""
         rows = [row for row in self.rows if row.database == database]
@@ -115,7 +110,7 @@ class AccessReport:
     def summary(self) -> str:
         """The report in one line."""
         roles = len({row.role for row in self.rows} - {""})
-        beyond = {(row.database, row.role) for row in self.beyond if row.declared_level}
+        beyond = {(row.database, row.role) for row in self.rows if row.expected == NO and row.declared_level}
         unknown = sum(bool(each.unknown) for each in self.databases)
         return (
             f"Access: {_count(len(self.databases), 'database')}, {_count(roles, 'role')}, "
