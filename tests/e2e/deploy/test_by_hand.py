@@ -69,6 +69,14 @@ def test_an_apply_shows_the_plan_and_where_it_is_written_down(dev: Deployment) -
     assert dev.databases() == {"keycloak"}
 
 
+def test_who_can_do_what_is_shown_and_saved_by_what_is_deployed(dev: Deployment, tmp_path: Path) -> None:
+    make(dev, "rds-provision", f"TFVARS={dev.declare(keycloak=KEYCLOAK)}")
+    answer = make(dev, "rds-access", f"SAVE={tmp_path / 'reports'}")
+    assert answer.returncode == 0, answer.stderr
+    assert re.search(r"keycloak_user\W+owner", answer.stdout), answer.stdout
+    assert sorted(path.suffix for path in (tmp_path / "reports").iterdir()) == [".csv", ".html", ".json"]
+
+
 def test_an_apply_and_the_event_that_its_snapshot_causes_both_end_well(dev: Deployment) -> None:
     with dev.rule() as bridge:
         answer = make(dev, "rds-provision", f"TFVARS={dev.declare(keycloak=KEYCLOAK)}")
