@@ -290,6 +290,20 @@ def test_a_run_that_ended_early_goes_on_under_the_same_approval(world: World) ->
     assert databases(world) == ["db0", "db1", "db2", "db3"]
 
 
+def test_what_an_interrupted_run_made_is_told_with_the_approval_under_which_it_was(world: World) -> None:
+    key = world.approve(world.dry_run()["plan_digest"])
+    answer = world.apply(run_id="first")
+    before = [row for row in trail(world) if row["status"] == "success"]
+    plan, run = (answer["audit"][name].removeprefix(f"s3://{AUDIT}/") for name in ("plan", "run"))
+    record = {"run_token": "tok", "plan": plan, "run": f"{run}.gone.csv"}
+    world.aws.put_snapshot(AUDIT, "governance/prod/open_run.json", json.dumps(record))
+    world.apply(run_id="second")
+    told = [row for row in trail(world) if row["status"] == "success"][len(before) :]
+    assert sorted(row["action"] for row in told) == sorted(row["action"] for row in before)
+    assert {row["approved_by"] for row in told} == {"bob"}
+    assert all(f"; approved as s3://{AUDIT}/{key} version " in row["message"] for row in told)
+
+
 class Ending:
     """A clock that has time for so many looks at it."""
 

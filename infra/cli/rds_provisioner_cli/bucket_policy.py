@@ -9,8 +9,12 @@ from typing import Any
 STORAGE = Path(__file__).resolve().parents[2] / "storage.yaml"
 
 
-def audit_statements(bucket: str, partition: str = "aws", template: Path = STORAGE) -> list[dict[str, Any]]:
+def audit_statements(
+    bucket: str, partition: str = "aws", template: Path = STORAGE, *, with_approvers: bool = False
+) -> list[dict[str, Any]]:
     """The statements of the audit bucket's policy that need no parameter, as JSON-ready values.
+
+    Asked for, the one that names approvers comes too: their ARNs have to be put in the place of the parameter's name.
 
     Raises:
         OSError: the template is not there.
@@ -31,7 +35,11 @@ def audit_statements(bucket: str, partition: str = "aws", template: Path = STORA
     content = yaml.load(template.read_text(encoding="utf-8"), Loader)  # noqa: S506 - a SafeLoader
     statements = content["Resources"]["AuditBucketPolicy"]["Properties"]["PolicyDocument"]["Statement"]
     arn = f"arn:{partition}:s3:::{bucket}"
-    return [_fill(each, arn) for each in statements if isinstance(each, dict)]
+    # A pair is a condition with what it chooses from.
+    chosen = [each if isinstance(each, dict) else each[1][1] for each in statements]
+    return [
+        _fill(each, arn) for each, stands in zip(chosen, statements, strict=True) if with_approvers or each is stands
+    ]
 
 
 def _fill(value: Any, arn: str) -> Any:

@@ -57,7 +57,8 @@ def show_policy(given: Given, screen: Screen) -> Exit:
     if "AuditBucket" not in stack.outputs:
         raise Stopped(f"the stack {given.stack} names no audit bucket", Exit.FAILED)
     try:
-        statements = audit_statements(stack.outputs["AuditBucket"])
+        by_object = "RequirePlanDigest" in stack.outputs
+        statements = audit_statements(stack.outputs["AuditBucket"], with_approvers=by_object)
     except OSError as error:
         raise Stopped(f"infra/storage.yaml is read for this, in a clone of the repository: {error}") from None
     screen.document(json.dumps(statements, indent=2))
