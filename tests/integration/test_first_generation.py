@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from pg8000.native import DatabaseError
 
-from provisioner import pipeline
+from provisioner import run_input
 from provisioner.core.errors import (
     ApplyFailed,
     ApprovalRequired,
@@ -254,7 +254,7 @@ def test_there_were_no_timeouts(world: World, monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_there_was_no_lock_between_two_runs(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pipeline, "LOCK_SECONDS", 0.1)
+    monkeypatch.setattr(run_input, "LOCK_SECONDS", 0.1)
     with contextlib.closing(world.server.connect(*world.admin)) as other:
         other.run(TAKE_NAME)
         with pytest.raises(RunInProgress):

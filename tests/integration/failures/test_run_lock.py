@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from provisioner import pipeline
+from provisioner import run_input
 from provisioner.core.errors import RunInProgress, StaleSnapshot
 from provisioner.edges import lock
 from provisioner.edges.lock import TAKE_NAME
@@ -243,7 +243,7 @@ def test_an_owner_cannot_keep_a_run_waiting_for_tools_that_it_names_as_left_over
 def test_a_refused_run_names_the_process_and_the_administrator_can_end_it(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pipeline, "LOCK_SECONDS", 0.2)
+    monkeypatch.setattr(run_input, "LOCK_SECONDS", 0.2)
     world.declare_entries(SHOP)
     with run_of(world) as pid:
         with pytest.raises(RunInProgress, match=rf"process {pid}, connected since 20\d\d-.* UTC") as caught:
@@ -286,7 +286,7 @@ def test_an_event_that_only_plans_needs_no_lock(world: World) -> None:
 
 
 def test_an_event_waits_for_a_run_and_is_applied_after_it(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pipeline, "LOCK_SECONDS", 0.1)
+    monkeypatch.setattr(run_input, "LOCK_SECONDS", 0.1)
     version = world.declare_entries(SHOP)
     with run_of(world):
         called = Called(world, s3_event(world, version))
