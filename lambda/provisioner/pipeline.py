@@ -31,6 +31,7 @@ from provisioner.core.report import render_notification, render_text, sum_line
 from provisioner.core.request import parse_request
 from provisioner.core.script import Script, write_script
 from provisioner.edges.apply import apply_script
+from provisioner.edges.clock import Deadline
 from provisioner.edges.departures import apply_departures
 from provisioner.edges.driver import clear_scram_cache
 from provisioner.edges.lock import fence
@@ -142,8 +143,8 @@ def _provision(request: Request, audit_log: AuditLog, seconds_left: Callable[[],
 def _run_stages(request: Request, audit_log: AuditLog, seconds_left: Callable[[], float], lock: ExitStack) -> RunResult:
     request = as_asked(request, audit_log)
     reserve = min(seconds_left() * RESERVED_TIME_SHARE, MAX_RESERVED_SECONDS)
-    patience = partial(_seconds_without, seconds_left, reserve * AUDIT_TIME_SHARE)
-    declaration, secrets, session, warnings = read_and_connect(request, audit_log, patience, lock)
+    deadline = Deadline(seconds_left, reserve * AUDIT_TIME_SHARE)
+    declaration, secrets, session, warnings = read_and_connect(request, audit_log, deadline, lock)
     if request.mode is Mode.ACCESS:
         return _report_access(declaration, secrets, session, warnings, audit_log)
     ownership, differences = observe(
@@ -194,12 +195,8 @@ def _plan(
 
 def _preflight(request: Request, audit_log: AuditLog, seconds_left: Callable[[], float]) -> RunResult:
     reserve = min(seconds_left() * RESERVED_TIME_SHARE, MAX_RESERVED_SECONDS)
-    status, checks, warnings = check_everything(request, audit_log, partial(_seconds_without, seconds_left, reserve))
+    status, checks, warnings = check_everything(request, audit_log, Deadline(seconds_left, reserve).seconds_left)
     return RunResult(status, Plan(request.environment, warnings=warnings), checks=checks)
-
-
-def _seconds_without(seconds_left: Callable[[], float], reserve: float) -> float:
-    return seconds_left() - reserve
 
 
 def _report_access(

@@ -111,6 +111,6 @@ def check_database_server(preflight: Preflight) -> list[Check]:
     if preflight.administrator is None:
         why = "administrator_secret did not pass"
         return [unknown(name, "not looked at", why) for name in (*WAY, *SERVER, *CHANGES)]
-    checks, warnings = check_server(preflight.administrator, preflight.settings.ca_bundle, preflight.patience)
+    checks, warnings = check_server(preflight.administrator, preflight.settings.ca_bundle, preflight.deadline)
     preflight.warnings += warnings
     return checks

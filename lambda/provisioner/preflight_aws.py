@@ -18,6 +18,7 @@ from provisioner.core.preflight import Check, failed, failed_by, not_made, ok, u
 from provisioner.core.snapshot import MAX_BYTES, parse_snapshot
 from provisioner.edges import bucket_probe
 from provisioner.edges.aws import AwsError
+from provisioner.edges.clock import Deadline
 from provisioner.edges.secret_store import Secret, read_secrets
 from provisioner.edges.snapshot_store import read_snapshot
 
@@ -46,9 +47,10 @@ class Preflight:
     administrator: Administrator | None = field(default=None, repr=False)
     warnings: list[Finding] = field(default_factory=list)
 
-    def patience(self) -> float:
-        """How long an answer may be waited for now."""
-        return min(ANSWER_SECONDS, self.seconds_left())
+    @property
+    def deadline(self) -> Deadline:
+        """Until when an answer is waited for."""
+        return Deadline(self.seconds_left, at_most=ANSWER_SECONDS)
 
 
 def check_snapshots(preflight: Preflight) -> list[Check]:

@@ -21,10 +21,9 @@ from provisioner.edges.sqlstates import SqlError
 from provisioner.observation import connection_finding
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from provisioner.core.credentials import Administrator
     from provisioner.core.preflight import PublicSchema, ServerFacts
+    from provisioner.edges.clock import Deadline
 
 SALT_BYTES = 16
 
@@ -33,20 +32,18 @@ SERVER = ("version", "writer", "rights", "administrator_database", "rds_iam", "p
 CHANGES = ("verifiers", "temporary_membership", "default_privileges")
 
 
-def check_server(
-    administrator: Administrator, ca_bundle: str, patience: Callable[[], float]
-) -> tuple[list[Check], list[Finding]]:
+def check_server(administrator: Administrator, ca_bundle: str, deadline: Deadline) -> tuple[list[Check], list[Finding]]:
     """Walk to the server and look at it; each step of the way stands on the one before.
 
-    `patience` says how many seconds one answer may be waited for. The findings are warnings: that a run is at work.
+    `deadline` says until when an answer is waited for. The findings are warnings: that a run is at work.
     """
     names = (*WAY, *SERVER, *CHANGES)
     checks: list[Check] = []
     for check in (_check_dns, _check_route, partial(_check_tls, ca_bundle)):
-        checks.append(check(administrator, patience))
+        checks.append(check(administrator, deadline))
         if not report.is_ready(checks):
             return [*checks, *not_made(names[len(checks) :], checks[-1])], []
-    address = ServerAddress(administrator.host, administrator.port, tls_context(ca_bundle), patience)
+    address = ServerAddress(administrator.host, administrator.port, tls_context(ca_bundle), deadline)
     login = Login(address, administrator.username, administrator.password, administrator.database)
     try:
         connection = login.connect()
@@ -60,12 +57,12 @@ def check_server(
         return [*checks, *found], warnings
 
 
-def _check_dns(administrator: Administrator, patience: Callable[[], float]) -> Check:
+def _check_dns(administrator: Administrator, deadline: Deadline) -> Check:
     pool = ThreadPoolExecutor(1)
     asked = pool.submit(server_probe.resolve, administrator.host, administrator.port)
     try:
         # The resolver has no timeout of its own.
-        addresses = asked.result(timeout=patience())
+        addresses = asked.result(timeout=deadline.seconds_left())
     except (OSError, UnicodeError, WaitedTooLong) as error:
         reason = "no answer in time" if isinstance(error, WaitedTooLong) else "the name does not resolve"
         next_step = "correct the host in the administrator's secret or DB_HOST; see the DNS settings of the VPC"
@@ -75,20 +72,20 @@ def _check_dns(administrator: Administrator, patience: Callable[[], float]) -> C
     return ok("dns", f"{administrator.host} is {', '.join(addresses[:5])}")
 
 
-def _check_route(administrator: Administrator, patience: Callable[[], float]) -> Check:
+def _check_route(administrator: Administrator, deadline: Deadline) -> Check:
     where = f"{administrator.host}:{administrator.port}"
     try:
-        server_probe.reach(administrator.host, administrator.port, patience())
+        server_probe.reach(administrator.host, administrator.port, deadline.seconds_left())
     except OSError as error:
         next_step = "see the security groups of function and instance, the port, and whether the instance is available"
         return failed("route", f"{where}: {server_probe.why_unreachable(error)}", next_step=next_step)
     return ok("route", f"{where} takes connections")
 
 
-def _check_tls(ca_bundle: str, administrator: Administrator, patience: Callable[[], float]) -> Check:
+def _check_tls(ca_bundle: str, administrator: Administrator, deadline: Deadline) -> Check:
     where = f"{administrator.host}:{administrator.port}"
     try:
-        address = ServerAddress(administrator.host, administrator.port, tls_context(ca_bundle), patience)
+        address = ServerAddress(administrator.host, administrator.port, tls_context(ca_bundle), deadline)
         return ok("tls", f"{where} shows a certificate for its name: {server_probe.shake_hands(address)}")
     except ProvisioningError as error:
         return failed_by("tls", error.findings)

@@ -21,10 +21,10 @@ from provisioner.observation import Session, connect_and_lock
 from provisioner.run_secrets import RunSecrets, load_secrets
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from contextlib import ExitStack
 
     from provisioner.audit_log import AuditLog
+    from provisioner.edges.clock import Deadline
 
 # How long a call waits for another run, and the share of its function's time that an event waits: Lambda gives an event
 # three tries, which outlast any run of the same function, and what is left is enough for the work or most of it.
@@ -54,14 +54,14 @@ def as_asked(request: Request, audit_log: AuditLog) -> Request:
 
 
 def read_and_connect(
-    request: Request, audit_log: AuditLog, patience: Callable[[], float], lock: ExitStack
+    request: Request, audit_log: AuditLog, deadline: Deadline, lock: ExitStack
 ) -> tuple[Declaration, RunSecrets, Session, tuple[Finding, ...]]:
     """Read what is declared and every secret, then connect, with the lock where the run may change something."""
-    read = partial(_read_input, request, audit_log, patience)
+    read = partial(_read_input, request, audit_log, deadline)
     declaration, secrets, warnings = read()
     session = connect_and_lock(
         secrets.login,
-        _lock_seconds(request, patience()),
+        _lock_seconds(request, deadline.seconds_left()),
         partial(read_snapshot, audit_log.clients, request.snapshot, max_bytes=MAX_BYTES),
         with_lock=may_change(request, audit_log.settings),
     )
@@ -74,7 +74,7 @@ def read_and_connect(
 
 
 def _read_input(
-    request: Request, audit_log: AuditLog, patience: Callable[[], float]
+    request: Request, audit_log: AuditLog, deadline: Deadline
 ) -> tuple[Declaration, RunSecrets, tuple[Finding, ...]]:
     """What is declared and every secret, with what is to be warned of; all refusals of them come from here."""
     declaration, warnings = _load_snapshot(request, audit_log)
@@ -88,7 +88,7 @@ def _read_input(
     if secrets.problems and request.mode is not Mode.DRY_RUN and not request.secret:
         raise SecretUnavailable(secrets.problems)
     refuse_administrator_login(declaration, secrets.login.username)
-    address = replace(secrets.login.address, patience=patience)
+    address = replace(secrets.login.address, deadline=deadline)
     return declaration, replace(secrets, login=replace(secrets.login, address=address)), (*warnings, *secrets.warnings)
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from provisioner.core.errors import DatabaseUnavailable, Finding
+from provisioner.edges.clock import Deadline
 from provisioner.edges.driver import (
     LostConnection,
     PasswordProved,
@@ -30,7 +31,6 @@ from provisioner.edges.server_findings import out_of_time, unproved, unreachable
 from provisioner.edges.sqlstates import CONNECTION_LOST, SqlError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from types import TracebackType
 
     from provisioner.core.quoting import Statement
@@ -84,14 +84,17 @@ def _newer_settings(version: int) -> dict[str, str]:
     return {key: value for since, items in _NEWER_SETTINGS.items() if since <= version for key, value in items.items()}
 
 
+UNHURRIED = Deadline(lambda: READ_TIMEOUT_SECONDS)
+
+
 @dataclass(frozen=True, slots=True)
 class ServerAddress:
-    """Where the server is, how it is to be trusted, and how many seconds may be waited for it at the moment."""
+    """Where the server is, how it is to be trusted, and until when it is waited for."""
 
     host: str
     port: int
     tls: ssl.SSLContext
-    patience: Callable[[], float] = lambda: READ_TIMEOUT_SECONDS
+    deadline: Deadline = UNHURRIED
 
 
 def tls_context(ca_bundle: str) -> ssl.SSLContext:
@@ -137,7 +140,7 @@ class Connection:
         version: int = 0,
     ) -> None:
         """Connect over verified TLS; `name` is the session's application_name, `version` the server's, where known."""
-        self._patience, self._is_late = address.patience, False
+        self._deadline, self._is_late = address.deadline, False
         self._newer = _newer_settings(version)
         settings = _CONNECTION_SETTINGS | self._newer
         self._inner = _connect(TunedConnection, address, (username, password, database), name, settings)
@@ -187,7 +190,7 @@ class Connection:
             SqlError: a statement failed, or the connection was lost.
         """
         self._inner.notices.clear()
-        seconds = self._patience()
+        seconds = self._deadline.seconds_left()
         if seconds <= 0 or self._is_late:
             self.close()
             raise out_of_time()
@@ -238,17 +241,17 @@ def _connect(
     settings: dict[str, str],
 ) -> TunedConnection:
     username, password, database = login
-    patience = address.patience()
-    if patience <= 0:
+    seconds = address.deadline.seconds_left()
+    if seconds <= 0:
         raise out_of_time()
     try:
-        sock = open_socket(address.host, address.port, min(patience, CONNECT_TIMEOUT_SECONDS))
+        sock = open_socket(address.host, address.port, min(seconds, CONNECT_TIMEOUT_SECONDS))
     except OSError as error:
-        if _is_timeout(error) and patience < CONNECT_TIMEOUT_SECONDS:
+        if _is_timeout(error) and seconds < CONNECT_TIMEOUT_SECONDS:
             raise out_of_time() from None
         raise unreachable(address, _reason(error)) from None
     # Logging in asks nothing that takes long.
-    sock.settimeout(min(patience, LOGIN_TIMEOUT_SECONDS))
+    sock.settimeout(min(seconds, LOGIN_TIMEOUT_SECONDS))
     try:
         return wire(
             username,
@@ -276,7 +279,7 @@ def _connect(
         raise unproved(address, str(error) if isinstance(error, Unproved) else "its proof is wrong") from None
     except Exception as error:  # noqa: BLE001 - whatever a peer says, it ends one login and not the run
         sock.close()
-        if _is_timeout(error) and patience < LOGIN_TIMEOUT_SECONDS:
+        if _is_timeout(error) and seconds < LOGIN_TIMEOUT_SECONDS:
             raise out_of_time() from None
         raise unreachable(address, _reason(error)) from None
 

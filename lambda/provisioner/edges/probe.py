@@ -45,7 +45,7 @@ def probe_passwords(
     """
     iam_roles = all_members(IAM_ROLE, server.memberships)
     asked = [item for name, item in sorted(credentials.items()) if name in server.roles and name not in iam_roles]
-    hurried = replace(address, patience=lambda: min(address.patience(), SECONDS_IN_A_DATABASE))
+    hurried = replace(address, deadline=replace(address.deadline, at_most=SECONDS_IN_A_DATABASE))
     closed = {name for name, facts in server.databases.items() if not _is_open(facts)} | {""}
 
     def probe(item: Credentials) -> PasswordCheck:

@@ -71,8 +71,8 @@ def shake_hands(address: ServerAddress) -> str:
     Raises:
         OSError: the server speaks no TLS, or cannot be trusted (`ssl.SSLError`).
     """
-    with closing(socket.create_connection((address.host, address.port), address.patience())) as sock:
-        sock.settimeout(address.patience())
+    with closing(socket.create_connection((address.host, address.port), address.deadline.seconds_left())) as sock:
+        sock.settimeout(address.deadline.seconds_left())
         sock.sendall(_SSL_REQUEST)
         if sock.recv(1) != b"S":
             raise ConnectionError("the server offers no TLS")
