@@ -282,6 +282,21 @@ def test_code_that_maintenance_would_run_for_the_next_owner_blocks(world: World)
     assert world.apply(retire=["leaver"])["status"] == "applied"
 
 
+def test_more_than_the_locks_of_the_server_allow_blocks_itself_only(world: World) -> None:
+    """Thousands of objects in one transaction would leave no lock to anybody else."""
+    many = "FOR i IN 1..1700 LOOP EXECUTE format('CREATE TYPE mood%s AS ENUM ()', i); END LOOP"
+    for part in range(4):
+        run(
+            world,
+            "leaver",
+            "old",
+            f"DO $$ BEGIN {many.replace('1..1700', f'{part * 425 + 1}..{part * 425 + 425}')}; END $$",
+        )
+    leave(world)
+    assert any("locks" in item["message"] for item in blocked(world))
+    query(world, "CREATE ROLE nobody_else")
+
+
 def test_what_would_run_with_the_rights_of_another_owner_blocks(world: World) -> None:
     query(world, "GRANT CREATE ON SCHEMA public TO leaver", "shop")
     run(world, "shop_user", "shop", "CREATE TABLE hidden (id int); REVOKE ALL ON hidden FROM leaver")

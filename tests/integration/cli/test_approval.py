@@ -2,6 +2,7 @@
 
 import dataclasses
 import io
+import re
 from pathlib import Path
 from typing import Any
 
@@ -131,3 +132,10 @@ def test_the_event_holds_what_was_given_and_nothing_else() -> None:
         "adopt": ["keycloak", "backstage"],
         "fail_fast": True,
     }
+
+
+def test_roles_that_leave_are_in_the_event_and_in_the_line_that_approves(target: Target, screen: Screen) -> None:
+    said = options(quarantine=("a", "b"), retire=("c",))
+    assert (said.event()["quarantine"], said.event()["retire"]) == (["a", "b"], ["c"])
+    with pytest.raises(Stopped, match=re.escape("--quarantine a,b --retire c")):
+        approve(said, target, plan(), screen)
