@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from provisioner.core import difference
 from provisioner.core.errors import DatabaseUnavailable, Finding
 from provisioner.core.holdings import Leaving
+from provisioner.core.model import Trigger
 from provisioner.core.ownership import Ownership
 from provisioner.core.state import PasswordCheck, Server
 from provisioner.edges.driver import VerifierRefused
@@ -118,7 +119,11 @@ def observe(
 def _observe_leaving(
     request: Request, server: Server, login: Login, session: Connection, settings: Settings
 ) -> Leaving:
-    asked = Leaving(frozenset(request.quarantine), frozenset(request.retire), settings.retire_after_days)
+    retire = frozenset(request.retire)
+    if request.trigger is Trigger.APPROVAL_EVENT:
+        # Events come twice, and what an approval began is continued by the same: who is gone was retired.
+        retire &= server.roles.keys()
+    asked = Leaving(frozenset(request.quarantine), retire, settings.retire_after_days)
     try:
         known = observe_leaving(session, server, asked)
         roles = known.retire & server.roles.keys() - known.quarantine

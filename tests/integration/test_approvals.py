@@ -338,6 +338,40 @@ def test_an_approval_applies_what_was_adopted_when_it_was_planned(world: World) 
     assert databases(world) == ["bank", "shop"]
 
 
+@pytest.fixture
+def leaving(world: World) -> World:
+    """A role that has been quarantined long enough, with a database of its own and a grant in another."""
+    world.call(event_of_approval(world.approve(world.dry_run()["plan_digest"])))
+    with contextlib.closing(world.login("shop_app", "shop")) as tenant:
+        tenant.run("CREATE SCHEMA shared; GRANT USAGE ON SCHEMA shared TO bank_app")
+    world.declare_entries(SHOP)
+    world.call(event_of_approval(world.approve(world.dry_run(quarantine=["bank_app"])["plan_digest"])))
+    sql = "SELECT shobj_description(oid, 'pg_authid') FROM pg_roles WHERE rolname = 'bank_app'"
+    marker = json.loads(world.server.run_as_superuser(sql)[0][0]) | {"quarantined": "2020-02-29T23:59:59Z"}
+    world.server.run_as_superuser(f"COMMENT ON ROLE bank_app IS '{json.dumps(marker)}'")
+    return world
+
+
+def test_an_approval_retires_a_role_and_comes_twice(leaving: World) -> None:
+    key = leaving.approve(leaving.dry_run(retire=["bank_app"])["plan_digest"])
+    assert leaving.call(event_of_approval(key))["status"] == "applied"
+    assert leaving.call(event_of_approval(key))["status"] == "no_change"
+
+
+def test_a_role_whose_retirement_is_approved_in_part_by_now_stays_as_it_is(leaving: World) -> None:
+    digest = leaving.dry_run(retire=["bank_app"])["plan_digest"]
+    leaving.approve(digest)
+    with contextlib.closing(leaving.login("shop_app", "shop")) as tenant:
+        tenant.run("GRANT CREATE ON SCHEMA shared TO PUBLIC")
+    owners = "SELECT datname, pg_get_userbyid(datdba) FROM pg_database WHERE datname IN ('bank', 'shop') ORDER BY 1"
+    with pytest.raises(PlanChanged) as caught:
+        leaving.apply(retire=["bank_app"], approval={"plan_digest": digest})
+    assert {each.code for each in caught.value.findings} == {"unit_not_approved", "retire_blocked"}
+    assert leaving.server.run_as_superuser(owners) == [["bank", "bank_app"], ["shop", "shop_app"]]
+    leaving.call(event_of_approval(leaving.approve(leaving.dry_run(retire=["bank_app"])["plan_digest"])))
+    assert leaving.server.run_as_superuser("SELECT 1 FROM pg_roles WHERE rolname = 'bank_app'") == []
+
+
 def test_an_event_whose_approval_does_not_count_is_answered_with_the_reason(world: World) -> None:
     key = world.approve(world.dry_run(requested_by="bob")["plan_digest"])
     answer = world.call(event_of_approval(key))

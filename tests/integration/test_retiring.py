@@ -182,6 +182,18 @@ def test_grants_default_privileges_and_memberships_in_both_directions_go(world: 
     ]
 
 
+def test_a_grant_on_a_column_goes_by_whom_it_was_passed_on(world: World) -> None:
+    """Who may pass on a column and nothing else of a table is refused a REVOKE on the table."""
+    run(world, "shop_user", "shop", 'CREATE TABLE customer (id int, "the ""name"" {}" text, other text)')
+    leave(world)
+    run(world, "shop_user", "shop", 'GRANT SELECT ("the ""name"" {}", other) ON customer TO leaver;'
+        'GRANT SELECT ("the ""name"" {}") ON customer TO reporter WITH GRANT OPTION')  # fmt: skip
+    run(world, "reporter", "shop", 'GRANT SELECT ("the ""name"" {}") ON customer TO leaver')
+    assert world.apply(retire=["leaver"])["status"] == "applied"
+    acls = query(world, "SELECT attacl::text FROM pg_attribute WHERE attrelid = 'customer'::regclass", "shop")
+    assert "leaver" not in str(acls)
+
+
 def test_databases_that_it_made_itself_are_kept_too(world: World) -> None:
     query(world, "ALTER ROLE leaver CREATEDB")
     run(world, "leaver", "postgres", 'CREATE DATABASE "plugin ""one"""')
@@ -189,6 +201,41 @@ def test_databases_that_it_made_itself_are_kept_too(world: World) -> None:
     assert world.apply(retire=["leaver"])["status"] == "applied"
     kept = [item["database"] for item in world.drift()["warnings"] if item["code"] == "kept_database"]
     assert kept == ["old", 'plugin "one"']
+
+
+def test_who_holds_something_where_another_is_retired_in_the_same_run_waits(world: World) -> None:
+    world.put_secret("zoo", "zed", "zoo")
+    zoo = {"database_name": "zoo", "username": "zed"}
+    world.declare_entries({"old": LEAVER, "shop": OWNER, "report": READER, "zoo": zoo}, with_secrets=False)
+    world.apply()
+    query(world, "CREATE SCHEMA AUTHORIZATION leaver; CREATE TABLE leaver.its AS SELECT 1 AS id;"
+          "ALTER TABLE leaver.its OWNER TO leaver", "zoo")  # fmt: skip
+    world.declare_entries({"shop": OWNER, "report": READER}, with_secrets=False)
+    world.apply(quarantine=["leaver", "zed"])
+    quarantined_since(world, "leaver", LONG_AGO)
+    quarantined_since(world, "zed", LONG_AGO)
+    its = "SELECT pg_get_userbyid(relowner), (SELECT count(*) FROM leaver.its) FROM pg_class WHERE relname = 'its'"
+    with pytest.raises(PlanBlocked, match="in the same run"):
+        world.apply(retire=["leaver", "zed"])
+    assert [is_there(world, role) for role in ("leaver", "zed")] == [True, False]
+    assert query(world, its, "zoo") == [["leaver", 1]]
+    assert world.apply(retire=["leaver"])["status"] == "applied"
+    assert query(world, its, "zoo") == [[world.admin.username, 1]]
+
+
+def test_an_owner_and_its_reader_leave_one_after_the_other(world: World) -> None:
+    world.put_secret("guest", "zoe", "old")
+    guest = {"database_name": "old", "username": "zoe", "access_level": "reader"}
+    world.declare_entries({"old": LEAVER, "shop": OWNER, "report": READER, "guest": guest}, with_secrets=False)
+    world.apply()
+    world.declare_entries({"shop": OWNER, "report": READER}, with_secrets=False)
+    world.apply(quarantine=["leaver", "zoe"])
+    for role in ("leaver", "zoe"):
+        quarantined_since(world, role, LONG_AGO)
+    with pytest.raises(PlanBlocked, match="in the same run"):
+        world.apply(retire=["leaver", "zoe"])
+    assert [is_there(world, role) for role in ("leaver", "zoe")] == [False, True]
+    assert world.apply(retire=["zoe"])["status"] == "applied"
 
 
 def test_refused_before_its_time_and_unquarantined(world: World) -> None:
@@ -295,6 +342,22 @@ def test_more_than_the_locks_of_the_server_allow_blocks_itself_only(world: World
     leave(world)
     assert any("locks" in item["message"] for item in blocked(world))
     query(world, "CREATE ROLE nobody_else")
+
+
+def test_a_range_of_the_roles_own_blocks_wherever_its_differences_are_asked_for(world: World) -> None:
+    run(world, "leaver", "old", "CREATE FUNCTION evil(int, int) RETURNS float8 IMMUTABLE LANGUAGE sql"
+        " AS 'SELECT 1.0::float8';"
+        "CREATE TYPE trap AS RANGE (subtype = int, subtype_diff = evil); CREATE DOMAIN hidden AS trap;"
+        "CREATE DOMAIN deeper AS hidden; CREATE TABLE plain (a trap); CREATE TABLE wrapped (a deeper)")  # fmt: skip
+    tables = ["plain", "wrapped"]
+    if world.server.version >= 14:
+        run(world, "leaver", "old", "CREATE TABLE several (a trap_multirange)")
+        tables.insert(1, "several")
+    leave(world)
+    for table in tables:
+        assert any(table in item["message"] for item in blocked(world)), table
+        query(world, f"ALTER TABLE {table} SET (autovacuum_enabled = false)", "old")
+    assert world.apply(retire=["leaver"])["status"] == "applied"
 
 
 def test_what_would_run_with_the_rights_of_another_owner_blocks(world: World) -> None:

@@ -215,13 +215,16 @@ def grant_connect(database: str) -> Statement:
     return statement("GRANT CONNECT ON DATABASE {} TO CURRENT_USER", Identifier(database))
 
 
-def revoke_from(kind: str, names: Iterable[Quoted | Identifier], grantee: str, *, act_as: str = "") -> list[Statement]:
-    """All that one grantee has on objects of one kind, and what it passed on."""
+def revoke_from(
+    kind: str, names: Iterable[Quoted | Identifier], grantee: str, *, act_as: str = "", column: Quoted | None = None
+) -> list[Statement]:
+    """All that one grantee has on objects of one kind, or on a column of tables, and what it passed on."""
+    every_privilege = statement("ALL ({})", column) if column else Statement("ALL")
     who = Keywords("PUBLIC") if grantee == PUBLIC else Identifier(grantee)
     every, texts = list(names), []
     for start in range(0, len(every), OBJECTS_PER_STATEMENT):
         chunk = Statement(", ".join(name.sql() for name in every[start : start + OBJECTS_PER_STATEMENT]))
-        texts.append(statement("REVOKE ALL ON {} {} FROM {} CASCADE", Keywords(kind), chunk, who))
+        texts.append(statement("REVOKE {} ON {} {} FROM {} CASCADE", every_privilege, Keywords(kind), chunk, who))
     if act_as and texts:
         return [statement("SET LOCAL ROLE {}", Identifier(act_as)), *texts, statement("RESET ROLE")]
     return texts

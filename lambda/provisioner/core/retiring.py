@@ -140,6 +140,15 @@ def retirement_blockers(role: str, ownership: Ownership) -> Iterable[Finding]:
             yield _grant_of(role, grantor, database, f'DATABASE "{database}"')
     for holding in holdings.databases:
         yield from _holding_blockers(role, holding, ownership)
+    yield from _retired_too(role, holdings, ownership)
+
+
+def _retired_too(role: str, holdings: RoleHoldings, ownership: Ownership) -> Iterable[Finding]:
+    """Who is gone can be given nothing, and nothing can be done in its place."""
+    names = {holding.owner for holding in holdings.databases} | {grantor for _, grantor in holdings.on_databases}
+    for name in sorted(names & ownership.leaving.retire - {role}):
+        message = f'it holds something in a database of "{name}", which is to be retired in the same run'
+        yield _blocker(role, message, f'retire one after the other: "{name}" alone, then "{role}"')
 
 
 def _holding_blockers(role: str, holding: Holding, ownership: Ownership) -> Iterable[Finding]:

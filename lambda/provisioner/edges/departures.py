@@ -137,10 +137,11 @@ def _pass_on(connection: Connection, role: str, step: LeavingStep, context: Appl
     if step.statements:
         connection.run(*schemas, *step.statements)
     statements: list[Statement] = []
-    for (kind, grantor), rows in groupby(connection.run(grants_query(role)), key=itemgetter(0, 2)):
+    for (kind, grantor, column), rows in groupby(connection.run(grants_query(role)), key=itemgetter(0, 2, 3)):
         owner = change.owner if grantor == DATABASE_OWNER else grantor
-        names = [Quoted(name) for _, name, _ in rows]
-        statements += ddl.revoke_from(kind, names, role, act_as="" if owner == me else owner)
+        names = [Quoted(name) for _, name, *_ in rows]
+        act_as = "" if owner == me else owner
+        statements += ddl.revoke_from(kind, names, role, act_as=act_as, column=Quoted(column) if column else None)
     for creator, schema, letter, grantees in connection.run(defaults_query(role)):
         statements += ddl.forget_defaults(creator, schema, letter, json.loads(grantees), role)
     for start in range(0, len(statements), STATEMENTS_PER_MESSAGE):

@@ -10,6 +10,16 @@ from provisioner.core.quoting import Literal
 # What owners hold locks of while it passes on may take so much of the server's lock table, which all sessions share.
 LOCK_SHARE = 4
 _BOOTSTRAP = 10
+# The column that has the access lists of a class; those of large objects stand beside what `pg_shdepend` names.
+_ACCESS_LISTS = {
+    "pg_class": "relacl", "pg_namespace": "nspacl", "pg_proc": "proacl", "pg_type": "typacl", "pg_language": "lanacl",
+    "pg_foreign_data_wrapper": "fdwacl", "pg_foreign_server": "srvacl", "pg_largeobject": "lomacl",
+}  # fmt: skip
+_LISTS = "\n".join(
+    f"UNION ALL SELECT o.{acl}, '' FROM {catalog} AS o WHERE named.classid = '{name}'::regclass AND o.oid = named.objid"
+    for name, acl in _ACCESS_LISTS.items()
+    for catalog in [name.replace("object", "object_metadata")]
+)
 GRANTEE = "CASE x.grantee WHEN 0 THEN 'public' ELSE pg_get_userbyid(x.grantee) END"
 
 
@@ -30,30 +40,18 @@ dep AS (
     WHERE s.refclassid = 'pg_authid'::regclass AND s.refobjid = gone.oid AND s.dbid = here.oid
 ),
 lists AS (
-    SELECT DISTINCT named.classid, named.objid, x.grantor
+    SELECT DISTINCT named.classid, named.objid, list.part, x.grantor
     FROM gone, (SELECT DISTINCT classid, objid FROM dep WHERE deptype = 'a') AS named, LATERAL (
-        SELECT c.relacl AS acl FROM pg_class AS c WHERE named.classid = 'pg_class'::regclass AND c.oid = named.objid
-        UNION ALL SELECT a.attacl FROM pg_attribute AS a
+        SELECT a.attacl AS acl, quote_ident(a.attname) AS part FROM pg_attribute AS a
         WHERE named.classid = 'pg_class'::regclass AND a.attrelid = named.objid AND a.attacl IS NOT NULL
-        UNION ALL SELECT n.nspacl FROM pg_namespace AS n
-        WHERE named.classid = 'pg_namespace'::regclass AND n.oid = named.objid
-        UNION ALL SELECT p.proacl FROM pg_proc AS p WHERE named.classid = 'pg_proc'::regclass AND p.oid = named.objid
-        UNION ALL SELECT t.typacl FROM pg_type AS t WHERE named.classid = 'pg_type'::regclass AND t.oid = named.objid
-        UNION ALL SELECT l.lanacl FROM pg_language AS l
-        WHERE named.classid = 'pg_language'::regclass AND l.oid = named.objid
-        UNION ALL SELECT f.fdwacl FROM pg_foreign_data_wrapper AS f
-        WHERE named.classid = 'pg_foreign_data_wrapper'::regclass AND f.oid = named.objid
-        UNION ALL SELECT s.srvacl FROM pg_foreign_server AS s
-        WHERE named.classid = 'pg_foreign_server'::regclass AND s.oid = named.objid
-        UNION ALL SELECT o.lomacl FROM pg_largeobject_metadata AS o
-        WHERE named.classid = 'pg_largeobject'::regclass AND o.oid = named.objid
+        {_LISTS}
     ) AS list, aclexplode(list.acl) AS x
     WHERE x.grantee = gone.oid
 )"""
 
 
 def grants_query(role: str) -> str:
-    """A row for each object on which a grant names a role: keyword of its kind, its quoted name, who granted it."""
+    """A row for each grant to a role on an object or its column: kind's keyword, name, grantor, column."""
     return f"""
 WITH {_here(role)}
 SELECT CASE lists.classid::regclass::text
@@ -62,8 +60,8 @@ SELECT CASE lists.classid::regclass::text
            WHEN 'pg_namespace' THEN 'SCHEMA' WHEN 'pg_proc' THEN 'ROUTINE' WHEN 'pg_type' THEN 'TYPE'
            WHEN 'pg_language' THEN 'LANGUAGE' WHEN 'pg_foreign_data_wrapper' THEN 'FOREIGN DATA WRAPPER'
            WHEN 'pg_foreign_server' THEN 'FOREIGN SERVER' ELSE 'LARGE OBJECT' END,
-       (pg_identify_object(lists.classid, lists.objid, 0)).identity, pg_get_userbyid(lists.grantor)
-FROM lists ORDER BY 3, 1, 2"""
+       (pg_identify_object(lists.classid, lists.objid, 0)).identity, pg_get_userbyid(lists.grantor), lists.part
+FROM lists ORDER BY 3, 1, 4, 2"""
 
 
 def defaults_query(role: str) -> str:
@@ -254,11 +252,19 @@ SELECT json_build_object(
 )::text"""
 
 
+_RANGES = f"""
+ranges AS (WITH RECURSIVE every AS (
+        SELECT unnest(ARRAY[r.rngtypid, (to_jsonb(r) ->> 'rngmultitypid')::oid]) AS oid
+        FROM here, pg_range AS r JOIN pg_proc AS p ON p.oid IN (r.rngsubdiff::oid, r.rngcanonical::oid)
+        WHERE p.proowner NOT IN ({_BOOTSTRAP}, here.successor)
+        UNION SELECT t.oid FROM every, pg_type AS t WHERE t.typtype = 'd' AND t.typbasetype = every.oid) TABLE every)"""
+
+
 def _code(version: int) -> str:
     """The tables whose own maintenance (autovacuum) runs code of a tenant's with the rights of who owns the table.
 
-    Indexes and statistics over expressions, and differences of ranges: what the bootstrap superuser owns is of the
-    server's making. `autovacuum_enabled=false` on the table takes it out.
+    Indexes and statistics over expressions, and differences of ranges (domains, multiranges): what the bootstrap
+    superuser owns is of the server's making. `autovacuum_enabled=false` on the table takes it out.
     """
     statistics = (
         """UNION ALL
@@ -268,6 +274,7 @@ def _code(version: int) -> str:
         else ""
     )
     return f"""
+{_RANGES},
 code AS (
     SELECT c.oid::regclass::text AS example
     FROM here, relations AS c WHERE c.relkind IN ('r', 'm', 'p')
@@ -285,7 +292,6 @@ code AS (
         WHERE e.relid = c.oid
           AND coalesce(p.proowner, o.oprowner, t.typowner, {_BOOTSTRAP}) NOT IN ({_BOOTSTRAP}, here.successor))
        OR EXISTS (
-        SELECT FROM pg_attribute AS a JOIN pg_range AS r ON r.rngtypid = a.atttypid
-        JOIN pg_proc AS p ON p.oid IN (r.rngsubdiff::oid, r.rngcanonical::oid)
-        WHERE a.attrelid = c.oid AND NOT a.attisdropped AND p.proowner NOT IN ({_BOOTSTRAP}, here.successor)))
+        SELECT FROM pg_attribute AS a JOIN ranges ON ranges.oid = a.atttypid
+        WHERE a.attrelid = c.oid AND NOT a.attisdropped))
 )"""
