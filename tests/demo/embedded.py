@@ -24,15 +24,15 @@ from stack.postgres import Server
 from stack.runtime import SOURCE
 
 FOLDER = ROOT / ".stack"
-EXAMPLE = Path("tests/demo/dev.tfvars")
+EXAMPLE = Path(__file__).with_name("dev.tfvars")
 
-THINGS_TO_TRY = f"""\
+THINGS_TO_TRY = """\
 In another terminal, in this folder:
 
-    source {FOLDER.name}/env
+    source {folder}/env
 
-    rds-provisioner plan dev --tfvars {EXAMPLE}
-    rds-provisioner apply dev --tfvars {EXAMPLE}
+    rds-provisioner plan {environment} --tfvars {folder}/example.tfvars
+    rds-provisioner apply {environment} --tfvars {folder}/example.tfvars
     stack_sql keycloak_user keycloak "CREATE TABLE greetings (words text)"
 
 docs/tutorial.md goes on from there. Ctrl-C ends everything."""
@@ -50,9 +50,9 @@ def main() -> int:
         with _folder(), contextlib.ExitStack() as stack:
             deployment = _start(stack, screen)
             _write_environment(deployment)
-            put_secrets(deployment.aws.client("secretsmanager"), ROOT / EXAMPLE, deployment.environment)
+            _write_example(deployment)
             screen.chapter(f"PostgreSQL, AWS and the function {deployment.name} are up; everything on loopback")
-            screen.say(THINGS_TO_TRY)
+            screen.say(THINGS_TO_TRY.format(folder=FOLDER.name, environment=deployment.environment))
             signal.pause()
     except KeyboardInterrupt:
         screen.say("\nEnded, with everything that was started.")
@@ -80,9 +80,17 @@ def _start(stack: contextlib.ExitStack, screen: Screen) -> Deployment:
     version = int(os.environ.get("POSTGRES", "") or max(binaries.available()))
     screen.chapter(f"Starting PostgreSQL {binaries.describe(version)}, AWS, and the Lambda runtime")
     server, aws = stack.enter_context(Server(version)), stack.enter_context(Aws())
-    deployment = stack.enter_context(Deployment(server, aws, SOURCE, ca_bundle=server.ca_file, Environment="dev"))
+    environment = os.environ.get("ENVIRONMENT", "") or "dev"
+    parameters = {"Environment": environment, "Gate": "none" if environment == "dev" else "digest"}
+    deployment = stack.enter_context(Deployment(server, aws, SOURCE, ca_bundle=server.ca_file, **parameters))
     deployment.publish_outputs()
     return deployment
+
+
+def _write_example(deployment: Deployment) -> None:
+    """The demo's file, of this environment, with a secret for each entry."""
+    (file := FOLDER / "example.tfvars").write_text(EXAMPLE.read_text().replace('"dev"', f'"{deployment.environment}"'))
+    put_secrets(deployment.aws.client("secretsmanager"), file, deployment.environment)
 
 
 def _write_environment(deployment: Deployment) -> None:
@@ -96,7 +104,7 @@ def _write_environment(deployment: Deployment) -> None:
     lines = [f"export {variable}={shlex.quote(value)}" for variable, value in variables.items()]
     lines += [f'export PATH={shlex.quote(str(ROOT / ".venv-cli/bin"))}:"$PATH"']
     lines += [f'stack_sql() {{ {python} -m demo.run_sql "$@"; }}']
-    lines += [f'stack_secrets() {{ {python} -m demo.put_secrets "$@"; }}']
+    lines += [f'stack_secrets() {{ {python} -m demo.put_secrets "$@" {deployment.environment}; }}']
     (file := FOLDER / "env").touch(mode=0o600)
     file.write_text("\n".join([*lines, ""]))
 

@@ -1,6 +1,6 @@
 """Plays Terraform's part: a tfvars file comes in, and each of its entries gets a secret with a made-up password.
 
-stack_secrets terraform.tfvars
+python -m demo.put_secrets terraform.tfvars dev
 """
 
 import contextlib
@@ -15,7 +15,7 @@ import boto3
 from provisioner.core.snapshot import parse_snapshot
 
 
-def put_secrets(client: Any, path: Path, environment: str = "dev") -> list[str]:
+def put_secrets(client: Any, path: Path, environment: str) -> list[str]:
     """Make the secrets that are not there yet; give back their names."""
     declaration, _ = parse_snapshot(path.read_bytes(), str(path), environment=environment)
     made = []
@@ -29,5 +29,5 @@ def put_secrets(client: Any, path: Path, environment: str = "dev") -> list[str]:
 
 
 if __name__ == "__main__":
-    for name in put_secrets(boto3.client("secretsmanager"), Path(sys.argv[1])):
+    for name in put_secrets(boto3.client("secretsmanager"), Path(sys.argv[1]), sys.argv[2]):
         print(f"made {name}")

@@ -127,6 +127,7 @@ def test_none(world: World) -> None:
         ({"approved_by": "  "}, ["approval_without_name"]),
         ({"approved_by": 7}, ["approval_without_name"]),
         ({"approved_by": "Alice "}, ["approval_by_requester"]),
+        ({"approved_by": "\uff21lice"}, ["approval_by_requester"]),
         ({"approved_by": "", "plan_digest": 1}, ["approval_of_other_plan", "approval_without_name"]),
     ],
 )

@@ -1,5 +1,6 @@
 """`docs/tutorial.md`: every command of it, run as it stands there, on the stack that `make stack` keeps up."""
 
+import contextlib
 import os
 import re
 import signal
@@ -16,17 +17,21 @@ TUTORIAL = (ROOT / "docs/tutorial.md").read_text()
 MARK = "=== done ==="
 
 
-def blocks() -> list[str]:
-    return re.findall(r"```bash\n(.*?)```", TUTORIAL, re.DOTALL)
+# What is done on a second stack.
+FIRST, SECOND = TUTORIAL.split("## Where somebody approves")
 
 
-@pytest.fixture
-def stack() -> Iterator[subprocess.Popen[str]]:
-    """The stack, up, in the folder `.stack`, until it is told to end."""
+def blocks(text: str) -> list[str]:
+    return re.findall(r"```bash\n(.*?)```", text, re.DOTALL)
+
+
+@contextlib.contextmanager
+def stack_of(environment: str) -> Iterator[None]:
+    """The stack, up, in the folder `.stack`; Ctrl-C ends it and leaves nothing."""
     with subprocess.Popen(
         [sys.executable, "-m", "demo.embedded"],
         cwd=ROOT,
-        env={**os.environ, "PYTHONPATH": f"{ROOT}/lambda:{ROOT}/tests"},
+        env={**os.environ, "PYTHONPATH": f"{ROOT}/lambda:{ROOT}/tests", "ENVIRONMENT": environment},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -38,9 +43,12 @@ def stack() -> Iterator[subprocess.Popen[str]]:
             line = process.stdout.readline()
             assert line, shown
             shown += line
-        yield process
-        process.send_signal(signal.SIGINT)
-        process.wait(30)
+        try:
+            yield
+        finally:
+            process.send_signal(signal.SIGINT)
+            assert process.wait(30) == 130
+    assert not Path(ROOT / ".stack").exists()
 
 
 class Shell:
@@ -74,16 +82,16 @@ def commands(block: str) -> Iterator[tuple[str, str]]:
             yield text.strip(), said.strip()
 
 
-@pytest.mark.slow
-def test_every_command_of_the_tutorial_does_what_the_page_says(stack: subprocess.Popen[str]) -> None:
+@pytest.mark.parametrize(("environment", "text"), [("dev", FIRST), ("prod", SECOND)], ids=["dev", "prod"])
+def test_every_command_of_the_tutorial_does_what_the_page_says(environment: str, text: str) -> None:
     streams = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
-    with subprocess.Popen(["bash"], cwd=ROOT, env={**os.environ, "NO_COLOR": "1"}, **streams) as process:  # type: ignore[call-overload]
+    with (
+        stack_of(environment),
+        subprocess.Popen(["bash"], cwd=ROOT, env={**os.environ, "NO_COLOR": "1"}, **streams) as process,  # type: ignore[call-overload]
+    ):
         shell = Shell(process)
-        for block in blocks():
+        for block in blocks(text):
             for command, said in commands(block):
                 shown = shell.run(command)
                 assert said in shown, f"{command}\n{shown}"
         process.stdin.close()
-    stack.send_signal(signal.SIGINT)
-    assert stack.wait(30) == 130
-    assert not Path(ROOT / ".stack").exists()

@@ -46,7 +46,7 @@ _SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 120}
 @click.group(context_settings=_SETTINGS, epilog=f"{_PLACES}\n\n{_STATUSES}")
 @click.version_option(package_name=NAME)
 def cli() -> None:
-    r"""Provision the databases that tfvars declare: look at the plan, apply it, ask what happened.
+    """Provision the databases that tfvars declare: look at the plan, apply it, ask what happened.
 
     \b
       rds-provisioner validate terraform.tfvars
@@ -61,7 +61,7 @@ def cli() -> None:
 @cli.command(epilog=_STATUSES)
 @take.with_options(take.SQL, take.STORED, take.DETAILED)
 def plan(options: take.Options) -> None:
-    r"""Show what an apply would do, and change nothing.
+    """Show what an apply would do, and change nothing.
 
     \b
       rds-provisioner plan dev
@@ -77,7 +77,7 @@ def plan(options: take.Options) -> None:
 @cli.command(epilog=_STATUSES)
 @take.with_options(*take.APPLY)
 def apply(options: take.Options) -> None:
-    r"""Show the plan, ask where the environment is gated, apply it, and prove it.
+    """Show the plan, ask where the environment is gated, apply it, and prove it.
 
     \b
       rds-provisioner apply dev --tfvars terraform.tfvars
@@ -100,7 +100,7 @@ def apply(options: take.Options) -> None:
 @click.option("--renew", is_flag=True, help="Put it anew, where an approval of the plan has expired.")
 @take.stack_option
 def approve_command(environment: str, digest: str, stack_name: str, **said: Any) -> None:
-    r"""Show a stored plan, what it takes away first, and approve it for the environments that ask for its digest.
+    """Show a stored plan, what it takes away first, and approve it for the environments that ask for its digest.
 
     An approval is an object in the audit bucket; who may put it is decided by IAM. The function applies the plan
     then without another call.
@@ -116,7 +116,7 @@ def approve_command(environment: str, digest: str, stack_name: str, **said: Any)
 @cli.command(epilog=_STATUSES)
 @take.with_options(take.DETAILED)
 def drift(options: take.Options) -> None:
-    r"""Say whether the server is what the snapshot declares, and change nothing.
+    """Say whether the server is what the snapshot declares, and change nothing.
 
     \b
       rds-provisioner drift prod --detailed-exitcode
@@ -129,7 +129,7 @@ def drift(options: take.Options) -> None:
 @click.option("--environment", default="", help="The environment that the files have to be for; default: any.")
 @take.json_option
 def validate(files: tuple[Path, ...], environment: str, as_json: bool) -> None:  # noqa: FBT001 - click calls it
-    r"""Read files as the function would, with no server and no account; every problem with its line.
+    """Read files as the function would, with no server and no account; every problem with its line.
 
     \b
       rds-provisioner validate terraform.tfvars
@@ -159,7 +159,7 @@ def validate(files: tuple[Path, ...], environment: str, as_json: bool) -> None: 
 @take.stack_option
 @take.json_option
 def history(environment: str, role: str, database: str, stack_name: str, as_json: bool) -> None:  # noqa: FBT001
-    r"""Tell what the audit trail says, as a timeline: who changed what, and who approved it.
+    """Tell what the audit trail says, as a timeline: who changed what, and who approved it.
 
     The trail is the stack's, or that of AUDIT_BUCKET and AUDIT_PREFIX.
 
@@ -183,7 +183,7 @@ def history(environment: str, role: str, database: str, stack_name: str, as_json
 @take.json_option
 @take.with_places
 def access(environment: str, save: Path | None, as_json: bool, who: dict[str, str], given: Given) -> None:  # noqa: FBT001
-    r"""Report who can do what, by which path, and what is beyond a level; changes nothing.
+    """Report who can do what, by which path, and what is beyond a level; changes nothing.
 
     \b
       rds-provisioner access prod
@@ -199,7 +199,7 @@ def access(environment: str, save: Path | None, as_json: bool, who: dict[str, st
 @take.stack_option
 @take.json_option
 def doctor(environment: str, policy: bool, stack_name: str, as_json: bool) -> None:  # noqa: FBT001 - click calls it
-    r"""Say whether it would work here: the function's preflight, and what only its caller can see.
+    """Say whether it would work here: the function's preflight, and what only its caller can see.
 
     \b
       rds-provisioner doctor dev
@@ -214,7 +214,7 @@ def doctor(environment: str, policy: bool, stack_name: str, as_json: bool) -> No
 
 @cli.command()
 def verifier() -> None:
-    r"""Read a password from stdin and write its SCRAM-SHA-256 verifier, which the script of `plan --sql` takes.
+    """Read a password from stdin and write its SCRAM-SHA-256 verifier, which the script of `plan --sql` takes.
 
     \b
       printf %s "$PASSWORD" | rds-provisioner verifier
@@ -230,7 +230,7 @@ def verifier() -> None:
 @cli.command()
 @click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
 def completion(shell: str) -> None:
-    r"""Print what makes a shell complete this command.
+    """Print what makes a shell complete this command.
 
     \b
       source <(rds-provisioner completion bash)

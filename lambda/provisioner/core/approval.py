@@ -7,6 +7,7 @@ read: the plan's units, as they were, on that server, while its snapshot is the 
 from __future__ import annotations
 
 import json
+import unicodedata
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from functools import partial
@@ -117,7 +118,9 @@ def _by_requester(name: str, refuse: _Refuse) -> Finding:
 
 
 def _is_same_person(name: str, asks: str) -> bool:
-    return bool(asks.strip()) and name.strip().casefold() == asks.strip().casefold()
+    """By letters, however they are written: IAM alone knows who it is."""
+    names = {unicodedata.normalize("NFKC", each).strip().casefold() for each in (name, asks)}
+    return bool(asks.strip()) and len(names) == 1
 
 
 def _find_plan(evidence: Evidence, approval: StoredObject, settings: Settings, refuse: _Refuse) -> ReviewedPlan:

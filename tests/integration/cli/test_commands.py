@@ -118,6 +118,14 @@ def test_every_command_and_option_says_what_it_is_for(command: click.Command) ->
     assert [each.name for each in options if not each.help] == []
 
 
+def test_the_examples_of_the_help_can_be_copied() -> None:
+    for name in cli.commands:
+        shown = run(name, "--help").stdout
+        assert "\\b" not in shown
+        examples = [line for line in shown.splitlines() if re.match(r" +(\S+ )*(\S+[(])?rds-provisioner ", line)]
+        assert examples, name
+
+
 def test_the_exit_statuses_in_the_help_are_those_of_the_code() -> None:
     said = re.search(r"Exit statuses:\n((?:  .*\n?)+)", run("--help").stdout)
     assert said
