@@ -120,7 +120,7 @@ def _about(server: Server, audit_log: AuditLog) -> dict[str, str]:
     provenance = audit_log.provenance()
     return {
         "environment": provenance.environment,
-        "created": audit_log.begun,
+        "created": audit_log.started,
         "run_id": provenance.run_id,
         "build_id": provenance.build_id,
         "requested_by": provenance.requested_by,
@@ -183,7 +183,7 @@ def _previous(report: AccessReport, audit_log: AuditLog) -> AccessReport:
 
 
 def _store(report: AccessReport, audit_log: AuditLog) -> None:
-    key = access_key(audit_log.bucket.folder, audit_log.begun, audit_log.run_token)
+    key = access_key(audit_log.bucket.folder, audit_log.started, audit_log.run_token)
     files = {"html": render_html(report), "csv": render_csv(report.rows), "json": render_json(report)}
     stored = {ending: audit_log.bucket.put_if_absent(f"{key}.{ending}", text) for ending, text in files.items()}
     audit_log.locations = replace(

@@ -76,7 +76,7 @@ class AuditLog:
     findings: list[Finding] = field(default_factory=list)
     outcomes: list[Outcome] = field(default_factory=list)
     locations: AuditLocations = field(default_factory=AuditLocations)
-    begun: str = field(default_factory=now_utc)
+    started: str = field(default_factory=now_utc)
     # Of the record that a run is changing the server (`core.recovery`); outcomes are complete once every change that
     # was started has an outcome that is certain.
     in_progress_etag: str = ""
@@ -90,7 +90,7 @@ class AuditLog:
 
     @property
     def _run_key(self) -> str:
-        return run_key(self.bucket.folder, self.begun, self.run_token)
+        return run_key(self.bucket.folder, self.started, self.run_token)
 
     def require_request(self) -> Request:
         """The request of a run that got as far as understanding it."""
@@ -147,7 +147,7 @@ class AuditLog:
         Raises:
             AuditUnavailable: S3 did not take it.
         """
-        key = plan_key(self.bucket.folder, self.begun, plan.digest, self.run_token)
+        key = plan_key(self.bucket.folder, self.started, plan.digest, self.run_token)
         here = AuditLocations(plan=self.bucket.address(key))
         content = render_plan(plan, script, self.provenance(), self.request, self.approval)
         address = self.bucket.put_if_absent(key, content)

@@ -38,7 +38,7 @@ def lambda_handler(event: Any, context: LambdaContext) -> dict[str, object]:
     Raises:
         ProvisioningError: one of the named errors, which Lambda reports as a failed invocation.
     """
-    begun = time.monotonic()
+    started = time.monotonic()
     settings = read_settings()
     logger.append_keys(function_request_id=context.aws_request_id, environment=settings.environment)
     audit_log = AuditLog(
@@ -50,9 +50,9 @@ def lambda_handler(event: Any, context: LambdaContext) -> dict[str, object]:
         answer = _answer(audit_log, result)
     except ProvisioningError as error:
         logger.error("failed", extra={"error": type(error).__name__, "message_text": str(error)})
-        emit_metrics(settings.environment, _metrics(begun, audit_log, result, error))
+        emit_metrics(settings.environment, _metrics(started, audit_log, result, error))
         raise
-    emit_metrics(settings.environment, _metrics(begun, audit_log, result, None))
+    emit_metrics(settings.environment, _metrics(started, audit_log, result, None))
     logger.info("answer", extra={"answer": answer})
     return answer
 
@@ -65,7 +65,7 @@ def _answer(audit_log: AuditLog, result: RunResult) -> dict[str, object]:
 
 
 def _metrics(
-    begun: float, audit_log: AuditLog, result: RunResult | None, error: ProvisioningError | None
+    started: float, audit_log: AuditLog, result: RunResult | None, error: ProvisioningError | None
 ) -> dict[str, float]:
     """The metrics of a run; what it did not get to is zero, and drift is said only by a run that knows it."""
     plan = result.plan if result else None
@@ -80,7 +80,7 @@ def _metrics(
         "Failures": 1 if isinstance(error, _FAILURES) else 0,
         "Locked": 1 if isinstance(error, RunInProgress) else 0,
         "Databases": len(databases - {""}),
-        "DurationMs": round((time.monotonic() - begun) * 1000),
+        "DurationMs": round((time.monotonic() - started) * 1000),
     }
     # A zero of a run that did not look, or not at all, would end the alarm of one that did. What another run has half
     # done is no drift.

@@ -91,12 +91,12 @@ _Group = tuple[tuple[str, ...], "Callable[[Preflight], list[Check]]"]
 def _side_by_side(preflight: Preflight, groups: Mapping[str, _Group]) -> list[Check]:
     """Make several groups of checks at once; one that does not end in time is unknown and left behind."""
     pool = ThreadPoolExecutor(len(groups))
-    begun = {name: pool.submit(check, preflight) for name, (_, check) in groups.items()}
+    started = {name: pool.submit(check, preflight) for name, (_, check) in groups.items()}
     deadline = time.monotonic() + preflight.seconds_left()
     found: list[Check] = []
     for name, (names, _) in groups.items():
         try:
-            checks = begun[name].result(timeout=max(0.0, deadline - time.monotonic()))
+            checks = started[name].result(timeout=max(0.0, deadline - time.monotonic()))
         except WaitedTooLong:
             checks = [unknown(each, "no answer in the function's time") for each in names]
         except Exception as error:  # noqa: BLE001 - one check that breaks hides no other

@@ -56,12 +56,12 @@ class Watch:
         def timed(*arguments: Any, **options: Any) -> Any:
             if self._inside or threading.current_thread() is not threading.main_thread():
                 return function(*arguments, **options)
-            self._inside, begun = True, time.perf_counter()
+            self._inside, started = True, time.perf_counter()
             try:
                 return function(*arguments, **options)
             finally:
                 self._inside = False
-                self.seconds[name] += time.perf_counter() - begun
+                self.seconds[name] += time.perf_counter() - started
 
         return timed
 
@@ -144,7 +144,7 @@ def main() -> None:
 
     imported = time.perf_counter()
     wrap(watch, probes=job.get("probes", True))
-    begun = time.perf_counter()
+    started = time.perf_counter()
     answer = lambda_handler(job["event"], Context())  # type: ignore[arg-type]
     seconds = dict(watch.seconds)
     usage = resource.getrusage(resource.RUSAGE_SELF)
@@ -153,7 +153,7 @@ def main() -> None:
             {
                 "status": answer["status"],
                 "import": imported - _STARTED,
-                "handler": time.perf_counter() - begun,
+                "handler": time.perf_counter() - started,
                 "database": sum(seconds.get(phase, 0.0) for phase in DATABASE_PHASES),
                 "cpu": usage.ru_utime + usage.ru_stime,
                 "memory_mb": _peak_memory_mb(),

@@ -97,7 +97,7 @@ class Field:
         server_before = self._server_seconds()
         if self.proxy:
             self.proxy.reset_counts()
-        begun = time.perf_counter()
+        started = time.perf_counter()
         with self._processors():
             done = subprocess.run(
                 [sys.executable, "-m", module, json.dumps(job)],
@@ -106,7 +106,7 @@ class Field:
                 check=False,
                 env={"PATH": os.environ["PATH"], "PYTHONPATH": os.environ.get("PYTHONPATH", ""), **environment},
             )
-        wall = time.perf_counter() - begun
+        wall = time.perf_counter() - started
         if done.returncode != 0:
             raise RuntimeError(f"{module} failed:\n{done.stdout[-2000:]}\n{done.stderr[-4000:]}")
         figures: Figures = json.loads(done.stdout.splitlines()[-1])

@@ -162,9 +162,9 @@ def main() -> None:
     hash_once = lru_cache(scramp.core.hi)
     scramp.core.hi = lambda function, password, salt, count: hash_once(function, password, salt, int(count))
     floor = Floor(json.loads(sys.argv[1]))
-    begun, processor = time.perf_counter(), time.process_time()
+    started, processor = time.perf_counter(), time.process_time()
     floor.run()
-    print(json.dumps({"database": time.perf_counter() - begun, "cpu": time.process_time() - processor}))
+    print(json.dumps({"database": time.perf_counter() - started, "cpu": time.process_time() - processor}))
 
 
 if __name__ == "__main__":

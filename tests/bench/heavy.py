@@ -86,7 +86,7 @@ QUICK = (Case("100 schemas that differ", schemas(100)), Case("500 access lists, 
 
 @dataclass
 class Backends:
-    """The most memory of its own that any process of a server had since it was begun, in MB."""
+    """The most memory of its own that any process of a server had since it was started, in MB."""
 
     server: Server
     most_mb: float = 0.0

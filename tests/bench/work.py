@@ -58,9 +58,9 @@ class _Application:
             with contextlib.closing(self._server.connect(*self._login)) as connection:
                 number = 0
                 while not over.is_set():
-                    begun = time.perf_counter()
+                    started = time.perf_counter()
                     connection.run(f"INSERT INTO t{number % TABLES} VALUES ({number}, 'at work')")
-                    waited.append(time.perf_counter() - begun)
+                    waited.append(time.perf_counter() - started)
                     number += 1
 
         thread = threading.Thread(target=insert)

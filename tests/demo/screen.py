@@ -13,7 +13,7 @@ class Screen:
     """The terminal; every chapter tells the seconds since the start."""
 
     def __init__(self) -> None:
-        self._begun = time.monotonic()
+        self._started = time.monotonic()
         self._has_colours = sys.stdout.isatty() and "NO_COLOR" not in os.environ
 
     def chapter(self, title: str) -> None:
@@ -33,7 +33,7 @@ class Screen:
 
     def seconds(self) -> float:
         """The time since the start."""
-        return time.monotonic() - self._begun
+        return time.monotonic() - self._started
 
     def _paint(self, colour: str, text: str) -> str:
         return f"\x1b[{colour}m{text}\x1b[0m" if colour and text and self._has_colours else text

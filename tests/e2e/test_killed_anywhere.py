@@ -59,7 +59,7 @@ class Ground:
     aws_proxy: FusedProxy
     saved: Path
     prefix: str = ""
-    begun: Any = None
+    started: Any = None
     undisturbed: Any = None
     rows: Counter[tuple[str, ...]] = field(default_factory=Counter)
     runs: int = 0
@@ -119,7 +119,7 @@ class Ground:
     def is_untouched(self) -> bool:
         """Whether the run is as good as never started: it left nothing on the server, and no plan."""
         left = self.world.aws.list_keys(AUDIT, f"{self.prefix}/dev/plans/")
-        return not left and dump(self.server) == self.begun
+        return not left and dump(self.server) == self.started
 
     def successes(self) -> Counter[tuple[str, ...]]:
         """The changes that the trail tells of; what comes after the plan's own words is left away."""
@@ -246,7 +246,7 @@ def _run_undisturbed(ground: Ground) -> None:
     ground.server.stop()
     shutil.copytree(ground.server._data, ground.saved, symlinks=True)
     ground.server.start()
-    ground.begun = dump(ground.server)
+    ground.started = dump(ground.server)
     ground.new_audit()
     ground.before()
     call = ground.call(ground.event)
@@ -376,7 +376,7 @@ def test_killed_while_the_server_works_a_run_that_begins_at_once_converges(
 def _enumerate_changes(ground: Ground) -> list[int]:
     """The messages after which the server itself shows something that it did not show before them."""
     ground.restore()
-    point, before, changing = 0, ground.begun, []
+    point, before, changing = 0, ground.started, []
     while True:
         point += 1
         ground.end_at(point, "answered", by_kill=True)
@@ -387,5 +387,5 @@ def _enumerate_changes(ground: Ground) -> list[int]:
         if (now := dump(ground.server)) != before:
             changing.append(point)
         before = now
-        if now != ground.begun:
+        if now != ground.started:
             ground.restore()

@@ -232,10 +232,10 @@ def test_a_tenant_gains_nothing_over_other_roles(world: World) -> None:
 
 def test_default_privileges_of_a_tenant_give_the_administrators_objects_to_nobody(world: World) -> None:
     as_tenant(world, "ALTER DEFAULT PRIVILEGES GRANT ALL ON TABLES TO PUBLIC", "CREATE TABLE open_to_all (id int)")
-    begun = dump(world.server)["inside"]["good"]
+    started = dump(world.server)["inside"]["good"]
     world.declare_entries(EVIL | GOOD | REPORT)
     assert world.apply()["status"] == "applied"
-    assert dump(world.server)["inside"]["good"] == begun
+    assert dump(world.server)["inside"]["good"] == started
 
 
 # --- names ------------------------------------------------------------------------------------------------------------

@@ -54,13 +54,13 @@ def held(world: World, *roles: str) -> Iterator[None]:
 
 def test_a_role_that_holds_its_own_row_is_named_and_all_others_are_served(world: World) -> None:
     world.declare_entries(SHOP | BANK)
-    begun = time.monotonic()
+    started = time.monotonic()
     with held(world, "shop_reader"), pytest.raises(ApplyFailed, match="55P03") as caught:
         world.apply()
     assert [(each.username, each.code) for each in caught.value.findings] == [("shop_reader", "apply_failed")]
     assert 'role "shop_reader" could not be changed' in str(caught.value)
     # Twice the `lock_timeout` of 5 s; the rest is for a machine that does other things too.
-    assert time.monotonic() - begun < 30
+    assert time.monotonic() - started < 30
     assert world.login("bank_user", "bank").run("SELECT 1") == [[1]]
     assert world.login("teller", "bank").run("SELECT 1") == [[1]]
     assert any(",,shop_reader,set_password,error," in row and "55P03" in row for row in trail(world))

@@ -107,7 +107,7 @@ def test_a_stored_plan_is_written_as_a_script_with_no_function_at_hand(tmp_path:
 def test_psql_asks_for_the_passwords_that_it_was_not_given_and_sends_verifiers(world: World, tmp_path: Path) -> None:
     world.declare_entries({"keycloak": ENTRIES["keycloak"]})
     script = make_script(world, tmp_path)
-    begun = world.server.mark()
+    started = world.server.mark()
     ours, theirs = pty.openpty()
     command = ["setsid", "--ctty", "--wait", "psql", "--no-psqlrc", "--file", str(script)]
     child = subprocess.Popen(command, env=psql_environment(world), stdin=theirs, stdout=theirs, stderr=theirs)
@@ -123,5 +123,5 @@ def test_psql_asks_for_the_passwords_that_it_was_not_given_and_sends_verifiers(w
     except OSError:
         pass  # how Linux says that nobody holds the other side
     assert child.wait(60) == 0, shown
-    assert world.passwords["keycloak_user"] not in world.server.log_text(begun)
+    assert world.passwords["keycloak_user"] not in world.server.log_text(started)
     assert world.dry_run()["status"] == "no_change"

@@ -173,8 +173,8 @@ def archive_key(trail: str, content: bytes) -> str:
     """Where a full trail is kept: the time of its first row, and the hash of its content, so two are never one."""
     folder = trail.rpartition("/")[0]
     first_row = content.split(b"\n", 2)[1:2]
-    begun = _key_timestamp(b"".join(first_row).split(b",", 1)[0].decode("ascii", "replace"))
-    return f"{folder}/archive/{_TRAIL}-{begun}-{hashlib.sha256(content).hexdigest()[:12]}.csv"
+    started = _key_timestamp(b"".join(first_row).split(b",", 1)[0].decode("ascii", "replace"))
+    return f"{folder}/archive/{_TRAIL}-{started}-{hashlib.sha256(content).hexdigest()[:12]}.csv"
 
 
 def run_key(folder: str, timestamp_utc: str, run_token: str) -> str:

@@ -94,7 +94,7 @@ def database_statements(
 
 
 def write_database_script(database: Database, changes: Sequence[Change], comments: RoleComments) -> DatabaseScript:
-    """What is done to one database; the last of its owner's ends what was begun to create them."""
+    """What is done to one database; the last of its owner's ends what was started to create them."""
     ownership, owner = comments.ownership, database.owner
     creating = comments.creating.get(owner, [])
     uses_temporary_membership = database.name in creating

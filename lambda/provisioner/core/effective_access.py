@@ -183,12 +183,12 @@ class Access:
             return [Way(name, everything, attribute="SUPERUSER") for everything in _everything(name)]
         found = list(self._acting_as(name, name, ()))
         # What is had anyway, and what is had in the same way without SET ROLE.
-        begun = {(way.holding, way.chain[:1]) for way in found}
+        started = {(way.holding, way.chain[:1]) for way in found}
         for acting, chains in self._settable(name):
             for chain in chains:
                 for way in self._acting_as(name, acting, chain):
                     first = () if way.holding.holder == PUBLIC else chain[:1]
-                    if (way.holding, first) not in begun and not _is_connect(way.holding):
+                    if (way.holding, first) not in started and not _is_connect(way.holding):
                         found.append(way)
             if len(found) > MAX_WAYS:
                 break

@@ -119,7 +119,7 @@ def build_plan(ownership: Ownership, differences: Sequence[Difference]) -> Plan:
 
 
 def held_back(plan: Plan) -> tuple[Finding, ...]:
-    """What keeps back roles that are blocked in part: what was begun of leaving could not be ended.
+    """What keeps back roles that are blocked in part: what was started of leaving could not be ended.
 
     A role that is kept back may keep another: to be asked again with the findings.
     """

@@ -125,7 +125,7 @@ _OBSTACLES = {
 
 
 def retirement_blockers(role: str, ownership: Ownership) -> Iterable[Finding]:
-    """All that keeps a role from being retired; nothing of it is begun while there is any."""
+    """All that keeps a role from being retired; nothing of it is started while there is any."""
     holdings = _holdings(role, ownership)
     if not ownership.may_act_as(role, ""):
         way = ownership.iam_ways[role].role if role in ownership.iam_ways else "..."

@@ -46,7 +46,7 @@ class LeavingStep:
 
 @dataclass(frozen=True, slots=True)
 class LeavingScript:
-    """The steps by which one role leaves, in order; none is begun after one that failed.
+    """The steps by which one role leaves, in order; none is started after one that failed.
 
     `acts_as` are the roles that the administrator makes itself a member of, for the time of a transaction.
     """
@@ -136,7 +136,7 @@ def _quarantine_step(change: Change, ownership: Ownership) -> LeavingStep:
 
 
 def _retirement_statements(change: Change, ownership: Ownership) -> tuple[set[str], list[Statement]]:
-    """In whose place a step is done, and what is known of it before it is begun."""
+    """In whose place a step is done, and what is known of it before it is started."""
     name, me = change.username, ownership.server.administrator
     statements: list[Statement] = []
     if change.kind is ChangeKind.GIVE_DATABASE:

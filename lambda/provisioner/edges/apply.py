@@ -172,18 +172,18 @@ class _Databases:
             item.uses_temporary_membership or any(change.kind is ChangeKind.ADOPT_DATABASE for change in item.changes)
         ):
             return skipped_unit(item.changes, Finding("skipped", f'its owner "{item.owner}" failed: {failure.message}'))
-        begun = time.monotonic()
+        started = time.monotonic()
         kept = tuple(change for change in item.changes if not change.concerns(self.roles.absent))
         try:
             self._change(item, kept)
         except Exception as error:  # noqa: BLE001 - whatever it is, it is this database's
             self.failed.set()
-            result = failed_unit(error, kept, begun, f'database "{item.name}"', self.context, database=item.name)
+            result = failed_unit(error, kept, started, f'database "{item.name}"', self.context, database=item.name)
         else:
-            result = UnitResult(outcomes_of(kept, Status.SUCCESS, begun))
+            result = UnitResult(outcomes_of(kept, Status.SUCCESS, started))
         left = tuple(change for change in item.changes if change.concerns(self.roles.absent))
         reason = "a role that it needs could not be created"
-        return replace(result, outcomes=(*result.outcomes, *outcomes_of(left, Status.SKIPPED, begun, reason)))
+        return replace(result, outcomes=(*result.outcomes, *outcomes_of(left, Status.SKIPPED, started, reason)))
 
     def _change(self, item: DatabaseScript, kept: tuple[Change, ...]) -> None:
         context = self.context

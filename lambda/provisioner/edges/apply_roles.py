@@ -57,7 +57,7 @@ class AppliedRoles:
 
 def apply_roles(connection: Connection, scripts: Sequence[RoleScript], context: ApplyContext) -> AppliedRoles:
     """All in one transaction; where that fails each alone, so that who fails is known and costs no other anything."""
-    roles, begun = AppliedRoles(), time.monotonic()
+    roles, started = AppliedRoles(), time.monotonic()
     # A verifier takes a millisecond, most of it outside of Python, and a role more than that of the server: those of a
     # message are made beside each other, and beside the message before.
     with ThreadPoolExecutor(context.workers) as pool:
@@ -71,10 +71,10 @@ def apply_roles(connection: Connection, scripts: Sequence[RoleScript], context: 
             except Exception as error:  # noqa: BLE001 - each is tried alone, and then told of
                 if _ends_everything(error):
                     roles.stop = failure_of(error, "the roles", context)
-                    roles.results = [failed_unit(error, changes, begun, "the roles", context)]
+                    roles.results = [failed_unit(error, changes, started, "the roles", context)]
                     return roles
             else:
-                roles.results = [UnitResult(outcomes_of(changes, Status.SUCCESS, begun))]
+                roles.results = [UnitResult(outcomes_of(changes, Status.SUCCESS, started))]
                 return roles
         for role in scripts:
             roles.add(role, _apply_role(role, roles, send, context))
@@ -86,15 +86,15 @@ def _apply_role(role: RoleScript, roles: AppliedRoles, send: Callable[..., None]
         return skipped_unit(role.changes, roles.stop)
     if context.is_late:
         return leave_for_the_next_run(role.changes)
-    begun = time.monotonic()
+    started = time.monotonic()
     try:
         send([role], failed=len(roles.failed))
     except Exception as error:  # noqa: BLE001 - whatever it is, it is this role's
-        result = failed_unit(error, role.changes, begun, f'role "{role.name}"', context, username=role.name)
+        result = failed_unit(error, role.changes, started, f'role "{role.name}"', context, username=role.name)
         if _ends_everything(error) or context.fail_fast:
             roles.stop = (result.failure or OUT_OF_TIME) if _ends_everything(error) else FAIL_FAST
         return result
-    return UnitResult(outcomes_of(role.changes, Status.SUCCESS, begun))
+    return UnitResult(outcomes_of(role.changes, Status.SUCCESS, started))
 
 
 def _send_roles(

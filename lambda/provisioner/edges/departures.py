@@ -58,7 +58,7 @@ def apply_departures(script: Script, before: ApplyResult, context: ApplyContext)
     for item in script.leaving:
         failed = stop
         for step in item.steps:
-            begun = time.monotonic()
+            started = time.monotonic()
             if failed:
                 results.append(skipped_unit(step.changes, failed))
             elif context.is_late or before.out_of_time:
@@ -66,10 +66,10 @@ def apply_departures(script: Script, before: ApplyResult, context: ApplyContext)
             else:
                 try:
                     _change_departure(item, step, context)
-                    results.append(UnitResult(outcomes_of(step.changes, Status.SUCCESS, begun)))
+                    results.append(UnitResult(outcomes_of(step.changes, Status.SUCCESS, started)))
                 except Exception as error:  # noqa: BLE001 - whatever it is, it is this role's
                     subject = f'role "{item.role}"' + (f' in database "{step.database}"' if step.database else "")
-                    results.append(failed_unit(error, step.changes, begun, subject, context, username=item.role))
+                    results.append(failed_unit(error, step.changes, started, subject, context, username=item.role))
                     failed = Finding("skipped", f'an earlier step failed: role "{item.role}" stays quarantined')
                     stop = FAIL_FAST if context.fail_fast else None
     after = summarize(results, {})

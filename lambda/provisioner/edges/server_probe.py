@@ -1,6 +1,6 @@
 """An address and a login in, what preflight wants to know of the server out; what writes is rolled back.
 
-Every question here is asked once, by hand or before a deployment, so none of it is tuned.
+Every query here is asked once, by hand or before a deployment, so none of it is tuned.
 """
 
 from __future__ import annotations

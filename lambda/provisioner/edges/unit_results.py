@@ -58,15 +58,15 @@ def summarize(results: Sequence[UnitResult], logins: Mapping[str, PasswordCheck 
     )
 
 
-def outcomes_of(changes: Iterable[Change], status: Status, begun: float, message: str = "") -> tuple[Outcome, ...]:
-    """The same for each change, since `begun` on the monotonic clock; without a message it is the change's detail."""
+def outcomes_of(changes: Iterable[Change], status: Status, started: float, message: str = "") -> tuple[Outcome, ...]:
+    """The same for each change, since `started` on the monotonic clock; without a message it is the change's detail."""
     now = now_utc()
-    duration = round((time.monotonic() - begun) * 1000)
+    duration = round((time.monotonic() - started) * 1000)
     return tuple(change.outcome(status, now, message, duration) for change in changes)
 
 
 def skipped_unit(changes: Sequence[Change], reason: Finding) -> UnitResult:
-    """A unit that was not begun."""
+    """A unit that was not started."""
     return UnitResult(outcomes_of(changes, Status.SKIPPED, time.monotonic(), str(reason)), reason, skipped=True)
 
 
@@ -79,7 +79,7 @@ def leave_for_the_next_run(changes: Sequence[Change]) -> UnitResult:
 def failed_unit(
     error: Exception,
     changes: Sequence[Change],
-    begun: float,
+    started: float,
     subject: str,
     context: ApplyContext,
     *,
@@ -88,7 +88,7 @@ def failed_unit(
 ) -> UnitResult:
     """A unit that failed; `subject` names it."""
     failure = failure_of(error, subject, context, database=database, username=username)
-    outcomes = outcomes_of(changes, Status.ERROR, begun, str(failure))
+    outcomes = outcomes_of(changes, Status.ERROR, started, str(failure))
     if isinstance(error, OutOfTime):
         return UnitResult(outcomes, out_of_time=True)
     return UnitResult(outcomes, failure)

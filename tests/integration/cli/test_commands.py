@@ -45,11 +45,11 @@ def good(tmp_path: Path) -> Path:
 
 def test_a_file_is_read_in_less_than_a_second_with_no_server_and_no_account(good: Path) -> None:
     run("validate", good)  # python-hcl2 makes its tables at the first parse of an installation
-    begun = resource.getrusage(resource.RUSAGE_CHILDREN)
+    started = resource.getrusage(resource.RUSAGE_CHILDREN)
     answer = run("validate", good)
     ended = resource.getrusage(resource.RUSAGE_CHILDREN)
     # Of the processor: this machine may be busy with other tests.
-    assert ended.ru_utime + ended.ru_stime - begun.ru_utime - begun.ru_stime < 1
+    assert ended.ru_utime + ended.ru_stime - started.ru_utime - started.ru_stime < 1
     assert (answer.returncode, answer.stdout) == (0, f"{good}: 1 database, 1 role\n")
 
 

@@ -43,12 +43,12 @@ BEFORE_THE_FIRST_CHANGE = [
 def test_denied_before_the_first_change_nothing_is_changed(
     world: World, operation: str, matching: str, error: str
 ) -> None:
-    begun = dump(world.server)
+    started = dump(world.server)
     world.aws.fail(operation, times=9, kind="access_denied", matching=matching)
     with pytest.raises(Exception, match="AccessDenied") as caught:
         world.apply()
     assert type(caught.value).__name__ == error
-    assert dump(world.server) == begun
+    assert dump(world.server) == started
     world.aws.heal()
     assert world.apply()["status"] == "applied"
 
@@ -110,9 +110,9 @@ def test_a_retry_budget_that_is_spent_ends_in_a_clear_error(world: World) -> Non
 def test_a_budget_that_is_spent_at_any_call_before_the_first_change_changes_nothing(
     world: World, operation: str, matching: str, error: str
 ) -> None:
-    begun = dump(world.server)
+    started = dump(world.server)
     world.aws.fail(operation, times=ALWAYS, kind="server_error", matching=matching)
     with pytest.raises(Exception, match="try again") as caught:
         world.apply()
     assert type(caught.value).__name__ == error
-    assert dump(world.server) == begun
+    assert dump(world.server) == started

@@ -40,13 +40,13 @@ def error_of(run: HeldRun) -> tuple[str, str]:
 
 def test_a_run_that_loses_its_lock_changes_nothing_more(world: World) -> None:
     world.declare_entries(SHOP)
-    begun = dump(world.server)
+    started = dump(world.server)
     with HeldRun(world) as run:
         world.server.run_as_superuser(f"SELECT pg_terminate_backend(pid) FROM ({LOCK_SESSION}) AS held")
     kind, message = error_of(run)
     assert kind == "ApplyFailed"
     assert "the run has lost its lock, so that another may be at work" in message
-    assert dump(world.server) == begun
+    assert dump(world.server) == started
     assert "shop_user,create_role,error" in trail(world)
 
 

@@ -299,10 +299,10 @@ def test_an_event_waits_for_a_run_and_is_applied_after_it(world: World, monkeypa
 
 def test_an_event_waits_no_longer_than_leaves_time_for_the_work(world: World) -> None:
     version = world.declare_entries(SHOP)
-    begun = time.monotonic()
+    started = time.monotonic()
     with run_of(world), pytest.raises(RunInProgress):
         world.call(s3_event(world, version), seconds=2)
-    assert 1 < time.monotonic() - begun < 2
+    assert 1 < time.monotonic() - started < 2
 
 
 def test_an_event_that_waits_is_superseded_as_soon_as_a_newer_snapshot_is_there(
