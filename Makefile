@@ -19,8 +19,8 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PIP_CACHE_DIR ?= $(CURDIR)/.cache/pip
 
 PYTEST_ARGS ?=
-# Two processes, which is what a CI machine has cores for; `PYTEST_ARGS="-n 0 ..."` for one.
-PYTEST := -m pytest -n 2 --dist loadscope --no-loadscope-reorder
+# One more than a CI machine has cores, since much of a run waits for locks and servers; `PYTEST_ARGS="-n 0 ..."` for one.
+PYTEST := -m pytest -n 3 --dist loadscope --no-loadscope-reorder
 # infra.mk may add what has to stand before the tests run.
 TEST_NEEDS :=
 
