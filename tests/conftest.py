@@ -20,7 +20,7 @@ Servers = Callable[[int], Server]
 
 
 # Seconds that the groups of a file took, where that is more than its number of tests tells. The longest begin first, so
-# that both processes are busy to the end.
+# that all processes are busy to the end.
 SECONDS = {
     "deploy": 260,
     "test_scenarios": 85,
@@ -82,7 +82,7 @@ def group_of(nodeid: str) -> str:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> object:
-    """Two processes share the tests group by group. (The marks that xdist has for this are lost on pytest 9.2.)"""
+    """The processes share the tests group by group. (The marks that xdist has for this are lost on pytest 9.2.)"""
     from xdist.scheduler import LoadScopeScheduling
 
     class Groups(LoadScopeScheduling):

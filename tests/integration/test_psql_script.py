@@ -99,6 +99,11 @@ def test_a_stored_plan_is_written_as_a_script_with_no_function_at_hand(tmp_path:
     environment = {"PATH": os.environ["PATH"], "PYTHONPATH": folders}
     subprocess.run(command, env=environment, check=True, capture_output=True)
     assert "\nBEGIN;\nSELECT 1;\nCOMMIT;\n" in script.read_text()
+    leaving = {**statements, "leaving": [{"role": "shop_user", "database": "", "statements": ["SELECT 2"]}]}
+    stored.write_text(json.dumps({"environment": "dev", **words, "statements": leaving}))
+    refused = subprocess.run(command, env=environment, check=False, capture_output=True, text=True)
+    assert refused.returncode == 1
+    assert "no script is written of a plan in which roles leave (shop_user)" in " ".join(refused.stderr.split())
     command[command.index("dev")] = "prod"
     assert subprocess.run(command, env=environment, check=False, capture_output=True).returncode == 64
 

@@ -13,7 +13,7 @@ from typing import Any
 from stack.binaries import ROOT
 
 AXE_VERSION = "4.14.1"
-FOLDER = ROOT / ".stack/axe"
+FOLDER = ROOT / ".cache/axe"
 _NAMES = ("chromium", "chromium-browser", "google-chrome-stable", "google-chrome")
 _FOUND = re.compile(r'<pre id="axe">(.*?)</pre>', re.DOTALL)
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from typing import Any
 
+from rds_provisioner_cli.stopped import Stopped
+
 # What the plan says in place of a password, after the role that it is for.
 _PASSWORD = re.compile(r"""^((?:CREATE|ALTER) ROLE ("(?:[^"]|"")*").*) PASSWORD '\*+'$""", re.DOTALL)
 
@@ -30,9 +32,18 @@ def write_script(plan: dict[str, Any]) -> str:
     """The script of a stored plan; without one there is nothing to do.
 
     A password is no part of a plan: psql asks for it and sends a verifier, or takes a verifier from the environment.
+
+    Raises:
+        Stopped: a role is quarantined or retired in the plan; what is done then follows from what is found on the way.
     """
     if not plan:
         return _NO_CHANGE
+    if leaving := plan["statements"].get("leaving"):
+        names = ", ".join(sorted({step["role"] for step in leaving}))
+        raise Stopped(
+            f"no script is written of a plan in which roles leave ({names}): plan without --quarantine and --retire; "
+            "docs/operations.md has how a role is removed by hand"
+        )
     head = _HEAD.format(
         environment=_comment(plan["environment"]),
         digest=_comment(plan["plan_digest"]),

@@ -23,14 +23,16 @@ def parse_plan(content: bytes, place: str) -> dict[str, Any]:
     """A stored plan. Raises Stopped where it is none."""
     try:
         plan = json.loads(content)
-        return {**plan, "statements": {name: plan["statements"][name] for name in ("roles", "databases")}}
+        statements = {name: plan["statements"][name] for name in ("roles", "databases")}
+        # Plans of versions before it knew of roles that leave lack that part.
+        return {**plan, "statements": {**statements, "leaving": plan["statements"].get("leaving", [])}}
     except (ValueError, KeyError, TypeError):
         raise Stopped(f"{place} is not a plan that a run stored") from None
 
 
 def show_statements(plan: dict[str, Any], screen: Screen) -> None:
     """Print the statements as they would be sent, passwords left out, with the transactions that they stand in."""
-    statements = plan.get("statements", {"roles": [], "databases": []})
+    statements = plan.get("statements", {"roles": [], "databases": [], "leaving": []})
     if statements["roles"]:
         screen.say("-- on the server, in one transaction", "dim")
         for sql in statements["roles"]:
@@ -43,6 +45,11 @@ def show_statements(plan: dict[str, Any], screen: Screen) -> None:
             screen.say(f"{sql};")
         screen.say(f"-- in {database['database']}, in one transaction", "dim")
         for sql in database["statements"]:
+            screen.say(f"{sql};")
+    for step in statements["leaving"]:
+        place = f"in {step['database']}" if step["database"] else "on the server"
+        screen.say(f"-- {step['role']} leaves: {place}, in one transaction", "dim")
+        for sql in step["statements"]:
             screen.say(f"{sql};")
 
 
