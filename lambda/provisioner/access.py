@@ -93,7 +93,8 @@ def _build(
     )
     memberships = (*server.memberships, *_of_the_administrator(server))
     access_server = AccessServer.of(RoleGraph(server.roles, memberships, server.version), memberships)
-    rows = tuple(row for each in found for row in build_rows(access_server, each, declared))
+    accesses = [Access(access_server, each) for each in found]
+    rows = tuple(row for each in accesses for row in build_rows(each, declared))
     content, _ = audit_log.bucket.get(trail_key(audit_log.bucket.folder))
     return AccessReport(
         about=_about(server, audit_log),
@@ -102,7 +103,7 @@ def _build(
         ),
         roles=_roles(server, declared, rows, {entry.username for entry in declaration.entries}),
         rows=rows,
-        dormant=tuple((each.name, item) for each in found for item in Access(access_server, each).dormant()),
+        dormant=tuple((each.database.name, item) for each in accesses for item in each.dormant()),
         reasons=reasons(parse_csv(content or b""), rows),
     )
 

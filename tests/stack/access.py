@@ -81,7 +81,7 @@ def try_all(server: Server, login: Login, database: str, attempts: Iterable[Atte
         raise
     with contextlib.closing(connection):
         connection.notices = deque(maxlen=10_000)
-        connection.run(_block(list(attempts)))
+        connection.run(block((str(each), each.sql) for each in attempts))
         said = (notice[b"M"].decode() for notice in connection.notices)
         return {"connect", *(text.removeprefix("may ") for text in said if text.startswith("may "))}
 
@@ -112,9 +112,12 @@ def _versions(server: Server, database: str, catalogs: Iterable[str]) -> Iterato
         yield str(name), value
 
 
-def _block(attempts: list[Attempt]) -> str:
-    """One message that tries everything, undoes each by an error of its own, and says what came as far as that."""
-    pairs = ", ".join(f"['{_escape(str(each))}', '{_escape(each.sql)}']" for each in attempts)
+def block(attempts: Iterable[tuple[str, str]], refusals: str = "insufficient_privilege") -> str:
+    """One message that tries everything, undoes each by an error of its own, and says what came as far as that.
+
+    Attempts are a label and the SQL; `refusals` are the conditions that mean no.
+    """
+    pairs = ", ".join(f"[{literal(label)}, {literal(sql)}]" for label, sql in attempts)
     return f"""
         DO $probe$
         DECLARE attempt text[];
@@ -124,12 +127,13 @@ def _block(attempts: list[Attempt]) -> str:
                     EXECUTE attempt[2];
                     RAISE SQLSTATE 'UNDO1';
                 EXCEPTION
-                    WHEN insufficient_privilege THEN NULL;
+                    WHEN {refusals} THEN NULL;
                     WHEN SQLSTATE 'UNDO1' OR integrity_constraint_violation THEN RAISE NOTICE 'may %', attempt[1];
                 END;
             END LOOP;
         END $probe$"""
 
 
-def _escape(text: str) -> str:
-    return text.replace("'", "''")
+def literal(text: str) -> str:
+    """The text as SQL has it."""
+    return "'" + text.replace("'", "''") + "'"

@@ -30,7 +30,8 @@ def example(*, is_hostile: bool = False) -> AccessReport:
     server = Server.of(RoleGraph(roles, memberships, 16), memberships)
     declared = Declared(LEVELS, frozenset(role for _, role in LEVELS), "platform_admin")
     databases = (_shop(odd), _billing(), DatabaseAccess("keycloak", "keycloak_user", unknown="connection refused"))
-    rows = tuple(row for each in databases for row in build_rows(server, each, declared))
+    accesses = [Access(server, each) for each in databases]
+    rows = tuple(row for each in accesses for row in build_rows(each, declared))
     before = tuple(row for row in rows if row.role != odd and "analysts" not in row.path)
     return AccessReport(
         about={
@@ -60,7 +61,7 @@ def example(*, is_hostile: bool = False) -> AccessReport:
             for name, role in sorted(roles.items())
         ),
         rows=rows,
-        dormant=tuple((each.name, item) for each in databases for item in Access(server, each).dormant()),
+        dormant=tuple((each.database.name, item) for each in accesses for item in each.dormant()),
         reasons=(
             Reason(
                 "shop", "shop_reader", "2026-11-02T08:00:12.120Z", "4102", "2026.11.02-3", "alice", "terraform", "grant"

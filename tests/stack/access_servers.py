@@ -10,6 +10,7 @@ from typing import Any
 
 import pg8000.native
 
+from stack.access import block
 from stack.world import World
 
 PASSWORD = "a password for trying"
@@ -273,7 +274,7 @@ def tried(made: Generated, role: str) -> tuple[set[Fact], int]:
     attempts = _attempts(made, role)
     with contextlib.closing(connection):
         connection.notices = deque(maxlen=50_000)
-        connection.run(_block(attempts))
+        connection.run(block(attempts, REFUSALS))
         texts = {notice[b"M"].decode() for notice in connection.notices}
     done: set[Fact] = {(role, "connect", "database", made.database)}
     for text in texts:
@@ -284,6 +285,13 @@ def tried(made: Generated, role: str) -> tuple[set[Fact], int]:
     settable = {fact[3] for fact in done if fact[1] == "set"}
     done = {fact for fact in done if fact[1] != "set" and not (fact[1] == "administer" and fact[3] in settable)}
     return done, len(attempts)
+
+
+# What a server says to an attempt that is not allowed, or not possible for what it is tried on.
+REFUSALS = (
+    "insufficient_privilege OR invalid_parameter_value OR invalid_grant_operation OR undefined_object"
+    " OR object_not_in_prerequisite_state OR internal_error OR reserved_name"
+)
 
 
 def _attempts(made: Generated, role: str) -> list[tuple[str, str]]:
@@ -306,30 +314,6 @@ def _attempts(made: Generated, role: str) -> list[tuple[str, str]]:
             ]
             attempts.append((f"set|role|{target}", f"SET ROLE {name}"))
     return attempts
-
-
-def _block(attempts: list[tuple[str, str]]) -> str:
-    pairs = ", ".join(f"[{literal(label)}, {literal(sql)}]" for label, sql in attempts)
-    return f"""
-        DO $probe$
-        DECLARE attempt text[];
-        BEGIN
-            FOREACH attempt SLICE 1 IN ARRAY ARRAY[{pairs}] LOOP
-                BEGIN
-                    EXECUTE attempt[2];
-                    RAISE SQLSTATE 'UNDO1';
-                EXCEPTION
-                    WHEN insufficient_privilege OR invalid_parameter_value OR invalid_grant_operation
-                         OR undefined_object OR object_not_in_prerequisite_state OR internal_error
-                         OR reserved_name THEN NULL;
-                    WHEN SQLSTATE 'UNDO1' OR integrity_constraint_violation THEN RAISE NOTICE 'may %', attempt[1];
-                END;
-            END LOOP;
-        END $probe$"""
-
-
-def literal(text: str) -> str:
-    return "'" + text.replace("'", "''") + "'"
 
 
 def explain(made: Generated, rows: list[dict[str, Any]], facts: set[Fact], done: set[Fact]) -> str:

@@ -40,7 +40,8 @@ def approve(options: Options, target: Target, plan: dict[str, Any], screen: Scre
     approver = options.approved_by
     if can_ask:
         approver = approver or options.requested_by
-        _ask(target.environment, approver, screen)
+        question = f"Apply this plan to {target.environment} as {approver}?"
+        ask(question, screen, undone="nothing was changed", refused="not approved: nothing was changed")
     if not approver:
         raise Stopped("who approves? Give --approved-by or APPROVED_BY", Exit.USAGE)
     if approver == options.requested_by:
@@ -68,14 +69,13 @@ def how_to_approve(options: Options, digest: str) -> str:
     return f"to approve it: {variables} {shlex.join(words)}"
 
 
-def _ask(environment: str, approver: str, screen: Screen) -> None:
-    """Raise Stopped unless the answer is yes."""
-    question = f"Apply this plan to {environment} as {approver}? Only 'yes' will do: "
+def ask(question: str, screen: Screen, *, undone: str, refused: str) -> None:
+    """Raise Stopped unless the answer is yes; `undone` is said of an interruption, `refused` of another answer."""
     try:
-        screen.notes.file.write(question)
+        screen.notes.file.write(f"{question} Only 'yes' will do: ")
         screen.notes.file.flush()
         answer = sys.stdin.readline()
     except KeyboardInterrupt:
-        raise Stopped("\nInterrupted: nothing was changed.", Exit.INTERRUPTED) from None
+        raise Stopped(f"\nInterrupted: {undone}.", Exit.INTERRUPTED) from None
     if answer.strip() != "yes":
-        raise Stopped("not approved: nothing was changed", Exit.NOT_APPROVED)
+        raise Stopped(refused, Exit.NOT_APPROVED)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from provisioner.core.reviewed_plan import approval_key, read_plan, render_approval
 from provisioner.core.text import sanitize
 from provisioner.core.units import Unit
+from rds_provisioner_cli.approval import ask
 from rds_provisioner_cli.aws import client, error_code, explain, failures, read_object
 from rds_provisioner_cli.stopped import Exit, Stopped
 from rds_provisioner_cli.target import find_audit
@@ -121,14 +122,8 @@ def _ask(environment: str, review: Review, screen: Screen) -> None:
     if not sys.stdin.isatty():
         message = "nobody can be asked here: read the plan, then call again with --yes"
         raise Stopped(message, Exit.NOT_APPROVED)
-    try:
-        screen.notes.file.write(f"Approve this plan of {environment} as {review.approved_by}? Only 'yes' will do: ")
-        screen.notes.file.flush()
-        answer = sys.stdin.readline()
-    except KeyboardInterrupt:
-        raise Stopped("\nInterrupted: nothing was approved.", Exit.INTERRUPTED) from None
-    if answer.strip() != "yes":
-        raise Stopped("not approved", Exit.NOT_APPROVED)
+    question = f"Approve this plan of {environment} as {review.approved_by}?"
+    ask(question, screen, undone="nothing was approved", refused="not approved")
 
 
 def _put(bucket: str, key: str, review: Review) -> None:

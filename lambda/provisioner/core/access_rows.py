@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 from provisioner.core.access_facts import Capability, Thing
 from provisioner.core.access_levels import AccessLevel, allows
 from provisioner.core.access_words import describe_path, describe_scope, take_away
-from provisioner.core.effective_access import Access
 from provisioner.core.kinds import ObjectKind
 from provisioner.core.state import DATABASE_OWNER, PUBLIC
 
@@ -17,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from provisioner.core.access_facts import DatabaseAccess, Holding
-    from provisioner.core.effective_access import Server, Way
+    from provisioner.core.effective_access import Access, Way
 
 # Beyond this many paths into one database the rest is named as unknown, so that one tenant fills nobody's memory.
 MAX_ROWS = 20_000
@@ -51,15 +50,15 @@ class Declared:
     administrator: str
 
 
-def build_rows(server: Server, database: DatabaseAccess, declared: Declared) -> list[AccessRow]:
+def build_rows(access: Access, declared: Declared) -> list[AccessRow]:
     """Every path into one database, by role and capability; that it could not be looked into is a row, too."""
+    database = access.database
     if database.unknown:
         text = f"could not be looked into: {database.unknown}"
         return [AccessRow(database.name, "", Capability.UNKNOWN, "the database", text, "", NO, UNKNOWN)]
-    access = Access(server, database)
     rows: list[AccessRow] = []
     for role in (PUBLIC, *access.roles()):
-        rows += [_row(ways, database, declared, server.graph.version) for ways in _alike(access.ways(role))]
+        rows += [_row(ways, database, declared, access.version) for ways in _alike(access.ways(role))]
         if len(rows) > MAX_ROWS:
             text = f"more than {MAX_ROWS} paths: what the roles after {role} can do is not listed"
             rows.append(AccessRow(database.name, "", Capability.UNKNOWN, "the database", text, "", NO, UNKNOWN))

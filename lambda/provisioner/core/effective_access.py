@@ -109,7 +109,7 @@ class Access:
     def __init__(self, server: Server, database: DatabaseAccess) -> None:
         self._graph = server.graph
         self._server = server
-        self._database = database
+        self.database, self.version = database, server.graph.version
         self._by_holder: dict[str, list[Holding]] = {}
         for each in holdings(database):
             self._by_holder.setdefault(each.holder, []).append(each)
@@ -125,11 +125,11 @@ class Access:
 
     def roles(self) -> list[str]:
         """Every role that can log in to the database, in order; of many with PUBLIC's access alone none is named."""
-        if self._database.closed:
+        if self.database.closed:
             return []
         holders = {each.holder for held in self._by_holder.values() for each in held if _is_connect(each)}
         if DATABASE_OWNER in holders:
-            holders.add(self._database.owner)
+            holders.add(self.database.owner)
         found = set(self._graph.superusers)
         for holder in holders:
             found |= self._graph.roles.keys() if holder == PUBLIC else self._graph.inheritors.get(holder, frozenset())
@@ -160,9 +160,9 @@ class Access:
         return found
 
     def _refused(self, role: Role) -> str:
-        if self._database.closed:
+        if self.database.closed:
             return "the database allows no connections"
-        if self._database.connection_limit == 0 and not role.superuser:
+        if self.database.connection_limit == 0 and not role.superuser:
             return "the connection limit of the database is 0"
         return self._server.login_refused(role)
 
@@ -228,7 +228,7 @@ class Access:
         if capability is None:
             return []
         found: dict[tuple[Thing, str, bool], list[AccessGroup]] = {}
-        for group in self._database.groups:
+        for group in self.database.groups:
             is_covered = group.thing in _ROWS_OF_ALL and capability in GIVES[group.thing].values()
             if is_covered and not group.creator and (usable is None or group.schema in usable):
                 undecided = group.undecided_writes if capability is Capability.WRITE else group.undecided
@@ -259,7 +259,7 @@ class Access:
     def _settable(self, name: str) -> list[tuple[str, tuple[Chain, ...]]]:
         settable = self._graph.settable(name)
         found = [(role, settable[role]) for role in sorted(settable.keys() & self._relevant)]
-        owner = self._database.owner
+        owner = self.database.owner
         if self._graph.has_database_owner and (owner == name or owner in settable):
             found.append((DATABASE_OWNER, self._through_owner(((),) if owner == name else settable[owner])))
         return found
@@ -267,13 +267,13 @@ class Access:
     def _inherited(self, name: str) -> Mapping[str, tuple[Chain, ...]]:
         """With the membership that no catalog has: that of the database's owner in pg_database_owner."""
         roles = self._graph.inherited(name)
-        owner = self._database.owner
+        owner = self.database.owner
         if not self._graph.has_database_owner or owner not in roles or not self._graph.expands(owner):
             return roles
         return {**roles, DATABASE_OWNER: self._through_owner(roles[owner])}
 
     def _through_owner(self, chains: Iterable[Chain]) -> tuple[Chain, ...]:
-        return tuple((*chain, self._graph.owner_membership(self._database.owner)) for chain in chains)
+        return tuple((*chain, self._graph.owner_membership(self.database.owner)) for chain in chains)
 
     def _usable(self, roles: Mapping[str, object]) -> set[str] | None:
         """The schemas that these roles have USAGE on; None for all of them."""

@@ -9,7 +9,10 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import Self
+from typing import TYPE_CHECKING, Self
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 
 class Identifier(str):
@@ -89,6 +92,11 @@ class PasswordStatement:
     def complete(self, verifier: str) -> Statement:
         """As the server is sent it."""
         return statement("{} PASSWORD {}", self.text, Literal(verifier))
+
+
+def array(values: Iterable[str], kind: str = "text") -> str:
+    """An array of values that are given as text, for a query."""
+    return f"ARRAY[{', '.join(Literal(value).sql() for value in values)}]::{kind}[]"
 
 
 _Argument = Quoted | Identifier | Literal | Keywords | Statement | int

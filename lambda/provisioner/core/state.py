@@ -203,6 +203,11 @@ class Database:
     names: Mapping[Target, tuple[tuple[str, ...], ...]] = field(default_factory=lambda: MappingProxyType({}))
     definers: tuple[DefinerRoutines, ...] = ()
 
+    @property
+    def may_be_entered(self) -> bool:
+        """Whether nothing that is known of it from outside keeps a session from looking into it."""
+        return self.allows_connections and not (self.is_template or self.invalid or self.unreadable_reason)
+
 
 @dataclass(frozen=True, slots=True)
 class UnmanagedPrivilege:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from provisioner.core.acl import parse_acl
 from provisioner.core.kinds import ObjectKind
-from provisioner.core.quoting import Literal
+from provisioner.core.quoting import array
 from provisioner.core.state import Database, DefinerRoutines, ObjectGroup, Target
 
 if TYPE_CHECKING:
@@ -199,9 +199,7 @@ def _names_query(targets: Sequence[Target]) -> str:
         ("text", [target.acl for target in targets]),
         ("bool", [str(target.extension).lower() for target in targets]),
     )
-    arrays = ", ".join(
-        f"ARRAY[{', '.join(Literal(value).sql() for value in values)}]::{kind}[]" for kind, values in columns
-    )
+    arrays = ", ".join(array(values, kind) for kind, values in columns)
     group = f"unnest({arrays}) WITH ORDINALITY AS w(letter, schema, owner, acl, extension, number)"
     matches = (
         f"w.schema = n.nspname::text AND w.owner = pg_get_userbyid(c.relowner)::text "

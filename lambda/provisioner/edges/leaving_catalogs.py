@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from provisioner.core.errors import DatabaseUnavailable
 from provisioner.core.holdings import Holding, Leaving, Obstacle, RoleHoldings
 from provisioner.core.marker import MAX_COMMENT_CHARACTERS
-from provisioner.core.quoting import Literal
+from provisioner.core.quoting import Literal, array
 from provisioner.edges.holding_queries import GRANTEE, inside_query
 from provisioner.edges.sqlstates import SqlError
 
@@ -72,13 +72,7 @@ def _observe_role(connection: Connection, login: Login, role: str) -> RoleHoldin
 
 def _holding(row: list[Any]) -> Holding:
     database, owner, comment, holders, visitors = row
-    return Holding(
-        database,
-        owner,
-        comment=comment[:MAX_COMMENT_CHARACTERS],
-        holders=tuple(holders),
-        visitors=tuple(visitors),
-    )
+    return Holding(database, owner, comment=comment, holders=tuple(holders), visitors=tuple(visitors))
 
 
 def _look_inside(login: Login, role: str, holding: Holding) -> Holding:
@@ -102,28 +96,25 @@ def _look_inside(login: Login, role: str, holding: Holding) -> Holding:
 # --- the queries ----------------------------------------------------------------------------------------------------
 
 
-def _names(names: Iterable[str]) -> str:
-    return "ARRAY[" + ", ".join(Literal(name).sql() for name in sorted(names)) + "]::text[]"
-
-
 def _leaving_query(roles: Iterable[str], kept: Iterable[str]) -> str:
+    leaving = array(sorted(roles))
     return f"""
 SELECT json_build_object(
     'now', to_char(now() AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"'),
     'may_signal', pg_has_role('pg_signal_backend', 'USAGE'),
     'sessions', (
         SELECT coalesce(json_object_agg(s.usename, s.count), '{{}}')
-        FROM (SELECT a.usename, count(*) FROM pg_stat_activity AS a WHERE a.usename = ANY ({_names(roles)}) GROUP BY 1)
+        FROM (SELECT a.usename, count(*) FROM pg_stat_activity AS a WHERE a.usename = ANY ({leaving}) GROUP BY 1)
              AS s
     ),
     'subscriptions', (
         SELECT coalesce(json_agg(json_build_array(r.rolname, s.subname) ORDER BY s.subname), '[]')
         FROM pg_subscription AS s JOIN pg_roles AS r ON r.oid = s.subowner
-        WHERE s.subenabled AND r.rolname = ANY ({_names(roles)})
+        WHERE s.subenabled AND r.rolname = ANY ({leaving})
     ),
     'sizes', (
         SELECT coalesce(json_object_agg(d.datname, pg_database_size(d.oid)), '{{}}')
-        FROM pg_database AS d WHERE d.datname = ANY ({_names(kept)})
+        FROM pg_database AS d WHERE d.datname = ANY ({array(sorted(kept))})
     )
 )::text"""
 
@@ -131,7 +122,8 @@ SELECT json_build_object(
 _DATABASES = f"""
     'databases', (
         SELECT coalesce(json_agg(json_build_array(
-            d.datname, pg_get_userbyid(d.datdba), coalesce(left(shobj_description(d.oid, 'pg_database'), 8192), ''),
+            d.datname, pg_get_userbyid(d.datdba),
+            coalesce(left(shobj_description(d.oid, 'pg_database'), {MAX_COMMENT_CHARACTERS}), ''),
             CASE WHEN d.datdba = gone.oid THEN (
                 SELECT coalesce(json_agg(DISTINCT {GRANTEE}), '[]')
                 FROM aclexplode(coalesce(d.datacl, acldefault('d', d.datdba))) AS x

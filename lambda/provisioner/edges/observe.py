@@ -62,7 +62,7 @@ def observe_databases(login: Login, ownership: Ownership, workers: int) -> list[
 
 
 def _inspect_database(login: Login, ownership: Ownership, facts: Database) -> Difference:
-    if facts.is_template or not facts.allows_connections or facts.invalid or facts.unreadable_reason:
+    if not facts.may_be_entered:
         return difference.of_closed(facts, ownership)
     try:
         with login.connect(facts.name) as connection:

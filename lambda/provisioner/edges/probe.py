@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from provisioner.core.credentials import Credentials
-    from provisioner.core.state import Database, Role, Server
+    from provisioner.core.state import Role, Server
     from provisioner.edges.postgres import ServerAddress
 
 # A database that does not exist, by a name that is drawn anew for each login, so that nobody can have made it. The
@@ -46,7 +46,7 @@ def probe_passwords(
     iam_roles = all_members(IAM_ROLE, server.memberships)
     asked = [item for name, item in sorted(credentials.items()) if name in server.roles and name not in iam_roles]
     hurried = replace(address, deadline=replace(address.deadline, at_most=SECONDS_IN_A_DATABASE))
-    closed = {name for name, facts in server.databases.items() if not _is_open(facts)} | {""}
+    closed = {name for name, facts in server.databases.items() if not facts.may_be_entered} | {""}
 
     def probe(item: Credentials) -> PasswordCheck:
         role = server.roles[item.username]
@@ -89,7 +89,3 @@ def _ask(
         is_wrong = error.sqlstate == "28P01" and not role.expired
         return PasswordCheck.DIFFERS if is_wrong else PasswordCheck.UNKNOWN
     return PasswordCheck.CURRENT
-
-
-def _is_open(facts: Database) -> bool:
-    return facts.allows_connections and not (facts.is_template or facts.invalid or facts.unreadable_reason)

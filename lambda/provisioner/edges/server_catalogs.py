@@ -6,7 +6,7 @@ Asked once, in one message.
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterable
+from collections.abc import Collection
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +14,7 @@ from provisioner.core.acl import parse_acl
 from provisioner.core.errors import DatabaseUnavailable, Finding
 from provisioner.core.kinds import ObjectKind
 from provisioner.core.marker import MAX_COMMENT_CHARACTERS, MAX_ROLE_COMMENT_CHARACTERS, parse_marker
-from provisioner.core.quoting import Literal
+from provisioner.core.quoting import array
 from provisioner.core.state import Database, Membership, ObjectGroup, Role, Server, Target, UnmanagedPrivilege
 
 if TYPE_CHECKING:
@@ -118,10 +118,6 @@ _DATABASE_ROW = f"""json_build_array(
             EXISTS (SELECT FROM large_settings AS s WHERE s.setdatabase = d.oid AND s.setrole = 0))"""
 
 
-def _names(names: Iterable[str]) -> str:
-    return "ARRAY[" + ", ".join(Literal(name).sql() for name in sorted(names)) + "]::text[]"
-
-
 # Reads a directory of the server, so it is asked only where an extension is declared.
 _AVAILABLE_EXTENSIONS = """(
         SELECT coalesce(json_agg(json_build_array(v.name, v.trusted)), '[]') FROM (
@@ -144,8 +140,8 @@ large_settings AS (
     SELECT setdatabase, setrole FROM pg_db_role_setting WHERE pg_column_size(setconfig) > {MAX_SETTINGS_BYTES}
 ),
 wanted AS (
-    SELECT d.*, d.datname = ANY ({_names(databases)}) AS is_named FROM pg_database AS d
-    WHERE d.datname = ANY ({_names(databases)})
+    SELECT d.*, d.datname = ANY ({array(sorted(databases))}) AS is_named FROM pg_database AS d
+    WHERE d.datname = ANY ({array(sorted(databases))})
        OR d.oid IN (SELECT objoid FROM pg_shdescription
                     WHERE classoid = 'pg_database'::regclass
                       AND left(description, {MAX_COMMENT_CHARACTERS}) LIKE '%rds-provisioner%')

@@ -29,7 +29,7 @@ def database(connect: str = "", usage: str = "", select: str = "", names: tuple[
 
 
 def capabilities(found: Server, inside: DatabaseAccess, role: str) -> set[str]:
-    return {row.capability for row in build_rows(found, inside, NOBODY) if row.role == role}
+    return {row.capability for row in build_rows(Access(found, inside), NOBODY) if row.role == role}
 
 
 def test_without_connect_or_usage_a_grant_has_no_effect_and_that_is_told() -> None:
@@ -49,7 +49,7 @@ def test_a_role_that_cannot_log_in_has_nothing_and_its_members_have_it_through_i
     known = server("ann", memberships=memberships, team=Role("team", can_login=False))
     inside = database("team=c/owner", "team=U/owner", "team=r/owner")
     assert capabilities(known, inside, "team") == set()
-    rows = [row for row in build_rows(known, inside, NOBODY) if (row.role, row.capability) == ("ann", "read")]
+    rows = [row for row in build_rows(Access(known, inside), NOBODY) if (row.role, row.capability) == ("ann", "read")]
     assert [row.path for row in rows] == ['member of "team" (granted by "owner"), SELECT granted by "owner"']
     assert rows[0].statement == 'REVOKE "team" FROM "ann" GRANTED BY "owner"'
 
@@ -58,7 +58,7 @@ def test_a_member_that_does_not_inherit_has_it_by_set_role() -> None:
     memberships = (Membership("team", "ann", "owner", inherit_option=False),)
     known = server("ann", memberships=memberships, team=Role("team", can_login=False))
     inside = database("ann=c/owner", "team=U/owner", "team=r/owner")
-    [row] = [row for row in build_rows(known, inside, NOBODY) if (row.role, row.capability) == ("ann", "read")]
+    [row] = [row for row in build_rows(Access(known, inside), NOBODY) if (row.role, row.capability) == ("ann", "read")]
     assert row.path == 'SET ROLE "team" (granted by "owner"), SELECT granted by "owner"'
 
 
@@ -72,19 +72,19 @@ def test_usage_and_select_have_to_meet_in_one_role() -> None:
 def test_the_right_to_pass_on_is_no_readers() -> None:
     declared = Declared({("d", "reader"): AccessLevel.READER}, frozenset({"reader"}), "admin")
     inside = database("reader=c/owner", "reader=U/owner", "reader=r*/owner")
-    [row] = [row for row in build_rows(server("reader"), inside, declared) if row.capability == "read"]
+    [row] = [row for row in build_rows(Access(server("reader"), inside), declared) if row.capability == "read"]
     assert (row.expected, row.path) == ("no", 'SELECT with grant option granted by "owner"')
 
 
 def test_very_many_roles_that_come_by_public_alone_are_told_as_public() -> None:
     names = [f"r{number}" for number in range(MAX_OF_PUBLIC + 2)]
     inside = database("=c/owner", "r0=U/owner", "r0=r/owner")
-    assert {row.role for row in build_rows(server(*names), inside, NOBODY)} == {"public", "r0", "owner"}
-    assert len({row.role for row in build_rows(server(*names[:-1]), inside, NOBODY)}) == MAX_OF_PUBLIC + 3
+    assert {row.role for row in build_rows(Access(server(*names), inside), NOBODY)} == {"public", "r0", "owner"}
+    assert len({row.role for row in build_rows(Access(server(*names[:-1]), inside), NOBODY)}) == MAX_OF_PUBLIC + 3
 
 
 def test_names_cannot_break_out_of_a_statement() -> None:
     odd = 'x"; DROP TABLE t; --'
     inside = database("reader=c/owner", "reader=U/owner", "reader=r/owner", names=(odd,))
-    [row] = [row for row in build_rows(server("reader"), inside, NOBODY) if row.capability == "read"]
+    [row] = [row for row in build_rows(Access(server("reader"), inside), NOBODY) if row.capability == "read"]
     assert row.statement == 'REVOKE SELECT ON TABLE "s"."x""; DROP TABLE t; --" FROM "reader"; -- as "owner"'
