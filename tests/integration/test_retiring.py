@@ -9,6 +9,7 @@ import pg8000.native
 import pytest
 
 from provisioner.core.errors import ApplyFailed, InvalidRequest, PlanBlocked
+from provisioner.edges.postgres import Connection
 from stack.aws import Aws
 from stack.postgres import Login, Server
 from stack.world import World
@@ -449,3 +450,34 @@ def test_a_lock_keeps_the_role_quarantined_and_the_next_run_goes_on(world: World
     assert answer["status"] == "applied"
     assert ("keep_database", "old", "leaver") not in changes(answer)
     assert not is_there(world)
+
+
+@pytest.mark.parametrize("place", ["old", "postgres"], ids=["in a database", "in the shared catalogs"])
+def test_rows_that_we_stumble_over_keep_the_role_and_nobody_else(
+    world: World, monkeypatch: pytest.MonkeyPatch, place: str
+) -> None:
+    leave(world)
+    send = Connection.run
+
+    def stumble(connection: Any, *statements: str, **options: Any) -> Any:
+        rows = send(connection, *statements, **options)
+        if any("gone AS (SELECT oid, rolname" in text for text in statements) and connection.place == place:
+            raise KeyError("what nobody expected")
+        return rows
+
+    log_in = Connection.__init__
+
+    def remember(connection: Any, address: Any, username: str, password: str, database: str, **options: Any) -> None:
+        connection.place = database
+        log_in(connection, address, username, password, database, **options)
+
+    monkeypatch.setattr(Connection, "__init__", remember)
+    monkeypatch.setattr(Connection, "run", stumble)
+    world.declare_entries({"shop": OWNER, "report": READER, "bank": {"database_name": "bank", "username": "bank_user"}})
+    with pytest.raises(PlanBlocked) as blocked:
+        world.apply(retire=["leaver"])
+    assert {(each.code, each.username) for each in blocked.value.findings} == {("retire_blocked", "leaver")}
+    assert "cannot be read (KeyError)" in str(blocked.value)
+    assert "what nobody expected" not in str(blocked.value)
+    assert is_there(world)
+    world.login("bank_user", "bank").close()

@@ -80,6 +80,7 @@ def _what_goes(role: str, ownership: Ownership) -> Iterable[str]:
 
 # What stands in the way by kind, and what a person does about it.
 _OBSTACLES = {
+    "unreadable": ("could not be looked at: {}", "see what it owns on this server; then ask again"),
     "event_trigger": ("owns {}, which only a superuser may own", "as a superuser: ALTER EVENT TRIGGER ... OWNER TO"),
     "wrapper": ("owns {}, which only a superuser may own", "as a superuser: ALTER FOREIGN DATA WRAPPER ... OWNER TO"),
     "user_mapping": (

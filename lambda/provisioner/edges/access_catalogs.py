@@ -14,8 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from provisioner.core.access_facts import MAX_NAMED, AccessGroup, DatabaseAccess, Thing
 from provisioner.core.acl import parse_acl
-from provisioner.core.errors import DatabaseUnavailable, OutOfTime
-from provisioner.edges.sqlstates import SqlError
+from provisioner.edges.observe import look
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -64,6 +63,7 @@ def read_access(login: Login, databases: Iterable[Database], workers: int) -> li
 
     Raises:
         OutOfTime: there was not time enough.
+        DatabaseUnavailable: the server broke off.
     """
     with ThreadPoolExecutor(workers) as pool:
         return list(pool.map(partial(_read_one, login), databases))
@@ -75,15 +75,12 @@ def _read_one(login: Login, facts: Database) -> DatabaseAccess:
         return replace(access, unknown="its DROP DATABASE was interrupted; drop it")
     if access.closed:
         return replace(access, unknown="it allows no connections, so nobody gets in, nor does this look")
-    try:
+
+    def read() -> DatabaseAccess:
         with login.connect(facts.name) as connection:
             return _read_inside(connection, access)
-    except OutOfTime:
-        raise
-    except (SqlError, DatabaseUnavailable) as error:
-        return replace(access, unknown=str(error))
-    except Exception as error:  # noqa: BLE001 - whatever one database's rows make us stumble over is about that one
-        return replace(access, unknown=f"what stands in it cannot be read ({type(error).__name__})")
+
+    return look(login, f'database "{facts.name}"', read, lambda reason: replace(access, unknown=reason))
 
 
 def _read_inside(connection: Connection, access: DatabaseAccess) -> DatabaseAccess:

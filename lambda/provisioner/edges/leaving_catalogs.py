@@ -6,12 +6,11 @@ import json
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from provisioner.core.errors import DatabaseUnavailable
 from provisioner.core.holdings import Holding, Leaving, Obstacle, RoleHoldings
 from provisioner.core.marker import MAX_COMMENT_CHARACTERS
 from provisioner.core.quoting import Literal, array
 from provisioner.edges.holding_queries import GRANTEE, inside_query
-from provisioner.edges.sqlstates import SqlError
+from provisioner.edges.observe import look
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -54,20 +53,26 @@ def observe_holdings(connection: Connection, login: Login, roles: Iterable[str])
     """Look for what roles own and where they are named, in every database that has anything of them.
 
     Raises:
-        SqlError: the connection was lost.
+        DatabaseUnavailable: the server broke off.
+        OutOfTime: there was not time enough.
     """
     return {name: _observe_role(connection, login, name) for name in sorted(roles)}
 
 
 def _observe_role(connection: Connection, login: Login, role: str) -> RoleHoldings:
-    found = json.loads(connection.run(_shared_query(role, connection.version))[0][0])
-    databases = tuple(_look_inside(login, role, _holding(row)) for row in found["databases"])
-    return RoleHoldings(
-        databases,
-        on_databases=tuple((database, grantor) for database, grantor in found["on_databases"]),
-        granted=tuple((granted, member) for granted, member in found["granted"]),
-        shared=tuple(Obstacle(*row) for row in found["shared"]),
-    )
+    def read() -> RoleHoldings:
+        found = json.loads(connection.run(_shared_query(role, connection.version))[0][0])
+        return RoleHoldings(
+            tuple(_look_inside(login, role, _holding(row)) for row in found["databases"]),
+            on_databases=tuple((database, grantor) for database, grantor in found["on_databases"]),
+            granted=tuple((granted, member) for granted, member in found["granted"]),
+            shared=tuple(Obstacle(*row) for row in found["shared"]),
+        )
+
+    def unreadable(reason: str) -> RoleHoldings:
+        return RoleHoldings(shared=(Obstacle("unreadable", 1, reason),))
+
+    return look(login, f'role "{role}"', read, unreadable)
 
 
 def _holding(row: list[Any]) -> Holding:
@@ -76,21 +81,20 @@ def _holding(row: list[Any]) -> Holding:
 
 
 def _look_inside(login: Login, role: str, holding: Holding) -> Holding:
-    try:
+    def read() -> Holding:
         with login.connect(holding.database) as connection:
             found = json.loads(connection.run(inside_query(role, connection.version))[0][0])
-    except (SqlError, DatabaseUnavailable) as error:
-        # It is this role's affair alone, whatever its databases say.
-        return replace(holding, refusal=str(error))
-    return replace(
-        holding,
-        owned=tuple((kind, count) for kind, count in found["owned"]),
-        grantors=tuple(grantor for grantor, _ in found["grants"]),
-        grants=sum(count for _, count in found["grants"]),
-        creators=tuple(creator for creator, _ in found["defaults"]),
-        defaults=sum(count for _, count in found["defaults"]),
-        obstacles=tuple(Obstacle(*row) for row in found["obstacles"]),
-    )
+        return replace(
+            holding,
+            owned=tuple((kind, count) for kind, count in found["owned"]),
+            grantors=tuple(grantor for grantor, _ in found["grants"]),
+            grants=sum(count for _, count in found["grants"]),
+            creators=tuple(creator for creator, _ in found["defaults"]),
+            defaults=sum(count for _, count in found["defaults"]),
+            obstacles=tuple(Obstacle(*row) for row in found["obstacles"]),
+        )
+
+    return look(login, f'database "{holding.database}"', read, lambda reason: replace(holding, refusal=reason))
 
 
 # --- the queries ----------------------------------------------------------------------------------------------------

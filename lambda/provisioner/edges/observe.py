@@ -1,14 +1,11 @@
-"""A look into each declared database: the administrator's login in, what is to be done to each of them out.
-
-The one place where what goes wrong in a look becomes the fact of its database, or ends the run.
-"""
+"""A look into each declared database: the administrator's login in, what is to be done to each of them out."""
 
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from provisioner.core import difference
 from provisioner.core.database_script import needs_object_names
@@ -18,9 +15,13 @@ from provisioner.edges.postgres import Connection, ServerAddress
 from provisioner.edges.sqlstates import SqlError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from provisioner.core.difference import Difference
     from provisioner.core.ownership import Ownership
     from provisioner.core.state import Database
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,21 +65,39 @@ def observe_databases(login: Login, ownership: Ownership, workers: int) -> list[
 def _inspect_database(login: Login, ownership: Ownership, facts: Database) -> Difference:
     if not facts.may_be_entered:
         return difference.of_closed(facts, ownership)
-    try:
+
+    def read() -> Difference:
         with login.connect(facts.name) as connection:
             found = read_database(connection, facts, with_extensions=ownership.declaration.has_extensions)
             result = difference.of(found, ownership)
             found = read_object_names(connection, found, needs_object_names(result.changes))
             return replace(result, database=found)
+
+    def unreadable(reason: str) -> Difference:
+        return difference.of(replace(facts, unreadable_reason=reason), ownership)
+
+    return look(login, f'database "{facts.name}"', read, unreadable)
+
+
+def look(login: Login, subject: str, read: Callable[[], T], unreadable: Callable[[str], T]) -> T:
+    """What `read` makes of one unit, or `unreadable` of the reason why it could not be looked at.
+
+    The one place where what goes wrong in a look becomes the fact of its unit, or ends the run.
+
+    Raises:
+        OutOfTime: there was not time enough.
+        DatabaseUnavailable: nor does the administrator get into its own database.
+    """
+    try:
+        return read()
     except OutOfTime:
         raise
     except (SqlError, DatabaseUnavailable) as error:
         # The owner of a database can have its sessions ended; that is no reason to leave the others alone.
         if (isinstance(error, DatabaseUnavailable) or error.is_connection_lost) and not login.can_connect():
-            message = f'the server broke off while database "{facts.name}" was looked into: {error}'
+            message = f"the server broke off while {subject} was looked at: {error}"
             next_step = "check that the instance is available and has connections left; then run again"
-            raise DatabaseUnavailable(Finding("connection_lost", message, next_step, database=facts.name)) from None
-        return difference.of(replace(facts, unreadable_reason=str(error)), ownership)
-    except Exception as error:  # noqa: BLE001 - whatever one database's rows make us stumble over is about that one
-        unreadable_reason = f"what stands in it cannot be read ({type(error).__name__})"
-        return difference.of(replace(facts, unreadable_reason=unreadable_reason), ownership)
+            raise DatabaseUnavailable(Finding("connection_lost", message, next_step)) from None
+        return unreadable(str(error))
+    except Exception as error:  # noqa: BLE001 - whatever the rows of one unit make us stumble over is about that one
+        return unreadable(f"what stands there cannot be read ({type(error).__name__})")
