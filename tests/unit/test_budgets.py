@@ -10,8 +10,8 @@ from stack.binaries import ROOT
 LINES = 14961
 LONGEST_MODULE = 300
 MODULES_OVER_300 = 0
-LONGEST_FUNCTION = 75
-FUNCTIONS_OVER_40 = 4
+LONGEST_FUNCTION = 40
+FUNCTIONS_OVER_40 = 0
 
 MODULES = {path: path.read_text() for path in sorted((ROOT / "lambda/provisioner").rglob("*.py"))}
 

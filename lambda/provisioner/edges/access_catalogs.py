@@ -84,7 +84,7 @@ def _read_one(login: Login, facts: Database) -> DatabaseAccess:
 
 
 def _read_inside(connection: Connection, access: DatabaseAccess) -> DatabaseAccess:
-    rows = [_Row(*row) for row in connection.run(_access_query())]
+    rows = [_Row(*row) for row in connection.run(_ACCESS_QUERY)]
     if len(rows) > MAX_GROUPS:
         return replace(access, unknown=f"its objects have more than {MAX_GROUPS} different access control lists")
     if sum(len(row.acl) for row in rows) > MAX_ACL_CHARACTERS:
@@ -152,10 +152,9 @@ _VIEWS = f"""WITH RECURSIVE reads AS (
     doubtful AS (SELECT oid, max(doubt) AS doubt FROM doubts GROUP BY oid)"""
 
 
-def _access_query() -> str:
-    kind = """CASE c.relkind WHEN 'S' THEN 's' WHEN 'v' THEN 'v' WHEN 'm' THEN 'm' ELSE 'r' END"""
-    default = """CASE c.relkind WHEN 'S' THEN 's'::"char" ELSE 'r' END"""
-    parts = f"""
+_LETTER = """CASE c.relkind WHEN 'S' THEN 's' WHEN 'v' THEN 'v' WHEN 'm' THEN 'm' ELSE 'r' END"""
+_DEFAULT_LETTER = """CASE c.relkind WHEN 'S' THEN 's'::"char" ELSE 'r' END"""
+_PARTS = f"""
     SELECT 'd', ''::text, pg_get_userbyid(d.datdba)::text, ''::text, false,
            coalesce(d.datacl, acldefault('d', d.datdba))::text, d.datconnlimit::bigint, 0::bigint, 0, {_NO_NAMES}
     FROM pg_database AS d WHERE d.datname = current_database()
@@ -164,8 +163,8 @@ def _access_query() -> str:
            coalesce(n.nspacl, acldefault('n', n.nspowner))::text, 1, 0, 0, array_to_json(ARRAY[n.nspname])::text
     FROM pg_namespace AS n WHERE {_NOT_SYSTEM}
     UNION ALL
-    (SELECT {kind}, n.nspname, pg_get_userbyid(c.relowner), '', {_in_extension("pg_class", "c.oid")} AS extension,
-            coalesce(c.relacl, acldefault({default}, c.relowner))::text, count(*),
+    (SELECT {_LETTER}, n.nspname, pg_get_userbyid(c.relowner), '', {_in_extension("pg_class", "c.oid")} AS extension,
+            coalesce(c.relacl, acldefault({_DEFAULT_LETTER}, c.relowner))::text, count(*),
             count(*) FILTER (WHERE c.relrowsecurity), coalesce(b.doubt, 0), {_names("c.relname::text")}
      FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace LEFT JOIN doubtful AS b ON b.oid = c.oid
      WHERE c.oid >= {_FIRST_OBJECT} AND c.relkind IN ('r', 'p', 'f', 'v', 'm', 'S') AND {_NOT_SYSTEM}
@@ -195,10 +194,10 @@ def _access_query() -> str:
     (SELECT d.defaclobjtype::text, coalesce(n.nspname, ''), pg_get_userbyid(d.defaclrole),
             pg_get_userbyid(d.defaclrole), false, d.defaclacl::text, 1, 0, 0, {_NO_NAMES}
      FROM pg_default_acl AS d LEFT JOIN pg_namespace AS n ON n.oid = d.defaclnamespace LIMIT {MAX_GROUPS + 1})"""
-    columns = "letter, schema, owner, creator, extension, acl, number, narrowed, undecided, names"
-    # What is told stops with the row that makes it too much; the server holds one row at a time.
-    return f"""{_VIEWS}
-    SELECT {columns} FROM (
+_COLUMNS = "letter, schema, owner, creator, extension, acl, number, narrowed, undecided, names"
+# What is told stops with the row that makes it too much; the server holds one row at a time.
+_ACCESS_QUERY = f"""{_VIEWS}
+    SELECT {_COLUMNS} FROM (
         SELECT part.*, sum(length(acl)) OVER (ROWS UNBOUNDED PRECEDING) AS total
-        FROM ({parts}) AS part({columns})) AS told
+        FROM ({_PARTS}) AS part({_COLUMNS})) AS told
     WHERE total - length(acl) <= {MAX_ACL_CHARACTERS} LIMIT {MAX_GROUPS + 1}"""

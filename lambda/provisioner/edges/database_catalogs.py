@@ -40,26 +40,28 @@ def read_database(
     Raises:
         SqlError: a statement failed or the connection was lost.
     """
-    found = [GroupRow(*row) for row in connection.run(*before, _database_query(with_extensions=with_extensions))]
-    if len(found) > MAX_GROUPS:
-        return replace(
-            facts, unreadable_reason=f"its objects have more than {MAX_GROUPS} different access control lists"
-        )
-    if sum(len(each.list_in_force) for each in found) > MAX_ACL_CHARACTERS:
-        return replace(
-            facts, unreadable_reason=f"its access control lists are longer than {MAX_ACL_CHARACTERS} characters"
-        )
-    extensions = frozenset(each.name for each in found if each.letter == _EXTENSION)
-    named = {each.schema: each.name for each in found if each.letter == "n" and not each.is_default}
-    schemas = {_NO_SCHEMA: "", **named}
-    # What stands in a schema of the system, or of a session, belongs to no application.
-    ours = [each for each in found if each.letter != _EXTENSION and each.schema in schemas]
+    rows = [GroupRow(*row) for row in connection.run(*before, _database_query(with_extensions=with_extensions))]
     try:
-        groups = tuple(_group(each, schemas[each.schema]) for each in ours if each.letter != _DEFINER)
-        definers = tuple(_definers(each, schemas[each.schema]) for each in ours if each.letter == _DEFINER)
+        return _with_groups(facts, rows)
     except ValueError as error:
         return replace(facts, unreadable_reason=str(error))
-    return replace(facts, groups=groups, extensions=extensions, definers=definers)
+
+
+def _with_groups(facts: Database, rows: Sequence[GroupRow]) -> Database:
+    if len(rows) > MAX_GROUPS:
+        raise ValueError(f"its objects have more than {MAX_GROUPS} different access control lists")
+    if sum(len(each.list_in_force) for each in rows) > MAX_ACL_CHARACTERS:
+        raise ValueError(f"its access control lists are longer than {MAX_ACL_CHARACTERS} characters")
+    schemas = {each.schema: each.name for each in rows if each.letter == "n" and not each.is_default}
+    schemas[_NO_SCHEMA] = ""
+    # What stands in a schema of the system, or of a session, belongs to no application.
+    ours = [each for each in rows if each.letter != _EXTENSION and each.schema in schemas]
+    return replace(
+        facts,
+        groups=tuple(_group(each, schemas[each.schema]) for each in ours if each.letter != _DEFINER),
+        extensions=frozenset(each.name for each in rows if each.letter == _EXTENSION),
+        definers=tuple(_definers(each, schemas[each.schema]) for each in ours if each.letter == _DEFINER),
+    )
 
 
 def read_object_names(connection: Connection, facts: Database, targets: Sequence[Target]) -> Database:
@@ -133,18 +135,14 @@ _TABLE_KINDS = "('r', 'p', 'v', 'm', 'f')"
 _FIRST_OBJECT = 16384
 
 
-def _database_query(*, with_extensions: bool) -> str:
-    """What stands in a database, a row for each group: see `GroupRow` for the columns.
+def _acl(acl: str, kind: str, owner: str) -> str:
+    """Two columns: an access control list as text, and where it is NULL, what holds then."""
+    return f"{acl}::text, CASE WHEN {acl} IS NULL THEN acldefault({kind}, {owner})::text END"
 
-    Each database has a session of its own, so this is parsed and planned every time, by a server that has not yet read
-    the catalogs it names: every join, function and further catalog costs more than all the rows do. So schemas are
-    matched and access control lists taken apart here, and extensions are asked for only where one is declared.
-    """
-    kind = """CASE c.relkind WHEN 'S' THEN 's'::"char" ELSE 'r' END"""
-    extensions = """
-    UNION ALL
-    SELECT 'e', 0, e.extname, '', true, '', '', false, 1 FROM pg_extension AS e"""
-    parts = f"""
+
+_LETTER = """CASE c.relkind WHEN 'S' THEN 's'::"char" ELSE 'r' END"""
+# A row for each group, its columns those of `GroupRow`.
+_PARTS = f"""
     SELECT 'd'::"char", 0::oid, ''::text, pg_get_userbyid(d.datdba), false, {_acl("d.datacl", "'d'", "d.datdba")},
            false, 1::bigint
     FROM pg_database AS d WHERE d.datname = current_database()
@@ -153,8 +151,8 @@ def _database_query(*, with_extensions: bool) -> str:
            {_acl("n.nspacl", "'n'", "n.nspowner")}, false, 1
     FROM pg_namespace AS n WHERE {_NOT_SYSTEM}
     UNION ALL
-    (SELECT {kind}, c.relnamespace, '', pg_get_userbyid(c.relowner), {_CLASS_IN_EXTENSION},
-            {_acl("c.relacl", kind, "c.relowner")}, false, count(*)
+    (SELECT {_LETTER}, c.relnamespace, '', pg_get_userbyid(c.relowner), {_CLASS_IN_EXTENSION},
+            {_acl("c.relacl", _LETTER, "c.relowner")}, false, count(*)
      FROM pg_class AS c WHERE c.oid >= {_FIRST_OBJECT} AND (c.relkind IN {_TABLE_KINDS} OR c.relkind = 'S')
      GROUP BY 1, 2, 4, 5, 6, 7 LIMIT {MAX_GROUPS + 1})
     UNION ALL
@@ -173,18 +171,27 @@ def _database_query(*, with_extensions: bool) -> str:
      FROM pg_largeobject_metadata AS l GROUP BY 4, 6, 7 LIMIT {MAX_GROUPS + 1})
     UNION ALL
     SELECT d.defaclobjtype, d.defaclnamespace, '', pg_get_userbyid(d.defaclrole), false, d.defaclacl::text, '', true, 1
-    FROM pg_default_acl AS d{extensions if with_extensions else ""}"""
+    FROM pg_default_acl AS d"""
+_EXTENSION_PART = """
+    UNION ALL
+    SELECT 'e', 0, e.extname, '', true, '', '', false, 1 FROM pg_extension AS e"""
+
+
+def _database_query(*, with_extensions: bool) -> str:
+    """What stands in a database.
+
+    Each database has a session of its own, so this is parsed and planned every time, by a server that has not yet read
+    the catalogs it names: every join, function and further catalog costs more than all the rows do. So schemas are
+    matched and access control lists taken apart here, and extensions are asked for only where one is declared.
+    """
+    parts = _PARTS + (_EXTENSION_PART if with_extensions else "")
+    columns = "letter, schema, name, owner, extension, acl, initial, is_default, number"
     # What is told stops with the row that makes it too much; the server holds one row at a time.
     return f"""
-    SELECT letter, schema, name, owner, extension, acl, initial, is_default, number
+    SELECT {columns}
     FROM (SELECT part.*, sum(length(coalesce(acl, initial))) OVER (ROWS UNBOUNDED PRECEDING) AS total
-          FROM ({parts}) AS part(letter, schema, name, owner, extension, acl, initial, is_default, number)) AS told
+          FROM ({parts}) AS part({columns})) AS told
     WHERE total - length(coalesce(acl, initial)) <= {MAX_ACL_CHARACTERS} LIMIT {MAX_GROUPS + 1}"""
-
-
-def _acl(acl: str, kind: str, owner: str) -> str:
-    """Two columns: an access control list as text, and where it is NULL, what holds then."""
-    return f"{acl}::text, CASE WHEN {acl} IS NULL THEN acldefault({kind}, {owner})::text END"
 
 
 def _names_query(targets: Sequence[Target]) -> str:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-from provisioner.core.errors import DatabaseUnavailable, Finding
+from provisioner.core.errors import DatabaseUnavailable, Finding, ProvisioningError
 from provisioner.edges.clock import Deadline
 from provisioner.edges.driver import (
     LostConnection,
@@ -146,13 +146,11 @@ class Connection:
         self._inner = _connect(TunedConnection, address, (username, password, database), name, settings)
 
     def __enter__(self) -> Self:
-        """The connection itself."""
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Close it."""
         self.close()
 
     @property
@@ -247,9 +245,7 @@ def _connect(
     try:
         sock = open_socket(address.host, address.port, min(seconds, CONNECT_TIMEOUT_SECONDS))
     except OSError as error:
-        if _is_timeout(error) and seconds < CONNECT_TIMEOUT_SECONDS:
-            raise out_of_time() from None
-        raise unreachable(address, _reason(error)) from None
+        raise _no_answer(error, address, is_late=seconds < CONNECT_TIMEOUT_SECONDS) from None
     # Logging in asks nothing that takes long.
     sock.settimeout(min(seconds, LOGIN_TIMEOUT_SECONDS))
     try:
@@ -264,24 +260,28 @@ def _connect(
             application_name=name,
             startup_params=settings,
         )
-    except ServerError as error:
-        sock.close()
-        raise sql_error(error, secret=False) from None
-    except ssl.SSLCertVerificationError as error:
-        sock.close()
-        raise untrusted(address, error.verify_message) from None
-    except (VerifierRefused, PasswordProved):
-        sock.close()
-        raise
-    except (Unproved, ScramError) as error:
-        sock.close()
-        # A server's signature that is not the password's is all that scramp has left to refuse.
-        raise unproved(address, str(error) if isinstance(error, Unproved) else "its proof is wrong") from None
     except Exception as error:  # noqa: BLE001 - whatever a peer says, it ends one login and not the run
         sock.close()
-        if _is_timeout(error) and seconds < LOGIN_TIMEOUT_SECONDS:
-            raise out_of_time() from None
-        raise unreachable(address, _reason(error)) from None
+        raise _login_error(error, address, is_late=seconds < LOGIN_TIMEOUT_SECONDS) from None
+
+
+def _login_error(error: Exception, address: ServerAddress, *, is_late: bool) -> Exception:
+    """What is raised where a login did not come to its end."""
+    if isinstance(error, (VerifierRefused, PasswordProved)):
+        return error
+    if isinstance(error, ServerError):
+        return sql_error(error, secret=False)
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return untrusted(address, error.verify_message)
+    if isinstance(error, (Unproved, ScramError)):
+        # A server's signature that is not the password's is all that scramp has left to refuse.
+        return unproved(address, str(error) if isinstance(error, Unproved) else "its proof is wrong")
+    return _no_answer(error, address, is_late=is_late)
+
+
+def _no_answer(error: Exception, address: ServerAddress, *, is_late: bool) -> ProvisioningError:
+    """`is_late` says that the function's own time was all that was waited."""
+    return out_of_time() if is_late and _is_timeout(error) else unreachable(address, _reason(error))
 
 
 def _is_timeout(error: Exception) -> bool:

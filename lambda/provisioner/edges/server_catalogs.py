@@ -67,17 +67,8 @@ def observe_server(connection: Connection, databases: Collection[str], *, with_e
 
 def _role(row: Row) -> Role:
     # The row has the fields of `Role` in their order, but for the marker, which is read out of the comment.
-    facts = Role(*row[:11])
-    has_admin_option, administrator_inherits, inherits, has_large_settings = row[11:]
-    marker = parse_marker(facts.comment)
-    return replace(
-        facts,
-        marker=marker,
-        has_admin_option=has_admin_option,
-        administrator_inherits=administrator_inherits,
-        inherits=inherits,
-        has_large_settings=has_large_settings,
-    )
+    fields = [*row[:11], parse_marker(row[10]), *row[11:]]
+    return Role(*fields)
 
 
 def _database(row: Row) -> Database:
@@ -92,19 +83,18 @@ def _database(row: Row) -> Database:
         marker=parse_marker(comment) if len(comment) <= MAX_COMMENT_CHARACTERS else None,
         invalid=limit == _INVALID_DATABASE,
     )
-    if len(acl) > MAX_DATABASE_ACL_CHARACTERS:
-        return replace(
-            facts, unreadable_reason=f"its access control list is longer than {MAX_DATABASE_ACL_CHARACTERS} characters"
-        )
-    if has_large_settings:
-        return replace(
-            facts, unreadable_reason=f"its own settings take more than {MAX_SETTINGS_BYTES} bytes: ALTER DATABASE RESET"
-        )
     try:
-        groups = (ObjectGroup(Target(ObjectKind.DATABASE, owner=owner), parse_acl(acl)),)
+        return replace(facts, groups=_groups(owner, acl, has_large_settings=has_large_settings))
     except ValueError as error:
         return replace(facts, unreadable_reason=str(error))
-    return replace(facts, groups=groups)
+
+
+def _groups(owner: str, acl: str, *, has_large_settings: bool) -> tuple[ObjectGroup, ...]:
+    if len(acl) > MAX_DATABASE_ACL_CHARACTERS:
+        raise ValueError(f"its access control list is longer than {MAX_DATABASE_ACL_CHARACTERS} characters")
+    if has_large_settings:
+        raise ValueError(f"its own settings take more than {MAX_SETTINGS_BYTES} bytes: ALTER DATABASE RESET")
+    return (ObjectGroup(Target(ObjectKind.DATABASE, owner=owner), parse_acl(acl)),)
 
 
 # An owner may write hundreds of megabytes on its database: what is too long for a marker is not fetched, only cut.
@@ -125,39 +115,15 @@ _AVAILABLE_EXTENSIONS = """(
         ) AS v
     )"""
 
-
-def _server_query(databases: Collection[str], *, with_extensions: bool) -> str:
-    # From 16 it takes ADMIN on a role to alter or grant it; before, CREATEROLE, but never over a superuser. To act with
-    # a role's privileges takes INHERIT, and to act in its place, as some statements must, SET (from 16). The
-    # administrator's own implicit row (ADMIN without INHERIT and SET, from 16) is no membership that matters.
-    # Columns that older versions lack are read through to_jsonb.
-    return f"""
-WITH me AS (SELECT * FROM pg_roles WHERE rolname = current_user),
-given AS (
-    SELECT DISTINCT m.roleid FROM pg_auth_members AS m WHERE m.admin_option AND pg_has_role(m.member, 'MEMBER')
-),
-large_settings AS (
-    SELECT setdatabase, setrole FROM pg_db_role_setting WHERE pg_column_size(setconfig) > {MAX_SETTINGS_BYTES}
-),
-wanted AS (
-    SELECT d.*, d.datname = ANY ({array(sorted(databases))}) AS is_named FROM pg_database AS d
-    WHERE d.datname = ANY ({array(sorted(databases))})
-       OR d.oid IN (SELECT objoid FROM pg_shdescription
-                    WHERE classoid = 'pg_database'::regclass
-                      AND left(description, {MAX_COMMENT_CHARACTERS}) LIKE '%rds-provisioner%')
-)
-SELECT json_build_object(
-    'version', current_setting('server_version_num'),
-    'standby', pg_is_in_recovery(),
-    'administrator', current_user,
-    'bootstrap', (SELECT rolname FROM pg_roles WHERE oid = 10),
-    'system_identifier', (SELECT system_identifier::text FROM pg_control_system()),
-    'available_connections', (
+_AVAILABLE_CONNECTIONS = """(
         SELECT current_setting('max_connections')::int - current_setting('superuser_reserved_connections')::int
                - coalesce(current_setting('reserved_connections', true)::int, 0)
                - count(*) FILTER (WHERE datid IS NOT NULL) FROM pg_stat_get_activity(NULL)
-    ),
-    'roles', (
+    )"""
+
+# From 16 it takes ADMIN on a role to alter or grant it; before, CREATEROLE, but never over a superuser. To act with a
+# role's privileges takes INHERIT, and to act in its place, as some statements must, SET (from 16).
+_ROLES = f"""(
         SELECT json_agg(json_build_array(
             r.rolname, r.rolcanlogin, r.rolsuper, r.rolcreatedb, r.rolcreaterole, r.rolreplication, r.rolbypassrls,
             r.rolconnlimit,
@@ -173,8 +139,11 @@ SELECT json_build_object(
         FROM me, pg_roles AS r
         LEFT JOIN pg_shdescription AS c ON c.classoid = 'pg_authid'::regclass AND c.objoid = r.oid
         LEFT JOIN given ON given.roleid = r.oid
-    ),
-    'memberships', (
+    )"""
+
+# The administrator's own implicit row (ADMIN without INHERIT and SET, from 16) is no membership that matters. Columns
+# that older versions lack are read through to_jsonb.
+_MEMBERSHIPS = """(
         SELECT coalesce(json_agg(json_build_array(
             pg_get_userbyid(m.roleid), pg_get_userbyid(m.member), pg_get_userbyid(m.grantor), m.admin_option,
             coalesce((to_jsonb(m) ->> 'inherit_option')::bool, true),
@@ -183,12 +152,10 @@ SELECT json_build_object(
         WHERE NOT (m.member = me.oid AND m.admin_option
                    AND NOT coalesce((to_jsonb(m) ->> 'inherit_option')::bool, true)
                    AND NOT coalesce((to_jsonb(m) ->> 'set_option')::bool, true))
-    ),
-    'databases', (
-        SELECT coalesce(json_agg({_DATABASE_ROW}), '[]') FROM wanted AS d
-    ),
-    'extensions', {_AVAILABLE_EXTENSIONS if with_extensions else "'[]'::json"},
-    'other', (
+    )"""
+
+# What no access level speaks of (routines, types, ...) and names a role in its access control list.
+_OTHER_PRIVILEGES = """(
         SELECT coalesce(json_agg(json_build_array(o.datname, o.rolname, o.catalog, o.count)), '[]')
         FROM (
             SELECT d.datname, r.rolname, s.classid::regclass::text AS catalog, count(*) AS count
@@ -200,4 +167,35 @@ SELECT json_build_object(
                                     'pg_largeobject'::regclass)
             GROUP BY 1, 2, 3 ORDER BY 1, 2, 3
         ) AS o
-    ))::text"""
+    )"""
+
+
+def _server_query(databases: Collection[str], *, with_extensions: bool) -> str:
+    named = f"d.datname = ANY ({array(sorted(databases))})"
+    return f"""
+WITH me AS (SELECT * FROM pg_roles WHERE rolname = current_user),
+given AS (
+    SELECT DISTINCT m.roleid FROM pg_auth_members AS m WHERE m.admin_option AND pg_has_role(m.member, 'MEMBER')
+),
+large_settings AS (
+    SELECT setdatabase, setrole FROM pg_db_role_setting WHERE pg_column_size(setconfig) > {MAX_SETTINGS_BYTES}
+),
+wanted AS (
+    SELECT d.*, {named} AS is_named FROM pg_database AS d
+    WHERE {named}
+       OR d.oid IN (SELECT objoid FROM pg_shdescription
+                    WHERE classoid = 'pg_database'::regclass
+                      AND left(description, {MAX_COMMENT_CHARACTERS}) LIKE '%rds-provisioner%')
+)
+SELECT json_build_object(
+    'version', current_setting('server_version_num'),
+    'standby', pg_is_in_recovery(),
+    'administrator', current_user,
+    'bootstrap', (SELECT rolname FROM pg_roles WHERE oid = 10),
+    'system_identifier', (SELECT system_identifier::text FROM pg_control_system()),
+    'available_connections', {_AVAILABLE_CONNECTIONS},
+    'roles', {_ROLES},
+    'memberships', {_MEMBERSHIPS},
+    'databases', (SELECT coalesce(json_agg({_DATABASE_ROW}), '[]') FROM wanted AS d),
+    'extensions', {_AVAILABLE_EXTENSIONS if with_extensions else "'[]'::json"},
+    'other', {_OTHER_PRIVILEGES})::text"""
