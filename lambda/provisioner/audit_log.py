@@ -85,7 +85,6 @@ class AuditLog:
 
     @cached_property
     def bucket(self) -> AuditBucket:
-        """Where the audit of this environment is stored."""
         return AuditBucket(self.clients, self.settings.audit_bucket, self.settings.audit_folder)
 
     @property
@@ -114,7 +113,6 @@ class AuditLog:
         self.record(build_outcomes(findings, action=action, timestamp_utc=now_utc(), status=status))
 
     def record_plan(self, plan: Plan, status: Status) -> None:
-        """Record a plan of which nothing is done."""
         self._record_changes(plan, plan.changes, status)
         self._record_unchanged(plan)
 
@@ -174,7 +172,6 @@ class AuditLog:
         return find_evidence(self.bucket, digest, self.snapshot_version, self.snapshot_sha256)
 
     def append(self, rows: Sequence[AuditRow], *, is_first: bool = True) -> str:
-        """Append to the trail and give back its address."""
         findings = self.bucket.append(rows, is_first=is_first)
         if findings:
             self.findings += findings

@@ -273,7 +273,6 @@ def _as_approved(request: Request, plan: Plan, ownership: Ownership, audit_log: 
 
 
 def _finish_without_changes(status: RunStatus, request: Request, plan: Plan, audit_log: AuditLog) -> RunResult:
-    """End without having changed anything."""
     needs_approval = status is RunStatus.APPROVAL_REQUIRED
     left = Status.SKIPPED if needs_approval else Status.DRY_RUN
     audit_log.record_plan(plan, left)
@@ -288,6 +287,5 @@ def _finish_without_changes(status: RunStatus, request: Request, plan: Plan, aud
 
 
 def _change_statuses(changes: Sequence[Change], outcomes: Iterable[Outcome]) -> list[tuple[Change, Status]]:
-    """Each change of a plan with what became of it."""
     known = {item.identity: item.status for item in outcomes}
     return [(change, known[change.identity]) for change in changes]

@@ -36,7 +36,6 @@ class NotConcerned(Exception):
     """An event about something that this environment does not declare; nothing is wrong, and nothing was looked at."""
 
     def __init__(self, finding: Finding) -> None:
-        """Keep what is to be said."""
         super().__init__(str(finding))
         self.findings = (finding,)
 

@@ -91,7 +91,6 @@ def build_provenance(
 
 
 def build_rows(provenance: Provenance, outcomes: Iterable[Outcome]) -> tuple[AuditRow, ...]:
-    """One row for each outcome, in their order."""
     return tuple(_build_row(provenance, outcome) for outcome in outcomes)
 
 
@@ -188,7 +187,6 @@ def access_key(folder: str, timestamp_utc: str, run_token: str) -> str:
 
 
 def access_folder(folder: str) -> str:
-    """Where all reports of access of the environment lie."""
     return f"{folder}/access/"
 
 
@@ -204,12 +202,10 @@ def plan_key(folder: str, timestamp_utc: str, plan_digest: str, run_token: str) 
 
 
 def markdown_key(plan: str) -> str:
-    """The key of the Markdown beside a plan."""
     return f"{plan.removesuffix('.json')}.md"
 
 
 def _build_row(provenance: Provenance, outcome: Outcome) -> AuditRow:
-    """A row of what a run and an outcome say, by the names of the columns."""
     known = asdict(provenance) | asdict(outcome)
     values = {name: known[name] for name in COLUMNS}
     limits = {"message": _MAX_MESSAGE}
@@ -259,7 +255,6 @@ def csv_cell(text: str, limit: int = _MAX_FIELD) -> str:
 
 
 def _key_timestamp(timestamp_utc: str) -> str:
-    """The time as it stands in keys: 20261122T101112.123Z."""
     return _key_safe(timestamp_utc.replace("-", "").replace(":", ""))
 
 

@@ -48,13 +48,11 @@ class ChangeKind(Enum):
     DROP_ROLE = "drop_role", "-", (), "CREATEROLE", "{0.reason}"
 
     def __init__(self, action: str, symbol: str, aspects: tuple[str, ...], right: str, words: str) -> None:
-        """The facts of a kind; its rank is its place in the table."""
         self.action, self.symbol, self.aspects, self.right, self.words = action, symbol, aspects, right, words
         self.rank = len(type(self).__members__)
 
     @property
     def is_grant(self) -> bool:
-        """Whether privileges are given or taken."""
         return "privileges" in self.aspects or "default_privileges" in self.aspects
 
 
@@ -102,17 +100,14 @@ class Change:
 
     @property
     def action(self) -> str:
-        """The name of its kind in plans, answers and the audit."""
         return self.kind.action
 
     @property
     def symbol(self) -> str:
-        """The sign that the plan's text shows."""
         return self.kind.symbol
 
     @property
     def detail(self) -> str:
-        """The change in a person's words."""
         return self.kind.words.format(self)
 
     @property
@@ -185,7 +180,6 @@ class Change:
 
     @property
     def attributes(self) -> str:
-        """The attributes that are given, each as it will be."""
         words = {True: "may", False: "may no longer"}
         parts = []
         if self.createdb is not None:
@@ -199,19 +193,16 @@ class Change:
 
     @property
     def more(self) -> str:
-        """The same after a comma, where there are any."""
         return f", {self.attributes}" if self.attributes else ""
 
     # --- words of grants ------------------------------------------------------------------------------------------
 
     @property
     def target(self) -> Target:
-        """The first target; kind, schema and creator are the same in all."""
         return self.targets[0]
 
     @property
     def grant_in_words(self) -> str:
-        """The privileges and what they are on."""
         return f"{self._privileges} on {self._place(self.object_count)}"
 
     @property

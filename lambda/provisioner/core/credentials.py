@@ -182,7 +182,6 @@ def _survives_saslprep(password: str) -> bool:
 
 
 def _parse_port(value: object) -> int:
-    """The port, or 0 where it is none; RDS writes it as a number, people also as a text."""
     if isinstance(value, str) and re.fullmatch(r"[0-9]{1,5}", value):
         value = int(value)
     is_port = isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= 65535

@@ -46,12 +46,10 @@ class DatabaseScript:
 
     @property
     def name(self) -> str:
-        """The database's."""
         return self.database.name
 
     @property
     def owner(self) -> str:
-        """Whose it is, or will be."""
         return self.database.owner
 
 

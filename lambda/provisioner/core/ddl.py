@@ -21,7 +21,6 @@ OBJECTS_PER_STATEMENT = 500
 
 
 def create_role(change: Change) -> PasswordStatement:
-    """The role with the SCRAM verifier of its password."""
     text = "CREATE ROLE {} LOGIN"
     if change.createdb:
         text += " CREATEDB"
@@ -43,22 +42,18 @@ def alter_role(change: Change) -> Statement:
 
 
 def set_login(role: str, *, login: bool) -> Statement:
-    """Whether a role may log in."""
     return statement("ALTER ROLE {} {}", Identifier(role), Keywords("LOGIN" if login else "NOLOGIN"))
 
 
 def set_password(change: Change) -> PasswordStatement:
-    """The SCRAM verifier of the role's password."""
     return PasswordStatement(statement("ALTER ROLE {}", Identifier(change.username)), change.username)
 
 
 def set_role_marker(role: str, marker: Marker) -> Statement:
-    """Our mark on a role."""
     return statement("COMMENT ON ROLE {} IS {}", Identifier(role), Literal(render_marker(marker)))
 
 
 def revoke_membership(change: Change) -> Statement:
-    """Take a member out of a role."""
     return statement("REVOKE {} FROM {}", Identifier(change.subject), Identifier(change.username))
 
 
@@ -69,7 +64,6 @@ def grant_self(role: str, *, with_options: bool) -> Statement:
 
 
 def revoke_self(role: str) -> Statement:
-    """End what `grant_self` began."""
     return statement("REVOKE {} FROM CURRENT_USER", Identifier(role))
 
 
@@ -100,12 +94,10 @@ def create_database(change: Change) -> Statement:
 
 
 def open_database(name: str) -> Statement:
-    """Let in whoever may connect."""
     return statement("ALTER DATABASE {} ALLOW_CONNECTIONS true", Identifier(name))
 
 
 def set_database_marker(name: str, marker: Marker) -> Statement:
-    """Our mark on a database."""
     return statement("COMMENT ON DATABASE {} IS {}", Identifier(name), Literal(render_marker(marker)))
 
 
@@ -201,12 +193,10 @@ def reassign_owned(role: str, successor: str) -> Statement:
 
 
 def set_owner(kind: str, name: str, owner: str) -> Statement:
-    """Another owner for a database or a schema."""
     return statement("ALTER {} {} OWNER TO {}", Keywords(kind), Identifier(name), Identifier(owner))
 
 
 def set_object_owner(kind: str, name: Quoted, owner: str) -> Statement:
-    """Another owner for what the server names."""
     return statement("ALTER {} {} OWNER TO {}", Keywords(kind), name, Identifier(owner))
 
 

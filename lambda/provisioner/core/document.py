@@ -32,8 +32,6 @@ class Value:
 
 @dataclass(frozen=True, slots=True)
 class Attribute:
-    """A key with its value and the line of the key."""
-
     key: str | NotLiteral
     value: Value
     line: int = 0

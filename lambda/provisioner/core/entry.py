@@ -65,7 +65,6 @@ def read_entry(application: str, attributes: Fields) -> Entry | None:
 
 
 def repeated(names: Iterable[str]) -> list[str]:
-    """The names that stand more than once."""
     return sorted(name for name, count in Counter(names).items() if count > 1)
 
 

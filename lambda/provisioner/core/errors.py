@@ -41,7 +41,6 @@ class Finding:
     username: str = ""
 
     def __str__(self) -> str:
-        """One line: `where: message; next step`."""
         text = f"{self.where}: {self.message}" if self.where else self.message
         return f"{text}; {self.next_step}" if self.next_step else text
 
@@ -64,7 +63,6 @@ class ProvisioningError(Exception):
     """The base of every error that ends a run; `findings` is never empty."""
 
     def __init__(self, findings: Iterable[Finding] | Finding) -> None:
-        """Keep the findings and make the message: one line for one finding, a numbered list for more."""
         self.findings = (findings,) if isinstance(findings, Finding) else tuple(findings)
         super().__init__(_message(self.findings))
 

@@ -54,7 +54,6 @@ def choose(plan: Plan, line_of: Callable[[Change | Finding], str], room: int) ->
 
 
 def _only(plan: Plan, changes: set[int], blockers: set[int], warnings: set[int]) -> Plan:
-    """The plan with what stands at these places."""
     return replace(
         plan,
         changes=tuple(each for number, each in enumerate(plan.changes) if number in changes),

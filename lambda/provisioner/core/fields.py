@@ -45,7 +45,6 @@ class Problems:
         return f"{self.file_name}{f':{line}' if line else ''} {path}".strip()
 
     def raise_if_any(self, error: type[ProvisioningError]) -> None:
-        """Raise `error` with everything collected, if anything was."""
         if self.suppressed:
             message = f"{self.suppressed} more problems are not listed"
             self.findings.append(Finding("too_many", message, "mend those above first", self.file_name))

@@ -92,7 +92,6 @@ class _HclReader:
         return literal
 
     def _literal(self, node: Tree[Token]) -> str | Decimal | bool | NotLiteral | None:
-        """Return a literal, or what stands in its place."""
         literal: str | Decimal | bool | NotLiteral | None = NotLiteral.COMPUTED
         if node.data == "string":
             literal = self._string(node)
@@ -200,7 +199,6 @@ def _child(node: Tree[Token], index: int) -> Tree[Token]:
 
 
 def _unwrapped(node: Tree[Token]) -> Tree[Token]:
-    """Return what stands in parentheses or in an `expr_term`."""
     while node.data == "expr_term":
         node = _child(node, 0)
     return node

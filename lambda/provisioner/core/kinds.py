@@ -26,7 +26,6 @@ class ObjectKind(StrEnum):
     LARGE_OBJECT = "large object", "L"
 
     def __new__(cls, words: str, letter: str = "", named_by: str = "") -> Self:
-        """One row of the table."""
         kind = str.__new__(cls, words)
         kind._value_, kind.letter, kind.named_by = words, letter, named_by
         return kind

@@ -56,8 +56,6 @@ class SnapshotReference:
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One event, understood."""
-
     environment: str
     mode: Mode
     trigger: Trigger
@@ -106,12 +104,10 @@ class Settings:
 
     @property
     def audit_folder(self) -> str:
-        """Where the audit bucket has what is this environment's."""
         return f"{self.audit_prefix}/{self.environment}"
 
     @property
     def bucket_owners(self) -> tuple[tuple[str, str], ...]:
-        """The buckets whose owner is known, with it."""
         owners = (self.snapshot_bucket, self.snapshot_bucket_owner), (self.audit_bucket, self.audit_bucket_owner)
         return tuple(pair for pair in owners if pair[1])
 
@@ -150,7 +146,6 @@ class Declaration:
 
     @property
     def has_extensions(self) -> bool:
-        """Whether any entry declares an extension."""
         return any(entry.extensions for entry in self.entries)
 
 
@@ -173,8 +168,6 @@ class RunStatus(StrEnum):
 
 
 class Status(StrEnum):
-    """The status of an audit row."""
-
     SUCCESS = "success"
     NO_CHANGE = "no_change"
     WARNING = "warning"
@@ -203,5 +196,4 @@ class Outcome:
 
     @property
     def is_success(self) -> bool:
-        """Whether it is a change that was made."""
         return self.status is Status.SUCCESS

@@ -41,22 +41,18 @@ class Ownership:
 
     @cached_property
     def by_role(self) -> Mapping[str, tuple[Entry, ...]]:
-        """The entries of each declared role, in order."""
         return group_by(self.declaration.entries, "username", "application")
 
     @cached_property
     def by_database(self) -> Mapping[str, tuple[Entry, ...]]:
-        """The entries of each declared database, in order."""
         return group_by(self.declaration.entries, "database", "application")
 
     @cached_property
     def memberships_in(self) -> Mapping[str, tuple[Membership, ...]]:
-        """The memberships in each role that has members."""
         return group_by(self.server.memberships, "role")
 
     @cached_property
     def memberships_of(self) -> Mapping[str, tuple[Membership, ...]]:
-        """The memberships of each role that is a member."""
         return group_by(self.server.memberships, "member")
 
     @cached_property
@@ -80,12 +76,10 @@ class Ownership:
 
     @cached_property
     def adopted_roles(self) -> frozenset[str]:
-        """The roles of the adopted entries."""
         return frozenset(entry.username for entry in self.declaration.entries if entry.application in self.adopt)
 
     @cached_property
     def adopted_databases(self) -> frozenset[str]:
-        """The databases of the adopted entries."""
         return frozenset(entry.database for entry in self.declaration.entries if entry.application in self.adopt)
 
     def declared_owner(self, database: str) -> str:
@@ -172,7 +166,6 @@ class Ownership:
 
 
 def has_marker(subject: Role | Database, environment: str) -> bool:
-    """Whether a role or database carries our marker for this environment."""
     return subject.marker is not None and subject.marker.environment == environment
 
 

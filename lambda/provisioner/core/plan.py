@@ -51,7 +51,6 @@ class Plan:
 
     @cached_property
     def unblocked_changes(self) -> tuple[Change, ...]:
-        """The changes that no blocker stands against, in their order."""
         return tuple(change for change in self.changes if self.blocker_of(change) is None)
 
     def blocker_of(self, change: Change) -> Finding | None:
@@ -69,7 +68,6 @@ class Plan:
 
     @property
     def blocked_roles(self) -> frozenset[str]:
-        """The roles that a blocker stands against."""
         return frozenset(unit.name for unit in self._blocked_units if unit.kind == "role")
 
     @cached_property
@@ -81,7 +79,6 @@ class Plan:
 
     @cached_property
     def units(self) -> Mapping[Unit, UnitEffects]:
-        """What the plan does, by role and by database."""
         return collect_units(self.changes, self.blockers)
 
     @cached_property

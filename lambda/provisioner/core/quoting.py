@@ -16,12 +16,11 @@ if TYPE_CHECKING:
 
 
 class Identifier(str):
-    """A name of somebody else's making."""
+    """A name of somebody else's making: any characters but NUL."""
 
     __slots__ = ()
 
     def sql(self) -> str:
-        """Quoted: a double quote is doubled. PostgreSQL names hold any character but NUL."""
         return '"' + self.replace('"', '""') + '"'
 
 
@@ -31,21 +30,25 @@ class Literal(str):
     __slots__ = ()
 
     def sql(self) -> str:
-        """Quoted: an apostrophe is doubled."""
         return "'" + self.replace("'", "''") + "'"
 
 
-class Quoted(str):
-    """A name as the server itself quoted it (`pg_identify_object`), with its schema and the types of its arguments."""
+class Statement(str):
+    """SQL that stands as it is: a finished statement, or a part of one."""
 
     __slots__ = ()
 
     def sql(self) -> str:
-        """As it is."""
         return str(self)
 
 
-class Keywords(str):
+class Quoted(Statement):
+    """A name as the server itself quoted it (`pg_identify_object`), with its schema and the types of its arguments."""
+
+    __slots__ = ()
+
+
+class Keywords(Statement):
     """Keywords of SQL that this module writes.
 
     Raises:
@@ -55,24 +58,9 @@ class Keywords(str):
     __slots__ = ()
 
     def __new__(cls, text: str) -> Self:
-        """Check the text."""
         if not re.fullmatch(r"[A-Z, ]+", text):
             raise ValueError(f"not words of SQL: {text!r}")
         return super().__new__(cls, text)
-
-    def sql(self) -> str:
-        """As they are."""
-        return str(self)
-
-
-class Statement(str):
-    """A finished statement."""
-
-    __slots__ = ()
-
-    def sql(self) -> str:
-        """As it is."""
-        return str(self)
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,11 +74,9 @@ class PasswordStatement:
     role: str
 
     def __str__(self) -> str:
-        """As the stored plan shows it."""
         return f"{self.text} PASSWORD '********'"
 
     def complete(self, verifier: str) -> Statement:
-        """As the server is sent it."""
         return statement("{} PASSWORD {}", self.text, Literal(verifier))
 
 
@@ -99,9 +85,6 @@ def array(values: Iterable[str], kind: str = "text") -> str:
     return f"ARRAY[{', '.join(Literal(value).sql() for value in values)}]::{kind}[]"
 
 
-_Argument = Quoted | Identifier | Literal | Keywords | Statement | int
-
-
-def statement(template: str, *arguments: _Argument) -> Statement:
+def statement(template: str, *arguments: Identifier | Literal | Statement | int) -> Statement:
     """Fill the `{}` of a template, each argument quoted as its type says."""
     return Statement(template.format(*(str(item) if isinstance(item, int) else item.sql() for item in arguments)))

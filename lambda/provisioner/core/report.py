@@ -58,7 +58,6 @@ def summarize(plan: Plan, statuses: Iterable[Status] = ()) -> dict[str, int]:
 
 
 def sum_line(plan: Plan) -> str:
-    """The sums of a plan in one line."""
     numbers = summarize(plan)
     extra = [f"{numbers[name]} {name}" for name in ("blocked", "warnings") if numbers[name]]
     parts = [

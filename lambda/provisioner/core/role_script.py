@@ -18,8 +18,6 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class RoleScript:
-    """What is done to one role."""
-
     name: str
     changes: tuple[Change, ...]
     statements: tuple[Statement | PasswordStatement, ...]
@@ -34,7 +32,6 @@ class RoleComments:
     limits: Mapping[str, int]
 
     def final(self, role: str) -> Marker:
-        """The marker that a role has when nothing is under way."""
         facts = self.ownership.server.roles.get(role)
         marker = facts.marker if facts else None
         limit = self.limits.get(role, marker.connection_limit if marker else NO_LIMIT)
@@ -44,7 +41,6 @@ class RoleComments:
         return replace(marker, creating=(), has_temporary_membership=False, quarantined="", login=True)
 
     def during_create(self, role: str) -> Marker:
-        """The marker of a role while its databases are created."""
         creating = tuple(sorted(self.creating.get(role, ())))
         return replace(
             self.final(role),

@@ -66,7 +66,6 @@ class Script:
 
     @property
     def role_statements(self) -> tuple[Statement | PasswordStatement, ...]:
-        """The statements of all roles."""
         return tuple(item for role in self.roles for item in role.statements)
 
 

@@ -42,12 +42,10 @@ class Target:
 
     @property
     def is_schema(self) -> bool:
-        """Whether it is a schema, and not what is granted on those that will be created."""
         return self.kind is ObjectKind.SCHEMA and not self.creator
 
     @property
     def is_public_schema(self) -> bool:
-        """Whether it is the schema `public`."""
         return self.is_schema and self.schema == "public"
 
     def in_words(self, count: int | None = 1, whose: str = "") -> str:
@@ -74,7 +72,6 @@ class Grant:
 
     @property
     def privilege_alone(self) -> Grant:
-        """The privilege without the right to pass it on."""
         return replace(self, grant_option=False)
 
 

@@ -59,7 +59,6 @@ class AuditBucket:
     folder: str
 
     def address(self, key: str) -> str:
-        """The `s3://` address of an object."""
         return f"s3://{self.name}/{key}"
 
     def get(self, key: str, max_bytes: int | None = None) -> tuple[bytes | None, str]:

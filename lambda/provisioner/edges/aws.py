@@ -32,7 +32,6 @@ class AwsError(Exception):
     """
 
     def __init__(self, code: str, status: int = 0) -> None:
-        """Keep what a finding may show."""
         super().__init__(code)
         self.code = code
         self.status = status
@@ -44,7 +43,6 @@ class AwsError(Exception):
 
     @property
     def is_missing(self) -> bool:
-        """Whether what was asked for does not exist."""
         return self.status == 404
 
     def next_step(self, permission: str) -> str:
@@ -81,7 +79,6 @@ class AwsClients:
 
     @functools.cached_property
     def s3(self) -> S3Client:
-        """The client of S3."""
         client = self._session.client("s3", config=self._config)
         # Names of buckets are global: one that was deleted, or mistyped, may be a unmanaged role's.
         client.meta.events.register("provide-client-params.s3", self._name_the_owner)
@@ -89,12 +86,10 @@ class AwsClients:
 
     @functools.cached_property
     def secrets(self) -> SecretsManagerClient:
-        """The client of Secrets Manager."""
         return self._session.client("secretsmanager", config=self._config)
 
     @functools.cached_property
     def sns(self) -> SNSClient:
-        """The client of SNS."""
         return self._session.client("sns", config=self._config)
 
     def _name_the_owner(self, params: dict[str, Any], model: OperationModel, **_: object) -> None:
@@ -107,7 +102,6 @@ class AwsClients:
 
 @functools.cache
 def aws_clients(max_connections: int, bucket_owners: tuple[tuple[str, str], ...] = ()) -> AwsClients:
-    """The clients of this process: a warm function finds them with their connections open."""
     return AwsClients(max_connections, bucket_owners)
 
 

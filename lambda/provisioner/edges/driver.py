@@ -60,7 +60,6 @@ class VerifierRefused(SqlError):
     """
 
     def __init__(self, kept_as: str) -> None:
-        """Say how the password is kept; the answer to such a challenge was never sent."""
         self.kept_as = kept_as
         super().__init__("28P01", f"the server keeps the password as {kept_as}")
 
@@ -74,7 +73,6 @@ class VerifierRefused(SqlError):
 
 
 def open_socket(host: str, port: int, seconds: float) -> socket.socket:
-    """A socket connected within so many seconds. Raises OSError."""
     sock = socket.create_connection((host, port), seconds)
     # Without this the start-up packet waits 40 ms for a delayed acknowledgement.
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -101,13 +99,11 @@ class TunedConnection(pg8000.native.Connection):  # type: ignore[misc]
     _usock: Any
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
-        """Connect and log in."""
         super().__init__(*arguments, **options)
         # pg8000 keeps the last hundred notices; a run that grants to more objects must not lose a warning.
         self.notices: deque[Any] = deque(maxlen=10_000)
 
     def set_timeout(self, seconds: float) -> None:
-        """Bound the next answers of the server."""
         if self._usock is None:
             raise pg8000.native.InterfaceError("the connection is closed")
         self._usock.settimeout(seconds)

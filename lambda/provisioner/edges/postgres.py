@@ -171,7 +171,6 @@ class Connection:
         return int(found[0]) if found else 0
 
     def close(self) -> None:
-        """Close, whatever state it is in."""
         self._inner.close()
 
     def run(self, *statements: Statement | str, secret: bool = False, leave: bool = False) -> list[list[Any]]:

@@ -6,8 +6,6 @@ from enum import StrEnum
 
 
 class Remedy(StrEnum):
-    """What a failure of PostgreSQL asks for."""
-
     RETRY = "retry"  # the same transaction again, now: it may go through a moment later
     LOOK = "look"  # another look and another script, then as LATER: what was seen is not there any more
     LATER = "later"  # another run: nothing is broken that time does not mend
@@ -78,7 +76,6 @@ class SqlError(Exception):
     """
 
     def __init__(self, sqlstate: str, message: str, routine: str = "") -> None:
-        """Keep the code, the text and the server's routine, which no locale translates."""
         self.sqlstate = sqlstate
         self.message = message
         self.routine = routine
@@ -86,12 +83,10 @@ class SqlError(Exception):
 
     @property
     def remedy(self) -> Remedy:
-        """What is to be done about it."""
         return _REMEDIES.get(self.sqlstate, _UNKNOWN)[0]
 
     @property
     def next_step(self) -> str:
-        """The remedy in a person's words."""
         return _REMEDIES.get(self.sqlstate, _UNKNOWN)[1]
 
     @property
