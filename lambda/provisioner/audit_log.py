@@ -5,11 +5,14 @@ Every outcome is in the log before it is in S3, so that a change of which the tr
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
+from provisioner.core.approval import ApprovedPlan
 from provisioner.core.audit import (
+    AuditRow,
     Provenance,
     build_outcomes,
     build_provenance,
@@ -21,28 +24,21 @@ from provisioner.core.audit import (
     run_key,
     trail_key,
 )
+from provisioner.core.changes import Change
 from provisioner.core.errors import AuditUnavailable, Finding, RunInProgress
 from provisioner.core.markdown import render_markdown
 from provisioner.core.model import Mode, Outcome, Request, Settings, Status
+from provisioner.core.plan import Plan
 from provisioner.core.recovery import InProgress, render_in_progress
 from provisioner.core.report import AuditLocations
-from provisioner.core.reviewed_plan import name_version
+from provisioner.core.reviewed_plan import Evidence, name_version
+from provisioner.core.script import Script
 from provisioner.core.stored_plan import render_plan
 from provisioner.core.text import sanitize
 from provisioner.edges.approval_store import find_evidence, store_reviewed_plan
 from provisioner.edges.audit_store import AuditBucket
+from provisioner.edges.aws import AwsClients
 from provisioner.edges.clock import now_utc
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
-
-    from provisioner.core.approval import ApprovedPlan
-    from provisioner.core.audit import AuditRow
-    from provisioner.core.changes import Change
-    from provisioner.core.plan import Plan
-    from provisioner.core.reviewed_plan import Evidence
-    from provisioner.core.script import Script
-    from provisioner.edges.aws import AwsClients
 
 
 class Log(Protocol):

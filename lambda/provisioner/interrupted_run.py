@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-from provisioner.core.audit import in_progress_key, read_csv, render_csv
+from provisioner.audit_log import AuditLog
+from provisioner.core.audit import AuditRow, in_progress_key, read_csv, render_csv
 from provisioner.core.model import Status
+from provisioner.core.ownership import Ownership
+from provisioner.core.plan import Plan
 from provisioner.core.recovery import InProgress, parse_in_progress, recovered_rows
 from provisioner.core.stored_plan import UnreadableRecord, parse_plan
 from provisioner.edges.clock import now_utc
-
-if TYPE_CHECKING:
-    from provisioner.audit_log import AuditLog
-    from provisioner.core.audit import AuditRow
-    from provisioner.core.ownership import Ownership
-    from provisioner.core.plan import Plan
 
 MAX_RECORD_BYTES = 16 * 1024
 

@@ -2,34 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 
 from provisioner.core import difference
+from provisioner.core.difference import Difference
 from provisioner.core.errors import DatabaseUnavailable, Finding
 from provisioner.core.holdings import Leaving
-from provisioner.core.model import Trigger
+from provisioner.core.model import Declaration, Request, Settings, Trigger
 from provisioner.core.ownership import Ownership
 from provisioner.core.state import PasswordCheck, Server
+from provisioner.edges.aws import AwsClients
 from provisioner.edges.driver import VerifierRefused
 from provisioner.edges.leaving_catalogs import observe_holdings, observe_leaving
 from provisioner.edges.lock import acquire_run_lock, find_run
 from provisioner.edges.observe import Login, observe_databases
+from provisioner.edges.postgres import Connection
 from provisioner.edges.probe import probe_passwords
 from provisioner.edges.secret_store import has_pending_rotation
 from provisioner.edges.server_catalogs import observe_server
 from provisioner.edges.sqlstates import Remedy, SqlError
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from provisioner.core.difference import Difference
-    from provisioner.core.model import Declaration, Request, Settings
-    from provisioner.edges.aws import AwsClients
-    from provisioner.edges.postgres import Connection
-    from provisioner.run_secrets import RunSecrets
+from provisioner.run_secrets import RunSecrets
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,7 +134,7 @@ def count_workers(server: Server, settings: Settings) -> int:
 
 def connection_finding(login: Login, error: SqlError) -> Finding:
     """What the administrator's own session was told, as a finding."""
-    server = f"the server {login.address.host}:{login.address.port}"
+    server = f"the server {login.address}"
     if isinstance(error, VerifierRefused):
         message = f'{server} cannot let "{login.username}" in: it keeps the password as {error.kept_as}'
         return Finding("administrator_verifier", message, error.next_step)

@@ -6,12 +6,15 @@ A dry run and a drift check do what an apply does and stop at the gate, before t
 from __future__ import annotations
 
 import traceback
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING
 
+from provisioner.audit_log import AuditLog
 from provisioner.core.approval import check_approval, leave_unapproved
+from provisioner.core.changes import Change
+from provisioner.core.difference import Difference
 from provisioner.core.errors import (
     ApplyFailed,
     ApprovalRequired,
@@ -26,7 +29,9 @@ from provisioner.core.errors import (
 from provisioner.core.gate import Decision, decide
 from provisioner.core.leaving import refusals
 from provisioner.core.model import Declaration, Mode, Outcome, Request, RunStatus, Status, Trigger
+from provisioner.core.ownership import Ownership
 from provisioner.core.plan import Plan, build_plan
+from provisioner.core.preflight import Check
 from provisioner.core.report import render_notification, render_text, sum_line
 from provisioner.core.request import parse_request
 from provisioner.core.script import Script, write_script
@@ -42,18 +47,8 @@ from provisioner.observation import Session, count_workers, observe
 from provisioner.preflight import check_everything
 from provisioner.rotation import follow_secret
 from provisioner.run_input import NotConcerned, as_asked, read_and_connect
+from provisioner.run_secrets import RunSecrets
 from provisioner.verification import probe_new_password, verify_after_apply
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
-
-    from provisioner.audit_log import AuditLog
-    from provisioner.core.changes import Change
-    from provisioner.core.difference import Difference
-    from provisioner.core.ownership import Ownership
-    from provisioner.core.preflight import Check
-    from provisioner.run_secrets import RunSecrets
-
 
 # The share of the function's time that is kept for ending a run: the proof, the audit, the answer.
 RESERVED_TIME_SHARE = 0.15

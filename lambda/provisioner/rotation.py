@@ -3,22 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
+from provisioner.audit_log import AuditLog
 from provisioner.core.credentials import Credentials, parse_application_secret
 from provisioner.core.gate import needs_approval
-from provisioner.core.model import Status, Trigger
+from provisioner.core.model import Request, Status, Trigger
+from provisioner.core.ownership import Ownership
+from provisioner.core.plan import Plan
 from provisioner.core.rotation import keep_passwords, roles_of, unproved
 from provisioner.core.state import PasswordCheck
 from provisioner.edges.probe import probe_login
 from provisioner.edges.secret_store import read_previous
-
-if TYPE_CHECKING:
-    from provisioner.audit_log import AuditLog
-    from provisioner.core.model import Request
-    from provisioner.core.ownership import Ownership
-    from provisioner.core.plan import Plan
-    from provisioner.run_secrets import RunSecrets
+from provisioner.run_secrets import RunSecrets
 
 
 def follow_secret(

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
 from hashlib import sha256
-from typing import TYPE_CHECKING
 
+from provisioner.audit_log import AuditLog
 from provisioner.core.declaration import refuse_administrator_login
 from provisioner.core.errors import Finding, InvalidRequest, InvalidSnapshot, SecretUnavailable
 from provisioner.core.gate import may_change
@@ -15,16 +16,11 @@ from provisioner.core.reviewed_plan import read_asked
 from provisioner.core.rotation import ignored, roles_of
 from provisioner.core.snapshot import MAX_BYTES, parse_snapshot
 from provisioner.core.text import join_names
+from provisioner.edges.clock import Deadline
 from provisioner.edges.lock import application_name
 from provisioner.edges.snapshot_store import read_snapshot
 from provisioner.observation import Session, connect_and_lock
 from provisioner.run_secrets import RunSecrets, load_secrets
-
-if TYPE_CHECKING:
-    from contextlib import ExitStack
-
-    from provisioner.audit_log import AuditLog
-    from provisioner.edges.clock import Deadline
 
 # How long a call waits for another run, and the share of its function's time that an event waits: Lambda gives an event
 # three tries, which outlast any run of the same function, and what is left is enough for the work or most of it.

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
 
 from provisioner.core.credentials import (
     Administrator,
@@ -14,16 +14,12 @@ from provisioner.core.credentials import (
     scram_verifier,
 )
 from provisioner.core.errors import Finding, SecretUnavailable
+from provisioner.core.model import Declaration, Settings
 from provisioner.core.ownership import group_by
+from provisioner.edges.aws import AwsClients
 from provisioner.edges.observe import Login
 from provisioner.edges.postgres import ServerAddress, tls_context
 from provisioner.edges.secret_store import Secret, read_secrets
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from provisioner.core.model import Declaration, Settings
-    from provisioner.edges.aws import AwsClients
 
 SALT_BYTES = 16
 

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from provisioner.core.errors import InvalidRequest
 from provisioner.core.fields import Fields, Problems
 from provisioner.core.model import Settings
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
 
 # The build puts the certificates beside the package: /var/task/rds-ca-bundle.pem in the function.
 DEFAULT_CA_BUNDLE = str(Path(__file__).resolve().parent.parent / "rds-ca-bundle.pem")

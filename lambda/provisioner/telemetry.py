@@ -6,13 +6,10 @@ The metrics are in the embedded metric format: a JSON line on stdout that CloudW
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
 
 from aws_lambda_powertools import Logger, Metrics
 from aws_lambda_powertools.metrics import MetricUnit
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
 
 SERVICE = "rds-provisioner"
 NAMESPACE = "RdsProvisioner"

@@ -4,25 +4,22 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 from provisioner.core.errors import ApplyFailed, Finding, OutOfTime, PlanBlocked, PlanChanged
 from provisioner.core.model import Status
+from provisioner.core.ownership import Ownership
+from provisioner.core.plan import Plan
 from provisioner.core.proof import verify_roles_and_markers
 from provisioner.core.state import PasswordCheck, Role
 from provisioner.edges.leaving_catalogs import observe_leaving
+from provisioner.edges.observe import Login
+from provisioner.edges.postgres import Connection
 from provisioner.edges.probe import probe_login
 from provisioner.edges.server_catalogs import observe_server
 from provisioner.edges.sqlstates import SqlError
+from provisioner.edges.unit_results import ApplyResult
 from provisioner.observation import connection_finding
-
-if TYPE_CHECKING:
-    from provisioner.core.ownership import Ownership
-    from provisioner.core.plan import Plan
-    from provisioner.edges.observe import Login
-    from provisioner.edges.postgres import Connection
-    from provisioner.edges.unit_results import ApplyResult
-    from provisioner.run_secrets import RunSecrets
+from provisioner.run_secrets import RunSecrets
 
 
 def probe_new_password(ownership: Ownership, secrets: RunSecrets, role: str) -> PasswordCheck:

@@ -6,18 +6,14 @@ import csv
 import hashlib
 import io
 import re
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, fields
 from operator import attrgetter
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from provisioner.core.model import Outcome, Status
+from provisioner.core.errors import Finding
+from provisioner.core.model import Outcome, Request, Settings, Status
 from provisioner.core.text import sanitize
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
-
-    from provisioner.core.errors import Finding
-    from provisioner.core.model import Request, Settings
 
 _MAX_MESSAGE = 1000
 _MAX_FIELD = 256

@@ -7,18 +7,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
+from provisioner.core.changes import Change
 from provisioner.core.errors import Finding
 from provisioner.core.kept import is_kept, kept_blockers
 from provisioner.core.kinds import ObjectKind
+from provisioner.core.model import Entry
+from provisioner.core.ownership import Ownership
 from provisioner.core.state import IAM_ROLE, Database, Role
 from provisioner.core.text import join_names
-
-if TYPE_CHECKING:
-    from provisioner.core.changes import Change
-    from provisioner.core.model import Entry
-    from provisioner.core.ownership import Ownership
 
 
 def find_blockers(ownership: Ownership, changes: tuple[Change, ...]) -> Iterable[Finding]:

@@ -7,16 +7,13 @@ import json
 import re
 import unicodedata
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 from scramp import ScramException, ScramMechanism
 from scramp.utils import saslprep
 
+from provisioner.core.errors import Finding
 from provisioner.core.fields import Problems
-
-if TYPE_CHECKING:
-    from provisioner.core.errors import Finding
-    from provisioner.core.model import Entry, Settings
+from provisioner.core.model import Entry, Settings
 
 # The server's own default (scram_iterations from PostgreSQL 16 on, fixed before).
 ITERATIONS = 4096

@@ -6,22 +6,18 @@ only CREATE DATABASE cannot run in a transaction, so for its time the membership
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import groupby
-from typing import TYPE_CHECKING
 
 from provisioner.core import ddl
 from provisioner.core.changes import MAKES_OURS, Change, ChangeKind
 from provisioner.core.kinds import ObjectKind
+from provisioner.core.ownership import Ownership
+from provisioner.core.quoting import Statement
+from provisioner.core.role_script import RoleComments
 from provisioner.core.state import DATABASE_OWNER, PUBLIC, Database, Marker, Target
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
-
-    from provisioner.core.ownership import Ownership
-    from provisioner.core.quoting import Statement
-    from provisioner.core.role_script import RoleComments
 
 
 @dataclass(frozen=True, slots=True)

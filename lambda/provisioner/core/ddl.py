@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterable, Sequence
 
 from provisioner.core.changes import Change, ChangeKind
 from provisioner.core.kinds import ObjectKind
 from provisioner.core.marker import render_marker
 from provisioner.core.quoting import Identifier, Keywords, Literal, PasswordStatement, Quoted, Statement, statement
 from provisioner.core.state import PUBLIC, Marker
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
 
 # Objects named in one statement: long enough to save round trips, short enough for the server's log.
 OBJECTS_PER_STATEMENT = 500

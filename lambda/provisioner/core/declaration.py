@@ -4,20 +4,15 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
+from collections.abc import Iterable
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 from provisioner.core.access_levels import AccessLevel
-from provisioner.core.document import NotLiteral, Object, attributes_by_key, redact
+from provisioner.core.document import NotLiteral, Object, redact
 from provisioner.core.entry import read_entry, repeated
 from provisioner.core.errors import Finding, InvalidSnapshot
-from provisioner.core.fields import Fields
+from provisioner.core.fields import Fields, Problems, attributes_by_key
 from provisioner.core.model import Declaration, Entry, Layout
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
-
-    from provisioner.core.fields import Problems
 
 _BLOCK = "application_databases"
 _COUPLED = "rds_config"

@@ -6,10 +6,6 @@ import re
 from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
 from enum import Enum
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from provisioner.core.fields import Problems
 
 
 class NotLiteral(Enum):
@@ -72,20 +68,3 @@ def redact(name: str | NotLiteral) -> str:
     if isinstance(name, NotLiteral):
         return "<computed key>"
     return name if _SHOWABLE.fullmatch(name) else f"<{len(name)} characters>"
-
-
-def attributes_by_key(found: Object, path: str, problems: Problems) -> dict[str, Attribute]:
-    """Return the attributes by key, the first of each, and refuse duplicates: in HCL the last would silently win."""
-    by_key: dict[str, Attribute] = {}
-    for each in found.attributes:
-        where = problems.location(each.line, f"{path}.{redact(each.key)}".lstrip("."))
-        if isinstance(each.key, NotLiteral):
-            if each.key is not NotLiteral.REFUSED:
-                problems.refuse("computed_key", f"the key is {each.key.value}", "write the key itself", where)
-        elif each.key in by_key:
-            lines = f"on lines {by_key[each.key].line} and {each.line}" if each.line else "twice"
-            message = f"the key {redact(each.key)} stands {lines}; the last would silently win"
-            problems.refuse("duplicate_key", message, "keep one of them", where)
-        else:
-            by_key[each.key] = each
-    return by_key

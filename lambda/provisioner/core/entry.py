@@ -5,18 +5,14 @@ from __future__ import annotations
 import difflib
 import re
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import replace
 from decimal import Decimal
-from typing import TYPE_CHECKING
 
 from provisioner.core.access_levels import ACCEPTABLE, AccessLevel
 from provisioner.core.document import redact
+from provisioner.core.fields import Fields
 from provisioner.core.model import Entry
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
-
-    from provisioner.core.fields import Fields
 
 MAX_CONNECTION_LIMIT = 2_147_483_647
 RESERVED_PREFIXES = ("pg_", "rds_")

@@ -8,13 +8,10 @@ of the failed invocation and is part of the contract.
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import accumulate, groupby
 from operator import attrgetter
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
 
 # A failed invocation carries its message in 256 KiB, as JSON that may write a character in six bytes a half; the audit
 # has every finding.

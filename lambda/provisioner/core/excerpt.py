@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from operator import itemgetter
-from typing import TYPE_CHECKING
 
 from provisioner.core.changes import Change
+from provisioner.core.errors import Finding
+from provisioner.core.plan import Plan
 from provisioner.core.text import join_names, sanitize
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
-
-    from provisioner.core.errors import Finding
-    from provisioner.core.plan import Plan
 
 # Lambda refuses an answer of more than 6 MB. With these bounds the largest stays below it even where every character
 # is one that JSON writes in twelve bytes.

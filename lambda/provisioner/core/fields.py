@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
-from typing import TYPE_CHECKING, TypeVar
+from typing import TypeVar
 
-from provisioner.core.document import NotLiteral, redact
-from provisioner.core.errors import Finding
-
-if TYPE_CHECKING:
-    import re
-    from collections.abc import Mapping
-
-    from provisioner.core.errors import ProvisioningError
-    from provisioner.core.model import Entry
+from provisioner.core.document import Attribute, NotLiteral, Object, redact
+from provisioner.core.errors import Finding, ProvisioningError
+from provisioner.core.model import Entry
 
 MAX_FINDINGS = 200
 """More problems than this are counted, not listed: the answer of an invocation has a size."""
@@ -112,6 +108,23 @@ class Fields:
         elif isinstance(value, NotLiteral):
             code = "computed_value"
         self.refuse(code, name, f"{self.prefix}{redact(name)} must be {wanted}, not {describe(value)}", next_step)
+
+
+def attributes_by_key(found: Object, path: str, problems: Problems) -> dict[str, Attribute]:
+    """Return the attributes by key, the first of each, and refuse duplicates: in HCL the last would silently win."""
+    by_key: dict[str, Attribute] = {}
+    for each in found.attributes:
+        where = problems.location(each.line, f"{path}.{redact(each.key)}".lstrip("."))
+        if isinstance(each.key, NotLiteral):
+            if each.key is not NotLiteral.REFUSED:
+                problems.refuse("computed_key", f"the key is {each.key.value}", "write the key itself", where)
+        elif each.key in by_key:
+            lines = f"on lines {by_key[each.key].line} and {each.line}" if each.line else "twice"
+            message = f"the key {redact(each.key)} stands {lines}; the last would silently win"
+            problems.refuse("duplicate_key", message, "keep one of them", where)
+        else:
+            by_key[each.key] = each
+    return by_key
 
 
 def describe(value: object) -> str:

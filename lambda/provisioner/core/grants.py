@@ -6,22 +6,17 @@ and what is not ours to touch is wanted exactly as it is. What we would have to 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 
 from provisioner.core import access_levels as levels
 from provisioner.core import kept_grants as findings_of
 from provisioner.core.access_levels import AccessLevel
+from provisioner.core.errors import Finding
 from provisioner.core.kinds import ObjectKind
+from provisioner.core.ownership import Ownership
 from provisioner.core.roles import is_revocable
-from provisioner.core.state import DATABASE_OWNER, PUBLIC, Grant, ObjectGroup, Target
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from provisioner.core.errors import Finding
-    from provisioner.core.ownership import Ownership
-    from provisioner.core.state import Database
+from provisioner.core.state import DATABASE_OWNER, PUBLIC, Database, Grant, ObjectGroup, Target
 
 
 @dataclass(frozen=True, slots=True)

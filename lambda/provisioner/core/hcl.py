@@ -4,22 +4,17 @@ from __future__ import annotations
 
 import bisect
 import re
+from collections.abc import Iterator
 from decimal import Decimal
-from typing import TYPE_CHECKING
 
 import hcl2
 from lark import Token, Tree
 from lark.exceptions import LarkError
 
-from provisioner.core.document import Attribute, NotLiteral, Object, Value, parse_number, redact
+from provisioner.core.document import Attribute, Content, NotLiteral, Object, Value, parse_number, redact
 from provisioner.core.errors import Finding, InvalidSnapshot
+from provisioner.core.fields import Problems
 from provisioner.core.hcl_tokens import TokenError, blank
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from provisioner.core.document import Content
-    from provisioner.core.fields import Problems
 
 _ESCAPES = re.compile(r"\\u([0-9a-fA-F]{4})|\\U([0-9a-fA-F]{8})|\\(.)|([$%])\4(?=\{)", re.DOTALL)
 _ESCAPED = {"n": "\n", "r": "\r", "t": "\t", '"': '"', "\\": "\\"}

@@ -3,20 +3,15 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Sequence
 
+from provisioner.core.audit import Provenance
 from provisioner.core.changes import Change
+from provisioner.core.errors import Finding
 from provisioner.core.excerpt import choose
-from provisioner.core.report import MAX_FIELD, describe_run, group, how_to_apply, notice, sum_line
+from provisioner.core.plan import Plan
+from provisioner.core.report import MAX_FIELD, AuditLocations, describe_run, group, how_to_apply, notice, sum_line
 from provisioner.core.text import sanitize
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
-
-    from provisioner.core.audit import Provenance
-    from provisioner.core.errors import Finding
-    from provisioner.core.plan import Plan
-    from provisioner.core.report import AuditLocations
 
 # In bytes: GitHub takes a comment of up to 65536.
 _MAX_MARKDOWN = 56_000

@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import groupby
 from operator import attrgetter
-from typing import TYPE_CHECKING, TypeVar
+from typing import TypeVar
 
 from provisioner.core.access_levels import AccessLevel
+from provisioner.core.errors import Finding
 from provisioner.core.holdings import Leaving
+from provisioner.core.model import Declaration, Entry
 from provisioner.core.state import DATABASE_OWNER, IAM_ROLE, PUBLIC, Database, Membership, Role, Server, all_members
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
-
-    from provisioner.core.errors import Finding
-    from provisioner.core.model import Declaration, Entry
 
 T = TypeVar("T")
 

@@ -6,21 +6,18 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from operator import attrgetter
-from typing import TYPE_CHECKING
 
 from provisioner.core import leaving
 from provisioner.core.access_levels import AccessLevel
+from provisioner.core.changes import Change
 from provisioner.core.checks import find_blockers
+from provisioner.core.difference import Difference
 from provisioner.core.errors import Finding, shorten_alike
+from provisioner.core.model import Entry
+from provisioner.core.ownership import Ownership
 from provisioner.core.roles import role_changes
 from provisioner.core.units import Unit, UnitEffects, Validity, collect_units, digest_plan, digest_unit, unit_of
 from provisioner.core.warnings import find_warnings
-
-if TYPE_CHECKING:
-    from provisioner.core.changes import Change
-    from provisioner.core.difference import Difference
-    from provisioner.core.model import Entry
-    from provisioner.core.ownership import Ownership
 
 
 @dataclass(frozen=True, slots=True, order=True)

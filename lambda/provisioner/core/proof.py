@@ -5,8 +5,8 @@ What is inside a database has been proved in its own transaction.
 
 from __future__ import annotations
 
+from collections.abc import Collection, Iterable
 from operator import attrgetter
-from typing import TYPE_CHECKING
 
 from provisioner.core import leaving
 from provisioner.core.changes import MAKES_OURS, Change, ChangeKind
@@ -14,9 +14,6 @@ from provisioner.core.errors import Finding
 from provisioner.core.ownership import Ownership, has_marker
 from provisioner.core.roles import role_changes
 from provisioner.core.state import PasswordCheck
-
-if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable
 
 
 def verify_roles_and_markers(

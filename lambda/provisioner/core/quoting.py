@@ -8,11 +8,9 @@ statement. The literals rely on `standard_conforming_strings`, which every conne
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Self
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
+from typing import Self
 
 
 class Identifier(str):

@@ -9,25 +9,17 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
-from provisioner.core.audit import build_rows
+from provisioner.core.audit import AuditRow, build_rows
 from provisioner.core.changes import Change, ChangeKind
 from provisioner.core.kinds import ObjectKind
 from provisioner.core.model import Outcome, Status
-from provisioner.core.ownership import has_marker
-from provisioner.core.state import PasswordCheck
-from provisioner.core.stored_plan import UnreadableRecord, get_text, parse_json
+from provisioner.core.ownership import Ownership, has_marker
+from provisioner.core.state import Database, ObjectGroup, PasswordCheck, Role
+from provisioner.core.stored_plan import PlannedChange, StoredPlan, UnreadableRecord, get_text, parse_json
 from provisioner.core.text import sanitize
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
-
-    from provisioner.core.audit import AuditRow
-    from provisioner.core.ownership import Ownership
-    from provisioner.core.state import Database, ObjectGroup, Role
-    from provisioner.core.stored_plan import PlannedChange, StoredPlan
 
 
 @dataclass(frozen=True, slots=True)

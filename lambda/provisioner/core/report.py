@@ -3,23 +3,17 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING
 
 from provisioner.core.approval import how_to_approve
+from provisioner.core.audit import Provenance
 from provisioner.core.changes import Change
 from provisioner.core.errors import Finding
 from provisioner.core.excerpt import MAX_NAME, MAX_NAMED, choose, choose_listed, left_out, name_database
-from provisioner.core.model import RunStatus, Status
+from provisioner.core.model import Request, RunStatus, Status
+from provisioner.core.plan import Plan
 from provisioner.core.text import join_names, sanitize
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
-
-    from provisioner.core.audit import Provenance
-    from provisioner.core.model import Request
-    from provisioner.core.plan import Plan
-
 
 MAX_FIELD = 500
 # In bytes, of a text for people: SNS takes up to 256 KiB.

@@ -4,17 +4,13 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 from provisioner.core.errors import Finding, InvalidRequest
 from provisioner.core.fields import MAX_TEXT, Fields, Problems
-from provisioner.core.model import Approval, Mode, Request, SnapshotReference, Trigger
+from provisioner.core.model import Approval, Mode, Request, Settings, SnapshotReference, Trigger
 from provisioner.core.reviewed_plan import approval_key, digest_of_key
 from provisioner.core.rotation import DETAIL_TYPES, EVENT_NAMES, EVENT_SOURCE, secret_in
 from provisioner.core.text import join_names, sanitize
-
-if TYPE_CHECKING:
-    from provisioner.core.model import Settings
 
 DIRECT_FIELDS = frozenset(
     {

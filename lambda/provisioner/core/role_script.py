@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 
 from provisioner.core import ddl
 from provisioner.core.changes import Change, ChangeKind
+from provisioner.core.ownership import Ownership
+from provisioner.core.quoting import PasswordStatement, Statement
 from provisioner.core.state import NO_LIMIT, Marker
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
-
-    from provisioner.core.ownership import Ownership
-    from provisioner.core.quoting import PasswordStatement, Statement
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable
+from typing import Any
 
 from provisioner.core.changes import Change, ChangeKind
 from provisioner.core.ownership import Ownership, has_marker
 from provisioner.core.state import IAM_ROLE, NO_LIMIT, Membership, PasswordCheck, Role
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
 
 _WHY_SET = {
     PasswordCheck.DIFFERS: "the server has another password than the secret",

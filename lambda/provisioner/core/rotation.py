@@ -6,18 +6,14 @@ A password that follows its secret is no change of access, so it needs no approv
 from __future__ import annotations
 
 import re
+from collections.abc import Collection, Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 from provisioner.core.changes import ChangeKind
 from provisioner.core.errors import Finding
+from provisioner.core.model import Declaration
+from provisioner.core.plan import Plan
 from provisioner.core.text import sanitize
-
-if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping
-
-    from provisioner.core.model import Declaration
-    from provisioner.core.plan import Plan
 
 EVENT_SOURCE = "aws.secretsmanager"
 DETAIL_TYPES = ("AWS API Call via CloudTrail", "AWS Service Event via CloudTrail")

@@ -8,24 +8,19 @@ is interrupted in between leaves a note that the next one can read.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 
 from provisioner.core import ddl, leaving
 from provisioner.core.changes import Change, ChangeKind
 from provisioner.core.database_script import DatabaseScript, write_database_script
+from provisioner.core.difference import Difference
+from provisioner.core.holdings import Holding
 from provisioner.core.marker import parse_marker
-from provisioner.core.quoting import Identifier
+from provisioner.core.ownership import Ownership
+from provisioner.core.quoting import Identifier, PasswordStatement, Statement
 from provisioner.core.role_script import RoleComments, RoleScript, write_role_script
 from provisioner.core.state import Marker
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
-
-    from provisioner.core.difference import Difference
-    from provisioner.core.holdings import Holding
-    from provisioner.core.ownership import Ownership
-    from provisioner.core.quoting import PasswordStatement, Statement
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,16 +5,13 @@ from __future__ import annotations
 import json
 import re
 from decimal import Decimal
-from typing import TYPE_CHECKING
 
 from provisioner.core.declaration import parse_declaration
-from provisioner.core.document import Attribute, NotLiteral, Object, Value, attributes_by_key, parse_number, redact
+from provisioner.core.document import Attribute, NotLiteral, Object, Value, parse_number, redact
 from provisioner.core.errors import Finding, InvalidSnapshot
-from provisioner.core.fields import Problems
+from provisioner.core.fields import Problems, attributes_by_key
 from provisioner.core.hcl_tokens import MAX_NESTING
-
-if TYPE_CHECKING:
-    from provisioner.core.model import Declaration
+from provisioner.core.model import Declaration
 
 MAX_BYTES = 1_048_576
 """The largest file that is read; 2,000 applications are 270 KB of HCL."""

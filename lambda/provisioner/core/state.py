@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from types import MappingProxyType
-from typing import TYPE_CHECKING
 
 from provisioner.core.kinds import ObjectKind
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
 
 # The grantee that stands for everybody (`aclitem` grantee 0). No role can bear the name: "public" is reserved.
 PUBLIC = "public"

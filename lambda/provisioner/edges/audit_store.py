@@ -7,12 +7,14 @@ one started. `docs/decisions/0003-audit-trail.md` says why.
 from __future__ import annotations
 
 import time
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from random import SystemRandom
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from provisioner.core.audit import (
+    AuditRow,
     archive_key,
     end_of_last_line,
     has_our_columns,
@@ -22,13 +24,7 @@ from provisioner.core.audit import (
     unreadable_key,
 )
 from provisioner.core.errors import AuditUnavailable, Finding
-from provisioner.edges.aws import AwsError, translate_errors
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
-
-    from provisioner.core.audit import AuditRow
-    from provisioner.edges.aws import AwsClients
+from provisioner.edges.aws import AwsClients, AwsError, translate_errors
 
 MAX_TRAIL_BYTES = 1024 * 1024
 # What is larger is not read: a run has to live with whatever lies in the bucket.

@@ -6,6 +6,7 @@ The stores beside this file say what a failure means: they turn an `AwsError` in
 from __future__ import annotations
 
 import functools
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -14,8 +15,6 @@ from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
-
     from botocore.model import OperationModel
     from mypy_boto3_s3 import S3Client
     from mypy_boto3_secretsmanager import SecretsManagerClient

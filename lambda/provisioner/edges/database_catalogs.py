@@ -8,16 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from provisioner.core.acl import parse_acl
 from provisioner.core.kinds import ObjectKind
-from provisioner.core.quoting import array
+from provisioner.core.quoting import Statement, array
 from provisioner.core.state import Database, DefinerRoutines, ObjectGroup, Target
-
-if TYPE_CHECKING:
-    from provisioner.core.quoting import Statement
-    from provisioner.edges.postgres import Connection
+from provisioner.edges.postgres import Connection
 
 # Beyond this many distinct access control lists a database is somebody's experiment; it is refused, not held in memory.
 MAX_GROUPS = 20_000

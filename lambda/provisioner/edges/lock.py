@@ -22,15 +22,11 @@ that came later is refused by its own query. A session of another role is never 
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from random import SystemRandom
-from typing import TYPE_CHECKING
 
 from provisioner.core.errors import Finding, RunInProgress
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from provisioner.edges.postgres import Connection
+from provisioner.edges.postgres import Connection
 
 # How long the new holder waits for what an interrupted run had left running, such as CREATE DATABASE.
 LEFTOVER_TIMEOUT_SECONDS = 15.0

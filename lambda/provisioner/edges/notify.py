@@ -2,13 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from provisioner.core.errors import Finding
-from provisioner.edges.aws import AwsError, translate_errors
-
-if TYPE_CHECKING:
-    from provisioner.edges.aws import AwsClients
+from provisioner.edges.aws import AwsClients, AwsError, translate_errors
 
 _MAX_SUBJECT = 100
 _MAX_BYTES = 250_000  # SNS takes 256 KiB, its own fields included

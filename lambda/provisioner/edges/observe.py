@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import TYPE_CHECKING, TypeVar
+from typing import TypeVar
 
 from provisioner.core import difference
 from provisioner.core.database_script import needs_object_names
+from provisioner.core.difference import Difference
 from provisioner.core.errors import DatabaseUnavailable, Finding, OutOfTime
+from provisioner.core.ownership import Ownership
+from provisioner.core.state import Database
 from provisioner.edges.database_catalogs import read_database, read_object_names
 from provisioner.edges.postgres import Connection, ServerAddress
 from provisioner.edges.sqlstates import SqlError
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from provisioner.core.difference import Difference
-    from provisioner.core.ownership import Ownership
-    from provisioner.core.state import Database
 
 T = TypeVar("T")
 

@@ -11,9 +11,11 @@ import ssl
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from types import TracebackType
+from typing import Any, Self
 
 from provisioner.core.errors import DatabaseUnavailable, Finding, ProvisioningError
+from provisioner.core.quoting import Statement
 from provisioner.edges.clock import Deadline
 from provisioner.edges.driver import (
     LostConnection,
@@ -29,11 +31,6 @@ from provisioner.edges.driver import (
 )
 from provisioner.edges.server_findings import out_of_time, unproved, unreachable, untrusted
 from provisioner.edges.sqlstates import CONNECTION_LOST, SqlError
-
-if TYPE_CHECKING:
-    from types import TracebackType
-
-    from provisioner.core.quoting import Statement
 
 CONNECT_TIMEOUT_SECONDS = 10.0
 LOGIN_TIMEOUT_SECONDS = 20.0
@@ -95,6 +92,9 @@ class ServerAddress:
     port: int
     tls: ssl.SSLContext
     deadline: Deadline = UNHURRIED
+
+    def __str__(self) -> str:
+        return f"{self.host}:{self.port}"
 
 
 def tls_context(ca_bundle: str) -> ssl.SSLContext:
@@ -271,16 +271,16 @@ def _login_error(error: Exception, address: ServerAddress, *, is_late: bool) -> 
     if isinstance(error, ServerError):
         return sql_error(error, secret=False)
     if isinstance(error, ssl.SSLCertVerificationError):
-        return untrusted(address, error.verify_message)
+        return untrusted(str(address), error.verify_message)
     if isinstance(error, (Unproved, ScramError)):
         # A server's signature that is not the password's is all that scramp has left to refuse.
-        return unproved(address, str(error) if isinstance(error, Unproved) else "its proof is wrong")
+        return unproved(str(address), str(error) if isinstance(error, Unproved) else "its proof is wrong")
     return _no_answer(error, address, is_late=is_late)
 
 
 def _no_answer(error: Exception, address: ServerAddress, *, is_late: bool) -> ProvisioningError:
     """`is_late` says that the function's own time was all that was waited."""
-    return out_of_time() if is_late and _is_timeout(error) else unreachable(address, _reason(error))
+    return out_of_time() if is_late and _is_timeout(error) else unreachable(str(address), _reason(error))
 
 
 def _is_timeout(error: Exception) -> bool:

@@ -2,23 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from secrets import token_hex
-from typing import TYPE_CHECKING
 
+from provisioner.core.credentials import Credentials
 from provisioner.core.errors import DatabaseUnavailable, OutOfTime
-from provisioner.core.state import IAM_ROLE, PasswordCheck, all_members
+from provisioner.core.state import IAM_ROLE, PasswordCheck, Role, Server, all_members
 from provisioner.edges.driver import VerifierRefused
-from provisioner.edges.postgres import prove_password
+from provisioner.edges.postgres import ServerAddress, prove_password
 from provisioner.edges.sqlstates import SqlError
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
-    from provisioner.core.credentials import Credentials
-    from provisioner.core.state import Role, Server
-    from provisioner.edges.postgres import ServerAddress
 
 # A database that does not exist, by a name that is drawn anew for each login, so that nobody can have made it. The
 # server judges the password before it looks for the database; it writes a FATAL line for each.

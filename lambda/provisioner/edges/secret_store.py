@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
-from typing import TYPE_CHECKING
 
 from provisioner.core.errors import Finding, SecretUnavailable
-from provisioner.edges.aws import AwsError, translate_errors
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
-
-    from provisioner.edges.aws import AwsClients
+from provisioner.edges.aws import AwsClients, AwsError, translate_errors
 
 _BATCH = 20  # the most that BatchGetSecretValue takes
 _ROTATING_STAGES = frozenset({"AWSCURRENT", "AWSPENDING"})

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Collection
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from provisioner.core.acl import parse_acl
 from provisioner.core.errors import DatabaseUnavailable, Finding
@@ -16,9 +16,7 @@ from provisioner.core.kinds import ObjectKind
 from provisioner.core.marker import MAX_COMMENT_CHARACTERS, MAX_ROLE_COMMENT_CHARACTERS, parse_marker
 from provisioner.core.quoting import array
 from provisioner.core.state import Database, Membership, ObjectGroup, Role, Server, Target, UnmanagedPrivilege
-
-if TYPE_CHECKING:
-    from provisioner.edges.postgres import Connection
+from provisioner.edges.postgres import Connection
 
 OLDEST_VERSION = 13
 # Beyond this length the list of one database, seen from outside, is somebody's experiment: refused, not held in memory.

@@ -5,14 +5,10 @@ from __future__ import annotations
 import hashlib
 from contextlib import closing
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 from provisioner.core.errors import Finding, InvalidSnapshot, StaleSnapshot
-from provisioner.edges.aws import AwsError, translate_errors
-
-if TYPE_CHECKING:
-    from provisioner.core.model import SnapshotReference
-    from provisioner.edges.aws import AwsClients
+from provisioner.core.model import SnapshotReference
+from provisioner.edges.aws import AwsClients, AwsError, translate_errors
 
 _NO_VERSION = ("", "null")  # "null" is what S3 calls the version of an object put while versioning was off
 
