@@ -103,13 +103,9 @@ def create_extension(change: Change) -> list[Statement]:
 
     By the search path, since SCHEMA is refused for an extension that has a schema of its own (plperl, for one).
     """
-    return [
-        statement("SET LOCAL ROLE {}", Identifier(change.username)),
-        statement("SET LOCAL search_path TO {}", Identifier("public")),
-        statement("CREATE EXTENSION IF NOT EXISTS {}", Identifier(change.subject)),
-        statement("RESET search_path"),
-        statement("RESET ROLE"),
-    ]
+    create = statement("CREATE EXTENSION IF NOT EXISTS {}", Identifier(change.subject))
+    search_path = statement("SET LOCAL search_path TO {}", Identifier("public"))
+    return _as_role(change.username, [search_path, create, Statement("RESET search_path")])
 
 
 # --- grants ---------------------------------------------------------------------------------------------------------
@@ -126,59 +122,67 @@ def grant_or_revoke(
     granted.
     """
     change = changes[0]
-    grantees = Keywords("PUBLIC") if change.username == PUBLIC else _names(item.username for item in changes)
-    texts = [_one_grant(change, place, grantees) for place in _grant_targets(change, objects)]
-    if act_as and texts:
-        return [statement("SET LOCAL ROLE {}", Identifier(act_as)), *texts, statement("RESET ROLE")]
-    return texts
+    grantees = Statement(", ".join(_grantee(item.username).sql() for item in changes))
+    return _as_role(act_as, [_one_grant(change, what, grantees) for what in _granted(change, objects)])
 
 
-def _one_grant(change: Change, place: Statement, grantees: Keywords | Statement) -> Statement:
+def _one_grant(change: Change, what: Statement, grantees: Statement) -> Statement:
     revoke = change.kind in {ChangeKind.REVOKE, ChangeKind.REVOKE_DEFAULT}
     verb = ("REVOKE GRANT OPTION FOR" if change.grant_option else "REVOKE") if revoke else "GRANT"
-    if change.target.kind is ObjectKind.COLUMN:
-        # The place carries the privileges too: a column's are written `SELECT (column)`.
-        text = statement("{} {} {} {}", Keywords(verb), place, Keywords("FROM" if revoke else "TO"), grantees)
-    else:
-        text = statement(
-            "{} {} ON {} {} {}",
-            Keywords(verb),
-            Keywords(", ".join(change.privileges)),
-            place,
-            Keywords("FROM" if revoke else "TO"),
-            grantees,
-        )
+    text = statement("{} {} {} {}", Keywords(verb), what, Keywords("FROM" if revoke else "TO"), grantees)
     if not change.target.creator:
         return text
-    prefix = statement("ALTER DEFAULT PRIVILEGES FOR ROLE {}", Identifier(change.target.creator))
-    if change.target.schema:
-        prefix = statement("{} IN SCHEMA {}", prefix, Identifier(change.target.schema))
-    return statement("{} {}", prefix, text)
+    return statement("{} {}", _default_privileges(change.target.creator, change.target.schema), text)
+
+
+def _default_privileges(creator: str, schema: str) -> Statement:
+    prefix = statement("ALTER DEFAULT PRIVILEGES FOR ROLE {}", Identifier(creator))
+    return statement("{} IN SCHEMA {}", prefix, Identifier(schema)) if schema else prefix
+
+
+def _granted(change: Change, objects: Sequence[tuple[str, ...]]) -> Iterable[Statement]:
+    """The privileges and what they are on; those of a column are written `SELECT (column)`."""
+    if change.target.kind is not ObjectKind.COLUMN:
+        privileges = Keywords(", ".join(change.privileges))
+        yield from (statement("{} ON {}", privileges, target) for target in _grant_targets(change, objects))
+        return
+    schema = Identifier(change.target.schema)
+    for table, column in objects:
+        texts = (statement("{} ({})", Keywords(name), Identifier(column)) for name in change.privileges)
+        yield statement("{} ON {}.{}", Statement(", ".join(texts)), schema, Identifier(table))
 
 
 def _grant_targets(change: Change, objects: Sequence[tuple[str, ...]]) -> Iterable[Statement]:
     kind, schema = change.target.kind, change.target.schema
     if change.target.creator:
-        yield statement("{}", Keywords(kind.keyword + "S"))
+        yield Keywords(kind.keyword + "S")
     elif kind is ObjectKind.DATABASE:
         yield statement("DATABASE {}", Identifier(change.database))
     elif kind is ObjectKind.SCHEMA:
         yield statement("SCHEMA {}", Identifier(schema))
-    elif kind is ObjectKind.COLUMN:
-        for table, column in objects:
-            privileges = (statement("{} ({})", Keywords(name), Identifier(column)) for name in change.privileges)
-            yield statement("{} ON {}.{}", Statement(", ".join(privileges)), Identifier(schema), Identifier(table))
     elif change.covers_schema:
         yield statement("ALL {} IN SCHEMA {}", Keywords(kind.keyword + "S"), Identifier(schema))
     else:
-        for start in range(0, len(objects), OBJECTS_PER_STATEMENT):
-            chunk = objects[start : start + OBJECTS_PER_STATEMENT]
-            names = (statement("{}.{}", Identifier(schema), Identifier(name)) for (name,) in chunk)
-            yield statement("{} {}", Keywords(kind.keyword), Statement(", ".join(names)))
+        names = [statement("{}.{}", Identifier(schema), Identifier(name)) for (name,) in objects]
+        for chunk in _chunks(names):
+            yield statement("{} {}", Keywords(kind.keyword), chunk)
 
 
-def _names(names: Iterable[str]) -> Statement:
-    return Statement(", ".join(Identifier(name).sql() for name in names))
+def _chunks(names: Sequence[Identifier | Statement]) -> Iterable[Statement]:
+    """Names with commas between, as many together as one statement takes."""
+    for start in range(0, len(names), OBJECTS_PER_STATEMENT):
+        yield Statement(", ".join(name.sql() for name in names[start : start + OBJECTS_PER_STATEMENT]))
+
+
+def _grantee(name: str) -> Identifier | Keywords:
+    return Keywords("PUBLIC") if name == PUBLIC else Identifier(name)
+
+
+def _as_role(role: str, texts: Sequence[Statement]) -> list[Statement]:
+    """Statements in the place of a role; as they are where there is none, or nothing to say."""
+    if not role or not texts:
+        return list(texts)
+    return [statement("SET LOCAL ROLE {}", Identifier(role)), *texts, Statement("RESET ROLE")]
 
 
 # --- roles that leave -----------------------------------------------------------------------------------------------
@@ -189,11 +193,7 @@ def reassign_owned(role: str, successor: str) -> Statement:
     return statement("REASSIGN OWNED BY {} TO {}", Identifier(role), Identifier(successor))
 
 
-def set_owner(kind: str, name: str, owner: str) -> Statement:
-    return statement("ALTER {} {} OWNER TO {}", Keywords(kind), Identifier(name), Identifier(owner))
-
-
-def set_object_owner(kind: str, name: Quoted, owner: str) -> Statement:
+def set_owner(kind: str, name: Identifier | Quoted, owner: str) -> Statement:
     return statement("ALTER {} {} OWNER TO {}", Keywords(kind), name, Identifier(owner))
 
 
@@ -203,36 +203,21 @@ def grant_connect(database: str) -> Statement:
 
 
 def revoke_from(
-    kind: str, names: Iterable[Quoted | Identifier], grantee: str, *, act_as: str = "", column: Quoted | None = None
+    kind: str, names: Sequence[Quoted | Identifier], grantee: str, *, act_as: str = "", column: Quoted | None = None
 ) -> list[Statement]:
     """All that one grantee has on objects of one kind, or on a column of tables, and what it passed on."""
     every_privilege = statement("ALL ({})", column) if column else Statement("ALL")
-    who = Keywords("PUBLIC") if grantee == PUBLIC else Identifier(grantee)
-    every, texts = list(names), []
-    for start in range(0, len(every), OBJECTS_PER_STATEMENT):
-        chunk = Statement(", ".join(name.sql() for name in every[start : start + OBJECTS_PER_STATEMENT]))
-        texts.append(statement("REVOKE {} ON {} {} FROM {} CASCADE", every_privilege, Keywords(kind), chunk, who))
-    if act_as and texts:
-        return [statement("SET LOCAL ROLE {}", Identifier(act_as)), *texts, statement("RESET ROLE")]
-    return texts
+    what = statement("{} ON {}", every_privilege, Keywords(kind))
+    texts = [statement("REVOKE {} {} FROM {} CASCADE", what, chunk, _grantee(grantee)) for chunk in _chunks(names)]
+    return _as_role(act_as, texts)
 
 
 def forget_defaults(creator: str, schema: str, letter: str, grantees: Iterable[str], role: str) -> list[Statement]:
     """A default privilege that no longer names a role; one that is its own is as the server has it, which is none."""
-    prefix = statement("ALTER DEFAULT PRIVILEGES FOR ROLE {}", Identifier(creator))
-    if schema:
-        prefix = statement("{} IN SCHEMA {}", prefix, Identifier(schema))
+    prefix = _default_privileges(creator, schema)
     plural = Keywords(ObjectKind.of_letter(letter).keyword + "S")
     every = [role] if creator != role else [name for name in grantees if schema or name != creator]
-    texts = [
-        statement(
-            "{} REVOKE ALL ON {} FROM {}",
-            prefix,
-            plural,
-            Keywords("PUBLIC") if name == PUBLIC else Identifier(name),
-        )
-        for name in every
-    ]
+    texts = [statement("{} REVOKE ALL ON {} FROM {}", prefix, plural, _grantee(name)) for name in every]
     if creator == role and not schema:
         # What the server has: all for the creator, and routines and types for everybody.
         texts.append(statement("{} GRANT ALL ON {} TO {}", prefix, plural, Identifier(creator)))

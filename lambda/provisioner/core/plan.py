@@ -117,15 +117,18 @@ def held_back(plan: Plan) -> tuple[Finding, ...]:
 
     A role that is kept back may keep another: to be asked again with the findings.
     """
-    return tuple(_held_back(plan))
-
-
-def _held_back(plan: Plan) -> Iterable[Finding]:
-    blocked = [(change, plan.blocker_of(change)) for change in plan.changes if change.kind in leaving.DEPARTURES]
-    for role in sorted({change.username for change, blocker in blocked if blocker} - plan.blocked_roles):
-        database = next(change.database for change, blocker in blocked if blocker and change.username == role)
-        message = f'role "{role}" cannot be retired: database "{database}" is blocked'
-        yield Finding("retire_blocked", message, "see what blocks it", username=role)
+    departing = [change for change in plan.changes if change.kind in leaving.DEPARTURES and plan.blocker_of(change)]
+    first = {change.username: change.database for change in reversed(departing)}
+    return tuple(
+        Finding(
+            "retire_blocked",
+            f'role "{role}" cannot be retired: database "{database}" is blocked',
+            "see what blocks it",
+            username=role,
+        )
+        for role, database in sorted(first.items())
+        if role not in plan.blocked_roles
+    )
 
 
 def _is_accepted(warning: Finding, ownership: Ownership) -> bool:

@@ -14,19 +14,10 @@ from provisioner.core.text import join_names, sanitize
 
 DIRECT_FIELDS = frozenset(
     {
-        "environment",
-        "mode",
-        "tfvars",
-        "build_id",
-        "run_id",
-        "requested_by",
-        "approval",
-        "fail_fast",
-        "adopt",
-        "quarantine",
-        "retire",
+        "environment", "mode", "tfvars", "build_id", "run_id", "requested_by", "approval", "fail_fast",
+        "adopt", "quarantine", "retire",
     }
-)
+)  # fmt: skip
 PLACE_FIELDS = frozenset({"bucket", "key", "version_id"})
 TFVARS_FIELDS = PLACE_FIELDS | {"inline", "name"}
 APPROVAL_FIELDS = frozenset({"allow_db_provision", "approved_by", "plan_digest"})

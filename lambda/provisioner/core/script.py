@@ -136,12 +136,12 @@ def _retirement_statements(change: Change, ownership: Ownership) -> tuple[set[st
     if change.kind is ChangeKind.GIVE_DATABASE:
         facts = ownership.server.databases[change.database]
         marker = Marker(ownership.environment, comment=facts.marker.comment if facts.marker else "")
-        statements = [ddl.set_owner("DATABASE", change.database, name), ddl.grant_connect(change.database)]
+        statements = [ddl.set_owner("DATABASE", Identifier(change.database), name), ddl.grant_connect(change.database)]
         return {name}, [*statements, ddl.set_database_marker(change.database, marker)]
     holdings = ownership.leaving.holdings[name]
     holding = next((item for item in holdings.databases if item.database == change.database), None)
     if change.kind is ChangeKind.KEEP_DATABASE and holding:
-        statements = [ddl.set_owner("DATABASE", change.database, me)]
+        statements = [ddl.set_owner("DATABASE", Identifier(change.database), me)]
         for holder in holding.holders:
             statements += ddl.revoke_from("DATABASE", [Identifier(change.database)], holder)
         return {name}, [*statements, ddl.set_database_marker(change.database, _kept_marker(holding, name, ownership))]

@@ -15,7 +15,7 @@ from provisioner.core.changes import ChangeKind
 from provisioner.core.database_script import DatabaseScript
 from provisioner.core.errors import Finding
 from provisioner.core.model import Status
-from provisioner.core.quoting import Quoted
+from provisioner.core.quoting import Identifier, Quoted
 from provisioner.core.state import DATABASE_OWNER
 from provisioner.edges.holding_queries import (
     defaults_query,
@@ -133,7 +133,9 @@ def _pass_on(connection: Connection, role: str, step: LeavingStep, context: Appl
     _, databases, _ = connection.run(left_query(role))[0]
     if databases:
         raise SqlError("", f'role "{role}" owns {databases} databases by now')
-    schemas = [ddl.set_owner("SCHEMA", name, change.owner) for (name,) in connection.run(schemas_query(role))]
+    schemas = [
+        ddl.set_owner("SCHEMA", Identifier(name), change.owner) for (name,) in connection.run(schemas_query(role))
+    ]
     if step.statements:
         connection.run(*schemas, *step.statements)
     statements: list[Statement] = []
@@ -155,7 +157,7 @@ def _give(connection: Connection, owner: str, step: LeavingStep, context: ApplyC
     """Give a kept database to its new owner, with all in it that is the administrator's."""
     connection.run(*step.statements)
     rows = connection.run(given_query(context.ownership.server.administrator))
-    statements = [ddl.set_object_owner(kind, Quoted(name), owner) for kind, name in rows]
+    statements = [ddl.set_owner(kind, Quoted(name), owner) for kind, name in rows]
     for start in range(0, len(statements), STATEMENTS_PER_MESSAGE):
         connection.run(*statements[start : start + STATEMENTS_PER_MESSAGE])
 
