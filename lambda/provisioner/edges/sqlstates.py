@@ -21,29 +21,23 @@ _RETRY_LATER = "call again in a few minutes: the next run continues where this o
 # The one place that says what is to be done about which SQLSTATE; any other asks for a person.
 _REMEDIES: dict[str, tuple[Remedy, str]] = {
     # Somebody else was at the same rows: PostgreSQL says XX000 for "tuple concurrently updated".
-    "40001": (Remedy.RETRY, _RETRY_LATER),
-    "40P01": (Remedy.RETRY, _RETRY_LATER),
-    "XX000": (Remedy.RETRY, _RETRY_LATER),
-    "23505": (Remedy.RETRY, _RETRY_LATER),
-    "55006": (Remedy.RETRY, _RETRY_LATER),
+    **dict.fromkeys(("40001", "40P01", "XX000", "23505", "55006"), (Remedy.RETRY, _RETRY_LATER)),
     # A schema, a table, a column, a function or a role went away since it was looked at.
-    "3F000": (Remedy.LOOK, _RETRY_LATER),
-    "42P01": (Remedy.LOOK, _RETRY_LATER),
-    "42703": (Remedy.LOOK, _RETRY_LATER),
-    "42883": (Remedy.LOOK, _RETRY_LATER),
-    "42704": (Remedy.LOOK, _RETRY_LATER),
+    **dict.fromkeys(("3F000", "42P01", "42703", "42883", "42704"), (Remedy.LOOK, _RETRY_LATER)),
+    # No refusal of the server but a judgement of ours about what it shows.
+    "": (Remedy.LOOK, "somebody changes the same things: call again when it is quieter"),
+    # It exists already, so somebody made it since it was looked for: only another look helps.
+    **dict.fromkeys(("42710", "42P04"), (Remedy.LATER, _RETRY_LATER)),
+    # The server starts, stops, fails over; the connection is gone.
+    **dict.fromkeys(
+        ("57P01", "57P02", "57P03", "08000", "08003", CONNECTION_LOST),
+        (Remedy.LATER, _RETRY_LATER),
+    ),
     # It has waited for `lock_timeout` already.
     "55P03": (
         Remedy.LATER,
         "somebody holds a lock there (an open ALTER TABLE or ALTER ROLE?): wait for it and call again",
     ),
-    # It exists already, so somebody made it since it was looked for: only another look helps.
-    "42710": (Remedy.LATER, _RETRY_LATER),
-    "42P04": (Remedy.LATER, _RETRY_LATER),
-    # The server starts, stops, fails over or is full; the statement took too long.
-    "57P01": (Remedy.LATER, _RETRY_LATER),
-    "57P02": (Remedy.LATER, _RETRY_LATER),
-    "57P03": (Remedy.LATER, _RETRY_LATER),
     "57014": (Remedy.LATER, "the server was slow: " + _RETRY_LATER),
     "25006": (Remedy.LATER, "the server has become a standby (a failover?): " + _RETRY_LATER),
     "53300": (Remedy.LATER, "the server has no connection left: end some, or raise max_connections, and call again"),
@@ -52,12 +46,7 @@ _REMEDIES: dict[str, tuple[Remedy, str]] = {
         "the server has no memory left, or a session holds thousands of locks (count them by pid in pg_locks) and has "
         "to be ended: " + _RETRY_LATER,
     ),
-    "08000": (Remedy.LATER, _RETRY_LATER),
-    "08003": (Remedy.LATER, _RETRY_LATER),
-    CONNECTION_LOST: (Remedy.LATER, _RETRY_LATER),
     LOCK_LOST: (Remedy.LATER, "the run has lost its lock, so that another may be at work: " + _RETRY_LATER),
-    # No refusal of the server but a judgement of ours about what it shows.
-    "": (Remedy.LOOK, "somebody changes the same things: call again when it is quieter"),
     "53100": (Remedy.MANUAL, "the server's storage is full: add storage, then call again"),
     "58030": (Remedy.MANUAL, "the server cannot read or write its storage: see its own log, then call again"),
     "42501": (Remedy.MANUAL, "the administrator lacks the right: see the runbook, then call again"),
