@@ -215,13 +215,14 @@ def revoke_from(
 def forget_defaults(creator: str, schema: str, letter: str, grantees: Iterable[str], role: str) -> list[Statement]:
     """A default privilege that no longer names a role; one that is its own is as the server has it, which is none."""
     prefix = _default_privileges(creator, schema)
-    plural = Keywords(ObjectKind.of_letter(letter).keyword + "S")
+    kind = ObjectKind.of_letter(letter)
+    plural = Keywords(kind.keyword + "S")
     every = [role] if creator != role else [name for name in grantees if schema or name != creator]
     texts = [statement("{} REVOKE ALL ON {} FROM {}", prefix, plural, _grantee(name)) for name in every]
     if creator == role and not schema:
-        # What the server has: all for the creator, and routines and types for everybody.
+        # What the server has: all for the creator, and for everybody what is everybody's by default.
         texts.append(statement("{} GRANT ALL ON {} TO {}", prefix, plural, Identifier(creator)))
-        if letter in "fT":
+        if kind.public_by_default:
             texts.append(statement("{} GRANT ALL ON {} TO PUBLIC", prefix, plural))
     return texts
 

@@ -43,8 +43,9 @@ def of(database: Database, ownership: Ownership) -> Difference:
         changes.append(change(ChangeKind.CREATE_DATABASE))
     elif not has_marker(database, ownership.environment):
         changes.append(change(ChangeKind.ADOPT_DATABASE))
-    wanted = {group.target: policy.wanted_grants(group, findings) for group in policy.all_groups()}
-    changes += name_objects(grant_changes(database, policy.owner, wanted), ownership.server)
+    stands = replace(database, groups=policy.all_groups())
+    wanted = {group.target: policy.wanted_grants(group, findings) for group in stands.groups}
+    changes += name_objects(grant_changes(stands, policy.owner, wanted), ownership.server)
     declared = {extension for entry in ownership.by_database[database.name] for extension in entry.extensions}
     for extension in sorted(declared - database.extensions):
         changes.append(change(ChangeKind.CREATE_EXTENSION, subject=extension))
@@ -70,7 +71,7 @@ def new_database(name: str, owner: str, server: Server) -> Database:
     """What CREATE DATABASE makes from template0: PUBLIC may connect, and `public` belongs to whom the version says."""
     schema_owner = DATABASE_OWNER if server.public_schema_follows_owner else server.bootstrap
     everybody = ("USAGE",) if server.public_schema_follows_owner else ("CREATE", "USAGE")
-    of_database = {owner: ("CONNECT", "CREATE", "TEMPORARY"), PUBLIC: ("CONNECT", "TEMPORARY")}
+    of_database = {owner: ("CONNECT", "CREATE", "TEMPORARY"), PUBLIC: ObjectKind.DATABASE.public_by_default}
     of_schema = {schema_owner: ("CREATE", "USAGE"), PUBLIC: everybody}
     return Database(
         name=name,

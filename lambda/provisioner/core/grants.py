@@ -47,14 +47,15 @@ class DatabasePolicy:
         return replace(policy, covered=covered, creators=creators)
 
     def all_groups(self) -> tuple[ObjectGroup, ...]:
-        """The observed groups, and an empty one for each default privilege that is wanted and has no row yet."""
+        """The observed groups, and one for each default privilege that is wanted and has no row yet."""
         present = {group.target for group in self.database.groups}
         wanted = (
             Target(kind, owner=creator, creator=creator)
             for creator in sorted(self.creators)
             for kind in levels.DEFAULT_PRIVILEGE_KINDS
         )
-        return (*self.database.groups, *(ObjectGroup(target, ()) for target in wanted if target not in present))
+        missing = (ObjectGroup(target, _by_default(target)) for target in wanted if target not in present)
+        return (*self.database.groups, *missing)
 
     def wanted_grants(self, group: ObjectGroup, findings: list[Finding]) -> frozenset[Grant]:
         """What should be granted on one group: what the levels say, and what we leave as it is."""
@@ -178,6 +179,10 @@ def _needed_by_kept(kept: frozenset[Grant], others: frozenset[Grant], owner: str
         if not more:
             return held
         held |= more
+
+
+def _by_default(target: Target) -> tuple[Grant, ...]:
+    return tuple(Grant(target.owner, PUBLIC, privilege) for privilege in target.kind.public_by_default)
 
 
 def _is_object(target: Target) -> bool:
