@@ -157,7 +157,7 @@ def _unchanged(ownership: Ownership, changes: Iterable[Change]) -> tuple[Unchang
 
 def _is_managed(aspect: str, entry: Entry, ownership: Ownership) -> bool:
     """Whether something is as declared where nothing is changed; of what is blocked, nobody knows."""
-    if aspect == "password" and any(problem.username == entry.username for problem in ownership.secret_problems):
+    if aspect == "password" and entry.username not in ownership.secrets:
         return False
     if aspect in {"role", "password"}:
         return ownership.manages(entry.username)

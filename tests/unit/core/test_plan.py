@@ -117,7 +117,7 @@ def test_what_is_blocked_is_neither_changed_nor_called_unchanged() -> None:
 
 def test_every_entry_has_a_thing_that_is_unchanged_where_nothing_is() -> None:
     ownership = ownership_of(OWNER, roles=(ours("owner"),), owned="owner")
-    plan = plan_of(ownership)
+    plan = plan_of(replace(ownership, secrets={"owner": "arn"}))
     assert [(item.action, item.database, item.username) for item in plan.unchanged] == [
         ("database", "shop", "owner"),
         ("password", "shop", "owner"),
