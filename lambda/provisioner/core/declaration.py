@@ -12,11 +12,10 @@ from provisioner.core.document import NotLiteral, Object, redact
 from provisioner.core.entry import read_entry, repeated
 from provisioner.core.errors import Finding, InvalidSnapshot
 from provisioner.core.fields import Fields, Problems, attributes_by_key
-from provisioner.core.model import Declaration, Entry, Layout
+from provisioner.core.model import Declaration, Entry
 
 _BLOCK = "application_databases"
 _COUPLED = "rds_config"
-_PATHS = {Layout.STANDALONE: _BLOCK, Layout.COUPLED: f"{_COUPLED}.{_BLOCK}"}
 _APPLICATION = re.compile(r"[A-Za-z0-9_-]{1,63}")
 _DECLARE_NOTHING = "to declare nothing on purpose, write application_databases = {}"
 
@@ -31,10 +30,11 @@ def parse_declaration(
     """
     top = _fields(document, "", problems)
     _refuse_other_environment(top, environment)
-    around, layout, warnings = _around_block(top)
+    around, warnings = _around_block(top)
     entries = _entries(around) if around else ()
     problems.raise_if_any(InvalidSnapshot)
-    return Declaration(layout, tuple(sorted(entries, key=lambda entry: entry.application))), warnings
+    path = f"{around.path if around else ''}{_BLOCK}"
+    return Declaration(tuple(sorted(entries, key=lambda entry: entry.application)), path), warnings
 
 
 def refuse_administrator_login(declaration: Declaration, administrator: str) -> None:
@@ -44,7 +44,7 @@ def refuse_administrator_login(declaration: Declaration, administrator: str) -> 
             code="reserved_name",
             message=f'username "{entry.username}" is the login that this product itself uses',
             next_step="give the application a role of its own",
-            where=f"{_PATHS[declaration.layout]}.{redact(entry.application)}.username",
+            where=f"{declaration.path}.{redact(entry.application)}.username",
             database=entry.database,
             username=entry.username,
         )
@@ -74,7 +74,7 @@ def _refuse_other_environment(top: Fields, environment: str) -> None:
         top.refuse("wrong_environment", "environment", message, next_step)
 
 
-def _around_block(top: Fields) -> tuple[Fields | None, Layout, tuple[Finding, ...]]:
+def _around_block(top: Fields) -> tuple[Fields | None, tuple[Finding, ...]]:
     """Find what the active block stands in, the top level or rds_config: not both, not neither."""
     coupled, enabled = _coupled(top)
     is_standalone = _BLOCK in top.values
@@ -89,13 +89,13 @@ def _around_block(top: Fields) -> tuple[Fields | None, Layout, tuple[Finding, ..
         )
         top.refuse("declared_twice", _BLOCK, message, "keep one of them, or set rds_config.enabled = false")
     if is_standalone:
-        return top, Layout.STANDALONE, warnings
+        return top, warnings
     if coupled:
-        return (coupled if enabled else None), Layout.COUPLED, warnings
+        return (coupled if enabled else None), warnings
     if _COUPLED not in top.values or isinstance(top.values[_COUPLED], Object):
         message = "neither application_databases nor rds_config.application_databases is in the file"
         top.problems.refuse("nothing_declared", message, _DECLARE_NOTHING, top.problems.location(0))
-    return None, Layout.STANDALONE, warnings
+    return None, warnings
 
 
 def _coupled(top: Fields) -> tuple[Fields | None, bool]:
@@ -125,7 +125,7 @@ def _inactive(coupled: Fields) -> Finding:
         code="inactive",
         message="rds_config.enabled is false, so its application_databases is inactive: nothing is declared by it",
         next_step="set enabled = true to provision it",
-        where=coupled.problems.location(coupled.lines[_BLOCK], _PATHS[Layout.COUPLED]),
+        where=coupled.problems.location(coupled.lines[_BLOCK], f"{_COUPLED}.{_BLOCK}"),
     )
 
 

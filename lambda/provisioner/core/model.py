@@ -130,19 +130,12 @@ class Entry:
     accepted_findings: tuple[str, ...] = ()
 
 
-class Layout(StrEnum):
-    """Where the block stood: at the top level, or under `rds_config`."""
-
-    STANDALONE = "standalone"
-    COUPLED = "coupled"
-
-
 @dataclass(frozen=True, slots=True)
 class Declaration:
-    """What a snapshot declares, entries ordered by application."""
+    """What a snapshot declares, entries ordered by application; `path` is that of the block in the file."""
 
-    layout: Layout
     entries: tuple[Entry, ...]
+    path: str = "application_databases"
 
     @property
     def has_extensions(self) -> bool:

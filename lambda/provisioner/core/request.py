@@ -123,25 +123,14 @@ def _read_s3_event(event: Fields, settings: Settings) -> Request:
         key=stored.text("key", limit=_MAX_KEY),
         version_id=stored.text("version-id", limit=_MAX_KEY),
     )
-    event_id = event.text("id")
-    trigger, approved = Trigger.SNAPSHOT_EVENT, digest_of_key(place.key, settings.audit_folder)
+    request, approved = _unattended(event, settings), digest_of_key(place.key, settings.audit_folder)
     if place.bucket == settings.audit_bucket and (approved or place.bucket != settings.snapshot_bucket):
         _refuse_approval(stored, place.key, approved, settings)
-        trigger, place = Trigger.APPROVAL_EVENT, SnapshotReference(settings.snapshot_bucket, settings.snapshot_key)
-    else:
-        _refuse_bucket(bucket, "name", place.bucket, settings)
-        if place.key != settings.snapshot_key:
-            _refuse_key(stored, place.key, settings)
-    return Request(
-        environment=settings.environment,
-        mode=Mode.APPLY,
-        trigger=trigger,
-        snapshot=place,
-        build_id=event_id,
-        run_id=event_id,
-        requested_by="eventbridge",
-        approval=Approval(plan_digest=approved),
-    )
+        return replace(request, trigger=Trigger.APPROVAL_EVENT, approval=Approval(plan_digest=approved))
+    _refuse_bucket(bucket, "name", place.bucket, settings)
+    if place.key != settings.snapshot_key:
+        _refuse_key(stored, place.key, settings)
+    return replace(request, snapshot=place)
 
 
 def _read_secret_event(event: Fields, settings: Settings) -> Request:
@@ -154,16 +143,21 @@ def _read_secret_event(event: Fields, settings: Settings) -> Request:
     secret = secret_in(detail.values)
     if not secret or len(secret) > _MAX_KEY or not secret.isprintable():
         detail.refuse(_CODE, "", "the event names no secret", "send it as CloudTrail writes it")
+    request = _unattended(event, settings)
+    return replace(request, trigger=Trigger.SECRET_EVENT, requested_by="secretsmanager", secret=secret)
+
+
+def _unattended(event: Fields, settings: Settings) -> Request:
+    """What an event asks for that nobody waits for: the configured snapshot, applied."""
     event_id = event.text("id")
     return Request(
         environment=settings.environment,
         mode=Mode.APPLY,
-        trigger=Trigger.SECRET_EVENT,
+        trigger=Trigger.SNAPSHOT_EVENT,
         snapshot=SnapshotReference(settings.snapshot_bucket, settings.snapshot_key),
         build_id=event_id,
         run_id=event_id,
-        requested_by="secretsmanager",
-        secret=secret,
+        requested_by="eventbridge",
     )
 
 

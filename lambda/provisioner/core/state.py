@@ -157,22 +157,15 @@ class Role:
 
 @dataclass(frozen=True, slots=True)
 class ObjectGroup:
-    """A target as observed: what is granted on it, and how many objects share that access control list."""
+    """A target as observed: what is granted on it, and how many objects share that access control list.
+
+    `example` names one of them, where they are routines.
+    """
 
     target: Target
     items: tuple[Grant, ...]
     object_count: int = 1
-
-
-@dataclass(frozen=True, slots=True)
-class DefinerRoutines:
-    """SECURITY DEFINER routines of one owner and schema that share an access control list; `example` names one."""
-
-    schema: str
-    owner: str
-    items: tuple[Grant, ...]
-    example: str
-    object_count: int
+    example: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,7 +188,7 @@ class Database:
     unreadable_reason: str = ""
     invalid: bool = False
     names: Mapping[Target, tuple[tuple[str, ...], ...]] = field(default_factory=lambda: MappingProxyType({}))
-    definers: tuple[DefinerRoutines, ...] = ()
+    definers: tuple[ObjectGroup, ...] = ()
 
     @property
     def may_be_entered(self) -> bool:

@@ -154,18 +154,18 @@ def _definer_routines(database: Database, ownership: Ownership) -> Iterable[Find
         found = [
             routines
             for routines in database.definers
-            if routines.owner != role
+            if routines.target.owner != role
             and any(item.privilege == "EXECUTE" and item.grantee in {role, PUBLIC} for item in routines.items)
         ]
         if not found:
             continue
         count, first = sum(routines.object_count for routines in found), min(found, key=lambda each: each.example)
-        name = f'"{first.schema}"."{first.example}"'
+        owner, name = first.target.owner, f'"{first.target.schema}"."{first.example}"'
         yield Finding(
             "definer_routines",
             f'role "{role}" may execute {count} SECURITY DEFINER routine{"" if count == 1 else "s"} in database '
-            f'"{database.name}", such as {name}, with the rights of "{first.owner}": beyond its level if one writes',
-            f'if that is not meant, as "{first.owner}": REVOKE EXECUTE ON ROUTINE {name} FROM PUBLIC, "{role}"; '
+            f'"{database.name}", such as {name}, with the rights of "{owner}": beyond its level if one writes',
+            f'if that is not meant, as "{owner}": REVOKE EXECUTE ON ROUTINE {name} FROM PUBLIC, "{role}"; '
             'else accept it in the entry: accepted_findings = ["definer_routines"]',
             database=database.name,
             username=role,

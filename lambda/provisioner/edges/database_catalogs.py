@@ -6,14 +6,14 @@ number of tables.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
 from provisioner.core.acl import parse_acl
 from provisioner.core.kinds import ObjectKind
 from provisioner.core.quoting import Statement, array
-from provisioner.core.state import Database, DefinerRoutines, ObjectGroup, Target
+from provisioner.core.state import Database, ObjectGroup, Target
 from provisioner.edges.postgres import Connection
 
 # Beyond this many distinct access control lists a database is somebody's experiment; it is refused, not held in memory.
@@ -55,9 +55,9 @@ def _with_groups(facts: Database, rows: Sequence[GroupRow]) -> Database:
     ours = [each for each in rows if each.letter != _EXTENSION and each.schema in schemas]
     return replace(
         facts,
-        groups=tuple(_group(each, schemas[each.schema]) for each in ours if each.letter != _DEFINER),
+        groups=tuple(_group(each, schemas) for each in ours if each.letter != _DEFINER),
         extensions=frozenset(each.name for each in rows if each.letter == _EXTENSION),
-        definers=tuple(_definers(each, schemas[each.schema]) for each in ours if each.letter == _DEFINER),
+        definers=tuple(_group(each, schemas) for each in ours if each.letter == _DEFINER),
     )
 
 
@@ -103,22 +103,18 @@ class GroupRow(NamedTuple):
         return (self.default if self.acl is None else self.acl) or ""
 
 
-def _group(found: GroupRow, schema: str) -> ObjectGroup:
-    kind = ObjectKind.of_letter(found.letter)
+def _group(found: GroupRow, schemas: Mapping[int, str]) -> ObjectGroup:
+    kind = ObjectKind.ROUTINE if found.letter == _DEFINER else ObjectKind.of_letter(found.letter)
     target = Target(
         kind,
-        schema=schema,
+        schema=schemas[found.schema],
         owner=found.owner,
         acl=found.acl or "" if kind.named_by and not found.is_default else "",
         extension=found.extension,
         creator=found.owner if found.is_default else "",
     )
-    return ObjectGroup(target, parse_acl(found.list_in_force), found.number)
-
-
-def _definers(found: GroupRow, schema: str) -> DefinerRoutines:
-    items = parse_acl(found.list_in_force)
-    return DefinerRoutines(schema, found.owner, items, example=found.name, object_count=found.number)
+    example = found.name if found.letter == _DEFINER else ""
+    return ObjectGroup(target, parse_acl(found.list_in_force), found.number, example)
 
 
 # Objects of the system's schemas belong to no application. An object of an extension follows its extension.

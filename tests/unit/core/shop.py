@@ -7,7 +7,7 @@ from provisioner.core import difference
 from provisioner.core.access_levels import AccessLevel
 from provisioner.core.difference import Difference, new_database
 from provisioner.core.kinds import ObjectKind
-from provisioner.core.model import Declaration, Entry, Layout
+from provisioner.core.model import Declaration, Entry
 from provisioner.core.ownership import Ownership
 from provisioner.core.plan import Plan, build_plan
 from provisioner.core.state import Grant, Marker, Membership, ObjectGroup, Role, Server, Target
@@ -35,7 +35,7 @@ def ownership_of(*entries: Entry, roles: tuple[Role, ...] = (), owned: str = "",
     if owned:
         facts = replace(new_database("shop", owned, server), marker=MARK)
         server = replace(server, databases={"shop": facts})
-    return Ownership(Declaration(Layout.STANDALONE, entries=entries), server, "dev")
+    return Ownership(Declaration(entries=entries), server, "dev")
 
 
 def ours(name: str, **fields: Any) -> Role:
@@ -50,7 +50,7 @@ def ownership_over(*groups: ObjectGroup, version: int = 18, memberships: tuple[M
     facts = new_database("shop", "owner", server)
     facts = replace(facts, marker=MARK, groups=(*facts.groups, *groups))
     entries = (*ENTRIES, Entry("other", "other", "elsewhere"))
-    declaration = Declaration(Layout.STANDALONE, entries=entries)
+    declaration = Declaration(entries=entries)
     return Ownership(declaration, replace(server, databases={"shop": facts}), "dev")
 
 

@@ -4,7 +4,7 @@ import pytest
 
 from provisioner.core.declaration import refuse_administrator_login
 from provisioner.core.errors import Finding, InvalidSnapshot
-from provisioner.core.model import Declaration, Entry, Layout
+from provisioner.core.model import Declaration, Entry
 from provisioner.core.snapshot import parse_snapshot
 
 
@@ -216,7 +216,7 @@ ENTRY = '{ a = { database_name = "d", username = "u" } }'
 @pytest.mark.parametrize("enabled", ["", "enabled = true,", 'enabled = "true",', "enabled = null,"])
 def test_a_coupled_block_is_active_unless_disabled(enabled: str) -> None:
     declaration = read(f"rds_config = {{ {enabled} application_databases = {ENTRY} }}")
-    assert (declaration.layout, len(declaration.entries)) == (Layout.COUPLED, 1)
+    assert (declaration.path, len(declaration.entries)) == ("rds_config.application_databases", 1)
 
 
 @pytest.mark.parametrize("enabled", ["false", '"false"'])
@@ -242,7 +242,7 @@ def test_both_blocks_active_are_refused() -> None:
 def test_a_standalone_block_beside_a_disabled_coupled_one_is_read_with_a_warning() -> None:
     text = f"application_databases = {ENTRY}\nrds_config = {{ enabled = false, application_databases = {ENTRY} }}\n"
     declaration, warnings = parse_snapshot(text.encode(), "x.tfvars", environment="dev")
-    assert (declaration.layout, len(declaration.entries)) == (Layout.STANDALONE, 1)
+    assert (declaration.path, len(declaration.entries)) == ("application_databases", 1)
     assert [warning.code for warning in warnings] == ["inactive"]
 
 
@@ -272,7 +272,7 @@ def test_an_environment_that_is_no_string_is_refused(value: str) -> None:
 
 
 def test_the_login_of_the_administrator_is_no_application_role() -> None:
-    declaration = Declaration(Layout.STANDALONE, entries=(Entry("a", "d", "admin"),))
+    declaration = Declaration(entries=(Entry("a", "d", "admin"),))
     refuse_administrator_login(declaration, "other")
     with pytest.raises(InvalidSnapshot) as caught:
         refuse_administrator_login(declaration, "admin")

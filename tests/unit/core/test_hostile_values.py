@@ -10,7 +10,7 @@ from provisioner.core.access_levels import AccessLevel
 from provisioner.core.credentials import Credentials, parse_application_secret
 from provisioner.core.kinds import ObjectKind
 from provisioner.core.markdown import render_markdown
-from provisioner.core.model import Declaration, Entry, Layout
+from provisioner.core.model import Declaration, Entry
 from provisioner.core.ownership import Ownership
 from provisioner.core.report import render_text
 from provisioner.core.script import write_script
@@ -80,7 +80,7 @@ def scope_over(schema: str, table: str, column: str, comment: str) -> Ownership:
     server = Server(18, "admin", "rdsadmin", roles, {"shop": facts})
     entries = (ENTRY, Entry("report", "shop", "reporter", AccessLevel.READER))
     return Ownership(
-        Declaration(Layout.STANDALONE, entries=entries),
+        Declaration(entries=entries),
         server,
         "dev",
         adopt=frozenset({"shop"}),

@@ -16,7 +16,7 @@ from provisioner.core.access_levels import AccessLevel
 from provisioner.core.changes import Change, ChangeKind
 from provisioner.core.difference import new_database
 from provisioner.core.kinds import ObjectKind
-from provisioner.core.model import Declaration, Entry, Layout
+from provisioner.core.model import Declaration, Entry
 from provisioner.core.ownership import Ownership
 from provisioner.core.report import render_text
 from provisioner.core.state import (
@@ -184,7 +184,7 @@ def declarations(draw: st.DrawFn) -> Declaration:
                     extensions=("citext",) if is_owner and draw(st.booleans()) else (),
                 )
             )
-    return Declaration(Layout.STANDALONE, entries=tuple(entries))
+    return Declaration(entries=tuple(entries))
 
 
 @st.composite

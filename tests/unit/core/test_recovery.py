@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from provisioner.core.audit import AuditRow, Provenance, build_rows, parse_csv, render_csv
 from provisioner.core.changes import Change, ChangeKind
 from provisioner.core.kinds import ObjectKind
-from provisioner.core.model import Declaration, Layout, Outcome, Status
+from provisioner.core.model import Declaration, Outcome, Status
 from provisioner.core.ownership import Ownership
 from provisioner.core.recovery import (
     InProgress,
@@ -42,7 +42,7 @@ def seen(*, role: str = "a", password: PasswordCheck = PasswordCheck.CURRENT) ->
         "foreign": Database("foreign", "o"),
     }
     server = Server(160000, "admin", "postgres", marked | {"o": owner}, databases, passwords={"b": password})
-    return Ownership(Declaration(Layout.STANDALONE, entries=()), server, "dev")
+    return Ownership(Declaration(entries=()), server, "dev")
 
 
 TABLE = Target(ObjectKind.TABLE, "s", "o", "new")

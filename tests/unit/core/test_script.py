@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from provisioner.core.access_levels import AccessLevel
-from provisioner.core.model import Declaration, Entry, Layout
+from provisioner.core.model import Declaration, Entry
 from provisioner.core.ownership import Ownership
 from provisioner.core.script import Script, write_script
 from provisioner.core.state import Marker, Role, Server
@@ -16,7 +16,7 @@ READER = Entry("report", "shop", "reader", AccessLevel.READER)
 
 def script_for(*entries: Entry, version: int = 16, roles: tuple[Role, ...] = ()) -> Script:
     server = Server(version, "admin", "rdsadmin", {role.name: role for role in (ADMINISTRATOR, *roles)}, {})
-    ownership = Ownership(Declaration(Layout.STANDALONE, entries=entries), server, "dev")
+    ownership = Ownership(Declaration(entries=entries), server, "dev")
     return write_script(plan_of(ownership).changes, ownership, differences_of(ownership))
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from provisioner.core.access_levels import AccessLevel
 from provisioner.core.errors import Finding, InvalidSnapshot
-from provisioner.core.model import Declaration, Entry, Layout
+from provisioner.core.model import Declaration, Entry
 from provisioner.core.snapshot import MAX_BYTES, parse_snapshot
 
 SNAPSHOTS = Path(__file__).parent / "snapshots"
@@ -38,7 +38,7 @@ class TestWholeFiles:
     def test_a_standalone_file_full_of_other_things_declares_its_two_entries(self) -> None:
         content = (SNAPSHOTS / "standalone.tfvars").read_bytes()
         assert parse_snapshot(content, "terraform.tfvars", environment="dev") == (
-            Declaration(Layout.STANDALONE, entries=(ORDERS, REPORTS)),
+            Declaration(entries=(ORDERS, REPORTS)),
             (),
         )
 
@@ -49,7 +49,7 @@ class TestWholeFiles:
     def test_a_disabled_coupled_file_declares_nothing_and_warns(self) -> None:
         content = (SNAPSHOTS / "coupled.tfvars").read_bytes()
         declaration, warnings = parse_snapshot(content, "dev/terraform.tfvars", environment="dev")
-        assert declaration == Declaration(Layout.COUPLED, entries=())
+        assert declaration == Declaration(())
         assert [(w.code, w.where) for w in warnings] == [
             ("inactive", "dev/terraform.tfvars:14 rds_config.application_databases")
         ]
@@ -57,7 +57,7 @@ class TestWholeFiles:
     def test_an_enabled_coupled_file_declares_its_entries_in_order(self) -> None:
         content = (SNAPSHOTS / "coupled.tfvars").read_bytes().replace(b"= false //", b"= true //")
         assert parse_snapshot(content, "terraform.tfvars", environment="dev") == (
-            Declaration(Layout.COUPLED, entries=(PORTAL, WIKI)),
+            Declaration((PORTAL, WIKI), "rds_config.application_databases"),
             (),
         )
 
@@ -65,7 +65,7 @@ class TestWholeFiles:
         content = (SNAPSHOTS / "standalone.tfvars.json").read_bytes()
         orders = Entry("orders", "orders", "orders_app", extensions=("citext",))
         assert parse_snapshot(content, "terraform.tfvars.json", environment="dev") == (
-            Declaration(Layout.STANDALONE, entries=(orders, REPORTS)),
+            Declaration(entries=(orders, REPORTS)),
             (),
         )
 
