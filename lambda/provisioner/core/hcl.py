@@ -18,6 +18,8 @@ from provisioner.core.hcl_tokens import TokenError, blank
 
 _ESCAPES = re.compile(r"\\u([0-9a-fA-F]{4})|\\U([0-9a-fA-F]{8})|\\(.)|([$%])\4(?=\{)", re.DOTALL)
 _ESCAPED = {"n": "\n", "r": "\r", "t": "\t", '"': '"', "\\": "\\"}
+# One minus before a number; any other operation is not computed.
+_NEGATIVE = re.compile(r"-[ \t]*([0-9][0-9.eE+-]*)")
 _LITERALS: dict[str, bool | None] = {"true": True, "false": False, "null": None}
 _LOOPS = {"for_tuple_expr", "for_object_expr"}
 _NUMBERS = {"int_lit", "float_lit"}
@@ -92,23 +94,13 @@ class _HclReader:
             literal = self._string(node)
         elif node.data in _NUMBERS:
             literal = parse_number(self._source(node))
-        elif node.data == "unary_op":
-            literal = self._negated(node)
+        elif node.data == "unary_op" and (negative := _NEGATIVE.fullmatch(self._source(node))):
+            literal = parse_number(f"-{negative[1]}")
         elif node.data == "literal_value":
             literal = _LITERALS[self._source(node)]
         elif node.data in _LOOPS:
             literal = NotLiteral.FOR
         return literal
-
-    def _negated(self, node: Tree[Token]) -> Decimal | NotLiteral:
-        """Return a number with one minus before it; any other operation is not computed."""
-        operand = _child(_child(node, 0), 0)
-        sign = self._text[_start(node) : _start(operand)].rstrip()
-        return (
-            parse_number(f"-{self._source(operand)}")
-            if sign == "-" and operand.data in _NUMBERS
-            else NotLiteral.COMPUTED
-        )
 
     def _string(self, node: Tree[Token]) -> str | NotLiteral:
         if any(_trees(part) for part in _trees(node)):
@@ -173,16 +165,12 @@ _REFUSED = {
 def _computed_parts(node: Tree[Token]) -> Iterator[Tree[Token]]:
     """Yield what is computed inside a node: no names of attributes, no keys that are bare words, nothing in a loop."""
     parts = _trees(node)
-    if node.data in _LOOPS or any(_child_data(part) == "template_for_start" for part in parts):
+    if node.data in _LOOPS or any(inner.data == "template_for_start" for part in parts for inner in _trees(part)[:1]):
         return
     for part in parts:
         if part.data == "get_attr" or (part.data == "object_elem_key" and _is_bare_word(_child(part, 0))):
             continue
         yield part
-
-
-def _child_data(node: Tree[Token]) -> str:
-    return next((str(part.data) for part in _trees(node)), "")
 
 
 def _trees(node: Tree[Token]) -> list[Tree[Token]]:
