@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 
 from provisioner.core import difference
@@ -51,22 +51,24 @@ def connect_and_lock(login: Login, seconds: float, check: Callable[[], object], 
         DatabaseUnavailable: the administrator cannot log in.
         RunInProgress: another run holds the lock.
     """
+    with _own_session(login), ExitStack() as stack:
+        connection = stack.enter_context(login.connect())
+        if with_lock:
+            session = Session(connection, *acquire_run_lock(connection, seconds, check))
+        else:
+            under_way = find_run(connection)
+            session = Session(connection, warnings=(under_way,) if under_way else ())
+        stack.pop_all()
+    return session
+
+
+@contextmanager
+def _own_session(login: Login) -> Iterator[None]:
+    """What the administrator's own session is told ends the run, as `DatabaseUnavailable`."""
     try:
-        connection = login.connect()
+        yield
     except SqlError as error:
         raise DatabaseUnavailable(connection_finding(login, error)) from None
-    with ExitStack() as stack:
-        stack.enter_context(connection)
-        try:
-            if with_lock:
-                session = Session(connection, *acquire_run_lock(connection, seconds, check))
-            else:
-                under_way = find_run(connection)
-                session = Session(connection, warnings=(under_way,) if under_way else ())
-        except SqlError as error:
-            raise DatabaseUnavailable(connection_finding(login, error)) from None
-        stack.pop_all()
-        return session
 
 
 def observe(
@@ -85,11 +87,9 @@ def observe(
         SecretUnavailable: whether a secret is being rotated cannot be known.
     """
     databases = {entry.database for entry in declaration.entries}
-    with_extensions = declaration.has_extensions
-    try:
-        server = observe_server(session, databases, with_extensions=with_extensions)
-    except SqlError as error:
-        raise DatabaseUnavailable(connection_finding(secrets.login, error)) from None
+    with _own_session(secrets.login):
+        server = observe_server(session, databases, with_extensions=declaration.has_extensions)
+        leaving = _observe_leaving(request, server, secrets.login, session, settings)
     ownership = Ownership(
         declaration,
         server,
@@ -99,7 +99,7 @@ def observe(
         secrets={role: secret.arn for role, secret in secrets.secrets.items()},
         host=secrets.login.address.host,
         port=secrets.login.address.port,
-        leaving=_observe_leaving(request, server, secrets.login, session, settings),
+        leaving=leaving,
     )
     workers = count_workers(server, settings)
     differences = (*observe_databases(secrets.login, ownership, workers), *difference.of_new(ownership))
@@ -119,12 +119,9 @@ def _observe_leaving(
         # Events come twice, and what an approval began is continued by the same: who is gone was retired.
         retire &= server.roles.keys()
     asked = Leaving(frozenset(request.quarantine), retire, settings.retire_after_days)
-    try:
-        known = observe_leaving(session, server, asked)
-        roles = known.retire & server.roles.keys() - known.quarantine
-        return replace(known, holdings=observe_holdings(session, login, roles))
-    except SqlError as error:
-        raise DatabaseUnavailable(connection_finding(login, error)) from None
+    known = observe_leaving(session, server, asked)
+    roles = known.retire & server.roles.keys() - known.quarantine
+    return replace(known, holdings=observe_holdings(session, login, roles))
 
 
 def count_workers(server: Server, settings: Settings) -> int:
