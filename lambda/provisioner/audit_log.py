@@ -135,36 +135,26 @@ class AuditLog:
         self.record(Outcome(each.action, each.database, each.username, Status.NO_CHANGE, now) for each in unchanged)
         self.record_findings(plan.warnings, action="warning", status=Status.WARNING)
 
-    def store_plan(self, plan: Plan, script: Script) -> None:
-        """Store the plan with its statements, as JSON and as Markdown.
+    def render_plan(self, plan: Plan, script: Script) -> str:
+        """The plan with its statements as JSON."""
+        return render_plan(plan, script, self.provenance(), self.request, self.approval)
 
-        Raises:
-            AuditUnavailable: S3 did not take it.
-        """
+    def store_plan(self, plan: Plan, content: str) -> None:
+        """Store the plan, as JSON (`content`) and as Markdown. Raises `AuditUnavailable`."""
         key = plan_key(self.bucket.folder, self.started, plan.digest, self.run_token)
         here = AuditLocations(plan=self.bucket.address(key))
-        content = render_plan(plan, script, self.provenance(), self.request, self.approval)
         address = self.bucket.put_if_absent(key, content)
         markdown = render_markdown(plan, here, self.provenance())
         markdown_address = self.bucket.put_if_absent(markdown_key(key), markdown)
         self.locations = AuditLocations(plan=address, plan_markdown=markdown_address)
 
-    def store_reviewed_plan(self, plan: Plan, script: Script) -> None:
-        """Store the plan once more where an approver finds it by its digest.
-
-        Raises:
-            AuditUnavailable: S3 did not take it.
-        """
+    def store_reviewed_plan(self, digest: str, content: str) -> None:
+        """Store the plan once more where an approver finds it by its digest. Raises `AuditUnavailable`."""
         snapshot = name_version(self.snapshot_version) if self.snapshot_version else self.snapshot_sha256
-        content = render_plan(plan, script, self.provenance(), self.request, self.approval)
-        store_reviewed_plan(self.bucket, plan.digest, snapshot, content)
+        store_reviewed_plan(self.bucket, digest, snapshot, content, self.require_request().requested_by)
 
     def find_evidence(self, digest: str) -> Evidence:
-        """What is there for a digest while the snapshot of this run is the newest.
-
-        Raises:
-            AuditUnavailable: S3 did not give it.
-        """
+        """What is there for a digest while the snapshot of this run is the newest. Raises `AuditUnavailable`."""
         return find_evidence(self.bucket, digest, self.snapshot_version, self.snapshot_sha256)
 
     def append(self, rows: Sequence[AuditRow], *, is_first: bool = True) -> str:

@@ -46,7 +46,7 @@ from provisioner.interrupted_run import recover_interrupted_run
 from provisioner.observation import Session, count_workers, observe
 from provisioner.preflight import check_everything
 from provisioner.rotation import follow_secret
-from provisioner.run_input import NotConcerned, as_asked, read_and_connect
+from provisioner.run_input import NotConcerned, read_and_connect
 from provisioner.run_secrets import RunSecrets
 from provisioner.verification import probe_new_password, verify_after_apply
 
@@ -136,10 +136,9 @@ def _provision(request: Request, audit_log: AuditLog, seconds_left: Callable[[],
 
 
 def _run_stages(request: Request, audit_log: AuditLog, seconds_left: Callable[[], float], lock: ExitStack) -> RunResult:
-    request = as_asked(request, audit_log)
     reserve = min(seconds_left() * RESERVED_TIME_SHARE, MAX_RESERVED_SECONDS)
     deadline = Deadline(seconds_left, reserve * AUDIT_TIME_SHARE)
-    declaration, secrets, session, warnings = read_and_connect(request, audit_log, deadline, lock)
+    request, declaration, secrets, session, warnings = read_and_connect(request, audit_log, deadline, lock)
     if request.mode is Mode.ACCESS:
         return _report_access(declaration, secrets, session, warnings, audit_log)
     ownership, differences = observe(
@@ -151,7 +150,7 @@ def _run_stages(request: Request, audit_log: AuditLog, seconds_left: Callable[[]
     request, plan = follow_secret(request, plan, ownership, secrets, audit_log)
     if refused := refusals(ownership):
         raise InvalidRequest(refused)
-    status, plan, script = _gate(request, plan, partial(_write, ownership, differences), ownership, audit_log)
+    status, plan, script = _gate(request, plan, ownership, differences, audit_log)
     if status is not RunStatus.APPLIED:
         return _finish_without_changes(status, request, plan, audit_log)
     context = ApplyContext(
@@ -212,7 +211,7 @@ def _report_access(
 
 
 def _gate(
-    request: Request, plan: Plan, write: Callable[[Plan], Script], ownership: Ownership, audit_log: AuditLog
+    request: Request, plan: Plan, ownership: Ownership, differences: Sequence[Difference], audit_log: AuditLog
 ) -> tuple[RunStatus, Plan, Script]:
     """Decide how far the run goes, `APPLIED` being on to the changes; a plan that does something is stored in any case.
 
@@ -221,20 +220,22 @@ def _gate(
         AuditUnavailable: the plan could not be stored.
     """
     differs, refused = bool(plan.changes or plan.blockers), None
-    status, script = RunStatus.APPROVAL_REQUIRED, write(plan)
+    status, script = RunStatus.APPROVAL_REQUIRED, write_script(plan.unblocked_changes, ownership, differences)
+    content = audit_log.render_plan(plan, script) if differs else ""
     if differs and plan.is_approved_by_object:
-        audit_log.store_reviewed_plan(plan, script)
+        audit_log.store_reviewed_plan(plan.digest, content)
     try:
         _refuse_blocked(request, plan)
         decision = decide(request, audit_log.settings, plan.digest, has_changes=differs)
         if decision is Decision.BY_APPROVAL:
             plan = _as_approved(request, plan, ownership, audit_log)
-            script = write(plan)
+            script = write_script(plan.unblocked_changes, ownership, differences)
+            content = audit_log.render_plan(plan, script)
         status = RunStatus.APPLIED if isinstance(decision, Decision) else decision
     except (ApprovalRequired, PlanBlocked, PlanChanged) as error:
         refused = error
     if differs:
-        audit_log.store_plan(plan, script)
+        audit_log.store_plan(plan, content)
     if refused and (request.trigger is not Trigger.APPROVAL_EVENT or isinstance(refused, PlanBlocked)):
         audit_log.record_plan(plan, Status.SKIPPED)
         raise refused
@@ -244,10 +245,6 @@ def _gate(
 def _refuse_blocked(request: Request, plan: Plan) -> None:
     if plan.blockers and request.mode is Mode.APPLY and not plan.unblocked_changes:
         raise PlanBlocked(plan.blockers)
-
-
-def _write(ownership: Ownership, differences: Sequence[Difference], plan: Plan) -> Script:
-    return write_script(plan.unblocked_changes, ownership, differences)
 
 
 def _as_approved(request: Request, plan: Plan, ownership: Ownership, audit_log: AuditLog) -> Plan:

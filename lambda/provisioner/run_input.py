@@ -36,24 +36,15 @@ class NotConcerned(Exception):
         self.findings = (finding,)
 
 
-def as_asked(request: Request, audit_log: AuditLog) -> Request:
-    """The request; of an approval that was put the one that it stands for, with what was asked for the plan."""
-    if request.trigger is not Trigger.APPROVAL_EVENT:
-        return request
-    snapshot = read_snapshot(audit_log.clients, request.snapshot, max_bytes=MAX_BYTES)
-    audit_log.snapshot_version, audit_log.snapshot_sha256 = snapshot.version_id, snapshot.sha256
-    evidence = audit_log.find_evidence(request.approval.plan_digest)
-    asked = read_asked(evidence.plans)
-    audit_log.request = replace(request, adopt=asked["adopt"], quarantine=asked["quarantine"], retire=asked["retire"])
-    return audit_log.request
-
-
 def read_and_connect(
     request: Request, audit_log: AuditLog, deadline: Deadline, lock: ExitStack
-) -> tuple[Declaration, RunSecrets, Session, tuple[Finding, ...]]:
-    """Read what is declared and every secret, then connect, with the lock where the run may change something."""
+) -> tuple[Request, Declaration, RunSecrets, Session, tuple[Finding, ...]]:
+    """Read what is declared and every secret, then connect, with the lock where the run may change something.
+
+    The request comes back with what was asked for the plan, where it is that of an approval that was put.
+    """
     read = partial(_read_input, request, audit_log, deadline)
-    declaration, secrets, warnings = read()
+    request, declaration, secrets, warnings = read()
     session = connect_and_lock(
         secrets.login,
         _lock_seconds(request, deadline.seconds_left()),
@@ -63,16 +54,19 @@ def read_and_connect(
     lock.enter_context(session.connection)
     if session.has_waited:
         # What the run before knew may be newer than what this one has read.
-        declaration, secrets, warnings = read()
+        request, declaration, secrets, warnings = read()
     login = replace(secrets.login, version=session.connection.version, session=application_name(session.session_id))
-    return declaration, replace(secrets, login=login), session, (*warnings, *session.warnings)
+    return request, declaration, replace(secrets, login=login), session, (*warnings, *session.warnings)
 
 
 def _read_input(
     request: Request, audit_log: AuditLog, deadline: Deadline
-) -> tuple[Declaration, RunSecrets, tuple[Finding, ...]]:
+) -> tuple[Request, Declaration, RunSecrets, tuple[Finding, ...]]:
     """What is declared and every secret, with what is to be warned of; all refusals of them come from here."""
     declaration, warnings = _load_snapshot(request, audit_log)
+    if request.trigger is Trigger.APPROVAL_EVENT:
+        asked = read_asked(audit_log.find_evidence(request.approval.plan_digest).plans)
+        audit_log.request = request = replace(request, **asked)
     if request.secret and not roles_of(request.secret, declaration, audit_log.settings.app_secret_id):
         raise NotConcerned(ignored(request.secret, f"it is none of an entry of {request.environment}"))
     _refuse_unknown_adoptions(request, declaration)
@@ -84,7 +78,8 @@ def _read_input(
         raise SecretUnavailable(secrets.problems)
     refuse_administrator_login(declaration, secrets.login.username)
     address = replace(secrets.login.address, deadline=deadline)
-    return declaration, replace(secrets, login=replace(secrets.login, address=address)), (*warnings, *secrets.warnings)
+    secrets = replace(secrets, login=replace(secrets.login, address=address))
+    return request, declaration, secrets, (*warnings, *secrets.warnings)
 
 
 def _lock_seconds(request: Request, seconds_left: float) -> float:

@@ -66,12 +66,17 @@ class Ground:
     has_ended: bool = False
     # What is asked, of the run that is ended and of the one that follows; what is said of it in the trail may differ.
     event: dict[str, Any] = field(default_factory=lambda: EVENT)
+    next: dict[str, Any] = field(default_factory=lambda: NEXT)
     asked: dict[str, Any] = field(default_factory=dict)
     before: Callable[[], object] = lambda: None
 
     @property
     def server(self) -> Server:
         return self.world.server
+
+    @property
+    def folder(self) -> str:
+        return f"{self.prefix}/{self.world.environment}"
 
     def restore(self) -> None:
         """The server as it was before the run, and an empty audit."""
@@ -118,16 +123,16 @@ class Ground:
 
     def is_untouched(self) -> bool:
         """Whether the run is as good as never started: it left nothing on the server, and no plan."""
-        left = self.world.aws.list_keys(AUDIT, f"{self.prefix}/dev/plans/")
-        return not left and dump(self.server) == self.started
+        left = self.world.aws.list_keys(AUDIT, f"{self.folder}/plans/")
+        return all("/by-digest/" in key for key in left) and dump(self.server) == self.started
 
     def successes(self) -> Counter[tuple[str, ...]]:
         """The changes that the trail tells of; what comes after the plan's own words is left away."""
-        return _successes(self.world.aws.read_object(AUDIT, f"{self.prefix}/dev/rds_provision_audit.csv"))
+        return _successes(self.world.aws.read_object(AUDIT, f"{self.folder}/rds_provision_audit.csv"))
 
     def shown(self) -> str:
         """All that the next run could see of this one, but for times and tokens."""
-        aws, place = self.world.aws, f"{self.prefix}/dev/"
+        aws, place = self.world.aws, f"{self.folder}/"
         keys = [key.removeprefix(place) for key in aws.list_keys(AUDIT, place)]
         kinds = sorted((key.rpartition("/")[0], key.rpartition(".")[2]) for key in keys)
         note = aws.read_object(AUDIT, f"{place}open_run.json") == b"{}\n" if "open_run.json" in keys else None
@@ -154,7 +159,7 @@ def _successes(csv: bytes) -> Counter[tuple[str, ...]]:
     from provisioner.core.audit import parse_csv
 
     return Counter(
-        (row.action, row.database, row.username, row.message.split("; planned by run")[0])
+        (row.action, row.database, row.username, re.split("; planned by run|; approved as", row.message)[0])
         for row in parse_csv(csv)
         if row.status.value == "success"
     )
@@ -176,21 +181,37 @@ def leaving() -> Iterator[Ground]:
         yield ground
 
 
+@pytest.fixture
+def leaving_approved() -> Iterator[Ground]:
+    """The same, called by an approval of its plan."""
+    with _new_ground("prod") as ground:
+        _prepare_leaving(ground)
+        yield ground
+
+
+@pytest.fixture
+def approved() -> Iterator[Ground]:
+    """A run that an approval of its plan has called: it creates roles and databases, and changes one that stands."""
+    with _new_ground("prod") as ground:
+        _prepare_approved(ground)
+        yield ground
+
+
 @contextlib.contextmanager
-def _new_ground() -> Iterator[Ground]:
+def _new_ground(environment: str = "dev") -> Iterator[Ground]:
     """One server and one AWS for all points; the server is set back by its files."""
     with contextlib.ExitStack() as stack:
         server = stack.enter_context(Server(max(binaries.available())))
         aws = stack.enter_context(Aws())
-        world = stack.enter_context(World(server, aws, server.create_delegated_admin()))
+        world = stack.enter_context(World(server, aws, server.create_delegated_admin(), environment))
         fuse = Fuse()
         proxy = stack.enter_context(FusedProxy(server.port, fuse, greeting=GREETING))
         aws_proxy = stack.enter_context(FusedProxy(int(aws.endpoint_url.rpartition(":")[2]), fuse))
-        environment = aws.environment(f"http://localhost:{aws_proxy.port}") | world.settings
+        settings = aws.environment(f"http://localhost:{aws_proxy.port}") | world.settings
         # One worker, so that the order of messages is the same each time.
-        environment |= {"MAX_WORKERS": "1", "POWERTOOLS_METRICS_NAMESPACE": "RdsProvisioner"}
-        mortal = stack.enter_context(Mortal(environment))
-        aws.put_secret("goldenpath/dev/rds/master", server.admin_secret(world.admin) | {"port": proxy.port})
+        settings |= {"MAX_WORKERS": "1", "POWERTOOLS_METRICS_NAMESPACE": "RdsProvisioner"}
+        mortal = stack.enter_context(Mortal(settings))
+        aws.put_secret(f"goldenpath/{environment}/rds/master", server.admin_secret(world.admin) | {"port": proxy.port})
         saved = Path(tempfile.mkdtemp(prefix="pg-saved-", dir=postgres.data_parent))
         stack.callback(shutil.rmtree, saved)
         yield Ground(world, mortal, fuse, proxy, aws_proxy, saved / "data")
@@ -216,29 +237,83 @@ def _prepare(ground: Ground) -> None:
 
 def _prepare_leaving(ground: Ground) -> None:
     """What leaves owns a database, a table in another one's, and holds privileges and default privileges there."""
-    world, both = ground.world, {"secret_name": SHARED_SECRET}
+    world = ground.world
+    both = {"secret_name": SHARED_SECRET.replace("dev", world.environment)}
     world.passwords["leaver"] = "secret of leaver"
-    world.aws.put_secret(SHARED_SECRET, {"username": "leaver", "password": "secret of leaver"})
+    world.aws.put_secret(both["secret_name"], {"username": "leaver", "password": "secret of leaver"})
     own = {"database_name": "old", "username": "leaver"} | both
     there = {"database_name": "shop", "username": "leaver", "access_level": "editor"} | both
     world.declare_entries(BEFORE | {"old": own, "there": there})
-    assert ground.call({"environment": "dev"}).answer["status"] == "applied"  # type: ignore[index]
+    _apply(ground)
     ground.server.run_as_superuser("GRANT CREATE ON SCHEMA public TO leaver", "shop")
     for database in ("old", "shop"):
         with contextlib.closing(world.login("leaver", database)) as session:
             session.run("CREATE TABLE job (id serial PRIMARY KEY)")
             session.run("ALTER DEFAULT PRIVILEGES GRANT SELECT ON TABLES TO PUBLIC")
     world.declare_entries({"shop": BEFORE["shop"]})
-    assert ground.call({"environment": "dev", "quarantine": ["leaver"]}).answer["status"] == "applied"  # type: ignore[index]
-    marker = {"managed_by": "rds-provisioner", "environment": "dev", "quarantined": "2020-02-29T00:00:00Z"}
+    _apply(ground, quarantine=["leaver"])
+    marker = {"managed_by": "rds-provisioner", "environment": world.environment, "quarantined": "2020-02-29T00:00:00Z"}
     ground.server.run_as_superuser(f"COMMENT ON ROLE leaver IS '{json.dumps(marker)}'")
     del world.passwords["leaver"]
     ground.asked = {"quarantine": ["reporter"], "retire": ["leaver"]}
     ground.event = EVENT | ground.asked
     ground.before = lambda: world.login("reporter", "shop")
     ground.before()
+    if world.environment != "dev":
+        _call_by_approval(ground)
     _run_undisturbed(ground)
     assert {row[0] for row in ground.rows} >= {"quarantine_role", "keep_database", "pass_objects", "drop_role"}
+
+
+def _apply(ground: Ground, **asked: Any) -> None:
+    world, event = ground.world, {"environment": "dev"} | asked
+    if world.environment != "dev":
+        event = _event_of(world.approve(world.dry_run(**asked)["plan_digest"]))
+    assert world.call(event)["status"] == "applied"
+
+
+def _prepare_approved(ground: Ground) -> None:
+    world = ground.world
+    world.declare_entries(BEFORE)
+    _apply(ground)
+    with contextlib.closing(world.login("shop_user", "shop")) as shop:
+        shop.run("CREATE TABLE customer (id int); CREATE SEQUENCE number")
+    world.put_secret("viewer", "viewer", "keycloak")
+    secret = SHARED_SECRET.replace("dev", "prod")
+    world.passwords["keycloak_user"] = "secret of keycloak"
+    world.aws.put_secret(secret, {"username": "keycloak_user", "password": "secret of keycloak"})
+    shared = {"username": "keycloak_user", "secret_name": secret}
+    of_sessions = {"database_name": "sessions", "extensions": ["citext"]} | shared
+    world.declare_entries(AFTER | {"keycloak": {"database_name": "keycloak"} | shared, "sessions": of_sessions})
+    _call_by_approval(ground)
+    _run_undisturbed(ground)
+    assert {row[0] for row in ground.rows} >= {"create_role", "create_database", "create_extension", "revoke"}
+
+
+def _call_by_approval(ground: Ground) -> None:
+    """Have each run called by the approval of what is planned now, as S3's event: the first run and the next one.
+
+    Each run has an audit of its own, so the plan that was read and its approval are put there anew.
+    """
+    world, s3, before = ground.world, ground.world.aws.client("s3"), ground.before
+    digest = world.dry_run(**ground.asked)["plan_digest"]
+    read = world.aws.list_keys(AUDIT, f"governance/prod/plans/by-digest/{digest.removeprefix('sha256:')}/")
+    read.append(world.approve(digest))
+
+    def approve() -> None:
+        before()
+        for key in read:
+            there = ground.folder + key.removeprefix("governance/prod")
+            s3.copy_object(Bucket=AUDIT, Key=there, CopySource={"Bucket": AUDIT, "Key": key})
+        ground.event = ground.next = _event_of(there)
+
+    ground.before = approve
+
+
+def _event_of(approval: str) -> dict[str, Any]:
+    """What EventBridge says of an approval that was put."""
+    detail = {"bucket": {"name": AUDIT}, "object": {"key": approval, "version-id": "v"}}
+    return {"id": "event", "source": "aws.s3", "detail-type": "Object Created", "detail": detail}
 
 
 def _run_undisturbed(ground: Ground) -> None:
@@ -253,7 +328,7 @@ def _run_undisturbed(ground: Ground) -> None:
     assert call.answer, f"the undisturbed run failed: {call.message}"
     assert call.answer["status"] == "applied"
     ground.undisturbed, ground.rows = dump(ground.server), ground.successes()
-    again = ground.call(NEXT).answer
+    again = ground.call(ground.next).answer
     assert again, "the run after the undisturbed one failed"
     assert again["status"] == "no_change"
     assert dump(ground.server) == ground.undisturbed
@@ -317,10 +392,10 @@ def _enumerate(ground: Ground, *, by_kill: bool) -> Points:
 
 
 def _follow(ground: Ground, place: str) -> None:
-    following = ground.call(NEXT | ground.asked)
+    following = ground.call(ground.next | ground.asked)
     if ground.asked and following.error == "InvalidRequest":
         # The role is gone already, and its name unknown.
-        following = ground.call(NEXT)
+        following = ground.call(ground.next)
     assert following.answer, f"{place}: {following.error}: {following.message}"
     ground.wait_until_noticed()
     ground.refuse_to_differ(place)
@@ -340,6 +415,37 @@ def test_killed_while_roles_leave_the_next_run_goes_on(leaving: Ground, tell: Ca
     # Plan and Markdown, note, NOLOGIN, the database, what is in each of two, the role, rows, trail, note.
     assert len(points.new) >= 9
     tell(f"killed at {points.count} points, {points.changed} after the first write, {len(points.new)} states")
+
+
+def test_killed_under_an_approval_the_next_run_goes_on_under_the_same_one(
+    approved: Ground, tell: Callable[[str], None]
+) -> None:
+    # What S3 is told is the same without an approval, where every message to it is a point.
+    approved.aws_proxy.is_counted = False
+    points = _enumerate(approved, by_kill=True)
+    assert len(points.new) >= 9
+    tell(f"killed at {points.count} points, {points.changed} after the first write, {len(points.new)} states")
+
+
+def test_killed_while_roles_leave_under_an_approval_the_next_run_goes_on_under_the_same_one(
+    leaving_approved: Ground, tell: Callable[[str], None]
+) -> None:
+    leaving_approved.aws_proxy.is_counted = False
+    points = _enumerate(leaving_approved, by_kill=True)
+    assert len(points.new) >= 4
+    tell(f"killed at {points.count} points, {points.changed} after the first write, {len(points.new)} states")
+
+
+def test_killed_while_the_server_works_under_an_approval_a_run_that_begins_at_once_goes_on_under_it(
+    approved: Ground, tell: Callable[[str], None]
+) -> None:
+    approved.aws_proxy.is_counted = False
+    changing = _enumerate_changes(approved)
+    for point in changing:
+        assert approved.end_at(point, "delivered", by_kill=True).killed
+        _follow(approved, f"while message {point} is carried out")
+        approved.restore()
+    tell(f"followed at once at {len(changing)} points")
 
 
 def test_a_connection_lost_while_roles_leave_is_made_good(leaving: Ground, tell: Callable[[str], None]) -> None:

@@ -82,6 +82,14 @@ def test_the_digest_in_the_event_says_which_approval_is_meant(world: World) -> N
     assert world.apply(approval={"plan_digest": digest})["status"] == "applied"
 
 
+@pytest.mark.parametrize("mode", ["dry_run", "drift", "access"])
+def test_what_only_looks_changes_nothing_under_an_approval_either(world: World, mode: str) -> None:
+    digest = world.dry_run()["plan_digest"]
+    world.approve(digest)
+    world.call(mode=mode, approval={"plan_digest": digest})
+    assert databases(world) == []
+
+
 def test_what_the_event_says_of_itself_opens_nothing_and_is_not_told_as_an_approver(world: World) -> None:
     digest = world.dry_run()["plan_digest"]
     words = {"allow_db_provision": True, "approved_by": "mallory", "plan_digest": digest}
@@ -122,10 +130,18 @@ def test_none(world: World) -> None:
         (b"[1]", ["approval_unreadable"]),
         (b"[" * 10000, ["approval_unreadable"]),
         (b" " * 20000, ["approval_unreadable"]),
+        (b'{"plan_digest": 1' + b"0" * 5000 + b"}", ["approval_unreadable"]),
+        (b"\xff\xfe\xfa", ["approval_unreadable"]),
+        (b"", ["approval_unreadable"]),
+        (b"null", ["approval_unreadable"]),
         ({"plan_digest": "sha256:" + "0" * 64}, ["approval_of_other_plan"]),
         ({"approved_by": ""}, ["approval_without_name"]),
         ({"approved_by": "  "}, ["approval_without_name"]),
         ({"approved_by": 7}, ["approval_without_name"]),
+        ({"approved_by": "b" * 257}, ["approval_without_name"]),
+        ({"approved_by": "bob\u202e"}, ["approval_without_name"]),
+        ({"approved_by": "bob\nalice"}, ["approval_without_name"]),
+        ({"approved_by": "\ud800"}, ["approval_without_name"]),
         ({"approved_by": "Alice "}, ["approval_by_requester"]),
         ({"approved_by": "\uff21lice"}, ["approval_by_requester"]),
         ({"approved_by": "", "plan_digest": 1}, ["approval_of_other_plan", "approval_without_name"]),
@@ -137,6 +153,74 @@ def test_one_that_is_not_in_order_is_refused_with_every_reason(world: World, bod
     if isinstance(body, bytes):
         world.aws.client("s3").put_object(Bucket=AUDIT, Key=key, Body=body)
     assert refusal(world, requested_by="alice") == codes
+
+
+def test_one_that_says_something_twice(world: World) -> None:
+    """Of two names a reader takes the first and another the last."""
+    digest = world.dry_run()["plan_digest"]
+    key = world.approve(digest)
+    body = f'{{"plan_digest": "{digest}", "approved_by": "alice", "approved_by": "mallory"}}'
+    world.aws.client("s3").put_object(Bucket=AUDIT, Key=key, Body=body)
+    assert refusal(world) == ["approval_unreadable"]
+
+
+def test_one_whose_digest_is_written_otherwise(world: World) -> None:
+    digest = world.dry_run()["plan_digest"]
+    for other in (digest.upper(), digest.removeprefix("sha256:"), f" {digest}"):
+        world.approve(digest, plan_digest=other)
+        assert refusal(world) == ["approval_of_other_plan"]
+
+
+def test_one_that_was_saved_with_a_byte_order_mark_counts(world: World) -> None:
+    digest = world.dry_run()["plan_digest"]
+    key = world.approve(digest)
+    body = world.aws.read_object(AUDIT, key)
+    world.aws.client("s3").put_object(Bucket=AUDIT, Key=key, Body=b"\xef\xbb\xbf" + body)
+    assert world.apply()["status"] == "applied"
+
+
+def test_one_that_was_taken_back(world: World) -> None:
+    digest = world.dry_run()["plan_digest"]
+    key = world.approve(digest)
+    world.aws.client("s3").delete_object(Bucket=AUDIT, Key=key)
+    assert refusal(world) == ["approval_required"]
+    answer = world.call(event_of_approval(key))
+    assert (answer["status"], reasons(answer)) == ("approval_required", ["approval_required"])
+
+
+def test_of_several_versions_the_newest_counts_and_is_named(world: World) -> None:
+    digest = world.dry_run()["plan_digest"]
+    world.approve(digest, "bob")
+    world.approve(digest, "carol", plan_digest="sha256:another")
+    assert refusal(world) == ["approval_of_other_plan"]
+    key = world.approve(digest, "carol")
+    assert world.apply()["status"] == "applied"
+    version = world.aws.client("s3").head_object(Bucket=AUDIT, Key=key)["VersionId"]
+    made = [row for row in trail(world) if row["status"] == "success"]
+    assert {row["approved_by"] for row in made} == {"carol"}
+    assert all(row["message"].endswith(f" version {version}") for row in made)
+
+
+@pytest.mark.parametrize("mode", ["dry_run", "drift", "apply"])
+def test_one_by_somebody_who_asked_for_the_same_plan_after_another(world: World, mode: str) -> None:
+    """The first one who asks has the plan stored; the others are noted beside it."""
+    digest = world.dry_run(requested_by="terraform")["plan_digest"]
+    with contextlib.suppress(ApprovalRequired):
+        world.call(mode=mode, requested_by=" Bob")
+    world.dry_run(requested_by="alice")
+    key = world.approve(digest, "bob")
+    assert refusal(world, requested_by="terraform") == ["approval_by_requester"]
+    assert reasons(world.call(event_of_approval(key))) == ["approval_by_requester"]
+    key = world.approve(digest, "carol")
+    assert world.call(event_of_approval(key))["status"] == "applied"
+
+
+def test_one_by_somebody_who_asked_for_it_of_another_version_of_the_snapshot(world: World) -> None:
+    digest = world.dry_run(requested_by="bob")["plan_digest"]
+    world.declare(render_tfvars("prod", SHOP | BANK) + "# the same\n")
+    assert world.dry_run(requested_by="terraform")["plan_digest"] == digest
+    world.approve(digest, "bob")
+    assert refusal(world) == ["approval_by_requester"]
 
 
 def test_one_that_is_too_old(world: World) -> None:
@@ -163,12 +247,63 @@ def test_one_that_is_older_than_the_plan(world: World) -> None:
     assert refusal(world) == ["approval_before_plan"]
 
 
-def test_one_of_a_stored_plan_that_does_not_have_its_digest(world: World) -> None:
+def add_an_effect(plan: dict[str, Any]) -> None:
+    plan["units"][0]["effects"].append(["create_role", "", "mallory", "login role", "arn"])
+
+
+def hide_a_change(plan: dict[str, Any]) -> None:
+    plan["changes"].pop()
+
+
+def show_another_role(plan: dict[str, Any]) -> None:
+    plan["changes"][0]["username"] = "somebody"
+
+
+def show_another_action(plan: dict[str, Any]) -> None:
+    plan["changes"][0]["action"] = plan["changes"][0]["identity"][0] = "finish"
+
+
+def show_a_blocker(plan: dict[str, Any]) -> None:
+    plan["blockers"].append({"code": "foreign_role", "message": "blocked", "database": "shop", "username": ""})
+
+
+def be_of_another_server(plan: dict[str, Any]) -> None:
+    plan["holds_for"]["host"] = "elsewhere"
+
+
+def have_no_units(plan: dict[str, Any]) -> None:
+    del plan["units"]
+
+
+@pytest.mark.parametrize(
+    "edit",
+    [
+        add_an_effect,
+        hide_a_change,
+        show_another_role,
+        show_another_action,
+        show_a_blocker,
+        be_of_another_server,
+        have_no_units,
+    ],
+)
+def test_one_of_a_stored_plan_that_does_not_have_its_digest_or_shows_something_else(
+    world: World, edit: Callable[[dict[str, Any]], None]
+) -> None:
     digest = world.dry_run()["plan_digest"]
     [key] = world.aws.list_keys(AUDIT, "governance/prod/plans/by-digest/")
     plan = json.loads(world.aws.read_object(AUDIT, key))
-    plan["units"][0]["effects"].append(["create_role", "", "mallory", "login role", "arn"])
+    edit(plan)
     world.aws.client("s3").put_object(Bucket=AUDIT, Key=key, Body=json.dumps(plan))
+    world.approve(digest)
+    assert refusal(world) == ["plan_not_genuine"]
+
+
+@pytest.mark.parametrize("body", [b"", b"[]", b"{}", b"{not json", b"[" * 10000, b'{"units": 7}'])
+def test_one_of_a_stored_plan_that_is_none(world: World, body: bytes) -> None:
+    digest = world.dry_run()["plan_digest"]
+    [key] = world.aws.list_keys(AUDIT, "governance/prod/plans/by-digest/")
+    world.aws.client("s3").put_object(Bucket=AUDIT, Key=key, Body=body)
     world.approve(digest)
     assert refusal(world) == ["plan_not_genuine"]
 
@@ -391,6 +526,9 @@ def test_an_event_whose_approval_does_not_count_is_answered_with_the_reason(worl
         (AUDIT, "governance/dev/approvals/" + "0" * 64 + ".json"),
         (AUDIT, "other/prod/approvals/" + "0" * 64 + ".json"),
         (AUDIT, "governance/prod/approvals/x/" + "0" * 64 + ".json"),
+        (AUDIT, "governance/prod/approvals/" + "A" * 64 + ".json"),
+        (AUDIT, "governance/prod/approvals/" + "0" * 64 + ".json\n"),
+        (AUDIT, "governance/prod/plans/asked-by/" + "0" * 64 + "/" + "0" * 64 + ".json"),
         (SNAPSHOTS, "governance/prod/approvals/" + "0" * 64 + ".json"),
         ("elsewhere", "governance/prod/approvals/" + "0" * 64 + ".json"),
     ],

@@ -7,9 +7,19 @@ import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from provisioner.core.reviewed_plan import approval_key, read_plan, render_approval
-from provisioner.core.text import sanitize
-from provisioner.core.units import Unit
+from provisioner.core.changes import ChangeKind
+from provisioner.core.kinds import ObjectKind
+from provisioner.core.reviewed_plan import (
+    ReviewedPlan,
+    approval_key,
+    asked_key,
+    name_person,
+    name_version,
+    read_plan,
+    render_approval,
+)
+from provisioner.core.state import Target
+from provisioner.core.text import join_names, sanitize
 from rds_provisioner_cli.approval import ask
 from rds_provisioner_cli.aws import client, error_code, explain, failures, read_object
 from rds_provisioner_cli.stopped import Exit, Stopped
@@ -19,7 +29,9 @@ if TYPE_CHECKING:
     from rds_provisioner_cli.screen import Screen
     from rds_provisioner_cli.target import Given
 
-_SIGNS = {"create": "+", "grant": "+", "revoke": "-"}
+_KINDS = {kind.action: kind for kind in ChangeKind}
+_MAX_ASKERS = 10
+_Effect = tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -37,9 +49,10 @@ def approve_plan(given: Given, review: Review, screen: Screen) -> Exit:
     """Show a plan, ask, and put its approval. Raises Stopped."""
     bucket, prefix = find_audit(given)
     address = _find_plan(bucket, prefix, given.environment, review.digest)
-    plan = _read_genuine(address, review.digest)
-    _show(plan, screen)
-    if review.approved_by.strip().casefold() == plan["requested_by"].strip().casefold():
+    reviewed, plan = _read_genuine(address, review.digest)
+    askers = _find_askers(bucket, f"{prefix}/{given.environment}", review.digest, review.approved_by)
+    _show(reviewed, plan, askers, screen)
+    if name_person(review.approved_by) in map(name_person, askers):
         message = f"{review.approved_by} asked for this plan and cannot approve it: somebody else has to"
         raise Stopped(message, Exit.NOT_APPROVED)
     if not review.is_agreed:
@@ -53,68 +66,91 @@ def approve_plan(given: Given, review: Review, screen: Screen) -> Exit:
 
 def _find_plan(bucket: str, prefix: str, environment: str, digest: str) -> str:
     """The address of the plan that was stored last with a digest; of each version of a snapshot there is one."""
-    folder = f"{prefix}/{environment}/plans/by-digest/{digest.removeprefix('sha256:')}/"
-    try:
-        found = client("s3").list_objects_v2(Bucket=bucket, Prefix=folder).get("Contents", [])
-    except failures() as error:
-        raise Stopped(f"s3://{bucket}/{folder} cannot be listed: {explain(error)}") from None
+    found = _list(bucket, f"{prefix}/{environment}/plans/by-digest/{digest.removeprefix('sha256:')}/")
     if not found:
         message = f"no plan of {environment} was stored with the digest {digest}"
         raise Stopped(f"{message}: have it made (rds-provisioner plan {environment})", Exit.NOT_APPROVED)
-    return f"s3://{bucket}/{max(found, key=lambda each: each['LastModified'])['Key']}"
+    return f"s3://{bucket}/{found[-1]}"
 
 
-def _read_genuine(address: str, digest: str) -> dict[str, Any]:
-    """The plan, whose digest covers all that is shown of it. Raises Stopped where it does not."""
+def _read_genuine(address: str, digest: str) -> tuple[ReviewedPlan, dict[str, Any]]:
+    """What the digest covers, and the plan that says it in words. Raises Stopped where they are not of one another."""
     content = read_object(address)
     try:
-        units = read_plan(content, digest).units
-        plan = dict(json.loads(content))
-        covered = {(unit, effect) for unit, effects in units.items() for effect in effects.effects}
-        listed = {(_unit_of(each), tuple(each["identity"])) for each in plan["changes"] if each["action"] != "finish"}
-    except (ValueError, LookupError, TypeError) as error:
+        reviewed, plan = read_plan(content, digest), dict(json.loads(content))
+    except ValueError as error:
         raise Stopped(f"{address} cannot be trusted: {error}") from None
-    if listed != covered:
-        raise Stopped(f"{address} cannot be trusted: it lists other changes than its digest covers")
-    return plan
+    snapshot = str(plan.get("snapshot_version", ""))
+    if snapshot and not address.endswith(f"/{name_version(snapshot)}.json"):
+        raise Stopped(f"{address} cannot be trusted: it names another version of the snapshot than its key")
+    return reviewed, plan
 
 
-def _unit_of(change: dict[str, Any]) -> Unit:
-    action, database, username, *_ = change["identity"]
-    if (action, database, username) != (change["action"], change["database"], change["username"]):
-        raise ValueError("a change of it says two things")
-    return Unit("database", database) if database else Unit("role", username)
+def _find_askers(bucket: str, folder: str, digest: str, approver: str) -> list[str]:
+    """Who has had a plan with this digest made, as far as they named themselves: the approver, and the first of all."""
+    own = asked_key(folder, digest, approver)
+    keys = [*_list(bucket, own), *_list(bucket, own.rpartition("/")[0] + "/")[:_MAX_ASKERS]]
+    try:
+        return [str(json.loads(read_object(f"s3://{bucket}/{key}"))["requested_by"]) for key in dict.fromkeys(keys)]
+    except (ValueError, LookupError, TypeError):
+        raise Stopped(f"{keys[0].rpartition('/')[0]} holds what no run has stored") from None
 
 
-def _show(plan: dict[str, Any], screen: Screen) -> None:
-    """What takes something away first; beside the words of a change what else the digest covers of it."""
-    holds_for = plan["holds_for"]
-    screen.say(f"environment: {holds_for['environment']}")
-    screen.say(f"server: {holds_for['host']}:{holds_for['port']}, administrator: {holds_for['administrator']}")
-    snapshot = plan["snapshot_version"] or "(a text that is no snapshot yet)"
-    screen.say(f"snapshot: {snapshot}, asked for by: {plan['requested_by'] or '(nobody named)'}")
-    destructive = [each for each in plan["changes"] if _is_destructive(each)]
-    others = [each for each in plan["changes"] if not _is_destructive(each)]
-    for heading, changes in (("Destructive:", destructive), ("Other changes:", others)):
-        if changes:
+def _list(bucket: str, prefix: str) -> list[str]:
+    try:
+        found = client("s3").list_objects_v2(Bucket=bucket, Prefix=prefix).get("Contents", [])
+    except failures() as error:
+        raise Stopped(f"s3://{bucket}/{prefix} cannot be listed: {explain(error)}") from None
+    return [each["Key"] for each in sorted(found, key=lambda each: each["LastModified"])]
+
+
+def _show(reviewed: ReviewedPlan, plan: dict[str, Any], askers: list[str], screen: Screen) -> None:
+    """What takes something away first, in words that are made of what the digest covers and of nothing else."""
+    valid = reviewed.validity
+    screen.say(f"environment: {valid.environment}")
+    screen.say(f"server: {valid.host}:{valid.port}, administrator: {valid.administrator}")
+    snapshot = sanitize(str(plan["snapshot_version"]), 256) or "(a text that is no snapshot yet)"
+    screen.say(f"snapshot: {snapshot}, asked for by: {join_names(askers) or '(nobody named)'}")
+    told = {tuple(each["identity"]): str(each["detail"]) for each in plan["changes"]}
+    effects = [effect for unit in reviewed.units.values() for effect in unit.effects]
+    destructive = [effect for effect in effects if _sign(effect) == "-"]
+    others = [effect for effect in effects if _sign(effect) != "-"]
+    for heading, some in (("Destructive:", destructive), ("Other changes:", others)):
+        if some:
             screen.say(f"\n{heading}", "bold")
-            screen.show_plan("\n".join(map(_line, changes)))
+            screen.show_plan("\n".join(_line(effect, told[effect]) for effect in some))
     if plan["blockers"]:
         screen.say("\nBlocked, and left as it is:", "bold")
-        screen.show_plan("\n".join(f"  ! {each['message']}" for each in plan["blockers"]))
-    screen.say(f"\n{len(plan['changes'])} changes, {len(destructive)} of them destructive; {plan['plan_digest']}")
+        screen.show_plan("\n".join(f"  ! {sanitize(str(each['message']), 500)}" for each in plan["blockers"]))
+    screen.say(f"\n{len(effects)} changes, {len(destructive)} of them destructive; {plan['plan_digest']}")
 
 
-def _is_destructive(change: dict[str, Any]) -> bool:
-    return bool(change["destructive"]) or change["action"].startswith("revoke")
+def _sign(effect: _Effect) -> str:
+    """The plan's sign; a minus where an attribute is taken, too."""
+    takes = effect[0] == ChangeKind.ALTER_ROLE.action and "may no longer" in effect[3]
+    return "-" if takes else _KINDS[effect[0]].symbol
 
 
-def _line(change: dict[str, Any]) -> str:
-    sign = "-" if _is_destructive(change) else _SIGNS.get(change["action"].partition("_")[0], "~")
-    rest = [part for part in change["identity"][3:] if part and part not in change["detail"]]
-    extra = f" [{', '.join(rest)}]" if rest else ""
-    place = f" in {change['database']}" if change["database"] else ""
-    return f"  {sign} {change['action']} {sanitize(change['username'], 64)}{place}: {change['detail']}{extra}"
+def _line(effect: _Effect, detail: str) -> str:
+    """One change; what else the run said of it (`detail`), such as why, stands behind it: no digest covers that."""
+    action, database, username, *what = effect
+    kind, place = _KINDS[action], f" in {sanitize(database, 64)}" if database else ""
+    words = _grant(what) if kind.is_grant else ", ".join(what)
+    rest = "" if kind.is_grant or detail in what or not detail else f" ({sanitize(detail, 200)})"
+    return f"  {_sign(effect)} {action} {sanitize(username, 64)}{place}: {sanitize(words, 500)}{rest}"
+
+
+def _grant(what: list[str]) -> str:
+    kind, schema, creator, extension, pass_on, privileges, grantor, *owners = what
+    place = Target(ObjectKind(kind), schema=schema, creator=creator).in_words(None)
+    more = [
+        extension,
+        f"granted by {grantor}" if grantor else "",
+        f"owned by {', '.join(owners)}" if any(owners) else "",
+    ]
+    known = ", ".join(part for part in more if part)
+    words = f"{'the right to pass on ' if pass_on else ''}{privileges} on {place}"
+    return f"{words} [{known}]" if known else words
 
 
 def _ask(environment: str, review: Review, screen: Screen) -> None:

@@ -6,8 +6,6 @@ read: the plan's units, as they were, on that server, while its snapshot is the 
 
 from __future__ import annotations
 
-import json
-import unicodedata
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from functools import partial
@@ -15,9 +13,8 @@ from typing import TYPE_CHECKING
 
 from provisioner.core.changes import Change, ChangeKind
 from provisioner.core.errors import ApprovalRequired, Finding, PlanChanged
-from provisioner.core.model import Trigger
 from provisioner.core.plan import held_back
-from provisioner.core.reviewed_plan import read_plan
+from provisioner.core.reviewed_plan import name_person, read_approval, read_plan
 from provisioner.core.text import join_names, sanitize
 from provisioner.core.units import Unit, UnitEffects, unit_of
 
@@ -39,17 +36,11 @@ APPROVED_BY = "; approved as "
 
 @dataclass(frozen=True, slots=True)
 class ApprovedPlan:
-    """An approval that counts: the name in it, its object and version, and the units that were read."""
+    """An approval that counts: the name in it, what the message of a row says of it, and the units that were read."""
 
     approved_by: str
-    address: str
-    version_id: str
+    note: str
     units: Mapping[Unit, UnitEffects]
-
-    @property
-    def note(self) -> str:
-        """What the message of a row says of it."""
-        return f"{APPROVED_BY}{self.address} version {self.version_id}"
 
 
 def how_to_approve(environment: str, digest: str) -> str:
@@ -70,37 +61,28 @@ def check_approval(evidence: Evidence, plan: Plan, request: Request, settings: S
     approval, refuse = evidence.approval, partial(_refuse, evidence=evidence, plan=plan)
     if approval is None:
         raise ApprovalRequired(_missing(evidence, plan))
-    is_event = request.trigger is Trigger.APPROVAL_EVENT
-    body = _read_approval(approval)
-    problems = tuple(_problems(body, evidence, approval, settings, refuse))
-    name = str((body or {}).get("approved_by")).strip()
-    if not is_event and _is_same_person(name, request.requested_by):
-        problems += (_by_requester(name, refuse),)
-    if problems:
+    body = read_approval(approval.content)
+    problems = tuple(_problems(body, evidence, approval, settings, request, refuse))
+    if body is None or problems:
         raise ApprovalRequired(problems)
     reviewed = _find_plan(evidence, approval, settings, refuse)
-    # The object itself calls when it is put; who asked is then who had the plan made.
-    if is_event and _is_same_person(name, reviewed.requested_by):
-        raise ApprovalRequired(_by_requester(name, refuse))
     if reviewed.validity != plan.validity:
         raise PlanChanged(refuse("plan_changed", _name_difference(reviewed.validity, plan.validity)))
-    return ApprovedPlan(name, approval.address, approval.version_id, reviewed.units)
-
-
-def _read_approval(approval: StoredObject) -> Mapping[str, object] | None:
-    try:
-        body = json.loads(approval.content or b"")
-    except (ValueError, RecursionError):
-        return None
-    return body if isinstance(body, dict) else None
+    note = f"{APPROVED_BY}{approval.address} version {approval.version_id}"
+    return ApprovedPlan(body["approved_by"].strip(), note, reviewed.units)
 
 
 def _problems(
-    body: Mapping[str, object] | None, evidence: Evidence, approval: StoredObject, settings: Settings, refuse: _Refuse
+    body: Mapping[str, object] | None,
+    evidence: Evidence,
+    approval: StoredObject,
+    settings: Settings,
+    request: Request,
+    refuse: _Refuse,
 ) -> Iterator[Finding]:
     """What is wrong with an approval, whatever plan it is for."""
     if body is None:
-        yield refuse("approval_unreadable", "it is not a JSON object")
+        yield refuse("approval_unreadable", "it is not a JSON object that says each thing once")
         return
     if body.get("plan_digest") != evidence.digest:
         yield refuse("approval_of_other_plan", "its plan_digest is not the digest that its key names")
@@ -108,19 +90,12 @@ def _problems(
     if not (isinstance(name, str) and 0 < len(name.strip()) <= _MAX_APPROVER and name.isprintable()):
         message = f"its approved_by is not a name of at most {_MAX_APPROVER} characters"
         yield refuse("approval_without_name", message)
+    # Whoever had the plan made or now wants it applied: when the object itself calls, only the former has a name.
+    elif evidence.is_by_requester or name_person(name) == name_person(request.requested_by):
+        yield refuse("approval_by_requester", f'"{sanitize(name, 64)}" asked for the change and cannot approve it')
     if evidence.now - approval.put_at > timedelta(hours=settings.approval_hours):
         message = f"it is older than {settings.approval_hours} hours (setting APPROVAL_HOURS)"
         yield refuse("approval_expired", message)
-
-
-def _by_requester(name: str, refuse: _Refuse) -> Finding:
-    return refuse("approval_by_requester", f'"{sanitize(name, 64)}" asked for the change and cannot approve it')
-
-
-def _is_same_person(name: str, asks: str) -> bool:
-    """By letters, however they are written: IAM alone knows who it is."""
-    names = {unicodedata.normalize("NFKC", each).strip().casefold() for each in (name, asks)}
-    return bool(asks.strip()) and len(names) == 1
 
 
 def _find_plan(evidence: Evidence, approval: StoredObject, settings: Settings, refuse: _Refuse) -> ReviewedPlan:

@@ -8,10 +8,12 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import unicodedata
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from provisioner.core.units import Unit, UnitEffects, Validity, digest_plan, digest_unit
+from provisioner.core.changes import ChangeKind
+from provisioner.core.units import Unit, UnitEffects, Validity, digest_plan, digest_unit, name_unit
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -33,9 +35,8 @@ class StoredObject:
 
 @dataclass(frozen=True, slots=True)
 class ReviewedPlan:
-    """A stored plan whose digest was computed again: who asked for it, what it holds for, what it does."""
+    """A stored plan whose digest was computed again: what it holds for, what it does."""
 
-    requested_by: str
     validity: Validity
     units: Mapping[Unit, UnitEffects]
 
@@ -44,15 +45,17 @@ class ReviewedPlan:
 class Evidence:
     """What there is for one digest: the approval, and the plans that were stored for this very snapshot.
 
-    `address` is where the approval lies or would lie; `is_of_other_snapshot` says that another had this digest too.
+    `address` is where the approval lies or would lie; `is_of_other_snapshot` says that another had this digest too,
+    `is_by_requester` that a plan with it was made for whom the approval names.
     """
 
     digest: str
     address: str
     approval: StoredObject | None
-    plans: tuple[StoredObject, ...]
-    is_of_other_snapshot: bool
     now: datetime
+    plans: tuple[StoredObject, ...] = ()
+    is_of_other_snapshot: bool = False
+    is_by_requester: bool = False
 
 
 def approval_key(folder: str, digest: str) -> str:
@@ -72,6 +75,17 @@ def reviewed_plan_key(folder: str, digest: str, snapshot: str) -> str:
     return f"{folder}/plans/by-digest/{digest.removeprefix('sha256:')}/{snapshot}.json"
 
 
+def asked_key(folder: str, digest: str, name: str) -> str:
+    """Where it is noted that a plan with a digest was made for somebody, who may be one of many."""
+    person = hashlib.sha256(name_person(name).encode("utf-8", "replace")).hexdigest()
+    return f"{folder}/plans/asked-by/{digest.removeprefix('sha256:')}/{person}.json"
+
+
+def name_person(name: str) -> str:
+    """A name by its letters, however they are written: IAM alone knows who it is."""
+    return unicodedata.normalize("NFKC", name).strip().casefold()
+
+
 def name_version(version_id: str) -> str:
     """A version of a snapshot as part of a key, which may not hold all that S3 may call one."""
     return hashlib.sha256(version_id.encode()).hexdigest()
@@ -82,26 +96,55 @@ def render_approval(digest: str, approved_by: str, reason: str) -> str:
     return json.dumps({"plan_digest": digest, "approved_by": approved_by, "reason": reason}) + "\n"
 
 
+def read_approval(content: bytes | None) -> dict[str, Any] | None:
+    """An approval that was put; None where it is no JSON object, or says something twice."""
+    try:
+        body = json.loads(content or b"", object_pairs_hook=_refuse_twice)
+    except (ValueError, RecursionError):
+        return None
+    return body if isinstance(body, dict) else None
+
+
+def _refuse_twice(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    if len(dict(pairs)) < len(pairs):
+        raise ValueError("a name that stands twice")
+    return dict(pairs)
+
+
 def read_plan(content: bytes | None, digest: str) -> ReviewedPlan:
-    """Read a stored plan back, and compute every digest in it again.
+    """Read a stored plan back, and compute every digest in it again: what it lists is what they cover, and no less.
 
     Raises:
-        ValueError: it is none, or not the one with this digest.
+        ValueError: it is none, or not the one with this digest, or lists something else.
     """
     try:
         plan = json.loads(content or b"")
         units = {Unit(item["kind"], item["name"]): _read_effects(item) for item in plan["units"]}
-        validity, requested_by = Validity(**plan["holds_for"]), plan["requested_by"]
+        validity = Validity(**plan["holds_for"])
         digests = [digest_unit(unit, effects) for unit, effects in units.items()]
         is_genuine = digests == [item["digest"] for item in plan["units"]] and digest_plan(validity, digests) == digest
+        is_shown = _listed(plan) == {
+            (unit, what) for unit, done in units.items() for what in (*done.effects, *done.blockers)
+        }
     except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
         raise ValueError("it is no plan that a run stored") from None
-    if not is_genuine or not isinstance(requested_by, str):
+    if not is_genuine:
         raise ValueError("what it holds does not have the digest that it is stored under")
-    return ReviewedPlan(requested_by, validity, units)
+    if not is_shown:
+        raise ValueError("it lists other changes than its digest covers")
+    return ReviewedPlan(validity, units)
 
 
-def read_asked(plans: Iterable[StoredObject]) -> dict[str, tuple[str, ...]]:
+def _listed(plan: Mapping[str, Any]) -> set[tuple[Unit, tuple[str, ...] | str]]:
+    """What a stored plan lists for people: each change by its identity, each blocker by its code."""
+    told = [item for item in plan["changes"] if item["action"] != ChangeKind.REVOKE_TEMPORARY_MEMBERSHIP.action]
+    if any(item["identity"][:3] != [item["action"], item["database"], item["username"]] for item in told):
+        raise ValueError("a change that says two things")
+    what = [(item, tuple(item["identity"])) for item in told] + [(item, item["code"]) for item in plan["blockers"]]
+    return {(name_unit(item["database"], item["username"]), each) for item, each in what}
+
+
+def read_asked(plans: Iterable[StoredObject]) -> dict[str, Any]:
     """What the request of a stored plan asked for beside its snapshot (`ASKED`), by the name of the field.
 
     No digest holds it, and none needs to: what follows from it is in the effects.

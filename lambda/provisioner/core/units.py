@@ -47,9 +47,12 @@ class UnitEffects:
 
 def unit_of(item: Change | Finding) -> Unit:
     """The unit that a change or a finding is about."""
-    if item.database:
-        return Unit("database", item.database)
-    return Unit("role" if item.username else "", item.username)
+    return name_unit(item.database, item.username)
+
+
+def name_unit(database: str, username: str) -> Unit:
+    """The unit that is named by a database, or else by a role."""
+    return Unit("database", database) if database else Unit("role" if username else "", username)
 
 
 def collect_units(changes: Iterable[Change], blockers: Iterable[Finding]) -> dict[Unit, UnitEffects]:

@@ -2,39 +2,56 @@
 
 from __future__ import annotations
 
+import json
 from contextlib import closing
+from dataclasses import replace
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from functools import partial
+from typing import TYPE_CHECKING, TypeVar
 
 from provisioner.core.errors import AuditUnavailable, Finding
-from provisioner.core.reviewed_plan import Evidence, StoredObject, approval_key, name_version, reviewed_plan_key
+from provisioner.core.reviewed_plan import (
+    Evidence,
+    StoredObject,
+    approval_key,
+    asked_key,
+    name_version,
+    read_approval,
+    reviewed_plan_key,
+)
 from provisioner.edges.aws import AwsError, translate_errors
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable
 
     from provisioner.edges.audit_store import AuditBucket
 
+_Answer = TypeVar("_Answer")
 _MAX_APPROVAL_BYTES = 16 * 1024
 _MAX_PLAN_BYTES = 32 * 1024 * 1024
 
 
-def store_reviewed_plan(bucket: AuditBucket, digest: str, snapshot: str, content: str) -> None:
+def store_reviewed_plan(bucket: AuditBucket, digest: str, snapshot: str, content: str, requested_by: str) -> None:
     """Store a plan where it is found by its digest; the first one stands, since it is what approvers have read.
 
-    Raises `AuditUnavailable`.
+    It names the first one who asked for it, so each is noted beside it. Raises `AuditUnavailable`.
     """
-    key = reviewed_plan_key(bucket.folder, digest, snapshot)
-    body = content.encode("utf-8")
-    try:
-        with translate_errors():
-            bucket.clients.s3.put_object(
-                Bucket=bucket.name, Key=key, Body=body, ContentType="application/json", IfNoneMatch="*"
-            )
-    except AwsError as failure:
-        # Another run has stored it, or is about to: the digest says that it does the same.
-        if not failure.is_conflict:
-            raise AuditUnavailable(_unavailable(bucket, key, failure, "s3:PutObject")) from None
+    if requested_by.strip():
+        note = json.dumps({"requested_by": requested_by})
+        _put_first(bucket, asked_key(bucket.folder, digest, requested_by), note)
+    _put_first(bucket, reviewed_plan_key(bucket.folder, digest, snapshot), content)
+
+
+def _put_first(bucket: AuditBucket, key: str, content: str) -> None:
+    # Where another run has stored it, or is about to, its key says that it is the same.
+    _ask(
+        bucket,
+        key,
+        "s3:PutObject",
+        lambda: bucket.clients.s3.put_object(
+            Bucket=bucket.name, Key=key, Body=content.encode("utf-8"), ContentType="application/json", IfNoneMatch="*"
+        ),
+    )
 
 
 def find_evidence(bucket: AuditBucket, digest: str, version_id: str, content_sha256: str) -> Evidence:
@@ -44,43 +61,47 @@ def find_evidence(bucket: AuditBucket, digest: str, version_id: str, content_sha
     """
     key = approval_key(bucket.folder, digest)
     approval = _get(bucket, key, _MAX_APPROVAL_BYTES)
-    plans: tuple[StoredObject, ...] = ()
-    if approval:
-        keys = [
-            reviewed_plan_key(bucket.folder, digest, snapshot)
-            for snapshot in (name_version(version_id), content_sha256)
-        ]
-        found = (_get(bucket, each, _MAX_PLAN_BYTES) for each in keys)
-        plans = tuple(each for each in found if each is not None)
-        is_of_other = any(each not in keys for each in _list(bucket, keys[0].rpartition("/")[0] + "/"))
-    else:
-        is_of_other = False
-    return Evidence(digest, bucket.address(key), approval, plans, is_of_other, datetime.now(UTC))
+    evidence = Evidence(digest, bucket.address(key), approval, now=datetime.now(UTC))
+    if approval is None:
+        return evidence
+    snapshots = (name_version(version_id), content_sha256)
+    keys = [reviewed_plan_key(bucket.folder, digest, snapshot) for snapshot in snapshots]
+    found = (_get(bucket, each, _MAX_PLAN_BYTES) for each in keys)
+    approver = (read_approval(approval.content) or {}).get("approved_by")
+    asked = isinstance(approver, str) and _get(bucket, asked_key(bucket.folder, digest, approver), 0)
+    return replace(
+        evidence,
+        plans=tuple(each for each in found if each is not None),
+        is_of_other_snapshot=any(each not in keys for each in _list(bucket, keys[0].rpartition("/")[0] + "/")),
+        is_by_requester=bool(asked),
+    )
 
 
 def _get(bucket: AuditBucket, key: str, max_bytes: int) -> StoredObject | None:
-    try:
-        with translate_errors():
-            answer = bucket.clients.s3.get_object(Bucket=bucket.name, Key=key)
-            with closing(answer["Body"]) as body:
-                content = body.read() if answer["ContentLength"] <= max_bytes else None
-    except AwsError as failure:
-        if failure.code == "NoSuchKey":
-            return None
-        raise AuditUnavailable(_unavailable(bucket, key, failure, "s3:GetObject and s3:ListBucket")) from None
-    return StoredObject(bucket.address(key), content, answer["LastModified"], answer.get("VersionId", ""))
+    def read() -> StoredObject:
+        answer = bucket.clients.s3.get_object(Bucket=bucket.name, Key=key)
+        with closing(answer["Body"]) as body:
+            content = body.read() if answer["ContentLength"] <= max_bytes else None
+        return StoredObject(bucket.address(key), content, answer["LastModified"], answer.get("VersionId", ""))
+
+    return _ask(bucket, key, "s3:GetObject and s3:ListBucket", read)
 
 
-def _list(bucket: AuditBucket, folder: str) -> Iterator[str]:
+def _list(bucket: AuditBucket, folder: str) -> list[str]:
     """The first keys in a folder: three are enough to know whether there are others than two."""
+    list_objects = partial(bucket.clients.s3.list_objects_v2, Bucket=bucket.name, Prefix=folder, MaxKeys=3)
+    answer = _ask(bucket, folder, "s3:ListBucket", list_objects)
+    return [each["Key"] for each in answer.get("Contents", ())] if answer else []
+
+
+def _ask(bucket: AuditBucket, key: str, permission: str, call: Callable[[], _Answer]) -> _Answer | None:
+    """What S3 answers; None where nothing is there to be read, or to be put because it is there."""
     try:
         with translate_errors():
-            answer = bucket.clients.s3.list_objects_v2(Bucket=bucket.name, Prefix=folder, MaxKeys=3)
+            return call()
     except AwsError as failure:
-        raise AuditUnavailable(_unavailable(bucket, folder, failure, "s3:ListBucket")) from None
-    return (each["Key"] for each in answer.get("Contents", ()))
-
-
-def _unavailable(bucket: AuditBucket, key: str, failure: AwsError, permission: str) -> Finding:
-    message = f"approvals and the plans that they are for cannot be read or stored: {failure.code}"
-    return Finding("approvals_unavailable", message, failure.next_step(permission), bucket.address(key))
+        if failure.is_conflict or failure.code == "NoSuchKey":
+            return None
+        message = f"approvals and the plans that they are for cannot be read or stored: {failure.code}"
+        next_step = failure.next_step(permission)
+        raise AuditUnavailable(Finding("approvals_unavailable", message, next_step, bucket.address(key))) from None

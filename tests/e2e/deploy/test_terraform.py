@@ -84,11 +84,11 @@ class Terraform:
 
     def __init__(self, folder: Path, environment: dict[str, str]) -> None:
         self.folder = folder
-        self._environment = environment
+        self.environment = environment
 
     def run(self, *words: str) -> subprocess.CompletedProcess[str]:
         # What the machine's own configuration says of mirrors and caches is not what is tested.
-        environment = {**self._environment, "TF_CLI_CONFIG_FILE": os.devnull, "CHECKPOINT_DISABLE": "1"}
+        environment = {**self.environment, "TF_CLI_CONFIG_FILE": os.devnull, "CHECKPOINT_DISABLE": "1"}
         return subprocess.run(
             [str(TERRAFORM), *words],
             cwd=self.folder,

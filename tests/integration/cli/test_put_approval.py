@@ -93,22 +93,59 @@ def test_a_plan_that_was_never_stored_cannot_be_approved(world: World) -> None:
     assert approvals(world) == []
 
 
-@pytest.mark.parametrize("lie", ["effects", "hidden", "shown"])
+def test_who_asked_second_is_told_the_same(world: World, digest: str, capsys: pytest.CaptureFixture[str]) -> None:
+    world.dry_run(requested_by="alice")
+    with pytest.raises(Stopped, match="somebody else has to"):
+        approve_plan(PROD, by("Alice", digest, is_agreed=True), Screen())
+    assert "asked for by: alice, terraform" in capsys.readouterr().out
+    assert approvals(world) == []
+
+
+@pytest.mark.parametrize("lie", ["effects", "hidden", "shown", "snapshot"])
 def test_a_stored_plan_that_shows_other_changes_than_its_digest_covers_is_refused(
     world: World, digest: str, lie: str
 ) -> None:
-    [key] = world.aws.list_keys(AUDIT, "governance/prod/plans/by-digest/")
-    plan = json.loads(world.aws.read_object(AUDIT, key))
+    plan = stored(world)
     if lie == "effects":
         plan["units"][0]["effects"].pop()
     elif lie == "hidden":
         plan["changes"].pop()
+    elif lie == "snapshot":
+        plan["snapshot_version"] = "another"
     else:
         plan["changes"][0]["identity"][2] = plan["changes"][0]["username"] = "somebody"
-    world.aws.client("s3").put_object(Bucket=AUDIT, Key=key, Body=json.dumps(plan))
+    store(world, plan)
     with pytest.raises(Stopped, match="cannot be trusted"):
         approve_plan(PROD, by("alice", digest, is_agreed=True), Screen())
     assert approvals(world) == []
+
+
+def test_what_is_shown_is_said_by_what_the_digest_covers_and_not_by_the_words_beside_it(
+    world: World, digest: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    plan = stored(world)
+    for change in plan["changes"]:
+        change.update(detail="nothing\x1b[2Khappens", destructive=False)
+    store(world, plan | {"plan_text": "No changes.", "summary": {}})
+    approve_plan(PROD, by("alice", digest, is_agreed=True), Screen())
+    shown = capsys.readouterr().out
+    assert (
+        "- revoke public in shop: CONNECT, TEMPORARY on the database [granted by shop_app, owned by shop_app]" in shown
+    )
+    assert '+ create_database shop_app in shop: owned by "shop_app"' in shown
+    assert "1 of them destructive" in shown
+    assert "\x1b" not in shown
+    assert "No changes." not in shown
+
+
+def stored(world: World) -> dict[str, Any]:
+    [key] = world.aws.list_keys(AUDIT, "governance/prod/plans/by-digest/")
+    return dict(json.loads(world.aws.read_object(AUDIT, key)))
+
+
+def store(world: World, plan: dict[str, Any]) -> None:
+    [key] = world.aws.list_keys(AUDIT, "governance/prod/plans/by-digest/")
+    world.aws.client("s3").put_object(Bucket=AUDIT, Key=key, Body=json.dumps(plan))
 
 
 def test_an_approval_is_never_written_over_and_is_renewed_when_that_is_asked_for(world: World, digest: str) -> None:

@@ -113,6 +113,9 @@ def test_the_code_accepts_the_settings_that_the_defaults_make(environment: str) 
     [
         ({"Environment": "prod-orders"}, set(), set()),
         ({"Environment": "prod-orders", "Production": "true"}, set(), {"prod-orders"}),
+        ({"Environment": "prod-orders", "Gate": "none"}, {"prod-orders"}, set()),
+        ({"Environment": "prod-orders", "Gate": "approval"}, set(), set()),
+        ({"Environment": "prod-orders", "Gate": "digest"}, set(), {"prod-orders"}),
         ({"Environment": "dev", "Gate": "approval"}, set(), set()),
         ({"Environment": "dev", "Production": "true"}, set(), {"dev"}),
         ({"Environment": "sandbox-eu", "Gate": "none"}, {"sandbox-eu"}, set()),

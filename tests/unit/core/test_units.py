@@ -91,12 +91,45 @@ EFFECTS: dict[str, tuple[Change, Change]] = {
         Change(ChangeKind.CREATE_EXTENSION, database="shop", username="shop_user", subject="citext"),
         Change(ChangeKind.CREATE_EXTENSION, database="shop", username="shop_user", subject="hstore"),
     ),
+    "what is revoked of what is created later": (
+        replace(FUTURE, kind=ChangeKind.REVOKE_DEFAULT),
+        replace(FUTURE, kind=ChangeKind.REVOKE_DEFAULT, privileges=("DELETE", "SELECT")),
+    ),
+    "how a role comes back": (
+        Change(ChangeKind.RESTORE_ROLE, username="shop_user", reason="may log in"),
+        Change(ChangeKind.RESTORE_ROLE, username="shop_user", reason="NOLOGIN as before it was quarantined"),
+    ),
+    "a quarantine": (
+        Change(ChangeKind.QUARANTINE_ROLE, username="shop_user", reason="may not log in"),
+        Change(ChangeKind.DROP_ROLE, username="shop_user", reason="retired"),
+    ),
+    "who loses a database that is kept": (
+        Change(ChangeKind.KEEP_DATABASE, database="shop", username="shop_user", reason='closed to "reader"'),
+        Change(ChangeKind.KEEP_DATABASE, database="shop", username="shop_user", reason='closed to "editor"'),
+    ),
+    "to whom objects pass": (
+        Change(ChangeKind.PASS_OBJECTS, database="shop", username="leaver", subject="shop_user; table; leaver"),
+        Change(ChangeKind.PASS_OBJECTS, database="shop", username="leaver", subject="admin; table; leaver"),
+    ),
+    "to whom a database is given": (
+        Change(ChangeKind.GIVE_DATABASE, database="shop", username="shop_user", reason="from the administrator"),
+        Change(ChangeKind.GIVE_DATABASE, database="shop", username="reader", reason="from the administrator"),
+    ),
+    "what goes with a role": (
+        Change(ChangeKind.DROP_ROLE, username="leaver", reason="retired"),
+        Change(ChangeKind.DROP_ROLE, username="leaver", reason="retired; its members lose what it had"),
+    ),
 }
 
 
 def digests(*changes: Change, blockers: tuple[Finding, ...] = ()) -> dict[Unit, str]:
     plan = Plan("prod", changes, blockers)
     return {unit: digest_unit(unit, effects) for unit, effects in plan.units.items()}
+
+
+def test_every_kind_of_change_is_among_the_effects() -> None:
+    shown = {change.kind for pair in EFFECTS.values() for change in pair}
+    assert shown == set(ChangeKind) - {ChangeKind.REVOKE_TEMPORARY_MEMBERSHIP}
 
 
 @pytest.mark.parametrize("name", EFFECTS)
