@@ -16,7 +16,6 @@ from provisioner.core.reviewed_plan import (
     name_person,
     name_version,
     read_plan,
-    render_approval,
 )
 from provisioner.core.state import Target
 from provisioner.core.text import join_names, sanitize
@@ -164,7 +163,8 @@ def _ask(environment: str, review: Review, screen: Screen) -> None:
 
 def _put(bucket: str, key: str, review: Review) -> None:
     s3, address = client("s3"), f"s3://{bucket}/{key}"
-    body = render_approval(review.digest, review.approved_by, review.reason).encode()
+    said = {"plan_digest": review.digest, "approved_by": review.approved_by, "reason": review.reason}
+    body = json.dumps(said).encode() + b"\n"
     try:
         if review.renew:
             # Its versions stay: what was approved before can still be read.

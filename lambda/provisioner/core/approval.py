@@ -6,32 +6,23 @@ read: the plan's units, as they were, on that server, while its snapshot is the 
 
 from __future__ import annotations
 
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from functools import partial
-from typing import TYPE_CHECKING
 
 from provisioner.core.changes import Change, ChangeKind
 from provisioner.core.errors import ApprovalRequired, Finding, PlanChanged
-from provisioner.core.plan import held_back
-from provisioner.core.reviewed_plan import name_person, read_approval, read_plan
+from provisioner.core.model import Request, Settings
+from provisioner.core.plan import Plan, held_back
+from provisioner.core.reviewed_plan import Evidence, ReviewedPlan, StoredObject, name_person, read_approval, read_plan
 from provisioner.core.text import join_names, sanitize
-from provisioner.core.units import Unit, UnitEffects, unit_of
+from provisioner.core.units import Unit, UnitEffects, Validity, unit_of
 
-if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterator, Mapping
-
-    from provisioner.core.model import Request, Settings
-    from provisioner.core.plan import Plan
-    from provisioner.core.reviewed_plan import Evidence, ReviewedPlan, StoredObject
-    from provisioner.core.units import Validity
-
-    _Refuse = Callable[[str, str], Finding]
+_Refuse = Callable[[str, str], Finding]
 
 _MAX_APPROVER = 256
 _MAX_NAMED = 3
-# In the message of a row, between what was done and the approval under which it was.
-APPROVED_BY = "; approved as "
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +35,6 @@ class ApprovedPlan:
 
 
 def how_to_approve(environment: str, digest: str) -> str:
-    """The command of an approver."""
     return f"make rds-approve ENV={environment} DIGEST={digest}"
 
 
@@ -68,7 +58,7 @@ def check_approval(evidence: Evidence, plan: Plan, request: Request, settings: S
     reviewed = _find_plan(evidence, approval, settings, refuse)
     if reviewed.validity != plan.validity:
         raise PlanChanged(refuse("plan_changed", _name_difference(reviewed.validity, plan.validity)))
-    note = f"{APPROVED_BY}{approval.address} version {approval.version_id}"
+    note = f"; approved as {approval.address} version {approval.version_id}"
     return ApprovedPlan(body["approved_by"].strip(), note, reviewed.units)
 
 

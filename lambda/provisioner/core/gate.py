@@ -4,13 +4,9 @@ from __future__ import annotations
 
 import json
 from enum import Enum
-from typing import TYPE_CHECKING
 
 from provisioner.core.errors import ApprovalRequired, Finding, PlanChanged
-from provisioner.core.model import Mode, RunStatus, Trigger
-
-if TYPE_CHECKING:
-    from provisioner.core.model import Request, Settings
+from provisioner.core.model import Mode, Request, RunStatus, Settings, Trigger
 
 
 class Decision(Enum):

@@ -9,15 +9,13 @@ import hashlib
 import json
 import re
 import unicodedata
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from datetime import datetime
+from typing import Any
 
 from provisioner.core.changes import ChangeKind
 from provisioner.core.units import Unit, UnitEffects, Validity, digest_plan, digest_unit, name_unit
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
-    from datetime import datetime
 
 # The fields of a request that say what is to be done beside what the snapshot declares.
 ASKED = ("adopt", "quarantine", "retire")
@@ -59,7 +57,6 @@ class Evidence:
 
 
 def approval_key(folder: str, digest: str) -> str:
-    """Where the approval of a plan lies; `folder` is that of the environment."""
     return f"{folder}/approvals/{digest.removeprefix('sha256:')}.json"
 
 
@@ -87,13 +84,8 @@ def name_person(name: str) -> str:
 
 
 def name_version(version_id: str) -> str:
-    """A version of a snapshot as part of a key, which may not hold all that S3 may call one."""
+    # S3 may call a version what no key may hold.
     return hashlib.sha256(version_id.encode()).hexdigest()
-
-
-def render_approval(digest: str, approved_by: str, reason: str) -> str:
-    """The content of an approval."""
-    return json.dumps({"plan_digest": digest, "approved_by": approved_by, "reason": reason}) + "\n"
 
 
 def read_approval(content: bytes | None) -> dict[str, Any] | None:

@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass, fields
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from provisioner.core.approval import ApprovedPlan
 from provisioner.core.audit import Provenance
+from provisioner.core.model import Request
+from provisioner.core.plan import Plan
 from provisioner.core.report import render_text, summarize
 from provisioner.core.reviewed_plan import ASKED
+from provisioner.core.script import Script
 from provisioner.core.units import units_to_json
-
-if TYPE_CHECKING:
-    from provisioner.core.approval import ApprovedPlan
-    from provisioner.core.model import Request
-    from provisioner.core.plan import Plan
-    from provisioner.core.script import Script
 
 
 class UnreadableRecord(ValueError):

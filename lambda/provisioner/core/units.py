@@ -8,14 +8,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
-
-    from provisioner.core.changes import Change
-    from provisioner.core.errors import Finding
+from provisioner.core.changes import Change
+from provisioner.core.errors import Finding
 
 
 @dataclass(frozen=True, slots=True, order=True)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from contextlib import closing
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
-from typing import TYPE_CHECKING, TypeVar
+from typing import TypeVar
 
 from provisioner.core.errors import AuditUnavailable, Finding
 from provisioner.core.reviewed_plan import (
@@ -19,12 +20,8 @@ from provisioner.core.reviewed_plan import (
     read_approval,
     reviewed_plan_key,
 )
+from provisioner.edges.audit_store import AuditBucket
 from provisioner.edges.aws import AwsError, translate_errors
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from provisioner.edges.audit_store import AuditBucket
 
 _Answer = TypeVar("_Answer")
 _MAX_APPROVAL_BYTES = 16 * 1024
