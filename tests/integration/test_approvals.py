@@ -509,11 +509,12 @@ def test_a_role_whose_retirement_is_approved_in_part_by_now_stays_as_it_is(leavi
 
 
 def test_an_event_whose_approval_does_not_count_is_answered_with_the_reason(world: World) -> None:
-    key = world.approve(world.dry_run(requested_by="bob")["plan_digest"])
-    answer = world.call(event_of_approval(key))
+    digest = world.dry_run(requested_by="bob")["plan_digest"]
+    answer = world.call(event_of_approval(world.approve(digest)))
     assert answer["status"] == "approval_required"
     assert reasons(answer) == ["approval_by_requester"]
     assert databases(world) == []
+    key = world.approve(digest, "carol")
     world.declare_entries(SHOP)
     answer = world.call(event_of_approval(key))
     assert (answer["status"], reasons(answer)) == ("approval_required", ["plan_changed"])
