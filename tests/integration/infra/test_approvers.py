@@ -14,6 +14,7 @@ ADMINISTRATOR = f"arn:aws:iam::{ACCOUNT}:role/administrator"
 HEX = "a" * 64
 APPROVAL = f"governance/prod/approvals/{HEX}.json"
 PLAN = f"governance/prod/plans/by-digest/{HEX}/{HEX}.json"
+ASKED = f"governance/prod/plans/asked-by/{HEX}/{HEX}.json"
 RUN = "governance/prod/runs/1.csv"
 TRAIL = "governance/prod/rds_provision_audit.csv"
 # What a pipeline has: it calls the function and puts the snapshot.
@@ -45,11 +46,14 @@ def approvers(stack: Stack) -> list[Statement]:
 
 def test_an_approver_reads_plans_and_approves(prod: Stack, bucket: list[Statement]) -> None:
     assert is_let_through(get(APPROVER, PLAN), approvers(prod), bucket)
+    assert is_let_through(get(APPROVER, ASKED), approvers(prod), bucket)
     assert is_let_through(put(APPROVER, APPROVAL), approvers(prod), bucket)
     assert is_let_through(delete(APPROVER, APPROVAL), approvers(prod), bucket)
 
 
-@pytest.mark.parametrize("key", [PLAN, RUN, TRAIL, f"governance/dev/approvals/{HEX}.json", "governance/prod/x.json"])
+@pytest.mark.parametrize(
+    "key", [PLAN, ASKED, RUN, TRAIL, f"governance/dev/approvals/{HEX}.json", "governance/prod/x.json"]
+)
 def test_an_approver_writes_no_plan_no_trail_and_nothing_of_another_environment(
     prod: Stack, bucket: list[Statement], key: str
 ) -> None:
@@ -82,7 +86,7 @@ def test_the_function_reads_approvals_and_cannot_approve_itself(prod: Stack, buc
     assert not is_let_through(put(FUNCTION, APPROVAL), statements, lent)
 
 
-@pytest.mark.parametrize("key", [PLAN, RUN, "governance/prod/plans/1.json"])
+@pytest.mark.parametrize("key", [PLAN, ASKED, RUN, "governance/prod/plans/1.json"])
 def test_the_function_writes_plans_and_runs_once(prod: Stack, bucket: list[Statement], key: str) -> None:
     assert is_let_through(put(FUNCTION, key), prod.statements(), bucket)
     assert not is_let_through(put(FUNCTION, key, only_new=False), prod.statements(), bucket)
@@ -92,7 +96,7 @@ def test_the_trail_which_grows_may_be_written_again(prod: Stack, bucket: list[St
     assert is_let_through(put(FUNCTION, TRAIL, only_new=False), prod.statements(), bucket)
 
 
-@pytest.mark.parametrize("key", [APPROVAL, PLAN, RUN])
+@pytest.mark.parametrize("key", [APPROVAL, PLAN, ASKED, RUN])
 def test_nobody_writes_over_what_was_approved_planned_or_told(bucket: list[Statement], key: str) -> None:
     for who in (APPROVER, ADMINISTRATOR):
         assert not is_let_through(put(who, key, only_new=False), EVERYTHING, bucket)
