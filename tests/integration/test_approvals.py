@@ -223,6 +223,15 @@ def test_one_by_somebody_who_asked_for_it_of_another_version_of_the_snapshot(wor
     assert refusal(world) == ["approval_by_requester"]
 
 
+def test_who_is_on_call_asks_by_the_snapshot_looks_in_the_name_of_the_rota_and_approves(world: World) -> None:
+    """As the runbook has it: a look in one's own name would be asking."""
+    event = event_of_approval("prod/terraform.tfvars", SNAPSHOTS)
+    del event["detail"]["object"]["version-id"]
+    digest = world.call(event)["plan_digest"]
+    assert world.dry_run(requested_by="on-call")["plan_digest"] == digest
+    assert world.call(event_of_approval(world.approve(digest, "alice")))["status"] == "applied"
+
+
 def test_one_that_is_too_old(world: World) -> None:
     digest = world.dry_run()["plan_digest"]
     [plan] = world.aws.list_keys(AUDIT, "governance/prod/plans/by-digest/")
