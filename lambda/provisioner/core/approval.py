@@ -52,9 +52,9 @@ def check_approval(evidence: Evidence, plan: Plan, request: Request, settings: S
     if approval is None:
         raise ApprovalRequired(_missing(evidence, plan))
     body = read_approval(approval.content)
-    problems = tuple(_problems(body, evidence, approval, settings, request, refuse))
+    problems = dict(_problems(body, evidence, approval, settings, request))
     if body is None or problems:
-        raise ApprovalRequired(problems)
+        raise ApprovalRequired(tuple(refuse(code, reason) for code, reason in problems.items()))
     reviewed = _find_plan(evidence, approval, settings, refuse)
     if reviewed.validity != plan.validity:
         raise PlanChanged(refuse("plan_changed", _name_difference(reviewed.validity, plan.validity)))
@@ -68,24 +68,21 @@ def _problems(
     approval: StoredObject,
     settings: Settings,
     request: Request,
-    refuse: _Refuse,
-) -> Iterator[Finding]:
-    """What is wrong with an approval, whatever plan it is for."""
+) -> Iterator[tuple[str, str]]:
+    """What is wrong with an approval, whatever plan it is for: codes with their reasons."""
     if body is None:
-        yield refuse("approval_unreadable", "it is not a JSON object that says each thing once")
+        yield "approval_unreadable", "it is not a JSON object that says each thing once"
         return
     if body.get("plan_digest") != evidence.digest:
-        yield refuse("approval_of_other_plan", "its plan_digest is not the digest that its key names")
+        yield "approval_of_other_plan", "its plan_digest is not the digest that its key names"
     name = body.get("approved_by")
     if not (isinstance(name, str) and 0 < len(name.strip()) <= _MAX_APPROVER and name.isprintable()):
-        message = f"its approved_by is not a name of at most {_MAX_APPROVER} characters"
-        yield refuse("approval_without_name", message)
+        yield "approval_without_name", f"its approved_by is not a name of at most {_MAX_APPROVER} characters"
     # Whoever had the plan made or now wants it applied: when the object itself calls, only the former has a name.
     elif evidence.is_by_requester or name_person(name) == name_person(request.requested_by):
-        yield refuse("approval_by_requester", f'"{sanitize(name, 64)}" asked for the change and cannot approve it')
+        yield "approval_by_requester", f'"{sanitize(name, 64)}" asked for the change and cannot approve it'
     if evidence.now - approval.put_at > timedelta(hours=settings.approval_hours):
-        message = f"it is older than {settings.approval_hours} hours (setting APPROVAL_HOURS)"
-        yield refuse("approval_expired", message)
+        yield "approval_expired", f"it is older than {settings.approval_hours} hours (setting APPROVAL_HOURS)"
 
 
 def _find_plan(evidence: Evidence, approval: StoredObject, settings: Settings, refuse: _Refuse) -> ReviewedPlan:

@@ -20,12 +20,11 @@ from provisioner.core.reviewed_plan import (
     read_approval,
     reviewed_plan_key,
 )
-from provisioner.edges.audit_store import AuditBucket
+from provisioner.edges.audit_store import MAX_BYTES, AuditBucket
 from provisioner.edges.aws import AwsError, translate_errors
 
 _Answer = TypeVar("_Answer")
 _MAX_APPROVAL_BYTES = 16 * 1024
-_MAX_PLAN_BYTES = 32 * 1024 * 1024
 
 
 def store_reviewed_plan(bucket: AuditBucket, digest: str, snapshot: str, content: str, requested_by: str) -> None:
@@ -40,15 +39,9 @@ def store_reviewed_plan(bucket: AuditBucket, digest: str, snapshot: str, content
 
 
 def _put_first(bucket: AuditBucket, key: str, content: str) -> None:
+    put = partial(bucket.clients.s3.put_object, Bucket=bucket.name, ContentType="application/json", IfNoneMatch="*")
     # Where another run has stored it, or is about to, its key says that it is the same.
-    _ask(
-        bucket,
-        key,
-        "s3:PutObject",
-        lambda: bucket.clients.s3.put_object(
-            Bucket=bucket.name, Key=key, Body=content.encode("utf-8"), ContentType="application/json", IfNoneMatch="*"
-        ),
-    )
+    _ask(bucket, key, "s3:PutObject", lambda: put(Key=key, Body=content.encode("utf-8")))
 
 
 def find_evidence(bucket: AuditBucket, digest: str, version_id: str, content_sha256: str) -> Evidence:
@@ -63,7 +56,7 @@ def find_evidence(bucket: AuditBucket, digest: str, version_id: str, content_sha
         return evidence
     snapshots = (name_version(version_id), content_sha256)
     keys = [reviewed_plan_key(bucket.folder, digest, snapshot) for snapshot in snapshots]
-    found = (_get(bucket, each, _MAX_PLAN_BYTES) for each in keys)
+    found = (_get(bucket, each, MAX_BYTES) for each in keys)
     approver = (read_approval(approval.content) or {}).get("approved_by")
     asked = isinstance(approver, str) and _get(bucket, asked_key(bucket.folder, digest, approver), 0)
     return replace(
