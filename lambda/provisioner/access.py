@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
 from operator import attrgetter
-from typing import TYPE_CHECKING
 
+from provisioner.audit_log import AuditLog
+from provisioner.core.access_facts import DatabaseAccess
 from provisioner.core.access_html import render_html
 from provisioner.core.access_report import (
     AccessReport,
@@ -17,33 +19,23 @@ from provisioner.core.access_report import (
     render_csv,
     render_json,
 )
-from provisioner.core.access_rows import Declared, build_rows
+from provisioner.core.access_rows import AccessRow, Declared, build_rows
 from provisioner.core.audit import access_folder, access_key, parse_csv, trail_key
 from provisioner.core.effective_access import Access
 from provisioner.core.effective_access import Server as AccessServer
 from provisioner.core.errors import DatabaseUnavailable, Finding
 from provisioner.core.leaving import is_quarantined
-from provisioner.core.model import Outcome, Status
+from provisioner.core.model import Declaration, Outcome, Status
 from provisioner.core.ownership import has_marker
 from provisioner.core.plan import Plan
 from provisioner.core.role_graph import OPTIONS_VERSION, RoleGraph
-from provisioner.core.state import Membership
+from provisioner.core.state import Database, Membership, Server
 from provisioner.edges.access_catalogs import read_access
 from provisioner.edges.clock import now_utc
+from provisioner.edges.observe import Login
 from provisioner.edges.server_catalogs import observe_server
 from provisioner.edges.sqlstates import SqlError
-from provisioner.observation import connection_finding, count_workers
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
-
-    from provisioner.audit_log import AuditLog
-    from provisioner.core.access_facts import DatabaseAccess
-    from provisioner.core.access_rows import AccessRow
-    from provisioner.core.model import Declaration
-    from provisioner.core.state import Database, Server
-    from provisioner.edges.observe import Login
-    from provisioner.observation import Session
+from provisioner.observation import Session, connection_finding, count_workers
 
 # How many stored reports are tried as the one before, and how large one may be.
 MAX_TRIED, MAX_REPORT_BYTES = 3, 24 * 1024 * 1024

@@ -5,22 +5,16 @@ The only module that knows the template engine; it is loaded in this mode alone.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from itertools import groupby
 from operator import attrgetter
-from typing import TYPE_CHECKING
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from provisioner.core.access_report import describe
-from provisioner.core.access_rows import NO, UNKNOWN
+from provisioner.core.access_report import AccessReport, RoleFact, describe
+from provisioner.core.access_rows import NO, UNKNOWN, AccessRow
 from provisioner.core.state import PUBLIC
 from provisioner.core.text import sanitize
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
-
-    from provisioner.core.access_report import AccessReport, RoleFact
-    from provisioner.core.access_rows import AccessRow
 
 # Databases side by side in one table: what fits a sheet of paper.
 MATRIX_WIDTH = 6

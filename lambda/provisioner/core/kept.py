@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Iterable
 
 from provisioner.core.changes import Change, ChangeKind
 from provisioner.core.errors import Finding
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
-
-    from provisioner.core.ownership import Ownership
-    from provisioner.core.state import Database
+from provisioner.core.ownership import Ownership
+from provisioner.core.state import Database
 
 
 def is_kept(database: Database, ownership: Ownership) -> bool:

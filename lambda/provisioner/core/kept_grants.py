@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Iterable
 
 from provisioner.core.errors import Finding
 from provisioner.core.kinds import ObjectKind
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
-
-    from provisioner.core.state import Database, Grant, ObjectGroup, Target
+from provisioner.core.state import Database, Grant, ObjectGroup, Target
 
 
 def public_exceeds(grant: Grant, group: ObjectGroup, database: Database, owner: str) -> Finding:

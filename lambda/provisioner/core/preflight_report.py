@@ -3,19 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import asdict
-from typing import TYPE_CHECKING
 
-from provisioner.core.model import RunStatus
+from provisioner.core.errors import Finding
+from provisioner.core.model import Request, RunStatus
 from provisioner.core.preflight import Check, CheckStatus, is_ready
+from provisioner.core.report import AuditLocations
 from provisioner.core.text import sanitize
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from provisioner.core.errors import Finding
-    from provisioner.core.model import Request
-    from provisioner.core.report import AuditLocations
 
 # Of a fleet's secrets more lines than this are counted, those that are not ok first.
 MAX_CHECKS = 300

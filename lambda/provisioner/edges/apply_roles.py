@@ -7,13 +7,13 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
-from typing import TYPE_CHECKING
 
 from provisioner.core.changes import ChangeKind
 from provisioner.core.errors import Finding, OutOfTime
 from provisioner.core.model import Status
 from provisioner.core.quoting import PasswordStatement, Statement
-from provisioner.edges.postgres import LOCK_TIMEOUT_MS
+from provisioner.core.role_script import RoleScript
+from provisioner.edges.postgres import LOCK_TIMEOUT_MS, Connection
 from provisioner.edges.sqlstates import LOCK_LOST, SqlError
 from provisioner.edges.transaction import MAX_ATTEMPTS, ApplyContext, refuse_empty_grants, retry, transaction
 from provisioner.edges.unit_results import (
@@ -26,10 +26,6 @@ from provisioner.edges.unit_results import (
     outcomes_of,
     skipped_unit,
 )
-
-if TYPE_CHECKING:
-    from provisioner.core.role_script import RoleScript
-    from provisioner.edges.postgres import Connection
 
 # One message to the server; longer scripts of roles are sent in several, in the one transaction.
 STATEMENTS_PER_MESSAGE = 200

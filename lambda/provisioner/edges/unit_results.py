@@ -8,17 +8,14 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 
+from provisioner.core.changes import Change
 from provisioner.core.errors import Finding, OutOfTime, ProvisioningError
 from provisioner.core.model import Outcome, Status
+from provisioner.core.state import PasswordCheck
 from provisioner.edges.clock import now_utc
 from provisioner.edges.sqlstates import SqlError
-
-if TYPE_CHECKING:
-    from provisioner.core.changes import Change
-    from provisioner.core.state import PasswordCheck
-    from provisioner.edges.transaction import ApplyContext
+from provisioner.edges.transaction import ApplyContext
 
 FAIL_FAST = Finding("skipped", "an earlier change failed and fail_fast is set")
 OUT_OF_TIME = Finding("out_of_time", "the function's time is nearly up", "run again: the next run continues")
