@@ -110,6 +110,13 @@ class TestForms:
         text = 'application_databases = { 7 : { ("database_name") : ("d"), username = /* who */ "u", }, }'
         assert read(text).entries == (Entry("7", "d", "u"),)
 
+    def test_an_application_may_be_called_by_a_keyword(self) -> None:
+        text = 'application_databases = { in = { database_name = "d", username = "u" } }'
+        assert read(text).entries == (Entry("in", "d", "u"),)
+
+    def test_a_number_too_long_to_be_written_out_is_no_key(self) -> None:
+        assert "computed_key" in codes("application_databases = { 1e999999999 = {} }")
+
     def test_escapes_are_decoded(self) -> None:
         text = r'application_databases = { a = { database_name = "\u0064b", username = "\U00000075" } }'
         assert read(text).entries == (Entry("a", "db", "u"),)
@@ -129,6 +136,11 @@ REST = {
     "heredoc with windows line ends": "v = <<EOT\r\nx\r\nEOT\r\n",
     "heredoc in a list": "v = [<<EOT\nx\nEOT\n, 1]\n",
     "arithmetic": "v = 60 * (60 + 1)\n",
+    "a minus behind a number": "v = 1 -12\n",
+    "one sign behind another": "v = [- -1, !!true]\n",
+    "splats": "v = [[{ a = 1 }].*.a, [1][*]]\n",
+    "a computed truth as a key": "v = { (true) = 1 }\n",
+    "heredoc with a separator before its marker": "v = <<E\n\x1cE\nE\n",
     "conditional": 'v = 1 > 2 ? "a" : "b"\n',
     "for over literals": "v = [for x in [1, 2] : x * 2]\n",
     "template of literals": 'v = "${1}%{ if true }x%{ endif }"\n',
@@ -165,6 +177,11 @@ TERRAFORM_REFUSES = {
     "two arguments on a line": ("v = 1 w = 2\n", "syntax"),
     "two elements without separator": ("v = { a = 1 b = 2 }\n", "syntax"),
     "a comma on the next line": ("v = { a = 1\n, b = 2 }\n", "syntax"),
+    "a value in parentheses behind another": ("v = 1 (2)\n", "syntax"),
+    "letters behind a number": ("v = 12abc\n", "syntax"),
+    "a number with two points": ("v = 1.5.5\n", "syntax"),
+    "an exponent beyond all numbers": ("v = 1e99999999999\n", "syntax"),
+    "a letter that no name has": ("v = { a² = 1 }\n", "syntax"),
     "an expression over two lines": ("v = 1 +\n2\n", "syntax"),
     "a string over two lines": ('v = "a\nb"\n', "syntax"),
     "unknown escape": ('v = "\\q"\n', "syntax"),
