@@ -65,6 +65,11 @@ def marked_processes(folder: Path) -> list[str]:
 def test_the_story_is_told_to_its_end(folder: Path) -> None:
     status, output = run_demo(folder)
     assert status == 0, output
+    place = 0
+    readme = (ROOT / "README.md").read_text().split("<!-- shown: demo -->\n```\n")[1].split("```")[0]
+    for line in readme.splitlines():
+        place = output.find(line.strip(), place)
+        assert place >= 0, f"README: {line}\n{output}"
     told = [
         "create_database    keycloak_user",
         "status applied: 14 changes made and proved, 0 errors",

@@ -1,4 +1,4 @@
-"""The README says what the code says: its tables, its files, its commands and what they print."""
+"""README and reference say what the code says: their tables, their files, their commands and what they print."""
 
 import dataclasses
 import json
@@ -20,21 +20,22 @@ from provisioner.settings import read_settings
 from stack.binaries import ROOT
 from stack.postgres import DELEGATED_ADMIN
 
-README = (ROOT / "README.md").read_text()
-DOCUMENTS = [path for path in (ROOT / "README.md", ROOT / "docs/architecture.md") if path.exists()]
+DOCUMENTS = [ROOT / "README.md", ROOT / "docs/reference.md", ROOT / "docs/architecture.md"]
+README, REFERENCE = (path.read_text() for path in DOCUMENTS[:2])
+PAGES = README + REFERENCE
 COLUMNS = (ObjectKind.DATABASE, ObjectKind.SCHEMA, ObjectKind.TABLE, ObjectKind.SEQUENCE)
 
 
 def table(name: str) -> dict[str, list[str]]:
     """The rows of a table by their first cell."""
-    text = README.split(f"<!-- table: {name} -->\n")[1].split("\n\n")[0]
+    text = PAGES.split(f"<!-- table: {name} -->\n")[1].split("\n\n")[0]
     rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines()[2:]]
     return {row[0]: row[1:] for row in rows}
 
 
 def shown(name: str) -> str:
     """What stands in a fenced block."""
-    return README.split(f"<!-- shown: {name} -->\n")[1].split("```")[1].split("\n", 1)[1]
+    return PAGES.split(f"<!-- shown: {name} -->\n")[1].split("```")[1].split("\n", 1)[1]
 
 
 def privileges(cell: str) -> set[str]:
@@ -141,7 +142,7 @@ def test_the_architecture_names_every_module_and_no_other() -> None:
     assert named == {str(path.relative_to(package)) for path in package.rglob("*.py") if path.name != "__init__.py"}
 
 
-@pytest.mark.parametrize("anchor", re.findall(r"operations\.md#([\w-]+)", README))
+@pytest.mark.parametrize("anchor", re.findall(r"operations\.md#([\w-]+)", PAGES))
 def test_every_chapter_of_the_runbook_that_is_named_is_there(anchor: str) -> None:
     headings = re.findall(r"^#+ (.*)$", (ROOT / "docs/operations.md").read_text(), re.MULTILINE)
     assert anchor in {heading.lower().replace(" ", "-") for heading in headings}

@@ -77,10 +77,11 @@ def failures() -> tuple[type[BotoCoreError], type[ClientError]]:
     return BotoCoreError, ClientError
 
 
-def read_object(address: str) -> bytes:
-    """The object at an `s3://` address. Raises Stopped."""
+def read_object(address: str, missing: str = "there is no such object") -> bytes:
+    """The object at an `s3://` address; `missing` says why there may be none. Raises Stopped."""
     bucket, _, key = address.removeprefix("s3://").partition("/")
     try:
         return bytes(client("s3").get_object(Bucket=bucket, Key=key)["Body"].read())
     except failures() as error:
-        raise Stopped(f"{address} cannot be read: {explain(error)}", Exit.FAILED) from None
+        reason = missing if error_code(error) == "NoSuchKey" else explain(error)
+        raise Stopped(f"{address} cannot be read: {reason}", Exit.FAILED) from None

@@ -58,7 +58,7 @@ def cli() -> None:
     """
 
 
-@cli.command(epilog=_STATUSES)
+@cli.command(epilog=_STATUSES, short_help="Show what an apply would do.")
 @take.with_options(take.SQL, take.STORED, take.DETAILED)
 def plan(options: take.Options) -> None:
     """Show what an apply would do, and change nothing.
@@ -74,7 +74,7 @@ def plan(options: take.Options) -> None:
     _end(provision.show_stored(options, screen) if options.stored else provision.look(options, screen, "dry_run"))
 
 
-@cli.command(epilog=_STATUSES)
+@cli.command(epilog=_STATUSES, short_help="Show the plan, apply it, prove it.")
 @take.with_options(*take.APPLY)
 def apply(options: take.Options) -> None:
     """Show the plan, ask where the environment is gated, apply it, and prove it.
@@ -91,7 +91,7 @@ def apply(options: take.Options) -> None:
     _end(provision.apply(options, Screen(is_json=options.as_json)))
 
 
-@cli.command(name="approve", epilog=_STATUSES)
+@cli.command(name="approve", epilog=_STATUSES, short_help="Read a stored plan and approve it.")
 @take.environment_argument
 @click.argument("digest", callback=take.check_digest)
 @click.option("--approved-by", envvar="APPROVED_BY", show_envvar=True, default=take.who_asks, help="Default: you.")
@@ -113,7 +113,7 @@ def approve_command(environment: str, digest: str, stack_name: str, **said: Any)
     _end(approve_plan(Given(environment, stack_name=stack_name), review, Screen()))
 
 
-@cli.command(epilog=_STATUSES)
+@cli.command(epilog=_STATUSES, short_help="Is the server what is declared?")
 @take.with_options(take.DETAILED)
 def drift(options: take.Options) -> None:
     """Say whether the server is what the snapshot declares, and change nothing.
@@ -124,7 +124,7 @@ def drift(options: take.Options) -> None:
     _end(provision.look(options, Screen(is_json=options.as_json), "drift"))
 
 
-@cli.command(epilog=_STATUSES)
+@cli.command(epilog=_STATUSES, short_help="Read files with no server and no account.")
 @click.argument("files", nargs=-1, required=True, type=take.existing_file)
 @click.option("--environment", default="", help="The environment that the files have to be for; default: any.")
 @take.json_option
@@ -152,7 +152,7 @@ def validate(files: tuple[Path, ...], environment: str, as_json: bool) -> None: 
     _end(Exit.DONE if all(document["valid"] for document in documents) else Exit.FAILED)
 
 
-@cli.command(epilog=_STATUSES)
+@cli.command(epilog=_STATUSES, short_help="Who changed what, and who approved it.")
 @take.environment_argument
 @click.option("--role", default="", help="Only what happened to this role.")
 @click.option("--database", default="", help="Only what happened in this database.")
@@ -171,7 +171,7 @@ def history(environment: str, role: str, database: str, stack_name: str, as_json
     audit_history.tell(given, Screen(is_json=as_json), role=role, database=database, as_json=as_json)
 
 
-@cli.command(epilog=_STATUSES)
+@cli.command(epilog=_STATUSES, short_help="Who can do what, by which path.")
 @take.environment_argument
 @click.option(
     "--save",
@@ -193,7 +193,7 @@ def access(environment: str, save: Path | None, as_json: bool, who: dict[str, st
     _end(access_report.tell(given, event, Screen(is_json=as_json), save=save, as_json=as_json))
 
 
-@cli.command(epilog=_STATUSES)
+@cli.command(epilog=_STATUSES, short_help="Would it work here?")
 @take.environment_argument
 @click.option("--policy", is_flag=True, help="Print what the policy of an audit bucket of your own has to say.")
 @take.stack_option
@@ -212,7 +212,7 @@ def doctor(environment: str, policy: bool, stack_name: str, as_json: bool) -> No
     _end(show_policy(given, screen) if policy else examine(given, screen, as_json=as_json))
 
 
-@cli.command()
+@cli.command(short_help="Make what takes a password's place in SQL.")
 def verifier() -> None:
     """Read a password from stdin and write its SCRAM-SHA-256 verifier, which the script of `plan --sql` takes.
 
@@ -227,7 +227,7 @@ def verifier() -> None:
     Screen().document(scram_verifier(password, os.urandom(SALT_BYTES)))
 
 
-@cli.command()
+@cli.command(short_help="Make a shell complete this command.")
 @click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
 def completion(shell: str) -> None:
     """Print what makes a shell complete this command.
@@ -249,6 +249,9 @@ def main() -> None:
     except Stopped as stopped:
         Screen().note(str(stopped), "red")
         sys.exit(stopped.status)
+    except click.exceptions.NoArgsIsHelpError as error:
+        Screen().note(error.format_message())
+        sys.exit(Exit.USAGE)
     except click.UsageError as error:
         # Not click's own 2, which says that a plan has changes.
         hint = f"\nTry '{error.ctx.command_path} --help'." if error.ctx else ""

@@ -141,8 +141,11 @@ def _ask(name: str, output: str, permission: str, check: Callable[[], Check], st
     try:
         return check()
     except failures() as error:
-        reason = "you may not look" if error_code(error) in _DENIED else explain(error)
-        return unknown(name, reason, next_step=f"allow {permission}")
+        if error_code(error) in _DENIED:
+            return unknown(name, "you may not look", next_step=f"allow {permission}")
+        return unknown(
+            name, explain(error), next_step="see whether what the stack made is still there, then look again"
+        )
     except OSError as error:
         return unknown(name, f"not looked at: {type(error).__name__}", next_step="run it in a clone of the repository")
 

@@ -6,7 +6,7 @@ import json
 import time
 from typing import TYPE_CHECKING, Any
 
-from rds_provisioner_cli.aws import client, explain, failures
+from rds_provisioner_cli.aws import client, error_code, explain, failures
 from rds_provisioner_cli.stopped import Exit, FunctionFailed, Stopped
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ def call(target: Target, event: dict[str, Any], screen: Screen) -> dict[str, Any
         raise Stopped(_interrupted(target, event["mode"]), Exit.INTERRUPTED) from None
     except failures() as error:
         beside = f" ({target.unknown})" if target.unknown else ""
-        raise Stopped(_no_answer(target, explain(error)) + beside) from None
+        raise Stopped(_no_answer(target, error) + beside) from None
     if "FunctionError" in answer:
         # Killed, or out of memory, the function says no more than that.
         told = content if isinstance(content, dict) else {}
@@ -71,7 +71,11 @@ def _interrupted(target: Target, mode: str) -> str:
     return f"{message}\n{how_to_look(target)}"
 
 
-def _no_answer(target: Target, reason: str) -> str:
+def _no_answer(target: Target, error: Any) -> str:
+    if error_code(error) == "ResourceNotFoundException":
+        next_step = "is the environment spelled right, and are AWS_REGION and AWS_PROFILE those of its account?"
+        return f"there is no function {target.function_name} here: {next_step}"
+    reason = explain(error)
     if not reason.startswith("no answer came"):
         return reason
     return f"{reason}; the run may go on in AWS; look with\n{how_to_look(target)}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import asdict
 from itertools import groupby
+from operator import attrgetter
 from typing import TYPE_CHECKING
 
 from provisioner.core.audit import AuditRow, parse_csv
@@ -30,8 +31,7 @@ STYLES = {
 def tell(given: Given, screen: Screen, *, role: str, database: str, as_json: bool) -> None:
     """Tell what the trail and its archives say, of one role or one database where they are named. Raises Stopped."""
     trail = find_trail(given)
-    rows = [row for row in _read_all(trail) if _is_about(row, role, database)]
-    rows.sort(key=lambda row: row.timestamp_utc)
+    rows = sorted((row for row in _read_all(trail) if _is_about(row, role, database)), key=attrgetter("timestamp_utc"))
     if as_json:
         screen.document(json.dumps([asdict(row) for row in rows], indent=2))
         return
@@ -55,7 +55,7 @@ def _read_all(trail: str) -> Iterable[AuditRow]:
     except failures() as error:
         raise Stopped(f"the archives beside {trail} cannot be listed: {explain(error)}") from None
     for address in (*(f"s3://{bucket}/{archive}" for archive in archives), trail):
-        yield from parse_csv(read_object(address))
+        yield from parse_csv(read_object(address, missing="no run of this environment was written down there yet"))
 
 
 def _is_about(row: AuditRow, role: str, database: str) -> bool:
@@ -63,16 +63,26 @@ def _is_about(row: AuditRow, role: str, database: str) -> bool:
 
 
 def _run_of(row: AuditRow) -> tuple[str, ...]:
-    return row.run_id, row.build_id, row.requested_by, row.approved_by, row.snapshot_version, row.plan_digest
+    """What the heading says; runs that are alike in it stand under one, and each row says its own time."""
+    return (
+        row.timestamp_utc[:10],
+        row.run_id,
+        row.build_id,
+        row.requested_by,
+        row.approved_by,
+        row.snapshot_version,
+        row.plan_digest,
+    )
 
 
 def _tell_run(run: tuple[str, ...], rows: list[AuditRow], screen: Screen) -> None:
-    run_id, build_id, requested_by, approved_by, version, _ = run
+    day, run_id, build_id, requested_by, approved_by, version, _ = run
     said = {"asked by": requested_by, "approved by": approved_by, "build": build_id, "run": run_id, "snapshot": version}
     words = (f"{name} {value}" for name, value in said.items() if value)
-    screen.say("  ".join((rows[0].timestamp_utc, *words)), "bold")
+    screen.say("  ".join((day, *words)), "bold")
     for row in rows:
         sign, style = STYLES.get(row.status, (" ", ""))
         where = ".".join(name for name in (row.database, row.username) if name) or "(server)"
-        screen.say(f"  {sign} {row.status.value:<8} {row.action:<18} {where:<32} {row.message}", style)
+        time = row.timestamp_utc[11:19]
+        screen.say(f"  {time} {sign} {row.status.value:<8} {row.action:<18} {where:<32} {row.message}", style)
     screen.say()

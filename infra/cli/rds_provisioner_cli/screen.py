@@ -60,7 +60,8 @@ class Screen:
         # Loaded where it is used: `validate` is run at each commit.
         from rich.table import Column, Table  # noqa: PLC0415
 
-        table = Table(*(Column(Text(sanitize(each, 64))) for each in columns))
+        # An ARN or an address is to be copied, so it is broken and never cut.
+        table = Table(*(Column(Text(sanitize(each, 64)), overflow="fold") for each in columns))
         for line in lines:
             texts = [Text(sanitize(each, 500), "red" if "BEYOND" in each else styles.get(each, "")) for each in line]
             table.add_row(*texts)

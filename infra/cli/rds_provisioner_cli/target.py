@@ -89,19 +89,15 @@ def find_audit(given: Given) -> tuple[str, str]:
         return bucket, prefix
     outputs, unknown = read_outputs(given.stack)
     if "AuditBucket" not in outputs:
-        raise Stopped(f"where is the audit? Set AUDIT_BUCKET, or give --stack-name ({unknown})", Exit.USAGE)
+        reason = unknown or f"the stack {given.stack} names none"
+        raise Stopped(f"where is the audit? Set AUDIT_BUCKET, or give --stack-name ({reason})", Exit.USAGE)
     return outputs["AuditBucket"], outputs.get("AuditPrefix", prefix)
 
 
 def find_trail(given: Given) -> str:
     """The `s3://` address of the audit trail. Raises Stopped."""
-    bucket, prefix = os.environ.get("AUDIT_BUCKET", ""), os.environ.get("AUDIT_PREFIX", "governance")
-    if bucket:
-        return f"s3://{bucket}/{prefix}/{given.environment}/rds_provision_audit.csv"
-    outputs, unknown = read_outputs(given.stack)
-    if "AuditTrail" not in outputs:
-        raise Stopped(f"where is the audit trail? Set AUDIT_BUCKET, or give --stack-name ({unknown})", Exit.USAGE)
-    return outputs["AuditTrail"]
+    bucket, prefix = find_audit(given)
+    return f"s3://{bucket}/{prefix}/{given.environment}/rds_provision_audit.csv"
 
 
 def read_outputs(stack_name: str) -> tuple[dict[str, str], str]:
@@ -112,6 +108,8 @@ def read_outputs(stack_name: str) -> tuple[dict[str, str], str]:
         # Whoever is not signed in, or has no network, need not be told about names.
         if error_code(error) not in {"ValidationError", "AccessDenied", "AccessDeniedException"}:
             raise Stopped(explain(error)) from None
+        if "does not exist" in str(error):
+            return {}, f"there is no stack {stack_name}"
         return {}, f"the stack {stack_name} cannot be read: {error}"
     return {output["OutputKey"]: output["OutputValue"] for output in stack.get("Outputs", [])}, ""
 

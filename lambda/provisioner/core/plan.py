@@ -9,7 +9,7 @@ from operator import attrgetter
 
 from provisioner.core import leaving
 from provisioner.core.access_levels import AccessLevel
-from provisioner.core.changes import Change
+from provisioner.core.changes import Change, ChangeKind
 from provisioner.core.checks import find_blockers
 from provisioner.core.difference import Difference
 from provisioner.core.errors import Finding, shorten_alike
@@ -117,7 +117,9 @@ def held_back(plan: Plan) -> tuple[Finding, ...]:
 
     A role that is kept back may keep another: to be asked again with the findings.
     """
-    departing = [change for change in plan.changes if change.kind in leaving.DEPARTURES and plan.blocker_of(change)]
+    # A kept database is given to a role that stays.
+    kinds = leaving.DEPARTURES - {ChangeKind.GIVE_DATABASE}
+    departing = [change for change in plan.changes if change.kind in kinds and plan.blocker_of(change)]
     first = {change.username: change.database for change in reversed(departing)}
     return tuple(
         Finding(

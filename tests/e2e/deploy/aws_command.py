@@ -24,6 +24,15 @@ def convert(shape: Any, text: str) -> Any:
     return text.encode() if shape.type_name == "blob" else text
 
 
+def as_text(shown: Any) -> str:
+    """Rows as lines, their cells with tabs between."""
+    if not isinstance(shown, list):
+        return str(shown)
+    if any(isinstance(each, list) for each in shown):
+        return "\n".join(as_text(each) for each in shown)
+    return "\t".join(map(str, shown))
+
+
 def main() -> None:
     """Make one call and print its answer."""
     _, service, operation, *words = sys.argv
@@ -52,10 +61,10 @@ def main() -> None:
     answer = getattr(client, operation.replace("-", "_"))(**arguments)
     answer.pop("ResponseMetadata", None)
     if rest:
-        Path(rest[0]).write_bytes(answer.pop("Payload").read())
+        Path(rest[0]).write_bytes(answer.pop("Payload" if "Payload" in answer else "Body").read())
     shown = jmespath.search(query, answer) if query else answer
     if shown:
-        print(shown if output == "text" else json.dumps(shown, default=str))
+        print(as_text(shown) if output == "text" else json.dumps(shown, default=str))
 
 
 main()

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from e2e.deploy.deployment import Deployment
+from e2e.deploy.runbook import Shell
 from e2e.deploy.sending import serve_cloudformation
 from stack.aws import Aws
 from stack.binaries import ROOT
@@ -75,6 +76,13 @@ def dev(deploy_environment: Deploy) -> Deployment:
 def staging(deploy_environment: Deploy) -> Deployment:
     """An environment whose gate asks for an approver and for the digest of the plan."""
     return deploy_environment("staging", Gate="digest")
+
+
+@pytest.fixture
+def shell(aws: Aws, tmp_path: Path) -> Shell:
+    """A shell for the commands of the runbook."""
+    (folder := tmp_path / "shell").mkdir()
+    return Shell(aws, folder)
 
 
 @pytest.fixture

@@ -211,7 +211,7 @@ def test_where_there_is_no_such_function_nothing_is_put_anywhere(dev: Deployment
     assert "environment" in answer.stderr  # the file says dev
     answer = dev.command("plan", "--function-name", "another", "--tfvars", tfvars.with_name("a.tfvars"), **BUCKET)
     assert answer.returncode == 1
-    assert "AWS refused: " in answer.stderr
+    assert "there is no function another here: is the environment spelled right" in answer.stderr
     assert dev.aws.list_keys(SNAPSHOTS) == []
 
 

@@ -4,14 +4,11 @@ commands, held against the descriptions of the services.
 
 import contextlib
 import json
-import os
 import re
 import shlex
 import subprocess
-import sys
 import textwrap
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Iterator
 from typing import Any
 
 import botocore.session
@@ -20,6 +17,7 @@ from botocore import xform_name
 from pg8000.native import DatabaseError, InterfaceError
 
 from e2e.deploy.deployment import Deployment
+from e2e.deploy.runbook import RUNBOOK, Shell, read_bash, read_sql
 from provisioner.core.errors import PlanBlocked, RunInProgress
 from provisioner.edges.lock import TAKE_NAME
 from stack.aws import Aws
@@ -31,7 +29,6 @@ ENTRIES = {
     "keycloak": {"database_name": "keycloak", "username": "keycloak_user"},
     "analytics": {"database_name": "keycloak", "username": "analytics_reader", "access_level": "reader"},
 }
-RUNBOOK = (ROOT / "docs/operations.md").read_text(encoding="utf-8")
 # Of the command line itself, whatever the operation.
 GLOBAL_OPTIONS = {"query", "output", "cli-read-timeout", "cli-binary-format"}
 # What else a block may begin a command with: the shell's own, and what the page asks for.
@@ -51,12 +48,6 @@ PROGRAMS = {
     "unset",
 }
 SERVICES = {"s3api": "s3"}
-
-
-def read_sql(mark: str) -> list[str]:
-    """The statements of the block that a comment marks."""
-    [block] = re.findall(rf"<!-- {mark} -->\s*```sql\n(.*?)```", RUNBOOK, re.DOTALL)
-    return [statement.strip() for statement in block.split(";") if statement.strip()]
 
 
 def read_aws_commands() -> list[str]:
@@ -125,12 +116,6 @@ def test_every_aws_command_of_the_runbook_is_looked_at() -> None:
     assert len(read_aws_commands()) == len(re.findall(r"\baws [a-z0-9]+ [a-z-]+", RUNBOOK))
 
 
-def read_bash(mark: str) -> str:
-    """The commands of the block that a comment marks, the indentation of a list taken away."""
-    [block] = re.findall(rf"<!-- {mark} -->\s*```bash\n(.*?)```", RUNBOOK, re.DOTALL)
-    return textwrap.dedent(block)
-
-
 def test_every_command_of_the_runbook_is_one_that_the_page_asks_for_or_brings() -> None:
     blocks = "\n".join(map(textwrap.dedent, re.findall(r"```bash\n(.*?)```", RUNBOOK, re.DOTALL)))
     lines = blocks.replace("\\\n", " ").splitlines()
@@ -160,32 +145,9 @@ def test_every_option_of_sam_is_one_that_it_has() -> None:
             assert option in answer.stdout
 
 
-@pytest.fixture
-def shell(aws: Aws, tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
-    """Runs commands of the runbook in an empty folder, with an `aws` that asks this AWS."""
-    program = f'#!/bin/sh\nexec {sys.executable} {Path(__file__).with_name("aws_command.py")} "$@"\n'
-    (tmp_path / "bin").mkdir()
-    (tmp_path / "bin/aws").write_text(program)
-    (tmp_path / "bin/aws").chmod(0o755)
-
-    def run(commands: str, *, typed: str = "", endpoint: str = "") -> subprocess.CompletedProcess[str]:
-        environment = {**aws.environment(endpoint), "ENV": "dev", "HOST": "db.example.internal"}
-        return subprocess.run(
-            ["bash", "-u", "-c", commands],
-            cwd=tmp_path,
-            env={**environment, "PATH": f"{tmp_path / 'bin'}:{os.environ['PATH']}", "HOME": str(tmp_path)},
-            input=typed,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-
-    return run
-
-
 @pytest.mark.parametrize("password", ["plain", 'pa"ss\\word%s', "sp ace $HOME `id` 'quoted'"])
 def test_the_secret_of_the_administrator_holds_any_password_and_leaves_no_file(
-    shell: Callable[..., subprocess.CompletedProcess[str]], aws: Aws, tmp_path: Path, password: str
+    shell: Shell, aws: Aws, password: str
 ) -> None:
     commands = read_bash("admin-secret").replace("umask 077", "umask 077 && umask > umask.txt")
     answer = shell(commands, typed=f"{password}\n")
@@ -194,25 +156,21 @@ def test_the_secret_of_the_administrator_holds_any_password_and_leaves_no_file(
     secret = json.loads(value)
     # read takes a backslash as it stands, and blanks at the ends away.
     assert (secret["password"], secret["host"], secret["port"]) == (password, "db.example.internal", 5432)
-    assert not (tmp_path / "admin.json").exists()
-    assert (tmp_path / "umask.txt").read_text().strip() == "0077"
+    assert not (shell.folder / "admin.json").exists()
+    assert (shell.folder / "umask.txt").read_text().strip() == "0077"
     # Again: the secret exists, the call fails, and the file goes all the same.
     shell(commands, typed=f"{password}\n")
-    assert not (tmp_path / "admin.json").exists()
+    assert not (shell.folder / "admin.json").exists()
 
 
-def test_the_secret_of_an_application_is_one_that_the_function_takes(
-    shell: Callable[..., subprocess.CompletedProcess[str]], world: World
-) -> None:
+def test_the_secret_of_an_application_is_one_that_the_function_takes(shell: Shell, world: World) -> None:
     answer = shell(read_bash("application-secret").replace("db.example.internal", world.server.host))
     assert answer.returncode == 0, answer.stderr
     world.declare_entries({"keycloak": ENTRIES["keycloak"]}, with_secrets=False)
     assert world.apply()["status"] == "applied"
 
 
-def test_a_bucket_that_notifies_others_keeps_them_when_eventbridge_is_switched_on(
-    shell: Callable[..., subprocess.CompletedProcess[str]], aws: Aws, tmp_path: Path
-) -> None:
+def test_a_bucket_that_notifies_others_keeps_them_when_eventbridge_is_switched_on(shell: Shell, aws: Aws) -> None:
     s3 = aws.client("s3")
     aws.create_bucket("acme-tfvars", versioned=False)
     queue = aws.client("sqs").create_queue(QueueName="others")["QueueUrl"]
@@ -221,26 +179,24 @@ def test_a_bucket_that_notifies_others_keeps_them_when_eventbridge_is_switched_o
     s3.put_bucket_notification_configuration(Bucket="acme-tfvars", NotificationConfiguration=others)
     answer = shell(read_bash("existing-bucket"))
     assert answer.returncode == 0, answer.stderr
-    put = json.loads((tmp_path / "with-eventbridge.json").read_text())
+    put = json.loads((shell.folder / "with-eventbridge.json").read_text())
     assert put["EventBridgeConfiguration"] == {}
     now = s3.get_bucket_notification_configuration(Bucket="acme-tfvars")
     assert [each["QueueArn"] for each in now["QueueConfigurations"]] == [arn]
     assert s3.get_bucket_versioning(Bucket="acme-tfvars")["Status"] == "Enabled"
 
 
-def test_break_glass_calls_the_function_once(
-    shell: Callable[..., subprocess.CompletedProcess[str]], dev: Deployment, tmp_path: Path
-) -> None:
+def test_break_glass_calls_the_function_once(shell: Shell, dev: Deployment) -> None:
     dev.put_snapshot(dev.declare(keycloak={"database_name": "keycloak", "username": "keycloak_user"}))
-    (tmp_path / "events").mkdir()
+    (shell.folder / "events").mkdir()
     event = json.loads((ROOT / "events/break-glass.json").read_text())
     # With the file edited: another environment, which needs no digest.
     event = {**event, "environment": "dev", "approval": {"allow_db_provision": True, "approved_by": "bob"}}
-    (tmp_path / "events/break-glass.json").write_text(json.dumps(event))
+    (shell.folder / "events/break-glass.json").write_text(json.dumps(event))
     answer = shell(read_bash("break-glass"), endpoint=dev.runtime.endpoint_url)
     assert answer.returncode == 0, answer.stderr
     assert json.loads(answer.stdout)["StatusCode"] == 200
-    assert json.loads((tmp_path / "answer.json").read_text())["status"] == "applied"
+    assert json.loads((shell.folder / "answer.json").read_text())["status"] == "applied"
     assert dev.aws.read_object("acme-governance", "governance/dev/rds_provision_audit.csv").count(b"create_role") == 1
 
 

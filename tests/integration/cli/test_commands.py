@@ -118,6 +118,24 @@ def test_every_command_and_option_says_what_it_is_for(command: click.Command) ->
     assert [each.name for each in options if not each.help] == []
 
 
+def test_the_list_of_commands_says_of_each_what_it_is_for_in_a_whole_sentence() -> None:
+    listed = run("--help").stdout.partition("Commands:\n")[2].partition("\n\n")[0].splitlines()
+    assert len(listed) == len(cli.commands)
+    assert [line for line in listed if not re.search(r"[^.][.?]$", line)] == []
+
+
+def test_without_words_the_help_is_shown_and_nothing_is_said_of_looking_for_it() -> None:
+    answer = run()
+    assert answer.returncode == Exit.USAGE
+    assert "Commands:" in answer.stderr
+    assert "Try " not in answer.stderr
+
+
+def test_a_table_breaks_what_is_to_be_copied_and_cuts_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    Screen().table(["found"], [["a" * 300]])
+    assert capsys.readouterr().out.count("a") == 300
+
+
 def test_the_examples_of_the_help_can_be_copied() -> None:
     for name in cli.commands:
         shown = run(name, "--help").stdout
