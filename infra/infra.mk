@@ -1,6 +1,6 @@
 # Included by the Makefile: what is built for AWS and called there.
 
-.PHONY: build release cli stack rds-provision rds-provision-dry-run rds-approve rds-access doctor
+.PHONY: build release cli stack validate rds-provision rds-provision-dry-run rds-approve rds-access doctor
 
 build: $(SAM) ## build the Lambda artifact into .aws-sam/build; RDS_CA_BUNDLE=path where there is no network
 	$(SAM) validate --lint
@@ -36,6 +36,9 @@ $(CLI): pyproject.toml
 
 stack: install $(SAM) $(CLI) ## keep the embedded stack up until Ctrl-C, to play with: docs/tutorial.md; POSTGRES=16 for another
 	@$(PY) -m demo.embedded
+
+validate: $(CLI) ## read a file as the function would, with no server and no account: TFVARS=terraform.tfvars
+	@$(CLI) validate "$$TFVARS"
 
 # TFVARS, ADOPT, QUARANTINE, RETIRE and the others that `rds-provisioner apply --help` names reach it as variables of the environment. make
 # itself ends with 2 whatever the command ended with; EXIT_STATUS_FILE=path has the status that is meant.

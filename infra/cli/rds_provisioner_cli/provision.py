@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from provisioner.core.errors import InvalidSnapshot
 from rds_provisioner_cli.approval import approve
 from rds_provisioner_cli.aws import read_object
 from rds_provisioner_cli.function import call, call_when_free
@@ -109,7 +110,7 @@ def _read_and_check(options: Options) -> bytes | None:
     content = read_file(options.tfvars)
     declaration, findings = check_file(options.tfvars, content, options.environment)
     if declaration is None:
-        raise Stopped("\n".join(map(str, findings)))
+        raise Stopped("\n".join(map(str, findings)), kind=InvalidSnapshot.__name__)
     return content
 
 
@@ -154,8 +155,7 @@ def _forget_last_markdown(options: Options) -> None:
 def _tell_failure(options: Options, stopped: Stopped, screen: Screen) -> None:
     """What programs and pull requests get of a run that failed."""
     if options.as_json:
-        kind = stopped.kind if isinstance(stopped, FunctionFailed) else type(stopped).__name__
-        screen.document(json.dumps({"errorType": kind, "errorMessage": str(stopped)}, indent=2))
+        screen.document(json.dumps({"errorType": stopped.kind, "errorMessage": str(stopped)}, indent=2))
     if options.markdown and not options.markdown.exists():
         _write(options.markdown, markdown_of_failure(options.environment, str(stopped)), screen)
 

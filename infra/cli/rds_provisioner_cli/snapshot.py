@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,7 +32,13 @@ def check_file(path: Path, content: bytes, environment: str = "") -> tuple[Decla
     try:
         return parse_snapshot(content, str(path), environment=environment)
     except InvalidSnapshot as refused:
-        return None, refused.findings
+        # As a person goes through the file.
+        return None, tuple(sorted(refused.findings, key=_line_of))
+
+
+def _line_of(finding: Finding) -> int:
+    found = re.search(r":(\d+)", finding.where)
+    return int(found[1]) if found else 0
 
 
 def refuse_other_format(path: Path, target: Target) -> None:

@@ -17,12 +17,13 @@ class Exit(IntEnum):
 
 
 class Stopped(Exception):
-    """The command ends here: a message for a person, and the exit status."""
+    """The command ends here: a message for a person, the exit status, and the kind of failure for a program."""
 
-    def __init__(self, message: str, status: Exit = Exit.FAILED) -> None:
-        """Keep both."""
+    def __init__(self, message: str, status: Exit = Exit.FAILED, kind: str = "CommandFailed") -> None:
+        """Keep all three."""
         super().__init__(message)
         self.status = status
+        self.kind = kind
 
 
 class FunctionFailed(Stopped):
@@ -31,6 +32,5 @@ class FunctionFailed(Stopped):
     def __init__(self, kind: str, message: str) -> None:
         """Keep the kind, which decides what happens next."""
         is_gate = kind in {"ApprovalRequired", "PlanChanged"}
-        super().__init__(f"the function failed: {kind}: {message}", Exit.NOT_APPROVED if is_gate else Exit.FAILED)
-        self.kind = kind
+        super().__init__(f"the function failed: {kind}: {message}", Exit.NOT_APPROVED if is_gate else Exit.FAILED, kind)
         self.message = message

@@ -107,12 +107,12 @@ def build_plan(ownership: Ownership, differences: Sequence[Difference]) -> Plan:
             ownership.environment, ownership.host, ownership.port, server.system_identifier, server.administrator
         ),
     )
-    while held := held_back(plan):
+    while held := tuple(held_back(plan)):
         plan = replace(plan, blockers=tuple(sorted({*plan.blockers, *held})))
     return plan
 
 
-def held_back(plan: Plan) -> tuple[Finding, ...]:
+def held_back(plan: Plan) -> Iterable[Finding]:
     """What keeps back roles that are blocked in part: what was started of leaving could not be ended.
 
     A role that is kept back may keep another: to be asked again with the findings.

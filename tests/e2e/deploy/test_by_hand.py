@@ -128,6 +128,13 @@ def test_make_tells_the_exit_status_of_the_command_in_a_file(staging: Deployment
     assert "make rds-provision ENV=dev" in dev_only.stderr
 
 
+def test_make_validates_a_file(dev: Deployment, tmp_path: Path) -> None:
+    good = dev.declare(keycloak=KEYCLOAK)
+    assert "1 database, 1 role" in dev.run("make", "validate", f"TFVARS={good}").stdout
+    (bad := tmp_path / "mine.tfvars").write_text("application_databases = 1\n")
+    assert "mine.tfvars:1 " in dev.run("make", "validate", f"TFVARS={bad}").stdout
+
+
 # --- what is shown --------------------------------------------------------------------------------------------------
 
 

@@ -2,6 +2,7 @@
 
 import ast
 import io
+import json
 import os
 import re
 import resource
@@ -59,6 +60,18 @@ def test_every_problem_of_every_file_is_named_with_the_persons_own_file_and_line
     assert answer.returncode == 1
     assert f"{broken}:2 application_databases.a.database_name" in answer.stdout
     assert f"{broken}:2 application_databases.a.username" in answer.stdout
+
+
+def test_problems_come_in_the_order_of_the_lines_and_programs_get_their_kind(tmp_path: Path) -> None:
+    text = 'application_databases = {\n  a = { acess = "x" }\n  b = { database_name = var.x }\n}\n'
+    (path := tmp_path / "mine.tfvars").write_text(text)
+    said = run("validate", path).stdout
+    lines = [int(number) for number in re.findall(r"mine\.tfvars:(\d+)", said)]
+    assert lines == sorted(lines)
+    assert set(lines) == {2, 3}
+    failed = json.loads(run("plan", "dev", "--tfvars", path, "--json").stdout)
+    assert failed["errorType"] == "InvalidSnapshot"
+    assert "mine.tfvars:2 " in failed["errorMessage"]
 
 
 def test_a_file_is_for_any_environment_unless_one_is_named(tmp_path: Path) -> None:
