@@ -152,7 +152,7 @@ def leave_unapproved(plan: Plan, approved: Mapping[Unit, UnitEffects], continued
         if new or (freed and any(_depends(change, unit) for change in plan.changes)):
             findings.append(_not_approved(unit, new, freed, plan))
     plan = replace(plan, unapproved=tuple(findings))
-    while held := tuple(held_back(plan)):
+    while held := held_back(plan):
         plan = replace(plan, unapproved=(*plan.unapproved, *held))
     return plan
 

@@ -107,16 +107,13 @@ def build_plan(ownership: Ownership, differences: Sequence[Difference]) -> Plan:
             ownership.environment, ownership.host, ownership.port, server.system_identifier, server.administrator
         ),
     )
-    while held := tuple(held_back(plan)):
+    while held := held_back(plan):
         plan = replace(plan, blockers=tuple(sorted({*plan.blockers, *held})))
     return plan
 
 
-def held_back(plan: Plan) -> Iterable[Finding]:
-    """What keeps back roles that are blocked in part: what was started of leaving could not be ended.
-
-    A role that is kept back may keep another: to be asked again with the findings.
-    """
+def held_back(plan: Plan) -> tuple[Finding, ...]:
+    """What keeps back roles whose leaving could not be ended. One that is kept back may keep another: ask again."""
     # A kept database is given to a role that stays.
     kinds = leaving.DEPARTURES - {ChangeKind.GIVE_DATABASE}
     departing = [change for change in plan.changes if change.kind in kinds and plan.blocker_of(change)]
