@@ -25,8 +25,11 @@ def folder() -> Iterator[Path]:
 
 
 def start_demo(folder: Path, tfvars: Path | str = "") -> subprocess.Popen[str]:
-    """The demo in a process group of its own, as a shell would start it; its children inherit the marker."""
-    environment = {"TMPDIR": str(folder), "TFVARS": str(tfvars), MARK: str(folder)}
+    """The demo in a process group of its own, as a shell would start it; its children inherit the marker.
+
+    Nobody can write into its home.
+    """
+    environment = {"TMPDIR": str(folder), "TFVARS": str(tfvars), MARK: str(folder), "HOME": "/dev/null"}
     return subprocess.Popen(
         [sys.executable, "-m", "demo"],
         cwd=ROOT,

@@ -6,8 +6,10 @@ from typing import Any
 
 import pytest
 
+from e2e.deploy.conftest import Deploy
 from e2e.deploy.deployment import BACKSTAGE, KEYCLOAK, READER, Deployment
 from e2e.deploy.runbook import RUNBOOK, Shell, read_bash, read_block
+from e2e.deploy.test_by_hand import Terminal
 from rds_provisioner_cli.commands import cli
 from stack.runtime import Invocation
 
@@ -72,6 +74,30 @@ def test_who_has_access_is_told_with_the_path_and_since_when(shell: Shell, appli
     assert "beyond their level: 1" in shown
     assert "create_database" in shown
     assert sorted(path.suffix for path in (shell.folder / "reports").iterdir()) == [".csv", ".html", ".json"]
+
+
+# --- at night ---------------------------------------------------------------------------------------------------------
+
+
+def test_one_person_in_two_roles_asks_by_the_snapshot_and_approves(shell: Shell, deploy_environment: Deploy) -> None:
+    look, role, approve, _, again = (line.partition("   #")[0] for line in read_bash("at-night").splitlines())
+    assert role.startswith("export AWS_PROFILE=")
+    prod = deploy_environment("prod", Gate="digest")
+    prod.publish_outputs()
+    with prod.rule() as bridge:
+        prod.put_snapshot(prod.declare(keycloak=KEYCLOAK))
+        bridge.wait_for(1)
+        prod.runtime.wait_until_idle()
+        [digest] = re.findall(r"digest: (sha256:\w+)", run(shell, prod, look))
+        # Who asks is on call and approves: the plan was asked for by the snapshot.
+        words = approve.replace("sha256:...", digest).split()
+        answer = Terminal(prod, "approve", "prod", words[-1].removeprefix("DIGEST="), APPROVED_BY="carol")
+        answer.read_until(b"Only 'yes' will do: ")
+        answer.type(b"yes\n")
+        assert b"approved as carol" in answer.read_all()
+        bridge.wait_for(2)
+        prod.runtime.wait_until_idle()
+        assert "no_change" in run(shell, prod, again)
 
 
 # --- a wrong plan was approved --------------------------------------------------------------------------------------
