@@ -157,10 +157,14 @@ def test_the_examples_of_the_help_can_be_copied() -> None:
         assert examples, name
 
 
-def test_the_exit_statuses_in_the_help_are_those_of_the_code() -> None:
+def test_the_exit_statuses_in_help_and_reference_are_those_of_the_code() -> None:
     said = re.search(r"Exit statuses:\n((?:  .*\n?)+)", run("--help").stdout)
     assert said
-    assert {int(line.split()[0]) for line in said[1].strip().splitlines()} == set(Exit)
+    lines = [line.split(None, 1) for line in said[1].strip().splitlines()]
+    table = (ROOT / "docs/reference.md").read_text().split("<!-- table: exit statuses -->\n")[1].split("\n\n")[0]
+    rows = [[cell.strip() for cell in row.strip("|").split("|")] for row in table.splitlines()[2:]]
+    assert [[status, text.replace("`", "")] for status, text in ((row[0].strip("`"), row[1]) for row in rows)] == lines
+    assert {int(status) for status, _ in lines} == set(Exit)
 
 
 def test_the_command_takes_of_the_function_its_pure_core_alone() -> None:
