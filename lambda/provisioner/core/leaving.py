@@ -169,21 +169,17 @@ def blockers(ownership: Ownership, changes: Iterable[Change]) -> Iterable[Findin
             yield Finding("leaving_subscription", message, f"as its owner, {remedy}", username=name)
 
 
-def warning(role: Role, ownership: Ownership) -> Finding | None:
+def warning(role: Role) -> Finding | None:
     """What is said of a managed role that is not declared any more, instead of that it is an orphan."""
     since = role.marker.quarantined if role.marker else ""
-    if not since or role.name in ownership.leaving.quarantine | ownership.leaving.retire:
+    if not since:
         return None
     if role.can_login:
         message = f'role "{role.name}" was quarantined at {since}, and somebody has let it log in again'
         return Finding("quarantine_undone", message, "quarantine it again, or declare it again", username=role.name)
     message = f'role "{role.name}" is quarantined since {since}'
-    return Finding(
-        "quarantined_role",
-        message,
-        "declare it again to give it back, or retire it when its time has come",
-        username=role.name,
-    )
+    next_step = "declare it again to give it back, or retire it when its time has come"
+    return Finding("quarantined_role", message, next_step, username=role.name)
 
 
 def _count(number: int, noun: str) -> str:

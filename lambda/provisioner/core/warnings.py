@@ -215,13 +215,15 @@ def _member_of_owner(member: str, database: Database) -> Finding:
 
 
 def _orphans(ownership: Ownership) -> Iterable[Finding]:
+    going = ownership.leaving.quarantine | ownership.leaving.retire
     for name, role in sorted(ownership.server.roles.items()):
-        if has_marker(role, ownership.environment) and name not in ownership.by_role:
+        if has_marker(role, ownership.environment) and name not in ownership.by_role and name not in going:
             message = f'role "{name}" is managed here and no longer declared; it stays as it is'
             next_step = f'declare it again; or let it leave: quarantine: ["{name}"]'
-            yield leaving.warning(role, ownership) or Finding("orphaned_role", message, next_step, username=name)
+            yield leaving.warning(role) or Finding("orphaned_role", message, next_step, username=name)
     for name, database in sorted(ownership.server.databases.items()):
-        if has_marker(database, ownership.environment) and name not in ownership.by_database:
+        is_ours = has_marker(database, ownership.environment) and database.owner not in ownership.leaving.retire
+        if is_ours and name not in ownership.by_database:
             message = f'database "{name}" is managed here and no longer declared; it stays as it is'
             orphan = Finding(
                 "orphaned_database", message, "declare it again, or remove it by the runbook", database=name

@@ -80,7 +80,7 @@ def test_who_has_access_is_told_with_the_path_and_since_when(shell: Shell, appli
 
 
 def test_one_person_in_two_roles_asks_by_the_snapshot_and_approves(shell: Shell, deploy_environment: Deploy) -> None:
-    look, role, approve, _, again = (line.partition("   #")[0] for line in read_bash("at-night").splitlines())
+    name, look, role, approve, _, again = (line.partition("   #")[0] for line in read_bash("at-night").splitlines())
     assert role.startswith("export AWS_PROFILE=")
     prod = deploy_environment("prod", Gate="digest")
     prod.publish_outputs()
@@ -88,7 +88,7 @@ def test_one_person_in_two_roles_asks_by_the_snapshot_and_approves(shell: Shell,
         prod.put_snapshot(prod.declare(keycloak=KEYCLOAK))
         bridge.wait_for(1)
         prod.runtime.wait_until_idle()
-        [digest] = re.findall(r"digest: (sha256:\w+)", run(shell, prod, look))
+        [digest] = re.findall(r"digest: (sha256:\w+)", run(shell, prod, f"{name}\n{look}"))
         # Who asks is on call and approves: the plan was asked for by the snapshot.
         words = approve.replace("sha256:...", digest).split()
         answer = Terminal(prod, "approve", "prod", words[-1].removeprefix("DIGEST="), APPROVED_BY="carol")
@@ -155,7 +155,7 @@ def test_a_restored_server_is_put_right_by_an_apply(shell: Shell, applied: Deplo
 
 
 def test_an_application_leaves_by_the_commands_of_the_page(shell: Shell, applied: Deployment) -> None:
-    quarantine, look, retire = read_bash("leave").splitlines()
+    quarantine, look, *retire = read_bash("leave").splitlines()
     applied.put_snapshot(applied.declare(backstage=BACKSTAGE))
     applied.invoke("apply")
     assert "applied:" in run(shell, applied, quarantine)
@@ -166,8 +166,14 @@ def test_an_application_leaves_by_the_commands_of_the_page(shell: Shell, applied
         )
         mark = json.dumps(json.loads(text) | {"quarantined": "2020-02-29T23:59:59Z"})
         applied.server.run_as_superuser(f"COMMENT ON ROLE {role} IS '{mark}'")
-    assert "drop_role" in run(shell, applied, look)
-    assert "applied:" in run(shell, applied, retire)
+    shown = run(shell, applied, look)
+    assert "drop_role" in shown
+    assert "keep_database" in shown
+    # It goes, so it does not stay as it is.
+    assert 'role "keycloak_user" is managed' not in shown
+    assert 'database "keycloak" is managed' not in shown
+    for command in retire:
+        assert "applied:" in run(shell, applied, command)
     assert applied.databases() == {"backstage", "keycloak"}
     assert "kept_database" in json.dumps(applied.invoke("drift")["warnings"])
 
@@ -280,7 +286,7 @@ def test_psql_gets_in_with_the_secret_and_a_verified_server(shell: Shell, applie
 
 
 def test_every_option_of_the_command_line_is_one_that_it_has() -> None:
-    lines = re.findall(r"(?:\.venv-cli/bin/|`)rds-provisioner ([a-z]+)([^`\n#;]*)", RUNBOOK)
+    lines = re.findall(r"(?:\.venv-cli/bin/|`)rds-provisioner ([a-z]+) ([^`\n#;]*)", RUNBOOK)
     assert len(lines) > 5
     for name, words in lines:
         known = {option for parameter in cli.commands[name].params for option in parameter.opts}
