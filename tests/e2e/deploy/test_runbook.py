@@ -130,6 +130,12 @@ def test_every_command_of_the_runbook_is_one_that_the_page_asks_for_or_brings() 
     assert [line for line in unknown if not line.startswith(("output()", "    aws"))] == []
 
 
+def test_every_chapter_that_the_page_points_to_is_there() -> None:
+    headings = re.findall(r"^#+ (.*)$", RUNBOOK, re.MULTILINE)
+    anchors = {re.sub(r"[^\w\- ]", "", heading).lower().replace(" ", "-") for heading in headings}
+    assert set(re.findall(r"\]\(#([^)]+)\)", RUNBOOK)) <= anchors
+
+
 @pytest.mark.parametrize("target", sorted(set(re.findall(r"make (rds[\w-]+|build|cli|doctor|release)\b", RUNBOOK))))
 def test_every_target_of_make_is_there(target: str) -> None:
     makefiles = (ROOT / "Makefile").read_text() + (ROOT / "infra/infra.mk").read_text()
