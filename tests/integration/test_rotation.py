@@ -83,6 +83,7 @@ def test_the_server_follows_a_rotation_with_the_password_and_nothing_else(
         event("PutSecretValue", requestParameters={"secretId": SECRET}),
         event("PutSecretValue", requestParameters={"secretId": ARN}),
         event("UpdateSecret", responseElements={"aRN": ARN}),
+        event("UpdateSecretVersionStage", requestParameters={"secretId": SECRET, "versionStage": "AWSCURRENT"}),
         event("PutSecretValue", responseElements={"arn": ARN}, requestParameters={"secretId": "x"}),
     ],
 )

@@ -17,7 +17,7 @@ from provisioner.core.text import sanitize
 
 EVENT_SOURCE = "aws.secretsmanager"
 DETAIL_TYPES = ("AWS API Call via CloudTrail", "AWS Service Event via CloudTrail")
-EVENT_NAMES = ("PutSecretValue", "UpdateSecret", "RotationSucceeded")
+EVENT_NAMES = ("PutSecretValue", "UpdateSecret", "UpdateSecretVersionStage", "RotationSucceeded")
 # Where CloudTrail says which secret it was: a call has it in its answer or its request, by name or by ARN, a rotation
 # by the service among its additional data. `aRN` is how some calls spell it.
 PLACES = (

@@ -346,6 +346,8 @@ NAME = "goldenpath/dev/keycloak/postgres"
     [
         ({"eventName": "PutSecretValue", "requestParameters": {"secretId": NAME}}, True),
         ({"eventName": "UpdateSecret", "requestParameters": {"secretId": f"{SECRETS}{NAME}-AbCdEf"}}, True),
+        ({"eventName": "UpdateSecretVersionStage", "requestParameters": {"secretId": NAME}}, True),
+        ({"eventName": "RotateSecret", "requestParameters": {"secretId": NAME}}, False),
         ({"eventName": "RotationSucceeded", "additionalEventData": {"SecretId": f"{SECRETS}{NAME}-AbCdEf"}}, True),
         ({"eventName": "PutSecretValue", "requestParameters": {"secretId": NAME}, "errorCode": "AccessDenied"}, False),
         ({"eventName": "DescribeSecret", "requestParameters": {"secretId": NAME}}, False),
