@@ -16,6 +16,10 @@ KEEPALIVE_SECONDS = 60
 # A run may take the fifteen minutes of Lambda; calling again by itself would make a second run of it.
 READ_SECONDS = 920
 
+# The account that each bucket must belong to, as its stack says. Names of buckets are global: S3 refuses the call where
+# one that was deleted, or mistyped, is somebody else's.
+_OWNERS: dict[str, str] = {}
+
 _EXPIRED = {"ExpiredToken", "ExpiredTokenException", "RequestExpired", "InvalidClientTokenId"}
 
 
@@ -33,10 +37,22 @@ def client(service: str, *, is_patient: bool = False) -> Any:
         made = Session(region_name=region).client(service, config=patient if is_patient else None)  # type: ignore[call-overload]
     except BotoCoreError as error:
         raise Stopped(explain(error)) from None
+    if service == "s3":
+        made.meta.events.register("provide-client-params.s3", _name_the_owner)
     if is_patient:
         # boto3 can switch probes on and has no option for their times; the list is the one that its pools hold.
         made._endpoint.http_session._socket_options.extend(_keepalive_options())  # noqa: SLF001
     return made
+
+
+def expect_owner(bucket: str, account: str) -> None:
+    """Have every call to a bucket say whose it must be; nothing is said where the account is not known."""
+    _OWNERS[bucket] = account
+
+
+def _name_the_owner(params: dict[str, Any], **_: object) -> None:
+    if owner := _OWNERS.get(params.get("Bucket", "")):
+        params["ExpectedBucketOwner"] = owner
 
 
 def _keepalive_options() -> list[tuple[int, int, int]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 
-from rds_provisioner_cli.aws import client, error_code, explain, failures
+from rds_provisioner_cli.aws import client, error_code, expect_owner, explain, failures
 from rds_provisioner_cli.stopped import Exit, Stopped
 
 
@@ -111,7 +111,10 @@ def read_outputs(stack_name: str) -> tuple[dict[str, str], str]:
         if "does not exist" in str(error):
             return {}, f"there is no stack {stack_name}"
         return {}, f"the stack {stack_name} cannot be read: {error}"
-    return {output["OutputKey"]: output["OutputValue"] for output in stack.get("Outputs", [])}, ""
+    outputs = {output["OutputKey"]: output["OutputValue"] for output in stack.get("Outputs", [])}
+    for bucket in ("SnapshotBucket", "AuditBucket"):
+        expect_owner(outputs.get(bucket, ""), outputs.get(f"{bucket}Owner", ""))
+    return outputs, ""
 
 
 def _names(text: str) -> frozenset[str]:

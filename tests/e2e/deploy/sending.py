@@ -63,26 +63,36 @@ def serve_cloudformation() -> Iterator[str]:
 
 
 def send(environment: str, built: Path, aws: Aws, cloudformation: str) -> tuple[dict[str, str], dict[str, Any]]:
-    """The parameters and the template that reach CloudFormation."""
-    aws.create_bucket(ARTIFACTS)
-    variables = {**aws.environment(), "AWS_ENDPOINT_URL_CLOUDFORMATION": cloudformation, "SAM_CLI_TELEMETRY": "0"}
+    """The parameters and the template that reach CloudFormation for an environment of samconfig.toml."""
     template = str(built / "template.yaml")
     options = ["--config-env", environment, "--template-file", template, "--no-confirm-changeset"]
+    command = [str(ROOT / ".venv-sam/bin/sam"), "deploy", *options, "--config-file", str(ROOT / "samconfig.toml")]
+    return send_by(command, ROOT, aws, cloudformation)
+
+
+def send_by(command: list[str], folder: Path, aws: Aws, cloudformation: str) -> tuple[dict[str, str], dict[str, Any]]:
+    """The parameters and the template that reach CloudFormation by a command in a folder."""
+    aws.create_bucket(ARTIFACTS)
+    variables = {**aws.environment(), "AWS_ENDPOINT_URL_CLOUDFORMATION": cloudformation, "SAM_CLI_TELEMETRY": "0"}
+    CloudFormation.sent = {}
     answer = subprocess.run(
-        [str(ROOT / ".venv-sam/bin/sam"), "deploy", *options, "--config-file", str(ROOT / "samconfig.toml")],
-        cwd=ROOT,
-        env={**os.environ, **variables},
+        command,
+        cwd=folder,
+        env={**os.environ, **variables, "ENV": "dev"},
         capture_output=True,
         text=True,
         check=False,
+        stdin=subprocess.DEVNULL,
     )
     sent = CloudFormation.sent
-    assert sent["Action"] == "CreateChangeSet", answer.stdout + answer.stderr
+    assert sent.get("Action") == "CreateChangeSet", answer.stdout + answer.stderr
     count = sum(name.endswith(".ParameterKey") for name in sent)
     parameters = {
         sent[f"Parameters.member.{number}.ParameterKey"]: sent[f"Parameters.member.{number}.ParameterValue"]
         for number in range(1, count + 1)
     }
+    if "TemplateBody" in sent:
+        return parameters, read_yaml(sent["TemplateBody"].encode())
     key = urlsplit(sent["TemplateURL"]).path.removeprefix(f"/{ARTIFACTS}").lstrip("/")
     body = aws.client("s3").get_object(Bucket=ARTIFACTS, Key=key)["Body"].read()
     return parameters, read_yaml(body)

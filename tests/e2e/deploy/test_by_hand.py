@@ -18,6 +18,7 @@ from stack.binaries import ROOT
 
 BUCKET = {"SNAPSHOT_BUCKET": SNAPSHOTS}
 APPROVED = {"ALLOW_DB_PROVISION": "true", "APPROVED_BY": "alice", **BUCKET}
+OTHER_ACCOUNT = "210987654321"
 ESCAPE = "\x1b"
 
 
@@ -228,6 +229,24 @@ def test_what_is_not_given_is_found_in_the_outputs_of_the_stack(dev: Deployment)
     assert answer.returncode == 0, answer.stderr
     assert dev.aws.list_keys(SNAPSHOTS, "dev/terraform") == ["dev/terraform.tfvars"]
     assert dev.databases() == {"keycloak"}
+
+
+def test_every_call_of_the_command_to_a_bucket_names_the_account_that_it_must_belong_to(
+    deploy_environment: Deploy,
+) -> None:
+    staging = deploy_environment(
+        "staging", Gate="digest", SnapshotBucketOwner=OTHER_ACCOUNT, AuditBucketOwner=OTHER_ACCOUNT
+    )
+    staging.publish_outputs()
+    tfvars = staging.declare(keycloak=KEYCLOAK)
+    plan = staging.command("apply", "--tfvars", tfvars)
+    assert staging.command("approve", digest_of(plan), "--yes", "--approved-by", "carol").returncode == 0
+    assert staging.command("approve", digest_of(plan), "--yes", "--approved-by", "carol", "--renew").returncode == 0
+    assert staging.command("apply").returncode == 0
+    assert staging.command("history").returncode == 0
+    calls = [call for call in staging.aws.calls() if call.service == "s3" and "Bucket" in call.parameters]
+    assert {"PutObject", "DeleteObject", "ListObjectsV2"} <= {call.operation for call in calls}
+    assert {call.parameters.get("ExpectedBucketOwner") for call in calls} == {OTHER_ACCOUNT}
 
 
 def test_a_json_file_is_planned_and_takes_the_place_of_no_hcl_snapshot(dev: Deployment, tmp_path: Path) -> None:

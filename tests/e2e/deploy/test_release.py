@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 import subprocess
 import sys
 import zipfile
@@ -9,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from e2e.deploy.sending import send
+from e2e.deploy.sending import send_by
 from stack.aws import Aws
 from stack.binaries import ROOT
 
@@ -57,8 +58,36 @@ def test_the_bill_of_materials_and_the_requirements_name_what_the_zip_holds(made
     assert (made / "requirements.txt").read_text().count("--hash=sha256:") >= len(pins)
 
 
-def test_it_is_deployed_without_building(made: Path, aws: Aws, cloudformation: str) -> None:
-    _, template = send("dev", made, aws, cloudformation)
+@pytest.fixture
+def clone(built: Path, made: Path, tmp_path: Path) -> Path:
+    """What stands where the runbook's commands are called: a clone after `make build` and `make release`."""
+    for name in (".venv-sam", "infra", "lambda", "samconfig.toml", "template.yaml"):
+        (tmp_path / name).symlink_to(ROOT / name)
+    (tmp_path / ".aws-sam").mkdir()
+    (tmp_path / ".aws-sam/build").symlink_to(built)
+    (tmp_path / ".aws-sam/release").symlink_to(made)
+    return tmp_path
+
+
+def deployments() -> list[str]:
+    """The deployments of the runbook, each as it is written."""
+    text = (ROOT / "docs/operations.md").read_text()
+    found = re.findall(r"\.venv-sam/bin/sam deploy(?:[^\n`#]*\\\n)*[^\n`#]*", text)
+    return sorted({each.strip() for each in found})
+
+
+@pytest.mark.parametrize("command", deployments())
+def test_each_deployment_of_the_runbook_reaches_cloudformation(
+    command: str, clone: Path, aws: Aws, cloudformation: str
+) -> None:
+    parameters, template = send_by(["bash", "-uc", command], clone, aws, cloudformation)
+    assert set(parameters) <= set(template["Parameters"])
+    assert {name for name, each in template["Parameters"].items() if "Default" not in each} <= set(parameters)
+
+
+def test_it_is_deployed_without_building(made: Path, clone: Path, aws: Aws, cloudformation: str) -> None:
+    [command] = [each for each in deployments() if ".aws-sam/release" in each]
+    _, template = send_by(["bash", "-uc", command], clone, aws, cloudformation)
     bucket, _, key = (
         template["Resources"]["ProvisionerFunction"]["Properties"]["CodeUri"].removeprefix("s3://").partition("/")
     )
