@@ -42,19 +42,28 @@ class RunSecrets:
         return scram_verifier(self.credentials[role].password, os.urandom(SALT_BYTES))
 
 
+def name_secrets(declaration: Declaration, settings: Settings) -> dict[str, str]:
+    """The secret of each application."""
+    return {
+        entry.application: entry.secret_name or settings.app_secret_id.replace("{app}", entry.application)
+        for entry in declaration.entries
+    }
+
+
 def load_secrets(declaration: Declaration, settings: Settings, clients: AwsClients) -> RunSecrets:
     """Read every secret at once: the administrator's and one for each role.
 
     Raises:
         SecretUnavailable: the administrator's cannot be used; with everything that is wrong with any of them.
     """
-    names = {
-        entry.application: entry.secret_name or settings.app_secret_id.replace("{app}", entry.application)
-        for entry in declaration.entries
-    }
+    names = name_secrets(declaration, settings)
     found = read_secrets(clients, [settings.admin_secret_id, *names.values()])
     problems: list[Finding] = []
-    administrator = _administrator(found[settings.admin_secret_id], settings, problems)
+    administrator = None
+    try:
+        administrator = parse_administrator(found[settings.admin_secret_id], settings)
+    except SecretUnavailable as error:
+        problems += error.findings
     credentials: dict[str, Credentials] = {}
     secrets: dict[str, Secret] = {}
     for role, entries in group_by(declaration.entries, "username", "application").items():
@@ -78,12 +87,11 @@ def load_secrets(declaration: Declaration, settings: Settings, clients: AwsClien
     return RunSecrets(login, credentials, secrets, tuple(problems), warnings)
 
 
-def _administrator(secret: Secret | Finding, settings: Settings, problems: list[Finding]) -> Administrator | None:
+def parse_administrator(secret: Secret | Finding, settings: Settings) -> Administrator:
+    """The administrator by its secret. Raises SecretUnavailable with everything that is wrong with it."""
     if isinstance(secret, Finding):
-        problems.append(secret)
-        return None
+        raise SecretUnavailable(secret)
     parsed = parse_administrator_secret(secret.text, secret.secret_id, settings)
-    if isinstance(parsed, Administrator):
-        return parsed
-    problems += parsed
-    return None
+    if not isinstance(parsed, Administrator):
+        raise SecretUnavailable(parsed)
+    return parsed

@@ -27,7 +27,13 @@ WAY = ["dns", "route", "tls", "login"]
 SERVER = ["version", "writer", "rights", "administrator_database", "rds_iam", "public_schema"]
 CHANGES = ["verifiers", "temporary_membership", "default_privileges"]
 SNAPSHOT_CHECKS = ["snapshot_bucket", "snapshot_versioning", "snapshot_events", "snapshot"]
-AUDIT_CHECKS = ["audit_bucket", "audit_versioning", "audit_object_lock", "audit_conditional_writes"]
+AUDIT_CHECKS = [
+    "audit_bucket",
+    "audit_versioning",
+    "audit_object_lock",
+    "audit_events",
+    "audit_conditional_writes",
+]
 EVERY_CHECK = [
     *SNAPSHOT_CHECKS,
     *AUDIT_CHECKS,
@@ -210,6 +216,22 @@ def test_what_aws_does_not_say_is_unknown_and_names_the_right(
     answer = preflight(world)
     assert (answer["status"], not_ok(answer)) == ("ready", {name: "unknown"})
     assert f"allow {permission}" in line(answer, name)
+
+
+def test_an_approval_that_would_call_nobody_is_said_where_approvals_are_put(world: World) -> None:
+    assert "no approvals are put" in line(preflight(world), "audit_events")
+    world.settings |= {"UNGATED_ENVIRONMENTS": "sandbox", "REQUIRE_PLAN_DIGEST": "dev"}
+    answer = preflight(world)
+    assert (answer["status"], not_ok(answer)) == ("not_ready", {"audit_events": "failed"})
+    assert "an approval that is put calls nobody" in line(answer, "audit_events")
+    world.aws.client("s3").put_bucket_notification_configuration(
+        Bucket=AUDIT, NotificationConfiguration={"EventBridgeConfiguration": {}}
+    )
+    assert not_ok(preflight(world)) == {}
+    world.aws.fail("s3:GetBucketNotification", ALWAYS, "access_denied", matching=AUDIT)
+    answer = preflight(world)
+    assert not_ok(answer) == {"audit_events": "unknown"}
+    assert "allow s3:GetBucketNotification" in line(answer, "audit_events")
 
 
 def test_writes_under_a_condition_are_tried_and_leave_nothing(world: World) -> None:

@@ -126,7 +126,7 @@ def _check_around(given: Given, stack: Stack) -> list[Check]:
     checks: list[tuple[str, str, str, Callable[[], Check]]] = [
         ("alias", "FunctionName", "lambda:GetAlias", lambda: _check_alias(stack)),
         ("snapshot_events", "SnapshotBucket", "s3:GetBucketNotification", lambda: _check_snapshot_events(stack)),
-        ("approval_events", "AuditBucket", "s3:GetBucketNotification", lambda: _check_approval_events(stack)),
+        ("audit_events", "AuditBucket", "s3:GetBucketNotification", lambda: _check_approval_events(stack)),
         ("audit_policy", "AuditBucket", "s3:GetBucketPolicy", lambda: _check_policy(given, stack)),
         ("subscribers", "TopicArn", "sns:ListSubscriptionsByTopic", lambda: _check_subscribers(stack)),
         ("failure_queue", "FailureQueueUrl", "sqs:GetQueueAttributes", lambda: _check_queue(stack)),
@@ -180,12 +180,12 @@ def _check_snapshot_events(stack: Stack) -> Check:
 def _check_approval_events(stack: Stack) -> Check:
     bucket = stack.outputs["AuditBucket"]
     if "RequirePlanDigest" not in stack.outputs:
-        return ok("approval_events", "no approvals are put in this environment")
+        return ok("audit_events", "no approvals are put in this environment")
     if _sends_events(bucket):
-        return ok("approval_events", f"{bucket} sends its events to EventBridge")
+        return ok("audit_events", f"{bucket} sends its events to EventBridge")
     why = "an approval that is put calls nobody"
     next_step = "see the runbook: the call that switches it on replaces the notifications that the bucket has"
-    return failed("approval_events", f"{bucket} sends no events to EventBridge", why, next_step)
+    return failed("audit_events", f"{bucket} sends no events to EventBridge", why, next_step)
 
 
 def _check_policy(given: Given, stack: Stack) -> Check:

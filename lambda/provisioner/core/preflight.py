@@ -107,6 +107,12 @@ class PublicSchema:
     public_creates: bool
 
 
+def check_facts(facts: ServerFacts) -> list[Check]:
+    """What the session was told, judged; the line of each in the order of the answer."""
+    judges = (check_version, check_writer, check_rights, check_administrator_database, check_iam)
+    return [judge(facts) for judge in judges]
+
+
 def check_version(facts: ServerFacts) -> Check:
     """13 to 18 is what is tested."""
     what = f"PostgreSQL {facts.version}"

@@ -79,7 +79,7 @@ class AwsClients:
     @functools.cached_property
     def s3(self) -> S3Client:
         client = self._session.client("s3", config=self._config)
-        # Names of buckets are global: one that was deleted, or mistyped, may be a unmanaged role's.
+        # Names of buckets are global: one that was deleted, or mistyped, may be somebody else's.
         client.meta.events.register("provide-client-params.s3", self._name_the_owner)
         return client
 

@@ -1,4 +1,4 @@
-"""An address and a login in, what preflight wants to know of the server out; what writes is rolled back.
+"""The way to a server, or a session there, in; what preflight wants to know of it out. What writes is rolled back.
 
 Every query here is asked once, by hand or before a deployment, so none of it is tuned.
 """
@@ -6,29 +6,59 @@ Every query here is asked once, by hand or before a deployment, so none of it is
 from __future__ import annotations
 
 import json
+import os
+import secrets
 import socket
 import ssl
 import struct
-from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import TimeoutError as WaitedTooLong
 from contextlib import closing, suppress
+from functools import partial
 from typing import TYPE_CHECKING
 
 from provisioner.core import ddl
 from provisioner.core.changes import Change, ChangeKind
-from provisioner.core.errors import OutOfTime
+from provisioner.core.credentials import scram_verifier
+from provisioner.core.errors import OutOfTime, ProvisioningError
 from provisioner.core.kinds import ObjectKind
-from provisioner.core.preflight import PublicSchema, ServerFacts
+from provisioner.core.preflight import (
+    Check,
+    PublicSchema,
+    ServerFacts,
+    explain_password_refusal,
+    failed,
+    failed_by,
+    ok,
+    unknown,
+)
 from provisioner.core.state import PUBLIC, Target
+from provisioner.edges.postgres import tls_context
 from provisioner.edges.sqlstates import SqlError
 from provisioner.edges.transaction import refuse_empty_grants
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from provisioner.core.quoting import Statement
-    from provisioner.edges.postgres import Connection, ServerAddress
+    from provisioner.edges.clock import Deadline
+    from provisioner.edges.postgres import Connection
 
 # What a client says first where it wants TLS: its length, and a number that is no version of the protocol.
 _SSL_REQUEST = struct.pack("!ii", 8, 80877103)
-Tried = Mapping[str, SqlError | None]
+_SALT_BYTES = 16
+# What an apply does that a server may refuse, as it is said where it worked.
+CHANGES = {
+    "verifiers": "a role is created with a SCRAM verifier",
+    "temporary_membership": "the administrator makes itself a member of a role and takes that back",
+    "default_privileges": "default privileges of a role are set by a member of it",
+}
+# Each step to the server, and what is done where it leads no further.
+_WAY = {
+    "dns": "correct the host in the administrator's secret or DB_HOST; see the DNS settings of the VPC",
+    "route": "see the security groups of function and instance, the port, and whether the instance is available",
+    "tls": "check that the host is the instance's own name, and that the certificate bundle is current",
+}
 
 _FACTS = """SELECT json_build_object(
   'version', current_setting('server_version_num')::int / 10000,
@@ -54,31 +84,66 @@ _PUBLIC_SCHEMA = """SELECT o.rolname, pg_has_role(n.nspowner, 'MEMBER'),
 FROM pg_namespace AS n JOIN pg_roles AS o ON o.oid = n.nspowner WHERE n.nspname = 'public'"""
 
 
-def resolve(host: str, port: int) -> list[str]:
-    """The addresses that a name stands for. Raises OSError."""
-    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    return list(dict.fromkeys(str(address[0]) for *_, address in found))
+def walk(host: str, port: int, ca_bundle: str, deadline: Deadline) -> list[Check]:
+    """The steps to the server before anybody logs in, as far as they lead: each stands on the one before."""
+    steps: list[tuple[str, Callable[[str, int, Deadline], str]]] = [
+        ("dns", _resolve),
+        ("route", _reach),
+        ("tls", partial(_shake_hands, ca_bundle)),
+    ]
+    checks: list[Check] = []
+    for name, step in steps:
+        try:
+            checks.append(ok(name, step(host, port, deadline)))
+        except ProvisioningError as error:
+            return [*checks, failed_by(name, error.findings)]
+        except (OSError, UnicodeError, WaitedTooLong) as error:
+            why = "no password was sent" if name == "tls" else ""
+            return [*checks, failed(name, f"{host}:{port}: {_explain(error)}", why, _WAY[name])]
+    return checks
 
 
-def reach(host: str, port: int, seconds: float) -> None:
-    """Open a connection to the port and close it again. Raises OSError."""
-    socket.create_connection((host, port), seconds).close()
+def _resolve(host: str, port: int, deadline: Deadline) -> str:
+    # The resolver has no timeout of its own.
+    pool = ThreadPoolExecutor(1)
+    try:
+        asked = pool.submit(socket.getaddrinfo, host, port, type=socket.SOCK_STREAM)
+        found = asked.result(timeout=deadline.seconds_left())
+    finally:
+        pool.shutdown(wait=False)
+    addresses = dict.fromkeys(str(address[0]) for *_, address in found)
+    return f"{host} is {', '.join(list(addresses)[:5])}"
 
 
-def shake_hands(address: ServerAddress) -> str:
-    """Ask for TLS as PostgreSQL's clients do, verify certificate and name; give back the protocol and its end.
+def _reach(host: str, port: int, deadline: Deadline) -> str:
+    socket.create_connection((host, port), deadline.seconds_left()).close()
+    return f"{host}:{port} takes connections"
 
-    Raises:
-        OSError: the server speaks no TLS, or cannot be trusted (`ssl.SSLError`).
-    """
-    with closing(socket.create_connection((address.host, address.port), address.deadline.seconds_left())) as sock:
-        sock.settimeout(address.deadline.seconds_left())
+
+def _shake_hands(ca_bundle: str, host: str, port: int, deadline: Deadline) -> str:
+    """Ask for TLS as PostgreSQL's clients do, and verify certificate and name."""
+    tls = tls_context(ca_bundle)
+    with closing(socket.create_connection((host, port), deadline.seconds_left())) as sock:
+        sock.settimeout(deadline.seconds_left())
         sock.sendall(_SSL_REQUEST)
         if sock.recv(1) != b"S":
             raise ConnectionError("the server offers no TLS")
-        with address.tls.wrap_socket(sock, server_hostname=address.host) as wrapped:
-            certificate = wrapped.getpeercert() or {}
-            return f"{wrapped.version()}, the certificate is good until {certificate.get('notAfter', '?')}"
+        with tls.wrap_socket(sock, server_hostname=host) as wrapped:
+            until = (wrapped.getpeercert() or {}).get("notAfter", "?")
+            return f"{host}:{port} shows a certificate for its name: {wrapped.version()}, good until {until}"
+
+
+def _explain(error: Exception) -> str:
+    """What kept a connection from coming about, in a person's words."""
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return f"the certificate is not trusted: {error.verify_message}"
+    if isinstance(error, TimeoutError):
+        return "no answer in time"
+    if isinstance(error, ConnectionRefusedError):
+        return "connection refused"
+    if isinstance(error, socket.gaierror | UnicodeError):
+        return "the name does not resolve"
+    return str(error) if isinstance(error, ConnectionError) and error.errno is None else type(error).__name__
 
 
 def read_facts(connection: Connection) -> ServerFacts:
@@ -93,32 +158,52 @@ def read_public_schema(connection: Connection) -> PublicSchema | None:
     return PublicSchema(*rows[0]) if rows else None
 
 
-def try_changes(connection: Connection, role: str, verifier: str) -> Tried:
-    """Do what an apply does, to a role of this name that nobody ever sees: the transaction is rolled back.
+def try_changes(connection: Connection, facts: ServerFacts) -> list[Check]:
+    """Do what an apply does, to a role that nobody ever sees: the transaction is rolled back. Raises OutOfTime."""
+    tried = _try_changes(connection)
+    checks = []
+    for name, what in CHANGES.items():
+        error = tried.get(name)
+        if name not in tried:
+            why = "what it stands on was refused before, or the connection was lost"
+            checks.append(unknown(name, "not tried", why))
+        elif error is None:
+            checks.append(ok(name, f"{what}; it was rolled back"))
+        else:
+            next_step = explain_password_refusal(facts) if name == "verifiers" else error.next_step
+            checks.append(failed(name, f"the server refused it: {error}", f"an apply needs that {what}", next_step))
+    return checks
 
-    Gives each step with its refusal, None where it worked; what stands on a step that was refused is left out.
-    """
-    found: dict[str, SqlError | None] = {}
-    try:
-        connection.run("BEGIN")
-        for step, statements in _steps(role, verifier, connection.version).items():
-            found[step] = _try(connection, statements, secret=step == "verifiers")
+
+def _try_changes(connection: Connection) -> dict[str, SqlError | None]:
+    """Each step with its refusal, None where it worked; what stands on a step that was refused is left out."""
+    role = f"rds-provisioner preflight {secrets.token_hex(8)}"
+    create = Change(ChangeKind.CREATE_ROLE, username=role)
+    verifier = scram_verifier(secrets.token_urlsafe(32), os.urandom(_SALT_BYTES))
+    tried: dict[str, SqlError | None] = {}
+    # Where the connection is lost the transaction goes with it; where this is not heard, as the session ends.
+    with suppress(SqlError):
+        try:
+            connection.run("BEGIN")
+            tried["verifiers"] = _try(connection, [ddl.create_role(create).complete(verifier)], secret=True)
             # Without the password the rest can be tried all the same; without the role, or its membership, it cannot.
-            plain = [ddl.create_role(Change(ChangeKind.CREATE_ROLE, username=role)).text]
-            if found[step] and (step != "verifiers" or _try(connection, plain)):
-                break
-    except SqlError:
-        # The connection is gone, and the transaction with it.
-        return found
-    finally:
-        # Whatever happened: where this is not heard the server rolls back as the session ends.
-        with suppress(SqlError, OutOfTime):
-            connection.run("ROLLBACK")
-    return found
+            if tried["verifiers"] and _try(connection, [ddl.create_role(create).text]):
+                return tried
+            membership = [ddl.grant_self(role, with_options=connection.version >= 16)]
+            tried["temporary_membership"] = _try(connection, membership)
+            if tried["temporary_membership"]:
+                return tried
+            tried["default_privileges"] = _try(connection, ddl.grant_or_revoke([_defaults_of(role)]))
+            if not tried["default_privileges"]:
+                tried["temporary_membership"] = _try(connection, [ddl.revoke_self(role)])
+        finally:
+            with suppress(SqlError, OutOfTime):
+                connection.run("ROLLBACK")
+    return tried
 
 
-def _steps(role: str, verifier: str, version: int) -> dict[str, list[Statement]]:
-    defaults = Change(
+def _defaults_of(role: str) -> Change:
+    return Change(
         ChangeKind.GRANT_DEFAULT,
         username=PUBLIC,
         owner=role,
@@ -126,12 +211,6 @@ def _steps(role: str, verifier: str, version: int) -> dict[str, list[Statement]]
         privileges=("SELECT",),
         targets=(Target(ObjectKind.TABLE, owner=role, creator=role),),
     )
-    return {
-        "verifiers": [ddl.create_role(Change(ChangeKind.CREATE_ROLE, username=role)).complete(verifier)],
-        "temporary_membership": [ddl.grant_self(role, with_options=version >= 16)],
-        "default_privileges": ddl.grant_or_revoke([defaults]),
-        "temporary_membership_back": [ddl.revoke_self(role)],
-    }
 
 
 def _try(connection: Connection, statements: list[Statement], *, secret: bool = False) -> SqlError | None:
@@ -144,16 +223,3 @@ def _try(connection: Connection, statements: list[Statement], *, secret: bool = 
         connection.run("ROLLBACK TO SAVEPOINT step")
         return error
     return None
-
-
-def why_unreachable(error: OSError) -> str:
-    """What kept a connection from coming about, in a person's words."""
-    if isinstance(error, ssl.SSLCertVerificationError):
-        return f"the certificate is not trusted: {error.verify_message}"
-    if isinstance(error, TimeoutError):
-        return "no answer in time"
-    if isinstance(error, ConnectionRefusedError):
-        return "connection refused"
-    if isinstance(error, socket.gaierror):
-        return "the name does not resolve"
-    return str(error) if isinstance(error, ConnectionError) and error.errno is None else type(error).__name__

@@ -26,7 +26,7 @@ OF_THE_CALLER = [
     "stack",
     "alias",
     "snapshot_events",
-    "approval_events",
+    "audit_events",
     "audit_policy",
     "subscribers",
     "failure_queue",
@@ -203,7 +203,7 @@ def test_approvals_call_nobody_where_the_audit_bucket_sends_no_events(
     account.switch_events(AUDIT, on=False)
     assert not_ok(doctor(capsys)[1]) == {}
     account.stack(digest=True)
-    assert not_ok(doctor(capsys)[1]) == {"approval_events": "failed"}
+    assert not_ok(doctor(capsys)[1]) == {"audit_events": "failed"}
 
 
 def test_a_topic_without_subscribers_fails(account: Account, capsys: pytest.CaptureFixture[str]) -> None:
