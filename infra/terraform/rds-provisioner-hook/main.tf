@@ -2,6 +2,8 @@
 
 data "aws_partition" "current" {}
 
+data "aws_caller_identity" "current" {}
+
 locals {
   function_name = coalesce(var.function_name, "rds-provisioner-${var.environment}")
   snapshot_key  = coalesce(var.snapshot_key, "${var.environment}/terraform.tfvars.json")
@@ -33,6 +35,9 @@ locals {
     for name, secret in data.aws_secretsmanager_secret_versions.current :
     "secret:${name}" => join(",", [for each in secret.versions : each.version_id if contains(each.version_stages, "AWSCURRENT")])
   }
+
+  # Names of buckets are global, and the provider puts an object by the name alone.
+  of_the_owner = { StringEquals = { "aws:ResourceAccount" = coalesce(var.snapshot_bucket_owner, data.aws_caller_identity.current.account_id) } }
 
   object  = one(concat(aws_s3_object.snapshot, aws_s3_object.disposable))
   answer  = jsondecode(aws_lambda_invocation.provision.result)

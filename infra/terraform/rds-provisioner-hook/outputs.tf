@@ -51,13 +51,15 @@ output "caller_policy" {
           ["s3:GetObject", "s3:GetObjectTagging", "s3:GetObjectVersion", "s3:GetObjectVersionTagging", "s3:PutObject", "s3:PutObjectTagging"],
           var.keep_history ? [] : ["s3:DeleteObject", "s3:DeleteObjectVersion"],
         )
-        Resource = "arn:${data.aws_partition.current.partition}:s3:::${var.snapshot_bucket}/${local.snapshot_key}"
+        Resource  = "arn:${data.aws_partition.current.partition}:s3:::${var.snapshot_bucket}/${local.snapshot_key}"
+        Condition = local.of_the_owner
       },
       {
-        Sid      = "TellMissingFromForbidden"
-        Effect   = "Allow"
-        Action   = concat(["s3:ListBucket"], var.keep_history ? [] : ["s3:ListBucketVersions"])
-        Resource = "arn:${data.aws_partition.current.partition}:s3:::${var.snapshot_bucket}"
+        Sid       = "TellMissingFromForbidden"
+        Effect    = "Allow"
+        Action    = concat(["s3:ListBucket"], var.keep_history ? [] : ["s3:ListBucketVersions"])
+        Resource  = "arn:${data.aws_partition.current.partition}:s3:::${var.snapshot_bucket}"
+        Condition = local.of_the_owner
       },
       ], length(var.secrets) == 0 ? [] : [
       {

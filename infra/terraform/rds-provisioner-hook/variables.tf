@@ -44,6 +44,12 @@ variable "snapshot_bucket" {
   type        = string
 }
 
+variable "snapshot_bucket_owner" {
+  description = "The account that the bucket must belong to, that of the caller unless given; the output caller_policy holds it."
+  type        = string
+  default     = null
+}
+
 variable "snapshot_key" {
   description = "Where the snapshot goes, {environment}/terraform.tfvars.json unless given; the stack's SnapshotKey must say the same."
   type        = string

@@ -142,3 +142,13 @@ def test_without_certificates_nothing_is_built(tmp_path: Path) -> None:
     assert answer.returncode == 1
     assert "RDS_CA_BUNDLE names" in answer.stderr
     assert not (tmp_path / "artifact").exists()
+
+
+def test_a_relative_path_to_the_certificates_is_that_of_who_calls_make(tmp_path: Path) -> None:
+    """SAM builds in a folder of its own, where it would mean another file."""
+    (sam := tmp_path / "sam").write_text(f'#!/bin/sh\necho "$1 $RDS_CA_BUNDLE" >> {tmp_path}/said\n')
+    sam.chmod(0o755)
+    (bundle := tmp_path / "global-bundle.pem").touch()
+    command = ["make", "build", f"SAM={sam}", f"RDS_CA_BUNDLE={os.path.relpath(bundle, REPOSITORY)}"]
+    subprocess.run(command, cwd=REPOSITORY, capture_output=True, check=True, env={"PATH": os.environ["PATH"]})
+    assert (tmp_path / "said").read_text().splitlines()[-1] == f"build {bundle}"

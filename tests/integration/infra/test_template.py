@@ -217,6 +217,35 @@ def test_the_function_may_not_reach_beyond_its_environment(full: Stack, action: 
     assert not is_allowed(full.statements(), action, resource)
 
 
+NAMES = {"AlarmName", "DashboardName", "FunctionName", "LogGroupName", "Name", "QueueName", "TopicName"}
+
+
+def names_of(stack: Stack) -> set[tuple[str, str]]:
+    return {
+        (resource["Type"], str(value))
+        for resource in stack.resources.values()
+        for name, value in resource["Properties"].items()
+        if name in NAMES and "rds-provisioner" in str(value)
+    }
+
+
+def test_several_instances_stand_side_by_side_in_one_account_and_reach_nothing_of_each_other(full: Stack) -> None:
+    orders = deploy(**{**EVERYTHING, "Environment": "dev-orders"})
+    assert len(names_of(full)) > 15
+    assert names_of(full).isdisjoint(names_of(orders))
+    for here, there in ((full, "dev-orders"), (orders, "dev")):
+        statements = here.statements()
+        for action, resource in (
+            ("secretsmanager:GetSecretValue", secret(f"goldenpath/{there}/keycloak/postgres-AbCdEf")),
+            ("s3:GetObject", f"arn:aws:s3:::acme-tfvars/{there}/terraform.tfvars"),
+            ("s3:PutObject", f"arn:aws:s3:::acme-governance/governance/{there}/rds_provision_audit.csv"),
+            ("sns:Publish", f"arn:aws:sns:{REGION}:{ACCOUNT}:rds-provisioner-{there}"),
+            ("sqs:SendMessage", f"arn:aws:sqs:{REGION}:{ACCOUNT}:rds-provisioner-{there}-failures"),
+        ):
+            assert not is_allowed(statements, action, resource)
+            assert is_allowed(statements, action, resource.replace(there, here.parameters["Environment"]))
+
+
 def test_the_function_may_store_and_read_reports_of_access_and_list_those_of_its_environment(plain: Stack) -> None:
     report = "arn:aws:s3:::acme-governance/governance/dev/access/20261127T101500.000Z-1.json"
     assert is_allowed(plain.statements(), "s3:PutObject", report)
