@@ -261,7 +261,7 @@ def test_a_look_has_its_rows_in_its_own_csv_and_one_in_the_trail(world: World) -
     assert len(rows) == len(EVERY_CHECK) - 1
     [trail] = csv.DictReader(world.aws.read_object(AUDIT, TRAIL).decode().splitlines())
     assert (trail["action"], trail["status"], trail["requested_by"]) == ("preflight", "error", "alice")
-    assert trail["message"] == "Preflight: 23 ok, 1 failed, 0 unknown."
+    assert trail["message"] == "Preflight: 24 ok, 1 failed, 0 unknown."
 
 
 def test_a_topic_that_is_not_there_fails_and_none_at_all_is_said(world: World) -> None:
