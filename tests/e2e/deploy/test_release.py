@@ -63,8 +63,13 @@ def clone(built: Path, made: Path, tmp_path: Path) -> Path:
     """What stands where the runbook's commands are called: a clone after `make build` and `make release`."""
     for name in (".venv-sam", "infra", "lambda", "samconfig.toml", "template.yaml"):
         (tmp_path / name).symlink_to(ROOT / name)
-    (tmp_path / ".aws-sam").mkdir()
-    (tmp_path / ".aws-sam/build").symlink_to(built)
+    (build := tmp_path / ".aws-sam/build").mkdir(parents=True)
+    (build / "ProvisionerFunction").symlink_to(built / "ProvisionerFunction")
+    # It was built elsewhere, and what is not built is named from there.
+    template = re.sub(
+        r"DefinitionUri: \S+/infra/", f"DefinitionUri: {ROOT}/infra/", (built / "template.yaml").read_text()
+    )
+    (build / "template.yaml").write_text(template)
     (tmp_path / ".aws-sam/release").symlink_to(made)
     return tmp_path
 
