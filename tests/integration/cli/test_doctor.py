@@ -3,6 +3,7 @@
 import io
 import json
 import zipfile
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from rds_provisioner_cli.stopped import Exit, Stopped
 from rds_provisioner_cli.target import Given
 from stack import invoke_api
 from stack.aws import ACCOUNT, ALWAYS, REGION, Aws
+from stack.binaries import ROOT
 from stack.postgres import Server
 from stack.runtime import Invocation
 from stack.world import AUDIT, SNAPSHOTS, World
@@ -184,6 +186,19 @@ def test_people_get_a_table(account: Account, capsys: pytest.CaptureFixture[str]
     text = capsys.readouterr().out
     assert "snapshot_events" in text
     assert "1 failed, 0 unknown" in text
+
+
+def test_before_the_first_snapshot_it_prints_what_the_runbook_says(
+    account: Account, capsys: pytest.CaptureFixture[str]
+) -> None:
+    account.client("s3").delete_object(Bucket=SNAPSHOTS, Key=account.world.snapshot_key)
+    status, document = doctor(capsys)
+    assert (status, not_ok(document)) == (Exit.CHANGES, dict.fromkeys(("snapshot", "application_secrets"), "unknown"))
+    counts = Counter(check["status"] for check in document["checks"])
+    said = ", ".join(f"{counts[word]} {word}" for word in ("ok", "failed", "unknown"))
+    assert (
+        f"make doctor ENV=$ENV                              # ... {said}" in (ROOT / "docs/operations.md").read_text()
+    )
 
 
 def test_events_that_are_off_fail_unless_the_stack_asks_for_none(
