@@ -415,7 +415,8 @@ provider "aws" {
 AS_DOCUMENTED = """#!/bin/sh
 case "$*" in
 *" init"*) exec "{terraform}" "$@" -input=false -plugin-dir="{mirror}" ;;
-*) exec "{terraform}" "$@" -input=false -auto-approve ;;
+*" apply"*) exec "{terraform}" "$@" -input=false -auto-approve ;;
+*) exec "{terraform}" "$@" ;;
 esac
 """
 
