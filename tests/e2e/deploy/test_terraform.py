@@ -6,7 +6,6 @@ found in the usual places, or named by TF_PLUGIN_DIR.
 
 import json
 import os
-import re
 import shutil
 import subprocess
 from collections.abc import Callable
@@ -20,7 +19,6 @@ from e2e.deploy.test_permissions import permissions
 from integration.infra.deployed_template import is_allowed
 from stack.aws import ACCOUNT, REGION, Aws, Call
 from stack.binaries import ROOT
-from stack.postgres import Server
 
 TERRAFORM = shutil.which("terraform")
 PROVIDER = "*/hashicorp/aws"
@@ -401,81 +399,6 @@ def test_without_the_provider_terraform_calls_the_command_and_fails_with_it(dev:
     dev.declare(keycloak=KEYCLOAK)
     assert terraform.apply().returncode == 0
     assert dev.databases() == {"keycloak"}
-
-
-# What a stand-in for AWS needs said, in every root of the examples.
-OF_THE_STAND_IN = """
-provider "aws" {
-  skip_credentials_validation = true
-  skip_metadata_api_check     = true
-  s3_use_path_style           = true
-}
-"""
-# `terraform` as the page calls it: nobody is there to say yes, and the provider comes from the mirror.
-AS_DOCUMENTED = """#!/bin/sh
-case "$*" in
-*" init"*) exec "{terraform}" "$@" -input=false -plugin-dir="{mirror}" ;;
-*" apply"*) exec "{terraform}" "$@" -input=false -auto-approve ;;
-*) exec "{terraform}" "$@" ;;
-esac
-"""
-
-
-@needs_provider
-def test_the_examples_apply_from_nothing_in_the_documented_order(
-    deploy_environment: Deploy, latest_server: Server, tmp_path: Path
-) -> None:
-    """The function stands where the page says that it is deployed; the instance is one that answers nobody."""
-    [block] = re.findall(
-        r"## From nothing.*?```bash\n(.*?)```", (ROOT / "infra/terraform/README.md").read_text(), re.DOTALL
-    )
-    network, deployed, complete = re.split(r"^(\.venv-sam.*)$", block, flags=re.MULTILINE)
-    assert deployed.startswith(".venv-sam/bin/sam deploy --config-env dev")
-    dev = deploy_environment("dev", SnapshotKey=JSON_KEY)
-    dev.aws.client("secretsmanager").delete_secret(
-        SecretId="goldenpath/dev/rds/master", ForceDeleteWithoutRecovery=True
-    )
-    ec2 = dev.aws.client("ec2")
-    [vpc] = ec2.describe_vpcs()["Vpcs"]
-    subnets = [subnet["SubnetId"] for subnet in ec2.describe_subnets()["Subnets"]][:2]
-    examples = tmp_path / "infra/terraform/rds-provisioner-hook/examples"
-    shutil.copytree(ROOT / "infra/terraform", tmp_path / "infra/terraform")
-    for root in ("network", "complete"):
-        (examples / root / "stand_in_override.tf").write_text(OF_THE_STAND_IN)
-    (tmp_path / "terraform").write_text(AS_DOCUMENTED.format(terraform=TERRAFORM, mirror=MIRROR))
-    (tmp_path / "terraform").chmod(0o755)
-    surroundings = {**dev.command_environment(), "TF_CLI_CONFIG_FILE": os.devnull, "CHECKPOINT_DISABLE": "1"}
-    surroundings["TF_VAR_aws_region"] = REGION
-    surroundings["PATH"] = f"{tmp_path}:{surroundings['PATH']}"
-
-    def run(commands: str) -> subprocess.CompletedProcess[str]:
-        words = ["bash", "-euc", commands]
-        return subprocess.run(words, cwd=tmp_path, env=surroundings, capture_output=True, text=True, check=False)
-
-    answer = run(network.replace("vpc-00000000000000000", vpc["VpcId"]))
-    assert answer.returncode == 0, answer.stdout + answer.stderr
-    outputs = json.loads(
-        run("terraform -chdir=infra/terraform/rds-provisioner-hook/examples/network output -json").stdout
-    )
-    variables = examples / "complete/dev.tfvars"
-    text = variables.read_text().replace("sg-00000000000000000", outputs["database_security_group_id"]["value"])
-    for placeholder, subnet in zip(re.findall(r"subnet-[01]{17}", text), subnets, strict=True):
-        text = text.replace(placeholder, subnet)
-    variables.write_text(text)
-
-    answer = run(complete)
-    assert answer.returncode == 1, answer.stdout
-    assert "DatabaseUnavailable" in answer.stderr
-    [instance] = dev.aws.client("rds").describe_db_instances()["DBInstances"]
-    assert instance["Endpoint"]["Address"] in answer.stderr.replace("\n", "")
-    # The instance, as it were, answers from now on.
-    dev.aws.put_secret("goldenpath/dev/rds/master", latest_server.admin_secret(dev.administrator))
-    apply = complete[complete.index("terraform -chdir", 1) :]
-    answer = run(apply)
-    assert answer.returncode == 0, answer.stdout + answer.stderr
-    assert 'status = "applied"' in answer.stdout
-    assert dev.databases() == {"keycloak"}
-    assert "No changes" in run(apply).stdout
 
 
 @needs_provider
