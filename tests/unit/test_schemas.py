@@ -226,3 +226,10 @@ def test_preflight_answers_with_checks_and_nobody_else_does() -> None:
     schema.validate(answer)
     assert not schema.is_valid({**answer, "mode": "drift"})
     assert not schema.is_valid({key: value for key, value in answer.items() if key != "checks"})
+
+
+def test_the_editor_is_told_where_the_schemas_hold_and_the_page_shows_how() -> None:
+    settings = (ROOT / ".vscode/settings.json").read_text()
+    assert settings in (ROOT / "docs/schemas/README.md").read_text()
+    for mapping in json.loads(settings)["json.schemas"]:
+        assert (ROOT / mapping["url"]).is_file()
