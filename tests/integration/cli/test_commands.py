@@ -122,6 +122,21 @@ def test_a_shell_can_complete_the_command(shell: str) -> None:
     assert "_RDS_PROVISIONER_COMPLETE" in run("completion", shell).stdout
 
 
+def test_bash_completes_commands_and_options(tmp_path: Path) -> None:
+    folders = f"{ROOT / 'lambda'}:{ROOT / 'infra/cli'}"
+    program = f'#!/bin/sh\nPYTHONPATH={folders} exec {sys.executable} -m rds_provisioner_cli "$@"\n'
+    (path := tmp_path / "rds-provisioner").write_text(program)
+    path.chmod(0o755)
+    ask = """source <(rds-provisioner completion bash)
+    complete -p rds-provisioner >&2
+    COMP_WORDS=(rds-provisioner dr); COMP_CWORD=1; _rds_provisioner_completion rds-provisioner; echo "${COMPREPLY[@]}"
+    COMPREPLY=(); COMP_WORDS=(rds-provisioner plan --det); COMP_CWORD=2; _rds_provisioner_completion rds-provisioner
+    echo "${COMPREPLY[@]}" """
+    environment = {"PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    answer = subprocess.run(["bash", "-c", ask], env=environment, capture_output=True, text=True, check=True)
+    assert answer.stdout.split() == ["drift", "--detailed-exitcode"], answer.stderr
+
+
 @pytest.mark.parametrize("command", [cli, *cli.commands.values()], ids=lambda command: str(command.name))
 def test_every_command_and_option_says_what_it_is_for(command: click.Command) -> None:
     answer = run(*([] if command is cli else [str(command.name)]), "--help")
