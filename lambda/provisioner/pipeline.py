@@ -92,33 +92,28 @@ def _run_and_store(event: object, audit_log: AuditLog, seconds_left: Callable[[]
         if audit_log.request.mode is Mode.PREFLIGHT:
             return _preflight(audit_log.request, audit_log, seconds_left)
         result = _provision(audit_log.request, audit_log, seconds_left, lock)
-    except ProvisioningError as error:
-        audit_log.record_findings(error.findings, action="refuse", status=Status.ERROR)
-        _store_audit_after_error(error, audit_log)
-        raise
     except Exception as error:  # noqa: BLE001 - whatever it is, it has to be in the audit and have a name
-        # A mistake of ours. Its text may hold anything, so only its kind is told; the log has the place.
-        message = f"the run stopped at a mistake of its own ({type(error).__name__})"
-        next_step = "report it with the log of this run; what was committed stands, and the next run continues"
-        finding = Finding("unexpected", message, next_step)
-        _log_mistake(audit_log, error)
-        audit_log.record_findings([finding], action="refuse", status=Status.ERROR)
-        _store_audit_after_error(ApplyFailed(finding), audit_log)
-        raise ApplyFailed(finding) from None
+        named = error if isinstance(error, ProvisioningError) else _mistake(error, audit_log)
+        audit_log.record_findings(named.findings, action="refuse", status=Status.ERROR)
+        try:
+            audit_log.store()
+        except AuditUnavailable as failure:
+            raise AuditUnavailable((*failure.findings, *named.findings)) from None
+        raise named from None
     audit_log.store()
     return replace(result, plan=replace(result.plan, warnings=(*result.plan.warnings, *audit_log.findings)))
 
 
+def _mistake(error: Exception, audit_log: AuditLog) -> ApplyFailed:
+    """A mistake of ours. Its text may hold anything, so only its kind is told; the log has the place."""
+    _log_mistake(audit_log, error)
+    message = f"the run stopped at a mistake of its own ({type(error).__name__})"
+    next_step = "report it with the log of this run; what was committed stands, and the next run continues"
+    return ApplyFailed(Finding("unexpected", message, next_step))
+
+
 def _log_mistake(audit_log: AuditLog, error: Exception) -> None:
     audit_log.log.error("unexpected", extra={"place": traceback.format_tb(error.__traceback__)})
-
-
-def _store_audit_after_error(error: ProvisioningError, audit_log: AuditLog) -> None:
-    """Store the audit of a run that failed; where that fails as well, both are said."""
-    try:
-        audit_log.store()
-    except AuditUnavailable as failure:
-        raise AuditUnavailable((*failure.findings, *error.findings)) from None
 
 
 def _provision(request: Request, audit_log: AuditLog, seconds_left: Callable[[], float], lock: ExitStack) -> RunResult:
