@@ -45,9 +45,9 @@ class _RestOperation:
     needed_headers: frozenset[str]
 
     def fit(self, request: Request) -> tuple[int, str, dict[str, Any]] | None:
-        match = self.path.fullmatch(request.path)
-        fixed = all(request.query.get(name) == value for name, value in self.fixed_query)
-        if request.method != self.method or not match or not fixed:
+        if request.method != self.method or not (match := self.path.fullmatch(request.path)):
+            return None
+        if any(request.query.get(name) != value for name, value in self.fixed_query):
             return None
         if not self.needed_query <= request.query.keys() or not self.needed_headers <= request.headers.keys():
             return None
