@@ -8,6 +8,7 @@ an undisturbed run. The points are enumerated until the run gets through unharme
 
 import contextlib
 import json
+import os
 import re
 import shutil
 import tempfile
@@ -26,7 +27,7 @@ from stack.dump import dump as dump_all
 from stack.dump import has_password
 from stack.fuse import Fuse, FusedProxy, Moment
 from stack.mortal import Call, Mortal, kill
-from stack.postgres import Server, _give_away
+from stack.postgres import Server, give_away
 from stack.world import AUDIT, World
 
 SHARED_SECRET = "goldenpath/dev/keycloak/postgres"
@@ -82,7 +83,6 @@ class Ground:
         """The server as it was before the run, and an empty audit."""
         self.server.stop("immediate")
         _copy_what_differs(self.saved, self.server._data)
-        _give_away(self.server._folder)
         self.server.start()
         self.new_audit()
 
@@ -117,9 +117,10 @@ class Ground:
         """Until the server has ended the sessions of a client that is gone."""
         deadline = time.monotonic() + 20
         query = f"SELECT count(*) FROM pg_stat_activity WHERE usename = '{self.world.admin.username}'"
-        while self.server.run_as_superuser(query)[0][0]:
-            assert time.monotonic() < deadline, "the server kept a session of a killed run"
-            time.sleep(0.005)
+        with contextlib.closing(self.server.superuser()) as server:
+            while server.run(query) != [[0]]:
+                assert time.monotonic() < deadline, "the server kept a session of a killed run"
+                time.sleep(0.005)
 
     def is_untouched(self) -> bool:
         """Whether the run is as good as never started: it left nothing on the server, and no plan."""
@@ -336,21 +337,28 @@ def _run_undisturbed(ground: Ground) -> None:
 
 def _copy_what_differs(source: Path, target: Path) -> None:
     """Make one folder like another; files of one size and time are taken to be the same."""
-    wanted = {path.relative_to(source): path for path in source.rglob("*")}
-    for path in sorted(target.rglob("*"), reverse=True):
-        if path.relative_to(target) not in wanted:
-            path.rmdir() if path.is_dir() else path.unlink()
-    for name, path in sorted(wanted.items()):
-        there = target / name
-        if path.is_dir():
-            there.mkdir(exist_ok=True)
-        elif not there.exists() or _looks(path) != _looks(there):
-            shutil.copy2(path, there)
+    wanted, there = _looks(source), _looks(target)
+    for name in sorted(there.keys() - wanted.keys(), reverse=True):
+        (target / name).unlink() if there[name] else (target / name).rmdir()
+    for name in sorted(name for name in wanted if name not in there or there[name] != wanted[name]):
+        if wanted[name]:
+            shutil.copy2(source / name, target / name)
+        else:
+            (target / name).mkdir()
+        give_away(target / name)
 
 
-def _looks(path: Path) -> tuple[int, int]:
-    facts = path.stat()
-    return facts.st_size, facts.st_mtime_ns
+def _looks(folder: Path) -> dict[str, tuple[int, int] | None]:
+    """All that lies below a folder, by its path there: the size and time of a file."""
+    found: dict[str, tuple[int, int] | None] = {}
+    places = [""]
+    for place in places:
+        for entry in os.scandir(folder / place):
+            name, facts = place + entry.name, entry.stat()
+            found[name] = None if entry.is_dir() else (facts.st_size, facts.st_mtime_ns)
+            if entry.is_dir():
+                places.append(f"{name}/")
+    return found
 
 
 @dataclass

@@ -2,12 +2,14 @@
 
 import base64
 import contextlib
+import functools
 import hashlib
 import hmac
 import json
 from typing import Any
 
 from stack.postgres import Server
+from stack.reading import once_until_written
 
 _ACL = "(SELECT json_agg(item::text ORDER BY item::text) FROM unnest({}) AS item)"
 
@@ -37,6 +39,7 @@ _INSIDE = f"""SELECT json_build_object(
 )::text"""
 
 
+@once_until_written
 def dump(server: Server) -> dict[str, Any]:
     """The catalogs as names and texts, in an order of their own, so that two servers can be compared."""
     found: dict[str, Any] = json.loads(server.run_as_superuser(_SHARED)[0][0])
@@ -57,6 +60,11 @@ def has_password(server: Server, role: str, password: str) -> bool:
         return False
     _, costs, keys = rows[0][0].split("$")
     iterations, salt = costs.split(":")
-    salted = hashlib.pbkdf2_hmac("sha256", password.encode(), base64.b64decode(salt), int(iterations))
+    salted = _salt(password, salt, int(iterations))
     client_key = hmac.digest(salted, b"Client Key", "sha256")
     return base64.b64encode(hashlib.sha256(client_key).digest()).decode() == keys.split(":")[0]
+
+
+@functools.cache
+def _salt(password: str, salt: str, iterations: int) -> bytes:
+    return hashlib.pbkdf2_hmac("sha256", password.encode(), base64.b64decode(salt), iterations)

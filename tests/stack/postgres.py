@@ -248,7 +248,7 @@ class Server:
         (self._data / "pg_hba.conf").write_text(self._access_rules())
         (self._data / "postgresql.auto.conf").write_text("")
         (self._data / "postgresql.conf").write_text(self._configuration())
-        _give_away(self._folder)
+        give_all_away(self._folder)
 
     def _access_rules(self) -> str:
         kind = "hostssl" if self.tls else "host"
@@ -336,7 +336,7 @@ class _Standby(Server):
             self._primary.start()
         (self._data / "postmaster.pid").unlink(missing_ok=True)
         (self._data / "standby.signal").touch()
-        _give_away(self._folder)
+        give_all_away(self._folder)
         self.start()
         return self
 
@@ -403,11 +403,18 @@ def _owner_options() -> dict[str, Any]:
     return {"user": owner.pw_uid, "group": owner.pw_gid, "extra_groups": []} if owner else {}
 
 
-def _give_away(folder: Path) -> None:
+def give_away(path: Path) -> None:
+    """Let a file or a folder, not what is in it, belong to whoever runs PostgreSQL."""
     owner = _owner()
     if owner:
+        os.chown(path, owner.pw_uid, owner.pw_gid, follow_symlinks=False)
+
+
+def give_all_away(folder: Path) -> None:
+    """A folder with all that is in it; the data in it is for nobody else to read."""
+    if _owner():
         for path in (folder, *folder.rglob("*")):
-            os.chown(path, owner.pw_uid, owner.pw_gid, follow_symlinks=False)
+            give_away(path)
     (folder / "data").chmod(0o700)
 
 
@@ -434,9 +441,12 @@ def _template(version: int) -> Path:
     folder = Path(tempfile.mkdtemp(prefix=f"pg{version}-"))
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     (folder / "data").mkdir()
-    _give_away(folder)
+    give_all_away(folder)
     command: list[str | Path] = [_runnable(version) / "initdb", "-D", folder / "data", "-U", SUPERUSER]
     command += ["--no-sync", "-E", "UTF8", "--locale=C", "--auth=trust"]
+    if version >= 18:
+        # Asked for by default there; with them a hint in a page is written to the log, and costs as much as a change.
+        command += ["--no-data-checksums"]
     answer = subprocess.run(command, capture_output=True, text=True, check=False, cwd="/", **_owner_options())
     if answer.returncode != 0:
         raise RuntimeError(f"initdb of PostgreSQL {version} failed:\n{answer.stderr}")

@@ -11,7 +11,7 @@ import pytest
 from provisioner.core.errors import ApplyFailed
 from stack import binaries
 from stack.aws import Aws
-from stack.postgres import Server, _give_away
+from stack.postgres import Server, give_all_away
 from stack.world import World
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root may mount a disk of its own to fill")
@@ -60,7 +60,7 @@ def move(source: Path, target: Path) -> None:
     shutil.copytree(source, target)
     shutil.rmtree(source)
     source.symlink_to(target)
-    _give_away(source.parents[1])
+    give_all_away(source.parents[1])
 
 
 def remount(disk: Path, size: int) -> None:
