@@ -1,12 +1,13 @@
 """Runs real PostgreSQL servers that look like RDS: TLS and SCRAM only, a master that is not a superuser.
 
-`Server(version)` is a context manager; a server of its own costs about a third of a second, `reset()` a tenth.
+`Server(version)` is a context manager; a server of its own costs about a fifth of a second, `reset()` a tenth.
 """
 
 import atexit
 import base64
 import contextlib
 import functools
+import hashlib
 import os
 import pwd
 import re
@@ -437,17 +438,31 @@ def _runnable(version: int) -> Path:
 
 @functools.cache
 def _template(version: int) -> Path:
-    """A data directory as initdb leaves it, made once in a session."""
-    folder = Path(tempfile.mkdtemp(prefix=f"pg{version}-"))
-    atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    (folder / "data").mkdir()
-    give_all_away(folder)
-    command: list[str | Path] = [_runnable(version) / "initdb", "-D", folder / "data", "-U", SUPERUSER]
-    command += ["--no-sync", "-E", "UTF8", "--locale=C", "--auth=trust"]
+    """A data directory as initdb leaves it, kept beside the binaries: made once for them, these options and a user."""
+    options = ["-U", SUPERUSER, "--no-sync", "-E", "UTF8", "--locale=C", "--auth=trust"]
     if version >= 18:
         # Asked for by default there; with them a hint in a page is written to the log, and costs as much as a change.
-        command += ["--no-data-checksums"]
-    answer = subprocess.run(command, capture_output=True, text=True, check=False, cwd="/", **_owner_options())
-    if answer.returncode != 0:
-        raise RuntimeError(f"initdb of PostgreSQL {version} failed:\n{answer.stderr}")
-    return folder / "data"
+        options += ["--no-data-checksums"]
+    made_of = repr((binaries.describe(version), options, os.geteuid()))
+    template = binaries.FOLDER / "templates" / f"{version}-{hashlib.sha256(made_of.encode()).hexdigest()[:12]}"
+    if not template.exists():
+        template.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=template.parent) as place:
+            _run_initdb(version, options, Path(place) / "data")
+            # Another process may have been first.
+            with contextlib.suppress(OSError):
+                (Path(place) / "data").rename(template)
+    return template
+
+
+def _run_initdb(version: int, options: list[str], target: Path) -> None:
+    """Run it where its user may write, and copy what it made to where ours may."""
+    with tempfile.TemporaryDirectory(prefix=f"pg{version}-") as place:
+        folder = Path(place)
+        (folder / "data").mkdir()
+        give_all_away(folder)
+        command: list[str | Path] = [_runnable(version) / "initdb", "-D", folder / "data", *options]
+        answer = subprocess.run(command, capture_output=True, text=True, check=False, cwd="/", **_owner_options())
+        if answer.returncode != 0:
+            raise RuntimeError(f"initdb of PostgreSQL {version} failed:\n{answer.stderr}")
+        shutil.copytree(folder / "data", target)

@@ -114,7 +114,7 @@ def test_wherever_the_first_stands_the_second_works_or_waits(world: World) -> No
     it can: to its end where the first has no lock yet, or to the lock.
     """
     settings = world.settings | {"POWERTOOLS_METRICS_NAMESPACE": "RdsProvisioner"}
-    fuse, seconds, entries = Fuse(), [], dict(SHOP)
+    fuse, seconds = Fuse(), []
     with contextlib.ExitStack() as stack:
         proxy = stack.enter_context(FusedProxy(int(world.aws.endpoint_url.rpartition(":")[2]), fuse))
         first = stack.enter_context(Mortal(world.aws.environment(f"http://localhost:{proxy.port}") | settings))
@@ -126,8 +126,7 @@ def test_wherever_the_first_stands_the_second_works_or_waits(world: World) -> No
 
         for point in itertools.count(1):
             name = f"tenant_{point}"
-            entries[name] = {"database_name": name, "username": name}
-            world.declare_entries(entries)
+            world.declare_entries(SHOP | {name: {"database_name": name, "username": name}})
             fuse.light(point, "answered", overtake)
             answers = [first.call({"environment": "dev", "run_id": f"first-{point}"}).answer]
             overtaken, _ = fuse.is_burnt, fuse.put_out()
