@@ -19,8 +19,8 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PIP_CACHE_DIR ?= $(CURDIR)/.cache/pip
 
 PYTEST_ARGS ?=
-# One more than a CI machine has cores, since much of a run waits for locks and servers; `PYTEST_ARGS="-n 0 ..."` for one.
-PYTEST := -m pytest -n 3 --dist loadscope --no-loadscope-reorder
+# Twice what a CI machine has cores, since much of a run waits for locks and servers; `PYTEST_ARGS="-n 0 ..."` for one.
+PYTEST := -m pytest -n 4 --dist loadscope --no-loadscope-reorder
 # infra.mk may add what has to stand before the tests run.
 TEST_NEEDS :=
 
@@ -69,7 +69,7 @@ test-3.13: .venv313/.installed .postgresql/.installed $(SAM) .venv-runtime313/.i
 	$(PY313) $(PYTEST) $(PYTEST_ARGS)
 
 unit: $(VENV)/.installed ## what needs no server and no other program, in half a minute
-	$(PY) $(PYTEST) --hypothesis-profile=dev tests/unit $(PYTEST_ARGS)
+	$(PY) $(PYTEST) -n 2 --hypothesis-profile=dev tests/unit $(PYTEST_ARGS)
 
 check: $(VENV)/.installed ## what the linters and the type checker hold
 	$(VENV)/bin/ruff check .

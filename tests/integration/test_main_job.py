@@ -8,7 +8,6 @@ import csv
 import io
 import json
 import re
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -26,12 +25,6 @@ ENTRIES: dict[str, dict[str, Any]] = {
     "shop-desk": {"database_name": "shop", "username": "shop_desk", "access_level": "editor"},
     "shop-reports": {"database_name": "shop", "username": "shop_reports", "access_level": "reader"},
 }
-
-
-@pytest.fixture
-def world(latest_server: Server, aws: Aws) -> Iterator[World]:
-    with World(latest_server, aws, latest_server.create_delegated_admin()) as world:
-        yield world
 
 
 def try_as(world: World, username: str, sql: str, database: str = "shop") -> Any:

@@ -1,7 +1,6 @@
 """Passwords are compared by logging in, healed where they differ, left alone where a rotation is at work."""
 
 import json
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -13,12 +12,6 @@ from stack.world import World
 
 ENTRY = {"shop": {"database_name": "shop", "username": "shop_owner"}}
 SECRET = "goldenpath/dev/shop/postgres"
-
-
-@pytest.fixture
-def world(latest_server: Server, aws: Aws) -> Iterator[World]:
-    with World(latest_server, aws, latest_server.create_delegated_admin()) as world:
-        yield world
 
 
 @pytest.fixture

@@ -3,7 +3,6 @@
 import contextlib
 import itertools
 import time
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -22,12 +21,6 @@ BLOG = {"blog": {"database_name": "blog", "username": "blog_user"}}
 WAITING_FOR_A_LOCK = """SELECT FROM pg_stat_activity
     WHERE application_name ~ '^rds-provisioner [0-9]' AND wait_event_type = 'Lock'"""
 LOCK_SESSION = "SELECT pid FROM pg_stat_activity WHERE application_name LIKE 'rds-provisioner run %'"
-
-
-@pytest.fixture
-def world(latest_server: Server, aws: Aws) -> Iterator[World]:
-    with World(latest_server, aws, latest_server.create_delegated_admin()) as made:
-        yield made
 
 
 def trail(world: World) -> str:

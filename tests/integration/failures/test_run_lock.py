@@ -36,12 +36,6 @@ RUNS = "SELECT FROM pg_stat_activity WHERE application_name LIKE 'rds-provisione
 WAITING = "SELECT FROM pg_stat_activity WHERE application_name = 'rds-provisioner waiting'"
 
 
-@pytest.fixture
-def world(latest_server: Server, aws: Aws) -> Iterator[World]:
-    with World(latest_server, aws, latest_server.create_delegated_admin()) as made:
-        yield made
-
-
 @contextlib.contextmanager
 def run_of(world: World) -> Iterator[int]:
     """A session that is a run as far as anybody can tell; gives its process."""

@@ -9,22 +9,14 @@ from typing import Any
 
 import pytest
 
-from stack.aws import Aws
 from stack.fuse import Fuse, FusedProxy
 from stack.held import PLAN, wait_until
 from stack.mortal import Call, Mortal
-from stack.postgres import Server
 from stack.world import AUDIT, World
 
 SHOP = {"shop": {"database_name": "shop", "username": "shop_user"}}
 BLOG = {"blog": {"database_name": "blog", "username": "blog_user"}}
 WAITING = "SELECT 1 FROM pg_stat_activity WHERE application_name = 'rds-provisioner waiting'"
-
-
-@pytest.fixture
-def world(latest_server: Server, aws: Aws) -> Iterator[World]:
-    with World(latest_server, aws, latest_server.create_delegated_admin()) as made:
-        yield made
 
 
 @pytest.fixture
