@@ -180,7 +180,9 @@ class Server:
                 connection.run(f"DROP OWNED BY {', '.join(roles)} CASCADE")
                 connection.run(f"DROP ROLE {', '.join(roles)}")
             connection.run("ALTER ROLE ALL RESET ALL")
-            connection.run("CREATE DATABASE postgres TEMPLATE template0")
+            # Not block by block through the log, as is usual from 15 on.
+            by_files = " STRATEGY file_copy" if self.version >= 15 else ""
+            connection.run(f"CREATE DATABASE postgres TEMPLATE template0{by_files}")
         self._create_roles()
 
     def start(self) -> None:
