@@ -112,10 +112,15 @@ def _versions(catalogs: Iterable[str]) -> str:
     return " UNION ALL ".join(f"SELECT '{name}', count(*), max(xmin::text::bigint) FROM {name}" for name in catalogs)
 
 
-def block(attempts: Iterable[tuple[str, str]], refusals: str = "insufficient_privilege") -> str:
+def block(
+    attempts: Iterable[tuple[str, str]],
+    refusals: str = "insufficient_privilege",
+    begun: str = "integrity_constraint_violation",
+) -> str:
     """One message that tries everything, undoes each by an error of its own, and says what came as far as that.
 
-    Attempts are a label and the SQL; `refusals` are the conditions that mean no.
+    Attempts are a label and the SQL; `refusals` are the conditions that mean no, `begun` those that mean that it was
+    not for want of a privilege.
     """
     pairs = ", ".join(f"[{literal(label)}, {literal(sql)}]" for label, sql in attempts)
     return f"""
@@ -128,7 +133,7 @@ def block(attempts: Iterable[tuple[str, str]], refusals: str = "insufficient_pri
                     RAISE SQLSTATE 'UNDO1';
                 EXCEPTION
                     WHEN {refusals} THEN NULL;
-                    WHEN SQLSTATE 'UNDO1' OR integrity_constraint_violation THEN RAISE NOTICE 'may %', attempt[1];
+                    WHEN SQLSTATE 'UNDO1' OR {begun} THEN RAISE NOTICE 'may %', attempt[1];
                 END;
             END LOOP;
         END $probe$"""

@@ -1,12 +1,16 @@
-"""A real Chromium of this machine and axe-core from npm: what of a page is wrong for people who do not see well."""
+"""A real Chromium, of this machine or from apt, and axe-core from npm: what of a page is wrong for poor eyes."""
 
+import contextlib
 import fcntl
+import functools
 import html
 import json
+import os
 import re
 import shutil
 import subprocess
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,17 +23,27 @@ _FOUND = re.compile(r'<pre id="axe">(.*?)</pre>', re.DOTALL)
 
 
 def chromium() -> str:
-    """The path of a Chromium; empty where there is none."""
+    """The path of a Chromium, installed by apt where it is missing and that is allowed; empty where there is none."""
+    if not _installed() and not os.geteuid() and shutil.which("apt-get"):
+        with _alone():
+            for command in (
+                () if _installed() else (["update"], ["install", "-y", "--no-install-recommends", "chromium"])
+            ):
+                environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
+                subprocess.run(
+                    ["apt-get", "-q", *command], env=environment, capture_output=True, check=False, timeout=600
+                )
+    return _installed()
+
+
+def _installed() -> str:
     return next((path for name in _NAMES if (path := shutil.which(name))), "")
 
 
 def axe_source() -> str:
     """The text of axe-core, installed where it is missing; empty where it cannot be had."""
     script = FOLDER / "node_modules/axe-core/axe.min.js"
-    FOLDER.mkdir(parents=True, exist_ok=True)
-    # Two processes of one run of the tests may want it at once.
-    with (FOLDER / "lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with _alone():
         if not script.exists() and (npm := shutil.which("npm")):
             (FOLDER / "package.json").write_text('{"private": true}')
             quiet = ["--no-save", "--no-package-lock", "--no-audit", "--no-fund", "--ignore-scripts"]
@@ -39,11 +53,21 @@ def axe_source() -> str:
     return script.read_text() if script.exists() else ""
 
 
+@contextlib.contextmanager
+def _alone() -> Iterator[None]:
+    """Two processes of one run of the tests may want to install at once."""
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    with (FOLDER / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+@functools.cache
 def missing() -> str:
     """What this machine lacks to look at pages; empty where it has all."""
     if not chromium():
-        return "no Chromium on PATH: apt-get install chromium"
-    return "" if axe_source() else f"axe-core {AXE_VERSION} is not to be had from npm"
+        return "the page of access was NOT looked at: no Chromium on PATH nor from apt (which takes root)"
+    return "" if axe_source() else f"the page of access was NOT looked at: axe-core {AXE_VERSION} is not had from npm"
 
 
 def violations(page: str, *, width: int, height: int) -> tuple[list[dict[str, Any]], int]:

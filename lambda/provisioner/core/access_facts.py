@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from enum import StrEnum
+from itertools import islice
 from typing import TYPE_CHECKING
 
 from provisioner.core.state import PUBLIC
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     from provisioner.core.state import Grant
 
@@ -45,10 +46,11 @@ class Thing(StrEnum):
     SCHEMA = "schema"
     TABLE = "table"  # and partitioned and foreign table
     VIEW = "view"
+    FIXED_VIEW = "read-only view"
     MATERIALIZED_VIEW = "materialized view"
     SEQUENCE = "sequence"
     COLUMN = "column"
-    FIXED_COLUMN = "materialized view column"  # nobody writes one
+    FIXED_COLUMN = "read-only column"  # of a materialized or a read-only view
     ROUTINE = "routine"
     DEFINER = "SECURITY DEFINER routine"
     TYPE = "type"
@@ -62,6 +64,7 @@ IN_SCHEMAS = frozenset(
     {
         Thing.TABLE,
         Thing.VIEW,
+        Thing.FIXED_VIEW,
         Thing.MATERIALIZED_VIEW,
         Thing.SEQUENCE,
         Thing.COLUMN,
@@ -92,6 +95,7 @@ GIVES: Mapping[Thing, Mapping[str, Capability]] = {
     Thing.SCHEMA: {"CREATE": Capability.CREATE},
     Thing.TABLE: _ROWS,
     Thing.VIEW: {name: _ROWS[name] for name in ("SELECT", "INSERT", "UPDATE", "DELETE", "TRIGGER")},
+    Thing.FIXED_VIEW: {name: _ROWS[name] for name in ("SELECT", "TRIGGER")},
     Thing.MATERIALIZED_VIEW: {name: _ROWS[name] for name in ("SELECT", "MAINTAIN")},
     Thing.SEQUENCE: {"SELECT": Capability.READ, "USAGE": Capability.WRITE, "UPDATE": Capability.WRITE},
     Thing.COLUMN: {name: _ROWS[name] for name in ("SELECT", "INSERT", "UPDATE", "REFERENCES")},
@@ -139,17 +143,15 @@ class DatabaseAccess:
     owner: str
     groups: tuple[AccessGroup, ...] = ()
     unknown: str = ""
-    # Nobody gets in, not even a superuser.
-    closed: bool = False
     connection_limit: int = -1
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, order=True)
 class Holding:
     """One capability that somebody holds on the things of one kind in one schema, by a grant or (no grantor) by owning.
 
-    `privileges` are those it rests on, each with the number of things; `passable` those with grant option. `owner` is
-    told of routines, which act as who owns them.
+    `privileges` are those it rests on, each with whether it may be passed on. `owner` is told of routines, which act as
+    who owns them. The last three sum up the groups that it is held on; see `AccessGroup`.
     """
 
     capability: Capability
@@ -157,91 +159,72 @@ class Holding:
     schema: str
     holder: str
     grantor: str = ""
+    privileges: tuple[tuple[str, bool], ...] = ()
     extension: bool = False
     undecided: bool = False
     creator: str = ""
     owner: str = ""
-    privileges: tuple[tuple[str, int], ...] = ()
-    passable: frozenset[str] = frozenset()
     count: int = 0
     names: tuple[str, ...] = ()
     narrowed: int = 0
 
-
-@dataclass(slots=True)
-class _Sum:
-    """What is added up of a holding while the groups are read."""
-
-    privileges: dict[str, int] = field(default_factory=dict)
-    passable: set[str] = field(default_factory=set)
-    names: list[str] = field(default_factory=list)
-    count: int = 0
-    narrowed: int = 0
-
-    def add(self, group: AccessGroup, privileges: Mapping[str, bool]) -> None:
-        for privilege, passable in privileges.items():
-            self.privileges[privilege] = self.privileges.get(privilege, 0) + group.count
-            self.passable |= {privilege} if passable else set()
-        self.count += group.count
-        self.narrowed += group.narrowed
-        self.names += group.names[: MAX_NAMED - len(self.names)]
-
-
-def holdings(database: DatabaseAccess) -> tuple[Holding, ...]:
-    """What is held in a database, one for each capability, kind, schema, holder and grantor; in order."""
-    sums: dict[_Key, _Sum] = {}
-    for group in database.groups:
-        for key, privileges in _held(group).items():
-            sums.setdefault(key, _Sum()).add(group, privileges)
-    return tuple(
-        Holding(
-            *key,
-            privileges=tuple(sorted(total.privileges.items())),
-            passable=frozenset(total.passable),
-            count=total.count,
-            names=tuple(total.names),
-            narrowed=total.narrowed,
+    def on(self, groups: Iterable[AccessGroup]) -> Holding:
+        """The same, held on some groups."""
+        known = tuple(groups)
+        names = tuple(islice((name for group in known for name in group.names), MAX_NAMED))
+        return replace(
+            self,
+            count=sum(group.count for group in known),
+            names=names,
+            narrowed=sum(group.narrowed for group in known),
         )
-        for key, total in sorted(sums.items())
-    )
 
 
-_Key = tuple[Capability, Thing, str, str, str, bool, bool, str, str]
+def holdings(database: DatabaseAccess) -> list[Holding]:
+    """What is held in a database; things in one schema on which somebody holds the same are one, in order."""
+    found: dict[Holding, list[AccessGroup]] = {}
+    for group in database.groups:
+        for holding in _held(group):
+            found.setdefault(holding, []).append(group)
+    return [holding.on(found[holding]) for holding in sorted(found)]
 
 
-def _held(group: AccessGroup) -> dict[_Key, dict[str, bool]]:
-    """What a group's list gives: the first fields of `Holding`, with each privilege and its grant option."""
-    found: dict[_Key, dict[str, bool]] = {}
+def _held(group: AccessGroup) -> Iterable[Holding]:
+    """What a group's list gives, and its ownership."""
     # A routine that will be made may be one that runs with its owner's rights.
     thing = Thing.DEFINER if group.creator and group.thing is Thing.ROUTINE else group.thing
+    held: dict[tuple[Capability, str, str], dict[str, bool]] = {}
     for item in group.items:
         capability = GIVES[thing].get(item.privilege)
         if group.creator:
             # What the creator gets of its own objects it has by owning them.
             capability = FUTURE.get(capability) if capability and item.grantee != group.creator else None
         if capability:
-            undecided = _is_undecided(group, capability, item.grantee)
-            marks = group.extension, undecided, group.creator, group.owner if thing is Thing.DEFINER else ""
-            key = capability, thing, group.schema, item.grantee, item.grantor, *marks
-            privileges = found.setdefault(key, {})
+            privileges = held.setdefault((capability, item.grantee, item.grantor), {})
             privileges[item.privilege] = privileges.get(item.privilege, False) or item.grant_option
-    if group.narrowed:
-        found = {_narrowed(key, privileges, group.owner): privileges for key, privileges in found.items()}
+    for (capability, holder, grantor), privileges in held.items():
+        yield Holding(
+            capability,
+            thing,
+            group.schema,
+            holder,
+            grantor,
+            privileges=tuple(sorted(privileges.items())),
+            extension=group.extension,
+            undecided=_is_undecided(group, capability, holder, privileges),
+            creator=group.creator,
+            owner=group.owner if thing is Thing.DEFINER else "",
+        )
     if not group.creator and group.thing not in COLUMNS:
-        found[Capability.OWN, group.thing, group.schema, group.owner, "", group.extension, False, "", ""] = {}
-    return found
+        yield Holding(Capability.OWN, group.thing, group.schema, group.owner, extension=group.extension)
 
 
-def _narrowed(key: _Key, privileges: Mapping[str, bool], owner: str) -> _Key:
-    """Row-level security lets UPDATE and DELETE pass over rows, and refuses INSERT: alone, that cannot be decided."""
-    capability, thing, schema, holder, grantor, extension, undecided, *more = key
-    is_insert = capability is Capability.WRITE and privileges.keys() == {"INSERT"} and holder != owner
-    return capability, thing, schema, holder, grantor, extension, undecided or is_insert, *more  # type: ignore[return-value]
-
-
-def _is_undecided(group: AccessGroup, capability: Capability, grantee: str) -> bool:
+def _is_undecided(group: AccessGroup, capability: Capability, holder: str, privileges: Iterable[str]) -> bool:
+    if group.narrowed and {*privileges} == {"INSERT"} and holder != group.owner:
+        # Row-level security lets UPDATE and DELETE pass over rows, and refuses INSERT.
+        return True
     if group.thing is Thing.LARGE_OBJECT and capability is Capability.WRITE:
         # To open one for writing takes SELECT as well, which may come from elsewhere.
         readers = {item.grantee for item in group.items if item.privilege == "SELECT"}
-        return not readers & {grantee, PUBLIC}
+        return not readers & {holder, PUBLIC}
     return group.undecided_writes if capability is Capability.WRITE else group.undecided

@@ -60,6 +60,8 @@ class AccessLevel(StrEnum):
         return self.privileges.get(kind, frozenset())
 
 
+# What owning an object gives; no access control list names it, and no level but the owner's has it.
+OWN = "OWN"
 # What the administrator keeps for itself once PUBLIC has lost CONNECT; without it, it could not come back.
 ADMINISTRATOR_PRIVILEGES: dict[ObjectKind, frozenset[str]] = {ObjectKind.DATABASE: frozenset({"CONNECT"})}
 
@@ -109,14 +111,19 @@ DEFAULT_PRIVILEGE_KINDS = tuple(
 )
 
 
-def allows(level: AccessLevel | None, kind: ObjectKind, privilege: str, *, option: bool = False) -> bool:
-    """Whether a level gives a privilege on objects of a kind, or allows it; None asks for what PUBLIC may keep.
+def allows(
+    level: AccessLevel | None, kind: ObjectKind, privilege: str, *, option: bool = False, to_public: bool = False
+) -> bool:
+    """Whether a level (None: no level at all) gives a privilege, or OWN, on objects of a kind, or allows it.
 
     The one place that decides what exceeds a level: what an apply takes back, what is warned of, and what a report of
-    access calls expected. The right to pass a privilege on is no level's but the owner's.
+    access calls expected. What is granted `to_public` and PUBLIC may keep is within every level. The right to pass a
+    privilege on is no level's but the owner's, and neither is what comes by a membership.
     """
     if level is AccessLevel.OWNER:
         return True
+    if option or privilege == OWN:
+        return False
     # A privilege on a column is within a level that has it on the table.
-    allowed = level.on(ObjectKind.TABLE if kind is ObjectKind.COLUMN else kind) if level else PUBLIC_KEEPS[kind]
-    return not option and privilege in allowed
+    allowed = level.on(ObjectKind.TABLE if kind is ObjectKind.COLUMN else kind) if level else frozenset[str]()
+    return privilege in allowed or (to_public and privilege in PUBLIC_KEEPS[kind])

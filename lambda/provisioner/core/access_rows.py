@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
-from itertools import groupby
+from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING
 
 from provisioner.core.access_facts import Capability, Thing
-from provisioner.core.access_levels import AccessLevel, allows
+from provisioner.core.access_levels import OWN, AccessLevel, allows
 from provisioner.core.access_words import describe_path, describe_scope, take_away
 from provisioner.core.kinds import ObjectKind
 from provisioner.core.state import DATABASE_OWNER, PUBLIC
@@ -77,10 +76,12 @@ def is_expected(way: Way, level: AccessLevel | None, administrator: str) -> bool
         return is_connect or holding.capability is Capability.ADMINISTER
     if not is_own_way or (way.role != PUBLIC and level is None):
         return False
-    if level is not AccessLevel.OWNER and (holding.capability is Capability.OWN or holding.extension):
-        return False
     kind = _kind(holding)
-    return all(allows(level, kind, name, option=name in holding.passable) for name, _ in holding.privileges)
+    if holding.capability is Capability.OWN:
+        return allows(level, kind, OWN)
+    # A routine that everybody may execute acts with its owner's rights, which no level has.
+    to_public = holding.holder == PUBLIC and (way.role == PUBLIC or holding.capability is not Capability.EXECUTE)
+    return all(allows(level, kind, name, option=option, to_public=to_public) for name, option in holding.privileges)
 
 
 def _is_short(way: Way) -> bool:
@@ -91,37 +92,21 @@ def _is_short(way: Way) -> bool:
 def _kind(holding: Holding) -> ObjectKind:
     if holding.thing is Thing.DEFINER:
         return ObjectKind.ROUTINE
-    is_like_table = holding.thing in {Thing.VIEW, Thing.MATERIALIZED_VIEW, Thing.FIXED_COLUMN}
+    is_like_table = holding.thing in {Thing.VIEW, Thing.FIXED_VIEW, Thing.MATERIALIZED_VIEW, Thing.FIXED_COLUMN}
     return ObjectKind.TABLE if is_like_table else ObjectKind(holding.thing.value)
 
 
-def _alike(ways: Iterable[Way]) -> list[list[Way]]:
+def _alike(ways: Iterable[Way]) -> Iterable[list[Way]]:
     """Ways that differ in their schema alone, together: nobody reads three hundred rows of one kind."""
-
-    def key(way: Way) -> tuple[object, ...]:
-        holding = way.holding
-        told = tuple(name for name, _ in holding.privileges), sorted(holding.passable)
-        marks = holding.creator, holding.owner, holding.extension, holding.undecided
-        return (
-            holding.capability,
-            holding.thing,
-            holding.holder,
-            holding.grantor,
-            *marks,
-            str(told),
-            str(way.chain),
-            (str(way.set_role)),
-            str(way.admin),
-        )
-
-    found = []
-    for _, group in groupby(sorted(ways, key=key), key):
-        alike = sorted(group, key=lambda way: way.holding.schema)
+    found: dict[Way, list[Way]] = {}
+    for way in ways:
+        anywhere = replace(way, holding=replace(way.holding, schema="", count=0, names=(), narrowed=0))
+        found.setdefault(anywhere, []).append(way)
+    for alike in found.values():
         if len(alike) > MAX_ALIKE:
-            found.append(alike)
+            yield alike
         else:
-            found += [[way] for way in alike]
-    return found
+            yield from ([way] for way in alike)
 
 
 # More paths than this that differ in their schema alone are one row.

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 _MAX_NAMES, _MAX_SCHEMAS, _MAX_STATEMENTS = 5, 10, 5
 
 _UNDECIDED = {
-    Thing.TABLE: "for which row-level security decides",
-    Thing.COLUMN: "for which row-level security, or the rights of a view's owner, decide",
+    Thing.TABLE: "for which row-level security, or another server, decides",
+    Thing.COLUMN: "for which row-level security, another server, or the rights of a view's owner decide",
     Thing.VIEW: "whether it succeeds is for the rights of the view's owner on what the view reads",
     Thing.LARGE_OBJECT: "which takes SELECT on it as well",
 }
@@ -30,6 +30,7 @@ _ON = {
     Thing.SCHEMA: "SCHEMA",
     Thing.TABLE: "TABLE",
     Thing.VIEW: "TABLE",
+    Thing.FIXED_VIEW: "TABLE",
     Thing.MATERIALIZED_VIEW: "TABLE",
     Thing.COLUMN: "TABLE",
     Thing.FIXED_COLUMN: "TABLE",
@@ -77,7 +78,7 @@ def describe_path(way: Way) -> str:
         steps.append("through " + " and ".join(_name(item.role) for item in way.set_role[:-1]))
     steps += [_member(item) for item in way.chain]
     if way.admin:
-        steps.append(f"ADMIN on {_name(way.admin.role)}{_by(way.admin)}{_of(way)}")
+        steps.append(f"ADMIN on {_name(way.admin.role)}{_by(way.admin)}")
     elif way.attribute:
         steps.append(f"attribute {way.attribute}")
     else:
@@ -168,22 +169,13 @@ def _last(way: Way) -> str:
 
 
 def _privileges(way: Way) -> str:
-    holding = way.holding
-    parts = []
-    for privilege, count in holding.privileges:
-        text = privilege if count == holding.count else f"{privilege} (on {count})"
-        parts.append(f"{text} with grant option" if privilege in holding.passable else text)
-    return ", ".join(parts)
+    return ", ".join(f"{name} with grant option" if option else name for name, option in way.holding.privileges)
 
 
 def _member(item: Membership) -> str:
     if item.role == DATABASE_OWNER and not item.grantor:
         return f"as the database's owner in {DATABASE_OWNER}"
     return f"member of {_name(item.role)}{_by(item)}"
-
-
-def _of(way: Way) -> str:
-    return f" to {_name(way.admin.member)}" if way.admin and way.admin.member != way.role else ""
 
 
 def _by(item: Membership) -> str:

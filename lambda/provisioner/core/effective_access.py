@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING
 from provisioner.core.access_facts import (
     GIVES,
     IN_SCHEMAS,
-    MAX_NAMED,
     Capability,
     DatabaseAccess,
     Holding,
@@ -32,7 +31,7 @@ if TYPE_CHECKING:
     from provisioner.core.state import Membership, Role
 
 # The predefined roles whose members may more than any list says, and what on: since 14, 14 and 17.
-_ROWS_OF_ALL = (Thing.TABLE, Thing.VIEW, Thing.MATERIALIZED_VIEW, Thing.SEQUENCE)
+_ROWS_OF_ALL = (Thing.TABLE, Thing.VIEW, Thing.FIXED_VIEW, Thing.MATERIALIZED_VIEW, Thing.SEQUENCE)
 PREDEFINED: Mapping[str, tuple[Capability, tuple[str, ...]]] = {
     "pg_read_all_data": (Capability.READ, ("SELECT",)),
     "pg_write_all_data": (Capability.WRITE, ("INSERT", "UPDATE", "DELETE")),
@@ -125,16 +124,13 @@ class Access:
 
     def roles(self) -> list[str]:
         """Every role that can log in to the database, in order; of many with PUBLIC's access alone none is named."""
-        if self.database.closed:
-            return []
         holders = {each.holder for held in self._by_holder.values() for each in held if _is_connect(each)}
         if DATABASE_OWNER in holders:
             holders.add(self.database.owner)
         found = set(self._graph.superusers)
         for holder in holders:
             found |= self._graph.roles.keys() if holder == PUBLIC else self._graph.inheritors.get(holder, frozenset())
-        known = self._graph.roles
-        inside = [name for name in sorted(found) if self._connects(name) and not self._refused(known[name])]
+        inside = [name for name in sorted(found) if not self._kept_out(name)]
         of_public = [name for name in inside if self._has_only_what_public_has(name)]
         return [name for name in inside if name not in set(of_public)] if len(of_public) > MAX_OF_PUBLIC else inside
 
@@ -144,11 +140,10 @@ class Access:
     def dormant(self) -> list[Dormant]:
         """What roles hold in the database without being able to get in, or to the schema, by name and reason."""
         found = []
-        for holder in sorted(self._by_holder.keys() - {PUBLIC}):
-            role, held = self._graph.roles.get(holder), self._by_holder[holder]
-            if role is None or role.superuser:
-                continue
-            reason = self._refused(role) or ("" if self._connects(holder) else "it has no CONNECT on the database")
+        known = {PUBLIC, *self._graph.roles} - self._graph.superusers
+        for holder in sorted(self._by_holder.keys() & known):
+            held = self._by_holder[holder]
+            reason = "" if holder == PUBLIC else self._kept_out(holder)
             if reason:
                 found.append(Dormant(holder, reason, len(held)))
                 continue
@@ -159,12 +154,12 @@ class Access:
                 found.append(Dormant(holder, f"it has no USAGE on their schemas: {schemas}", len(hidden)))
         return found
 
-    def _refused(self, role: Role) -> str:
-        if self.database.closed:
-            return "the database allows no connections"
+    def _kept_out(self, name: str) -> str:
+        """Why a role cannot get in, or nothing."""
+        role = self._graph.roles[name]
         if self.database.connection_limit == 0 and not role.superuser:
             return "the connection limit of the database is 0"
-        return self._server.login_refused(role)
+        return self._server.login_refused(role) or ("" if self._connects(name) else "it has no CONNECT on the database")
 
     def _connects(self, name: str) -> bool:
         if self._graph.roles[name].superuser:
@@ -206,21 +201,21 @@ class Access:
             yield from (Way(name, each, chain, set_role) for each, chain in product(held, chains))
 
     def _administered(self, name: str) -> Iterator[Way]:
-        ways: dict[str, tuple[Membership | None, Chain]] = {}
+        ways: dict[str, tuple[Membership | None, Chain, Chain]] = {}
         identities: list[tuple[str, Chain]] = [(name, ())]
         identities += [(role, chains[0]) for role, chains in self._graph.settable(name).items()]
         for acting, chain in identities:
-            for role, admin in self._graph.administered(acting).items():
-                ways.setdefault(role, (admin, chain))
+            for role, (admin, through) in self._graph.administered(acting).items():
+                ways.setdefault(role, (admin, chain, through))
         # Who may SET ROLE to it anyway needs no grant; its own members it cannot be granted to, and this one to nobody.
         useless = {name, DATABASE_OWNER, *self._graph.settable(name)}
         for role in sorted((ways.keys() & (self._by_holder.keys() | PREDEFINED.keys())) - useless):
-            admin, chain = ways[role]
+            admin, chain, through = ways[role]
             acting = chain[-1].role if chain else name
             if self._graph.roles[acting].createrole or not self._graph.is_member(role, name):
                 holding = Holding(Capability.ADMINISTER, Thing.ROLE, "", role, count=1, names=(role,))
                 attribute = "" if admin else "CREATEROLE"
-                yield Way(name, holding, set_role=chain, attribute=attribute, admin=admin)
+                yield Way(name, holding, through, chain, attribute=attribute, admin=admin)
 
     def _predefined(self, holder: str, usable: set[str] | None) -> list[Holding]:
         """What members of a predefined role may do to all tables, views and sequences of the schemas they can use."""
@@ -239,12 +234,9 @@ class Access:
                 thing,
                 schema,
                 holder,
+                privileges=tuple((each, False) for each in privileges),
                 undecided=undecided,
-                privileges=tuple((each, sum(group.count for group in groups)) for each in privileges),
-                count=sum(group.count for group in groups),
-                names=tuple(name for group in groups for name in group.names)[:MAX_NAMED],
-                narrowed=sum(group.narrowed for group in groups),
-            )
+            ).on(groups)
             for (thing, schema, undecided), groups in sorted(found.items())
         ]
 

@@ -138,16 +138,15 @@ class DatabasePolicy:
     def _is_within_level(self, grant: Grant, target: Target) -> bool:
         """What no level needs but one allows: a column's privilege, another grantor's grant, whatever an owner gets."""
         level = self.members.get(grant.grantee)
-        if level is None or level is AccessLevel.OWNER:
-            return level is AccessLevel.OWNER
-        if self._is_covered(target) and self.ownership.may_act_as(grant.grantor, self.owner):
+        is_ours = self._is_covered(target) and self.ownership.may_act_as(grant.grantor, self.owner)
+        if is_ours and level is not AccessLevel.OWNER:
             # The owner's own grant stands beside it, and a privilege passed on would keep its giver's option alive.
             return False
         return levels.allows(level, target.kind, grant.privilege, option=grant.grant_option)
 
     def _public_grant_is_kept(self, grant: Grant, group: ObjectGroup, findings: list[Finding]) -> bool:
         target = group.target
-        if levels.allows(None, target.kind, grant.privilege):
+        if levels.allows(None, target.kind, grant.privilege, to_public=True):
             return True
         is_revocable_here = not target.extension and target.kind is not ObjectKind.LARGE_OBJECT
         if is_revocable_here and self.ownership.may_act_as(grant.grantor, self.owner):

@@ -92,21 +92,22 @@ class RoleGraph:
                 found.setdefault(role, set()).add(member)
         return {role: frozenset(members) for role, members in found.items()}
 
-    def administered(self, role: str) -> Mapping[str, Membership | None]:
+    def administered(self, role: str) -> Mapping[str, tuple[Membership | None, Chain]]:
         """The roles that a role may make itself a member of, without SET ROLE, each with the ADMIN that allows it.
 
-        None stands for CREATEROLE, which up to 15 is enough for every role but a superuser.
+        With it goes the chain to the role that has the ADMIN. None stands for CREATEROLE, which up to 15 is enough for
+        every role but a superuser.
         """
-        found: dict[str, Membership | None] = {}
+        found: dict[str, tuple[Membership | None, Chain]] = {}
         facts = self.roles.get(role)
         if self.version < OPTIONS_VERSION and facts and facts.createrole:
-            found = {name: None for name, each in self.roles.items() if not each.superuser}
+            found = {name: (None, ()) for name, each in self.roles.items() if not each.superuser}
         # From 16 the ADMIN of a role counts only for who inherits that role's privileges.
-        holders = self.inherited(role) if self.version >= OPTIONS_VERSION else {role: (), **self.settable(role)}
-        for holder in holders:
+        holders = self.inherited(role) if self.version >= OPTIONS_VERSION else {role: ((),), **self.settable(role)}
+        for holder, chains in holders.items():
             for item in self._admin.get(holder, ()):
                 if item.role not in self.superusers:
-                    found.setdefault(item.role, item)
+                    found.setdefault(item.role, (item, chains[0]))
         return {name: item for name, item in found.items() if name != role}
 
     def _by_first(self, role: str, edges: Mapping[str, list[Membership]]) -> dict[str, tuple[Chain, ...]]:

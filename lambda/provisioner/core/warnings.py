@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterable
 
 from provisioner.core import leaving
+from provisioner.core.access_levels import LEVEL_KINDS, OWN, allows
 from provisioner.core.checks import reassign_sql
 from provisioner.core.errors import Finding
 from provisioner.core.kept import kept_warning
@@ -121,13 +122,13 @@ def _unmanaged(database: Database, ownership: Ownership) -> Iterable[Finding]:
     """Whoever else owns or holds something in a managed database."""
     server = ownership.server
     known = {database.owner, server.administrator, server.bootstrap, DATABASE_OWNER, PUBLIC, *ownership.by_role}
-    groups = [group for group in database.groups if not group.target.extension]
-    owned: Counter[tuple[str, str]] = Counter()
-    for group in groups:
-        if _is_unmanaged(group.target, database.owner):
-            owned[group.target.owner, group.target.kind.value] += group.object_count
+    owned: Counter[tuple[str, ObjectKind]] = Counter()
+    for group in database.groups:
+        if _is_unmanaged(group.target, database, ownership):
+            owned[group.target.owner, group.target.kind] += group.object_count
     for (owner, kind), count in sorted(owned.items()):
         yield _foreign_objects(owner, kind, count, database, ownership)
+    groups = [group for group in database.groups if not group.target.extension]
     holders = {item.grantee for group in groups for item in group.items if item.grantee != group.target.owner}
     for role in sorted(holders - known):
         message = f'role "{role}" is not declared and holds privileges in database "{database.name}"'
@@ -149,13 +150,19 @@ def _unmanaged(database: Database, ownership: Ownership) -> Iterable[Finding]:
 
 def _definer_routines(database: Database, ownership: Ownership) -> Iterable[Finding]:
     """What another role than the owner may run with somebody else's rights: whether it writes, no catalog says."""
-    others = [entry.username for entry in ownership.by_database[database.name] if entry.username != database.owner]
-    for role in sorted(others):
+    levels = {entry.username: entry.access_level for entry in ownership.by_database[database.name]}
+    for role in sorted(ownership.by_role.keys() - {database.owner}):
+        level = levels.get(role)
+        # Who has no level here does not come in by what everybody may.
+        grantees = {role, PUBLIC} if level else {role}
         found = [
             routines
             for routines in database.definers
             if routines.target.owner != role
-            and any(item.privilege == "EXECUTE" and item.grantee in {role, PUBLIC} for item in routines.items)
+            and any(
+                item.grantee in grantees and not allows(level, ObjectKind.ROUTINE, item.privilege)
+                for item in routines.items
+            )
         ]
         if not found:
             continue
@@ -172,27 +179,34 @@ def _definer_routines(database: Database, ownership: Ownership) -> Iterable[Find
         )
 
 
-def _is_unmanaged(target: Target, owner: str) -> bool:
-    """Whether a schema, or objects, belong to somebody else; `public` may, and columns are part of their table."""
+def _is_unmanaged(target: Target, database: Database, ownership: Ownership) -> bool:
+    """Whether a schema, or objects, belong to somebody else than the owner; columns are part of their table.
+
+    The schema `public` and an extension may belong to anybody but a role that is declared.
+    """
     if target.creator or target.kind in {ObjectKind.DATABASE, ObjectKind.COLUMN}:
         return False
-    return not target.is_public_schema and target.owner not in {owner, DATABASE_OWNER}
+    is_free = (target.is_public_schema or target.extension) and target.owner not in ownership.by_role
+    return not is_free and target.owner not in {database.owner, DATABASE_OWNER}
 
 
-def _foreign_objects(owner: str, kind: str, count: int, database: Database, ownership: Ownership) -> Finding:
-    covered = ownership.may_act_as(owner, database.owner) and (
-        ownership.manages(owner) or owner == ownership.server.administrator
+def _foreign_objects(owner: str, kind: ObjectKind, count: int, database: Database, ownership: Ownership) -> Finding:
+    covered = (
+        kind in LEVEL_KINDS
+        and ownership.may_act_as(owner, database.owner)
+        and (ownership.manages(owner) or owner == ownership.server.administrator)
     )
     effect = "the levels cover them" if covered else "no level covers them"
     if owner == ownership.server.administrator:
         # REASSIGN would move the databases of the administrator too, its own among them.
-        next_step = f'as "{owner}", one by one: ALTER {kind.upper()} ... OWNER TO "{database.owner}"'
+        next_step = f'as "{owner}", one by one: ALTER {kind.keyword} ... OWNER TO "{database.owner}"'
     else:
         next_step = (
             f'to move all that "{owner}" owns there, and databases that it owns, as who administers both roles: '
             f"{reassign_sql(owner, database.owner)}"
         )
-    is_lesser = any(entry.username == owner for entry in ownership.by_database[database.name])
+    entries = [entry for entry in ownership.by_database[database.name] if entry.username == owner]
+    is_lesser = not all(allows(entry.access_level, kind, OWN) for entry in entries)
     return Finding(
         "created_beyond_level" if is_lesser else "foreign_objects",
         f'{count} {kind}{" belongs" if count == 1 else "s belong"} to "{owner}" in database "{database.name}", and not '

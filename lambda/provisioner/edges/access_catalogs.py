@@ -31,6 +31,7 @@ _THINGS = {
     "n": Thing.SCHEMA,
     "r": Thing.TABLE,
     "v": Thing.VIEW,
+    "w": Thing.FIXED_VIEW,
     "m": Thing.MATERIALIZED_VIEW,
     "s": Thing.SEQUENCE,
     "S": Thing.SEQUENCE,
@@ -70,10 +71,10 @@ def read_access(login: Login, databases: Iterable[Database], workers: int) -> li
 
 
 def _read_one(login: Login, facts: Database) -> DatabaseAccess:
-    access = DatabaseAccess(facts.name, facts.owner, closed=not facts.allows_connections)
+    access = DatabaseAccess(facts.name, facts.owner)
     if facts.invalid:
         return replace(access, unknown="its DROP DATABASE was interrupted; drop it")
-    if access.closed:
+    if not facts.allows_connections:
         return replace(access, unknown="it allows no connections, so nobody gets in, nor does this look")
 
     def read() -> DatabaseAccess:
@@ -129,30 +130,43 @@ def _in_extension(catalog: str, oid: str) -> str:
 
 
 # A view reads with its owner's rights, so who may select from it reads only what its owner may, and through a view on
-# another view that one's owner; with security_invoker (from 15) the rights are the reader's. The same goes for writing:
-# where all that a view reads belongs to its owner, nothing is left to ask.
-_VIEWS = f"""WITH RECURSIVE reads AS (
-        SELECT DISTINCT w.ev_class AS view, d.refobjid AS oid FROM pg_rewrite AS w
-        JOIN pg_depend AS d ON d.classid = 'pg_rewrite'::regclass AND d.objid = w.oid
-             AND d.refclassid = 'pg_class'::regclass AND d.refobjid <> w.ev_class
+# another view that one's owner; with security_invoker (from 15) the rights are the reader's, as are those to execute
+# what a view or a row-level policy calls. The same goes for writing: where all that a view reads belongs to its owner,
+# nothing is left to ask. Of a foreign table another server decides.
+_DOUBTS = f"""WITH RECURSIVE needs AS (
+        SELECT DISTINCT w.ev_class AS oid, d.refclassid, d.refobjid FROM pg_rewrite AS w
+        JOIN pg_class AS v ON v.oid = w.ev_class AND v.relkind = 'v'
+        JOIN pg_depend AS d ON d.classid = 'pg_rewrite'::regclass AND d.objid = w.oid AND d.refobjid <> w.ev_class
         WHERE w.ev_class >= {_FIRST_OBJECT} AND w.ev_type = '1'
     ),
+    reads AS (SELECT oid AS view, refobjid AS oid FROM needs WHERE refclassid = 'pg_class'::regclass),
     doubts AS (
         SELECT v.oid, 2 AS doubt FROM pg_class AS v
-        WHERE v.relkind = 'v' AND v.oid >= {_FIRST_OBJECT} AND (
-            v.reloptions::text ~* 'security_invoker=(true|on|yes|1)'
-            OR EXISTS (SELECT FROM reads AS r
-                       WHERE r.view = v.oid AND NOT has_table_privilege(v.relowner, r.oid, 'SELECT')))
+        WHERE v.oid >= {_FIRST_OBJECT} AND (
+            v.relkind = 'f' OR v.relkind = 'v' AND (
+                v.reloptions::text ~* 'security_invoker=(true|on|yes|1)'
+                OR EXISTS (SELECT FROM reads AS r
+                           WHERE r.view = v.oid AND NOT has_table_privilege(v.relowner, r.oid, 'SELECT'))))
+        UNION
+        SELECT n.oid, 2 FROM needs AS n JOIN pg_proc AS p ON p.oid = n.refobjid AND p.proacl IS NOT NULL
+        WHERE n.refclassid = 'pg_proc'::regclass
+        UNION
+        SELECT p.polrelid, 2 FROM pg_policy AS p
+        JOIN pg_depend AS d ON d.classid = 'pg_policy'::regclass AND d.objid = p.oid AND d.refobjid <> p.polrelid
+        WHERE d.refclassid IN ('pg_class'::regclass, 'pg_proc'::regclass)
         UNION
         SELECT v.oid, 1 FROM pg_class AS v JOIN reads AS r ON r.view = v.oid JOIN pg_class AS t ON t.oid = r.oid
-        WHERE v.relkind = 'v' AND v.oid >= {_FIRST_OBJECT} AND t.relowner <> v.relowner
+        WHERE v.oid >= {_FIRST_OBJECT} AND t.relowner <> v.relowner
         UNION
         SELECT r.view, b.doubt FROM doubts AS b JOIN reads AS r ON r.oid = b.oid
     ),
     doubtful AS (SELECT oid, max(doubt) AS doubt FROM doubts GROUP BY oid)"""
+# INSERT, UPDATE or DELETE, by triggers and rules too.
+_READ_ONLY = "c.relkind = 'v' AND pg_relation_is_updatable(c.oid, true) & 28 = 0"
 
 
-_LETTER = """CASE c.relkind WHEN 'S' THEN 's' WHEN 'v' THEN 'v' WHEN 'm' THEN 'm' ELSE 'r' END"""
+_LETTER = f"""CASE WHEN {_READ_ONLY} THEN 'w' WHEN c.relkind IN ('v', 'm') THEN c.relkind::text
+                    WHEN c.relkind = 'S' THEN 's' ELSE 'r' END"""
 _DEFAULT_LETTER = """CASE c.relkind WHEN 'S' THEN 's'::"char" ELSE 'r' END"""
 _PARTS = f"""
     SELECT 'd', ''::text, pg_get_userbyid(d.datdba)::text, ''::text, false,
@@ -170,7 +184,7 @@ _PARTS = f"""
      WHERE c.oid >= {_FIRST_OBJECT} AND c.relkind IN ('r', 'p', 'f', 'v', 'm', 'S') AND {_NOT_SYSTEM}
      GROUP BY 1, 2, 3, 5, 6, 9, c.relrowsecurity LIMIT {MAX_GROUPS + 1})
     UNION ALL
-    (SELECT CASE c.relkind WHEN 'm' THEN 'k' ELSE 'c' END, n.nspname, pg_get_userbyid(c.relowner), '',
+    (SELECT CASE WHEN c.relkind = 'm' OR {_READ_ONLY} THEN 'k' ELSE 'c' END, n.nspname, pg_get_userbyid(c.relowner), '',
             {_in_extension("pg_class", "c.oid")}, a.attacl::text, count(*),
             count(*) FILTER (WHERE c.relrowsecurity), coalesce(b.doubt, 0),
             {_names("c.relname || '(' || a.attname || ')'")}
@@ -196,7 +210,7 @@ _PARTS = f"""
      FROM pg_default_acl AS d LEFT JOIN pg_namespace AS n ON n.oid = d.defaclnamespace LIMIT {MAX_GROUPS + 1})"""
 _COLUMNS = "letter, schema, owner, creator, extension, acl, number, narrowed, undecided, names"
 # What is told stops with the row that makes it too much; the server holds one row at a time.
-_ACCESS_QUERY = f"""{_VIEWS}
+_ACCESS_QUERY = f"""{_DOUBTS}
     SELECT {_COLUMNS} FROM (
         SELECT part.*, sum(length(acl)) OVER (ROWS UNBOUNDED PRECEDING) AS total
         FROM ({_PARTS}) AS part({_COLUMNS})) AS told

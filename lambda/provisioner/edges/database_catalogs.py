@@ -160,6 +160,12 @@ _PARTS = f"""
      FROM pg_proc AS p WHERE p.oid >= {_FIRST_OBJECT} AND p.prosecdef
      GROUP BY 2, 4, 6, 7 LIMIT {MAX_GROUPS + 1})
     UNION ALL
+    (SELECT 'f', p.pronamespace, '', pg_get_userbyid(p.proowner), {_IN_EXTENSION.format("'pg_proc'", "p")}, '{{}}', '',
+            false, count(*)
+     FROM pg_proc AS p WHERE p.oid >= {_FIRST_OBJECT}
+          AND p.proowner <> (SELECT d.datdba FROM pg_database AS d WHERE d.datname = current_database())
+     GROUP BY 2, 4, 5 LIMIT {MAX_GROUPS + 1})
+    UNION ALL
     (SELECT 'L', 0, '', pg_get_userbyid(l.lomowner), false, {_acl("l.lomacl", "'L'", "l.lomowner")}, false, count(*)
      FROM pg_largeobject_metadata AS l GROUP BY 4, 6, 7 LIMIT {MAX_GROUPS + 1})
     UNION ALL
