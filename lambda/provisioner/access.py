@@ -22,7 +22,6 @@ from provisioner.core.access_report import (
 from provisioner.core.access_rows import AccessRow, Declared, build_rows
 from provisioner.core.audit import access_folder, access_key, parse_csv, trail_key
 from provisioner.core.effective_access import Access
-from provisioner.core.effective_access import Server as AccessServer
 from provisioner.core.errors import DatabaseUnavailable, Finding
 from provisioner.core.leaving import is_quarantined
 from provisioner.core.model import Declaration, Outcome, Status
@@ -84,8 +83,8 @@ def _build(
         administrator=server.administrator,
     )
     memberships = (*server.memberships, *_of_the_administrator(server))
-    access_server = AccessServer.of(RoleGraph(server.roles, memberships, server.version), memberships)
-    accesses = [Access(access_server, each) for each in found]
+    graph = RoleGraph(server.roles, memberships, server.version)
+    accesses = [Access(graph, each) for each in found]
     rows = tuple(row for each in accesses for row in build_rows(each, declared))
     content, _ = audit_log.bucket.get(trail_key(audit_log.bucket.folder))
     return AccessReport(

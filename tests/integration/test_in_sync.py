@@ -225,3 +225,32 @@ def test_an_extension_where_public_was_dropped_is_a_blocker_and_nothing_is_writt
         world.apply()
     run_as(world, "shop_user", "CREATE EXTENSION citext SCHEMA apart")
     assert world.apply()["status"] == "no_change"
+
+
+def test_what_a_reader_owns_is_named_whatever_it_is(world: World) -> None:
+    for statement in (
+        "ALTER SCHEMA public OWNER TO shop_reader",
+        "CREATE FUNCTION own.plain() RETURNS int LANGUAGE sql AS 'SELECT 1'; "
+        "ALTER FUNCTION own.plain() OWNER TO shop_reader",
+        "CREATE TABLE own.hidden (); ALTER TABLE own.hidden OWNER TO shop_reader; "
+        "ALTER EXTENSION plpgsql ADD TABLE own.hidden",
+    ):
+        world.server.run_as_superuser(statement, "shop")
+    found = named(world.drift(), "created_beyond_level")
+    assert {item["username"] for item in found} == {"shop_reader"}
+    kinds = [item["message"].removeprefix("1 ").partition(" belongs")[0] for item in found]
+    assert sorted(kinds) == ["routine", "schema", "table"]
+
+
+def test_a_routine_of_the_owner_or_of_an_extension_is_not_named(world: World) -> None:
+    run_as(world, "shop_user", "CREATE FUNCTION own.plain() RETURNS int LANGUAGE sql AS 'SELECT 1'")
+    world.server.run_as_superuser("CREATE EXTENSION pgcrypto", "shop")
+    assert world.drift()["warnings"] == []
+
+
+def test_a_role_of_another_database_that_may_execute_a_routine_is_named(world: World) -> None:
+    world.declare_entries(ENTRIES | {"zoo": {"database_name": "zoo", "username": "zoo_user"}})
+    world.apply()
+    run_as(world, "shop_user", DEFINER, "GRANT EXECUTE ON FUNCTION own.wipe() TO zoo_user")
+    found = named(world.drift(), "definer_routines")
+    assert [item["username"] for item in found] == ["shop_editor", "shop_reader", "zoo_user"]

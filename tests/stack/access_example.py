@@ -5,7 +5,7 @@ from provisioner.core.access_levels import AccessLevel
 from provisioner.core.access_report import AccessReport, DatabaseFact, Reason, RoleFact, compare
 from provisioner.core.access_rows import Declared, build_rows
 from provisioner.core.acl import parse_acl
-from provisioner.core.effective_access import Access, Server
+from provisioner.core.effective_access import Access
 from provisioner.core.role_graph import RoleGraph
 from provisioner.core.state import Membership, Role
 
@@ -27,10 +27,10 @@ def example(*, is_hostile: bool = False) -> AccessReport:
     roles = {name: Role(name) for name in [*names, "platform_admin"]}
     roles |= {"rdsadmin": Role("rdsadmin", superuser=True), "analysts": Role("analysts", can_login=False)}
     memberships = [Membership("analysts", "finance_reader", "platform_admin", set_option=False)]
-    server = Server.of(RoleGraph(roles, memberships, 16), memberships)
+    graph = RoleGraph(roles, memberships, 16)
     declared = Declared(LEVELS, frozenset(role for _, role in LEVELS), "platform_admin")
     databases = (_shop(odd), _billing(), DatabaseAccess("keycloak", "keycloak_user", unknown="connection refused"))
-    accesses = [Access(server, each) for each in databases]
+    accesses = [Access(graph, each) for each in databases]
     rows = tuple(row for each in accesses for row in build_rows(each, declared))
     before = tuple(row for row in rows if row.role != odd and "analysts" not in row.path)
     return AccessReport(

@@ -168,28 +168,24 @@ class Holding:
     names: tuple[str, ...] = ()
     narrowed: int = 0
 
-    def on(self, groups: Iterable[AccessGroup]) -> Holding:
-        """The same, held on some groups."""
-        known = tuple(groups)
-        names = tuple(islice((name for group in known for name in group.names), MAX_NAMED))
-        return replace(
-            self,
-            count=sum(group.count for group in known),
-            names=names,
-            narrowed=sum(group.narrowed for group in known),
-        )
 
-
-def holdings(database: DatabaseAccess) -> list[Holding]:
-    """What is held in a database; things in one schema on which somebody holds the same are one, in order."""
+def sum_up(held: Iterable[tuple[Holding, AccessGroup]]) -> list[Holding]:
+    """What is held on each group in, one for all groups of which it is the same out, in order."""
     found: dict[Holding, list[AccessGroup]] = {}
-    for group in database.groups:
-        for holding in _held(group):
-            found.setdefault(holding, []).append(group)
-    return [holding.on(found[holding]) for holding in sorted(found)]
+    for holding, group in held:
+        found.setdefault(holding, []).append(group)
+    return [
+        replace(
+            holding,
+            count=sum(group.count for group in found[holding]),
+            names=tuple(islice((name for group in found[holding] for name in group.names), MAX_NAMED)),
+            narrowed=sum(group.narrowed for group in found[holding]),
+        )
+        for holding in sorted(found)
+    ]
 
 
-def _held(group: AccessGroup) -> Iterable[Holding]:
+def holdings_of(group: AccessGroup) -> Iterable[Holding]:
     """What a group's list gives, and its ownership."""
     # A routine that will be made may be one that runs with its owner's rights.
     thing = Thing.DEFINER if group.creator and group.thing is Thing.ROUTINE else group.thing

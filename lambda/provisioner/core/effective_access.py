@@ -7,7 +7,7 @@ that by trying. What would take a change first (to grant oneself a role by ADMIN
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import product
 from typing import TYPE_CHECKING
 
@@ -18,24 +18,24 @@ from provisioner.core.access_facts import (
     DatabaseAccess,
     Holding,
     Thing,
-    holdings,
+    holdings_of,
+    sum_up,
 )
-from provisioner.core.state import DATABASE_OWNER, IAM_ROLE, PUBLIC, all_members
+from provisioner.core.state import DATABASE_OWNER, PUBLIC
 from provisioner.core.text import join_names
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
-    from provisioner.core.access_facts import AccessGroup
     from provisioner.core.role_graph import Chain, RoleGraph
-    from provisioner.core.state import Membership, Role
+    from provisioner.core.state import Membership
 
 # The predefined roles whose members may more than any list says, and what on: since 14, 14 and 17.
 _ROWS_OF_ALL = (Thing.TABLE, Thing.VIEW, Thing.FIXED_VIEW, Thing.MATERIALIZED_VIEW, Thing.SEQUENCE)
-PREDEFINED: Mapping[str, tuple[Capability, tuple[str, ...]]] = {
-    "pg_read_all_data": (Capability.READ, ("SELECT",)),
-    "pg_write_all_data": (Capability.WRITE, ("INSERT", "UPDATE", "DELETE")),
-    "pg_maintain": (Capability.MAINTAIN, ("MAINTAIN",)),
+PREDEFINED: Mapping[str, tuple[Capability, tuple[tuple[str, bool], ...]]] = {
+    "pg_read_all_data": (Capability.READ, (("SELECT", False),)),
+    "pg_write_all_data": (Capability.WRITE, (("DELETE", False), ("INSERT", False), ("UPDATE", False))),
+    "pg_maintain": (Capability.MAINTAIN, (("MAINTAIN", False),)),
 }
 # The two that come with USAGE on every schema.
 _USE_ALL_SCHEMAS = frozenset({"pg_read_all_data", "pg_write_all_data"})
@@ -79,38 +79,13 @@ class Dormant:
     count: int
 
 
-@dataclass(frozen=True)
-class Server:
-    """What is the same for all databases: roles, their memberships, and who may log in."""
-
-    graph: RoleGraph
-    by_iam: frozenset[str] = field(default=frozenset())
-
-    @classmethod
-    def of(cls, graph: RoleGraph, memberships: Iterable[Membership]) -> Server:
-        """With the roles that log in by IAM, whose passwords are not looked at."""
-        return cls(graph, all_members(IAM_ROLE, memberships))
-
-    def login_refused(self, role: Role) -> str:
-        """Why a role cannot log in to any database, or nothing."""
-        if not role.can_login:
-            return "it cannot log in (NOLOGIN)"
-        if role.expired and role.name not in self.by_iam:
-            return "its password has expired (VALID UNTIL)"
-        if role.connection_limit == 0 and not role.superuser:
-            return "its connection limit is 0"
-        return ""
-
-
 class Access:
     """One database's access, role by role."""
 
-    def __init__(self, server: Server, database: DatabaseAccess) -> None:
-        self._graph = server.graph
-        self._server = server
-        self.database, self.version = database, server.graph.version
+    def __init__(self, graph: RoleGraph, database: DatabaseAccess) -> None:
+        self._graph, self.database, self.version = graph, database, graph.version
         self._by_holder: dict[str, list[Holding]] = {}
-        for each in holdings(database):
+        for each in sum_up((held, group) for group in database.groups for held in holdings_of(group)):
             self._by_holder.setdefault(each.holder, []).append(each)
         self._users: dict[str, set[str]] = {}
         for group in database.groups:
@@ -159,7 +134,7 @@ class Access:
         role = self._graph.roles[name]
         if self.database.connection_limit == 0 and not role.superuser:
             return "the connection limit of the database is 0"
-        return self._server.login_refused(role) or ("" if self._connects(name) else "it has no CONNECT on the database")
+        return self._graph.login_refused(name) or ("" if self._connects(name) else "it has no CONNECT on the database")
 
     def _connects(self, name: str) -> bool:
         if self._graph.roles[name].superuser:
@@ -222,23 +197,14 @@ class Access:
         capability, privileges = PREDEFINED.get(holder, (None, ()))
         if capability is None:
             return []
-        found: dict[tuple[Thing, str, bool], list[AccessGroup]] = {}
+        held = []
         for group in self.database.groups:
             is_covered = group.thing in _ROWS_OF_ALL and capability in GIVES[group.thing].values()
             if is_covered and not group.creator and (usable is None or group.schema in usable):
                 undecided = group.undecided_writes if capability is Capability.WRITE else group.undecided
-                found.setdefault((group.thing, group.schema, undecided), []).append(group)
-        return [
-            Holding(
-                capability,
-                thing,
-                schema,
-                holder,
-                privileges=tuple((each, False) for each in privileges),
-                undecided=undecided,
-            ).on(groups)
-            for (thing, schema, undecided), groups in sorted(found.items())
-        ]
+                each = Holding(capability, group.thing, group.schema, holder, "", privileges, undecided=undecided)
+                held.append((each, group))
+        return sum_up(held)
 
     # --- roles and schemas -----------------------------------------------------------------------------------------
 

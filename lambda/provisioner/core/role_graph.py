@@ -10,7 +10,7 @@ from collections import deque
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from provisioner.core.state import DATABASE_OWNER, Membership
+from provisioner.core.state import DATABASE_OWNER, IAM_ROLE, Membership, all_members
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -31,8 +31,10 @@ class RoleGraph:
     """
 
     def __init__(self, roles: Mapping[str, Role], memberships: Iterable[Membership], version: int) -> None:
-        self.roles = roles
-        self.version = version
+        self.roles, self.version = roles, version
+        memberships = tuple(memberships)
+        # Their passwords are not looked at.
+        self._by_iam = all_members(IAM_ROLE, memberships)
         self._inherit: dict[str, list[Membership]] = {}
         self._set: dict[str, list[Membership]] = {}
         self._admin: dict[str, list[Membership]] = {}
@@ -64,6 +66,15 @@ class RoleGraph:
     def is_member(self, member: str, role: str) -> bool:
         """Whether a role is a member of another, by whatever memberships."""
         return role in self._shortest_from(member, self._any)
+
+    def login_refused(self, name: str) -> str:
+        """Why a role cannot log in to any database, or nothing."""
+        role = self.roles[name]
+        if not role.can_login:
+            return "it cannot log in (NOLOGIN)"
+        if role.expired and name not in self._by_iam:
+            return "its password has expired (VALID UNTIL)"
+        return "its connection limit is 0" if role.connection_limit == 0 and not role.superuser else ""
 
     def expands(self, role: str) -> bool:
         """Whether a role inherits along the memberships that it has, as far as that is for itself to say."""

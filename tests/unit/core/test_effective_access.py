@@ -4,16 +4,16 @@ from provisioner.core.access_facts import AccessGroup, Capability, DatabaseAcces
 from provisioner.core.access_levels import AccessLevel
 from provisioner.core.access_rows import Declared, build_rows
 from provisioner.core.acl import parse_acl
-from provisioner.core.effective_access import MAX_OF_PUBLIC, Access, Server
+from provisioner.core.effective_access import MAX_OF_PUBLIC, Access
 from provisioner.core.role_graph import RoleGraph
 from provisioner.core.state import Membership, Role
 
 NOBODY = Declared({}, frozenset(), "admin")
 
 
-def server(*names: str, memberships: tuple[Membership, ...] = (), **facts: Role) -> Server:
+def server(*names: str, memberships: tuple[Membership, ...] = (), **facts: Role) -> RoleGraph:
     roles = {name: Role(name) for name in ("owner", *names)} | facts
-    return Server.of(RoleGraph(roles, memberships, 16), memberships)
+    return RoleGraph(roles, memberships, 16)
 
 
 def database(connect: str = "", usage: str = "", select: str = "", names: tuple[str, ...] = ("t",)) -> DatabaseAccess:
@@ -28,7 +28,7 @@ def database(connect: str = "", usage: str = "", select: str = "", names: tuple[
     return DatabaseAccess("d", "owner", groups)
 
 
-def capabilities(found: Server, inside: DatabaseAccess, role: str) -> set[str]:
+def capabilities(found: RoleGraph, inside: DatabaseAccess, role: str) -> set[str]:
     return {row.capability for row in build_rows(Access(found, inside), NOBODY) if row.role == role}
 
 
