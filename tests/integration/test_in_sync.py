@@ -228,12 +228,17 @@ def test_an_extension_where_public_was_dropped_is_a_blocker_and_nothing_is_writt
 
 
 def test_what_a_reader_owns_is_named_whatever_it_is(world: World) -> None:
+    run_as(
+        world,
+        "shop_user",
+        "CREATE FUNCTION own.plain() RETURNS int LANGUAGE sql AS 'SELECT 1'",
+        "CREATE TABLE own.h ()",
+    )
     for statement in (
         "ALTER SCHEMA public OWNER TO shop_reader",
-        "CREATE FUNCTION own.plain() RETURNS int LANGUAGE sql AS 'SELECT 1'; "
         "ALTER FUNCTION own.plain() OWNER TO shop_reader",
-        "CREATE TABLE own.hidden (); ALTER TABLE own.hidden OWNER TO shop_reader; "
-        "ALTER EXTENSION plpgsql ADD TABLE own.hidden",
+        "ALTER TABLE own.h OWNER TO shop_reader",
+        "ALTER EXTENSION plpgsql ADD TABLE own.h",
     ):
         world.server.run_as_superuser(statement, "shop")
     found = named(world.drift(), "created_beyond_level")
