@@ -68,16 +68,20 @@ class Generated:
 
     def send(self, *statements: str, role: str = "") -> bool:
         """Send statements as the superuser, or after SET ROLE; what the server refuses is left out."""
+        return not self.refusal(*statements, role=role)
+
+    def refusal(self, *statements: str, role: str = "") -> str:
+        """The same, with the code of the server's refusal; empty where there was none."""
         with contextlib.closing(self.world.server.superuser(self.database)) as connection:
             try:
                 if role:
                     connection.run(f"SET ROLE {quote(role)}")
                 for each in statements:
                     connection.run(each)
-            except pg8000.native.DatabaseError:
-                return False
+            except pg8000.native.DatabaseError as error:
+                return str(error.args[0]["C"])
         self.sent += [f"-- as {role}" if role else "-- as superuser", *statements]
-        return True
+        return ""
 
     def anybody(self) -> str:
         return self.random.choice([*self.logins, *self.groups])

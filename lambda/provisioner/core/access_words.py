@@ -153,6 +153,9 @@ def _revoke(way: Way, database: str) -> str:
 def _quoted(thing: Thing, schema: str, name: str) -> str:
     if thing is Thing.LARGE_OBJECT:
         return name
+    if thing is Thing.DEFINER:
+        # The server has quoted it, with the types of its arguments.
+        return f"{Identifier(schema).sql()}.{name}"
     return f"{Identifier(schema).sql()}.{Identifier(name).sql()}"
 
 

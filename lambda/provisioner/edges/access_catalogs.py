@@ -161,6 +161,11 @@ _DOUBTS = f"""WITH RECURSIVE needs AS (
         SELECT r.view, b.doubt FROM doubts AS b JOIN reads AS r ON r.oid = b.oid
     ),
     doubtful AS (SELECT oid, max(doubt) AS doubt FROM doubts GROUP BY oid)"""
+# As a statement names it, among those of the same name.
+_ROUTINE = (
+    "CASE WHEN p.prosecdef THEN quote_ident(p.proname) || '(' || pg_get_function_identity_arguments(p.oid) || ')' "
+    "ELSE p.proname::text END"
+)
 # INSERT, UPDATE or DELETE, by triggers and rules too.
 _READ_ONLY = "c.relkind = 'v' AND pg_relation_is_updatable(c.oid, true) & 28 = 0"
 
@@ -196,7 +201,7 @@ _PARTS = f"""
     (SELECT CASE WHEN p.prosecdef THEN 'F' ELSE 'f' END, n.nspname, pg_get_userbyid(p.proowner), '',
             {_in_extension("pg_proc", "p.oid")},
             CASE WHEN p.prosecdef THEN coalesce(p.proacl, acldefault('f', p.proowner))::text ELSE '{{}}' END,
-            count(*), 0, 0, {_names("p.proname::text")}
+            count(*), 0, 0, {_names(_ROUTINE)}
      FROM pg_proc AS p JOIN pg_namespace AS n ON n.oid = p.pronamespace
      WHERE p.oid >= {_FIRST_OBJECT} AND {_NOT_SYSTEM}
      GROUP BY 1, 2, 3, 5, 6 LIMIT {MAX_GROUPS + 1})
