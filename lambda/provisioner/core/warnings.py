@@ -151,16 +151,17 @@ def _unmanaged(database: Database, ownership: Ownership) -> Iterable[Finding]:
 def _definer_routines(database: Database, ownership: Ownership) -> Iterable[Finding]:
     """What another role than the owner may run with somebody else's rights: whether it writes, no catalog says."""
     levels = {entry.username: entry.access_level for entry in ownership.by_database[database.name]}
-    for role in sorted(ownership.by_role.keys() - {database.owner}):
+    grantees = {item.grantee for routines in database.definers for item in routines.items}
+    for role in sorted(levels.keys() | (grantees & ownership.by_role.keys())):
         level = levels.get(role)
         # Who has no level here does not come in by what everybody may.
-        grantees = {role, PUBLIC} if level else {role}
+        names = {role, PUBLIC} if level else {role}
         found = [
             routines
             for routines in database.definers
             if routines.target.owner != role
             and any(
-                item.grantee in grantees and not allows(level, ObjectKind.ROUTINE, item.privilege)
+                item.grantee in names and not allows(level, ObjectKind.ROUTINE, item.privilege)
                 for item in routines.items
             )
         ]
