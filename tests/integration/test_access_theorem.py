@@ -107,7 +107,7 @@ def test_the_statement_of_a_row_takes_it_away(world: World, seed: int, tell: Cal
         row = made.random.choice([row for row in beyond if row["database"] == "shop"])
         sql, _, grantor = row["statement"].replace("...", '"shop_user"').partition("; -- as ")
         problem = made.refusal(sql, role=grantor[1:-1])
-        # What hangs on it would go with CASCADE, which is for a person to say; and who gave it may lack the schema by now.
+        # What hangs on it would go with CASCADE, which is for a person to say; who gave it may lack the schema by now.
         assert problem in {"", "2BP01", "42501"}, f"seed {seed}: {problem} {row}\n" + "\n".join(made.sent)
         after = read(world, world.call(mode="access")["audit"]["access_json"])["access"]
         assert problem or row not in after, f"seed {seed}: {row} stands after its statement\n" + "\n".join(made.sent)
