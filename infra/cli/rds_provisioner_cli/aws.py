@@ -83,7 +83,7 @@ def explain(error: BotoCoreError | ClientError) -> str:
 
 def error_code(error: Exception) -> str:
     """The code of a refusal; empty for what is none."""
-    return str(getattr(error, "response", {}).get("Error", {}).get("Code", ""))
+    return str((getattr(error, "response", None) or {}).get("Error", {}).get("Code", ""))
 
 
 def failures() -> tuple[type[BotoCoreError], type[ClientError]]:
