@@ -191,3 +191,54 @@ def test_one_that_the_administrator_may_not_alter_blocks_itself_only(orphan: Wor
     assert codes(planned["blockers"]) == ["administrator_lacks_admin"]
     world.server.run_as_superuser(f'GRANT theirs TO "{world.admin.username}" WITH ADMIN OPTION')
     assert world.apply(quarantine=["theirs"])["status"] == "applied"
+
+
+def test_who_logs_in_by_iam_takes_a_right_that_is_named(orphan: World) -> None:
+    """Of such a role the administrator does not make itself a member: it would log in by IAM too."""
+    world = orphan
+    world.server.run_as_superuser("GRANT rds_iam TO reporter")
+    session = world.login("reporter", "shop")
+    [[may_signal]] = world.server.run_as_superuser(
+        f"SELECT pg_has_role('{world.admin.username}', 'pg_signal_backend', 'USAGE')"
+    )
+    planned = world.dry_run(quarantine=["reporter"])
+    assert codes(planned["blockers"]) == ([] if may_signal else ["leaving_right"])
+    for blocker in planned["blockers"]:
+        assert is_alive(session)
+        world.server.run_as_superuser(blocker["next_step"].removeprefix("as the master: "))
+    assert world.apply(quarantine=["reporter"])["status"] == "applied"
+    assert not is_alive(session)
+
+
+def test_a_subscription_of_its_own_is_disabled_first(orphan: World) -> None:
+    """Its worker is a session that comes back whenever it is ended."""
+    world = orphan
+    try:
+        world.server.run_as_superuser(
+            "CREATE SUBSCRIPTION sub CONNECTION 'host=127.0.0.1 port=1 password=x' PUBLICATION p"
+            " WITH (connect = false, enabled = false, create_slot = false, slot_name = NONE);"
+            " ALTER SUBSCRIPTION sub SET (slot_name = 'nowhere'); ALTER ROLE reporter SUPERUSER;"
+            " ALTER SUBSCRIPTION sub OWNER TO reporter; ALTER ROLE reporter NOSUPERUSER",
+            "shop",
+        )
+        world.server.run_as_superuser("ALTER SUBSCRIPTION sub ENABLE", "shop")
+        planned = world.dry_run(quarantine=["reporter"])
+        [blocker] = [item for item in planned["blockers"] if item["code"] == "leaving_subscription"]
+        world.server.run_as_superuser(blocker["next_step"].partition(": ")[2], "shop")
+        assert world.apply(quarantine=["reporter"])["status"] == "applied"
+    finally:
+        world.server.run_as_superuser(
+            "ALTER SUBSCRIPTION sub DISABLE; ALTER SUBSCRIPTION sub SET (slot_name = NONE)", "shop"
+        )
+        world.server.run_as_superuser("DROP SUBSCRIPTION sub", "shop")
+
+
+def test_the_access_report_and_the_plan_tell_who_is_quarantined_and_who_acts_in_its_place(orphan: World) -> None:
+    world = orphan
+    world.server.run_as_superuser("CREATE ROLE friend; GRANT reporter TO friend")
+    assert "its members friend may act in its place still" in world.dry_run(quarantine=["reporter"])["plan_text"]
+    world.apply(quarantine=["reporter"])
+    key = world.call(mode="access")["audit"]["access_json"].split("/", 3)[3]
+    report = json.load(world.aws.client("s3").get_object(Bucket=AUDIT, Key=key)["Body"])
+    [role] = [item for item in report["roles"] if item["name"] == "reporter"]
+    assert any(word.startswith("quarantined since") for word in role["attributes"])

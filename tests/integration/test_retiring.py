@@ -9,17 +9,27 @@ import pg8000.native
 import pytest
 
 from provisioner.core.errors import ApplyFailed, InvalidRequest, PlanBlocked
+from provisioner.core.quoting import Identifier, Literal
 from provisioner.edges.postgres import Connection
 from stack.aws import Aws
+from stack.leaver import (
+    LEAVER,
+    LONG_AGO,
+    OWNER,
+    READER,
+    blocked,
+    changes,
+    is_there,
+    leave,
+    owners,
+    quarantined_since,
+    query,
+    run,
+    world_of_a_leaver,
+)
 from stack.postgres import Login, Server
 from stack.world import World
 
-SECRET = "goldenpath/dev/old/postgres"
-LEAVER = {"database_name": "old", "username": "leaver", "secret_name": SECRET}
-OWNER = {"database_name": "shop", "username": "shop_user"}
-READER = {"database_name": "shop", "username": "reporter", "access_level": "reader"}
-EDITOR = {"database_name": "shop", "username": "leaver", "access_level": "editor", "secret_name": SECRET}
-LONG_AGO = "2020-02-29T23:59:59Z"
 ALL_KINDS = """
 CREATE SCHEMA works; CREATE TABLE works.job (id serial PRIMARY KEY, note text); CREATE VIEW works.open AS SELECT 1 AS a;
 CREATE MATERIALIZED VIEW works.sums AS SELECT 1 AS a; CREATE SEQUENCE works.number;
@@ -38,36 +48,9 @@ LANGUAGE sql AS 'SELECT 1'
 
 @pytest.fixture
 def world(pg_server: Server, admin: Login, aws: Aws) -> Iterator[World]:
-    """An owner with a database of its own, which is an editor in another, with a reader there."""
-    with World(pg_server, aws, admin) as world:
-        world.passwords["leaver"] = "secret of leaver"
-        world.aws.put_secret(SECRET, {"username": "leaver", "password": "secret of leaver"})
-        world.declare_entries({"old": LEAVER, "shop": OWNER, "report": READER, "editing": EDITOR})
-        assert world.apply()["status"] == "applied"
+    with world_of_a_leaver(pg_server, admin, aws) as world:
         run(world, "leaver", "old", ALL_KINDS)
         yield world
-
-
-def run(world: World, role: str, database: str, sql: str) -> Any:
-    with contextlib.closing(world.login(role, database)) as connection:
-        return connection.run(sql)
-
-
-def leave(world: World, role: str = "leaver") -> None:
-    """Take its entries out, quarantine it, and let the time pass."""
-    world.declare_entries({"shop": OWNER, "report": READER}, with_secrets=False)
-    assert world.apply(quarantine=[role])["status"] == "applied"
-    quarantined_since(world, role, LONG_AGO)
-
-
-def quarantined_since(world: World, role: str, moment: str) -> None:
-    [[text]] = query(world, f"SELECT shobj_description(oid, 'pg_authid') FROM pg_roles WHERE rolname = '{role}'")
-    marker = json.dumps(json.loads(text) | {"quarantined": moment})
-    query(world, f"COMMENT ON ROLE {role} IS '{marker}'")
-
-
-def query(world: World, sql: str, database: str = "postgres") -> list[list[Any]]:
-    return world.server.run_as_superuser(sql, database)
 
 
 def objects(world: World, database: str) -> set[str]:
@@ -84,21 +67,6 @@ def objects(world: World, database: str) -> set[str]:
     parts.append("SELECT 'pg_largeobject'::regclass, oid FROM pg_largeobject_metadata")
     rows = query(world, f"SELECT pg_describe_object(c, o, 0) FROM ({' UNION ALL '.join(parts)}) AS every", database)
     return {name for (name,) in rows}
-
-
-def owners(world: World, database: str) -> set[str]:
-    sql = """
-    SELECT DISTINCT pg_get_userbyid(refobjid) FROM pg_shdepend
-    WHERE dbid = (SELECT oid FROM pg_database WHERE datname = current_database()) AND deptype = 'o'"""
-    return {name for (name,) in query(world, sql, database)}
-
-
-def is_there(world: World, role: str = "leaver") -> bool:
-    return bool(query(world, f"SELECT FROM pg_roles WHERE rolname = '{role}'"))
-
-
-def changes(answer: dict[str, Any]) -> list[tuple[str, str, str]]:
-    return [(item["action"], item["database"], item["username"]) for item in answer["changes"]]
 
 
 def test_an_owner_is_retired_and_its_database_kept(world: World) -> None:
@@ -265,19 +233,6 @@ def test_an_owner_whose_readers_are_declared_is_blocked_and_they_are_named(world
     assert any("reporter" in item["message"] and "declared in it" in item["message"] for item in blockers)
 
 
-def blocked(world: World) -> list[dict[str, Any]]:
-    """The blockers of a retirement, of which nothing is done."""
-    planned = world.dry_run(retire=["leaver"])
-    found = [item for item in planned["blockers"] if item["code"] == "retire_blocked"]
-    owner = query(world, "SELECT pg_get_userbyid(datdba) FROM pg_database WHERE datname = 'old'")
-    with pytest.raises(PlanBlocked):
-        world.apply(retire=["leaver"])
-    assert is_there(world)
-    assert query(world, "SELECT pg_get_userbyid(datdba) FROM pg_database WHERE datname = 'old'") == owner
-    assert all(item["next_step"] for item in found)
-    return found
-
-
 STANDS_IN_THE_WAY = {
     "a closed database": ("postgres", "ALTER DATABASE old ALLOW_CONNECTIONS false", "looked into"),
     "a policy": ("shop", "CREATE TABLE t (id int); CREATE POLICY mine ON t TO leaver", "policy mine"),
@@ -330,19 +285,52 @@ def test_code_that_maintenance_would_run_for_the_next_owner_blocks(world: World)
     assert world.apply(retire=["leaver"])["status"] == "applied"
 
 
-def test_more_than_the_locks_of_the_server_allow_blocks_itself_only(world: World) -> None:
-    """Thousands of objects in one transaction would leave no lock to anybody else."""
-    many = "FOR i IN 1..1700 LOOP EXECUTE format('CREATE TYPE mood%s AS ENUM ()', i); END LOOP"
+def many_types(world: World, database: str) -> None:
+    """More than one transaction may pass on, made in several."""
     for part in range(4):
-        run(
-            world,
-            "leaver",
-            "old",
-            f"DO $$ BEGIN {many.replace('1..1700', f'{part * 425 + 1}..{part * 425 + 425}')}; END $$",
-        )
+        first, last = part * 425 + 1, part * 425 + 425
+        many = f"FOR i IN {first}..{last} LOOP EXECUTE format('CREATE TYPE mood%s AS ENUM ()', i); END LOOP"
+        run(world, "leaver", database, f"DO $$ BEGIN {many}; END $$")
+
+
+def test_more_than_the_locks_of_the_server_allow_blocks_itself_only(world: World) -> None:
+    """Thousands of objects in one transaction would leave no lock to anybody else; a person may pass some on before."""
+    query(world, "GRANT CREATE ON SCHEMA public TO leaver", "shop")
+    many_types(world, "shop")
+    query(world, "REVOKE CREATE ON SCHEMA public FROM leaver", "shop")
     leave(world)
     assert any("locks" in item["message"] for item in blocked(world))
     query(world, "CREATE ROLE nobody_else")
+    for i in range(1, 401):
+        query(world, f"ALTER TYPE mood{i} OWNER TO shop_user", "shop")
+    assert world.apply(retire=["leaver"])["status"] == "applied"
+    assert not is_there(world)
+
+
+def test_a_database_of_its_own_passes_in_as_many_transactions_as_it_takes(world: World) -> None:
+    """Nobody else is in it; where one of them fails, the next run goes on with the rest."""
+    many_types(world, "old")
+    run(world, "leaver", "old", "CREATE TABLE zoo (id serial PRIMARY KEY, note text)")
+    leave(world)
+    before = objects(world, "old")
+    passed = "SELECT count(*) FROM pg_type WHERE typname LIKE 'mood_%' AND pg_get_userbyid(typowner) <> 'leaver'"
+    with contextlib.closing(world.server.superuser("old")) as holder:
+        holder.run("BEGIN")
+        # The last of all: enums come after tables, and this one after the other enums.
+        holder.run("COMMENT ON TYPE mood1700 IS 'mine'")
+        holder.run("ALTER TYPE mood1700 SET SCHEMA works")
+        with pytest.raises(ApplyFailed, match="old"):
+            world.apply(retire=["leaver"])
+        assert 0 < query(world, passed, "old")[0][0] < 1700
+    assert world.apply(retire=["leaver"])["status"] == "applied"
+    assert not is_there(world)
+    assert objects(world, "old") == before
+    new = {"database_name": "old", "username": "heir"}
+    world.put_secret("heirs", "heir", "old")
+    world.declare_entries({"shop": OWNER, "report": READER, "heirs": new}, with_secrets=False)
+    with pytest.raises(ApplyFailed, match="max_locks_per_transaction"):
+        world.apply(adopt=["heirs"])
+    assert owners(world, "old") - {"rdsadmin"} == {world.admin.username}
 
 
 def test_a_range_of_the_roles_own_blocks_wherever_its_differences_are_asked_for(world: World) -> None:
@@ -481,3 +469,30 @@ def test_rows_that_we_stumble_over_keep_the_role_and_nobody_else(
     assert "what nobody expected" not in str(blocked.value)
     assert is_there(world)
     world.login("bank_user", "bank").close()
+
+
+def test_names_full_of_quotes_and_objects_in_three_databases(world: World) -> None:
+    """Such a name cannot be declared; it was marked by hand."""
+    name, database = """it's "me" \\ {} """, 'its "own" '
+    role, marker = Identifier(name).sql(), '{"managed_by": "rds-provisioner", "environment": "dev"}'
+    with contextlib.closing(world.server.connect(*world.admin)) as me:
+        me.run(f"CREATE ROLE {role}")
+        me.run(f"COMMENT ON ROLE {role} IS '{marker}'")
+    query(world, f"CREATE DATABASE {Identifier(database).sql()} OWNER {role}")
+    kinds = ALL_KINDS.split("CREATE PUBLICATION", maxsplit=1)[0].replace("SELECT lo_create(4711);", "")
+    for place in (database, "shop", "old"):
+        query(world, f"GRANT CREATE ON DATABASE {Identifier(place).sql()} TO {role}")
+        query(world, f"SET SESSION AUTHORIZATION {role}; {kinds.replace('works', 'its')}", place)
+        query(world, f"REVOKE CREATE ON DATABASE {Identifier(place).sql()} FROM {role}")
+    world.apply(quarantine=[name])
+    moment = json.dumps(json.loads(marker) | {"quarantined": LONG_AGO})
+    query(world, f"COMMENT ON ROLE {role} IS '{moment}'")
+    before = [objects(world, place) for place in (database, "shop", "old")]
+    answer = world.apply(retire=[name])
+    assert answer["status"] == "applied"
+    assert [item for item in changes(answer) if item[0] == "pass_objects"] == [
+        ("pass_objects", place, name) for place in sorted((database, "shop", "old"))
+    ]
+    assert [objects(world, place) for place in (database, "shop", "old")] == before
+    assert name not in str([owners(world, place) for place in (database, "shop", "old")])
+    assert not query(world, f"SELECT FROM pg_roles WHERE rolname = {Literal(name).sql()}")

@@ -18,6 +18,7 @@ CATALOG = re.compile(r"\bFROM\s+(pg_catalog\.)?pg_\w+")
 ROOMS_OF_QUESTIONS = {
     "access_catalogs.py",
     "database_catalogs.py",
+    "holding_obstacles.py",
     "holding_queries.py",
     "leaving_catalogs.py",
     "lock.py",

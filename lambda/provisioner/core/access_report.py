@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from provisioner.core.access_rows import COLUMNS, NO, YES, AccessRow
 from provisioner.core.audit import csv_cell
 from provisioner.core.model import Status
-from provisioner.core.text import join_names, sanitize
+from provisioner.core.text import count, join_names, sanitize
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -113,9 +113,9 @@ class AccessReport:
         beyond = {(row.database, row.role) for row in self.rows if row.expected == NO and row.declared_level}
         unknown = sum(bool(each.unknown) for each in self.databases)
         return (
-            f"Access: {_count(len(self.databases), 'database')}, {_count(roles, 'role')}, "
-            f"{_count(len(self.rows), 'path')}; beyond their level: {len(beyond)}; "
-            f"unknown: {_count(unknown, 'database')}."
+            f"Access: {count(len(self.databases), 'database')}, {count(roles, 'role')}, "
+            f"{count(len(self.rows), 'path')}; beyond their level: {len(beyond)}; "
+            f"unknown: {count(unknown, 'database')}."
         )
 
 
@@ -144,10 +144,6 @@ def reasons(trail: Iterable[AuditRow], rows: Iterable[AccessRow]) -> tuple[Reaso
         )
         for (database, role), row in sorted(found.items())
     )
-
-
-def _count(number: int, what: str) -> str:
-    return f"{number} {what}{'' if number == 1 else 's'}"
 
 
 def render_csv(rows: Iterable[AccessRow]) -> str:

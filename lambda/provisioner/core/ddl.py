@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 
 from provisioner.core.changes import Change, ChangeKind
+from provisioner.core.holdings import PassedOn
 from provisioner.core.kinds import ObjectKind
 from provisioner.core.marker import render_marker
 from provisioner.core.quoting import Identifier, Keywords, Literal, PasswordStatement, Quoted, Statement, statement
@@ -197,19 +198,37 @@ def set_owner(kind: str, name: Identifier | Quoted, owner: str) -> Statement:
     return statement("ALTER {} {} OWNER TO {}", Keywords(kind), name, Identifier(owner))
 
 
-def grant_connect(database: str) -> Statement:
-    """What we need on a database that we give away."""
-    return statement("GRANT CONNECT ON DATABASE {} TO CURRENT_USER", Identifier(database))
+def grant_database(privilege: str, database: str) -> Statement:
+    """What we need ourselves on a database that we take or give away."""
+    return statement("GRANT {} ON DATABASE {} TO CURRENT_USER", Keywords(privilege), Identifier(database))
+
+
+def grant_again(kind: str, name: Quoted | Identifier, passed_on: PassedOn, column: Quoted | None = None) -> Statement:
+    """What a role has passed on, granted to whom has it by who granted it to the role."""
+    option = Statement(" WITH GRANT OPTION" if passed_on.grantable else "")
+    what = Keywords(passed_on.privilege)
+    privilege = statement("{} ({})", what, column) if column else Statement(what)
+    template = "GRANT {} ON {} {} TO {}{}"
+    return statement(template, privilege, Keywords(kind), name, _grantee(passed_on.grantee), option)
 
 
 def revoke_from(
-    kind: str, names: Sequence[Quoted | Identifier], grantee: str, *, act_as: str = "", column: Quoted | None = None
+    kind: str,
+    names: Sequence[Quoted | Identifier],
+    grantee: str,
+    *,
+    act_as: str = "",
+    column: Quoted | None = None,
+    first: Sequence[Statement] = (),
 ) -> list[Statement]:
-    """All that one grantee has on objects of one kind, or on a column of tables, and what it passed on."""
+    """All that one grantee has on objects of one kind, or on a column of tables, and what it passed on.
+
+    What is done `first` is done by the same grantor.
+    """
     every_privilege = statement("ALL ({})", column) if column else Statement("ALL")
     what = statement("{} ON {}", every_privilege, Keywords(kind))
     texts = [statement("REVOKE {} {} FROM {} CASCADE", what, chunk, _grantee(grantee)) for chunk in _chunks(names)]
-    return _as_role(act_as, texts)
+    return _as_role(act_as, [*first, *texts])
 
 
 def forget_defaults(creator: str, schema: str, letter: str, grantees: Iterable[str], role: str) -> list[Statement]:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,14 +19,31 @@ class Obstacle:
     example: str
 
 
+class PassedOn(NamedTuple):
+    """What a role granted to another of what it had been granted itself: revoked from it, that goes too."""
+
+    grantee: str
+    privilege: str
+    grantable: bool
+
+
+class DatabaseGrant(NamedTuple):
+    """What one grantor gave a role on a database, and what the role has passed on of that."""
+
+    database: str
+    grantor: str
+    passed_on: tuple[PassedOn, ...] = ()
+
+
 @dataclass(frozen=True, slots=True)
 class Holding:
     """What a role has in one database that it owns or is named in.
 
     `owned` counts what it owns there by kind. `grantors` are the roles whose grants name it, `creators` those whose
-    default privileges do or are its own; `grants` and `defaults` count both. Of a database of its own, `holders` are
+    default privileges do or are its own; `grants` and `defaults` count both. `passed_on` counts, by grantee and
+    privilege, what it granted to others of what it was granted. Of a database of its own, `holders` are
     the others who have something on the database itself, and `visitors` the others who are in it. `refusal` says why
-    it could not be looked into, `invalid` that a DROP DATABASE was interrupted.
+    it could not be looked into.
     """
 
     database: str
@@ -36,6 +53,7 @@ class Holding:
     owned: tuple[tuple[str, int], ...] = ()
     grantors: tuple[str, ...] = ()
     grants: int = 0
+    passed_on: tuple[tuple[str, str, int], ...] = ()
     creators: tuple[str, ...] = ()
     defaults: int = 0
     obstacles: tuple[Obstacle, ...] = ()
@@ -52,12 +70,12 @@ class Holding:
 class RoleHoldings:
     """What a role has on a server: by database, and what is in none.
 
-    `on_databases` are databases on which it has privileges, with who granted them; `granted` the memberships (role,
+    `on_databases` is what it was granted on databases; `granted` the memberships (role,
     member) that it granted, where the server depends on that; `shared` what cannot be handed over.
     """
 
     databases: tuple[Holding, ...] = ()
-    on_databases: tuple[tuple[str, str], ...] = ()
+    on_databases: tuple[DatabaseGrant, ...] = ()
     granted: tuple[tuple[str, str], ...] = ()
     shared: tuple[Obstacle, ...] = ()
 
@@ -77,7 +95,7 @@ class Leaving:
     retire_after_days: int = 7
     now: str = ""
     sessions: Mapping[str, int] = field(default_factory=lambda: MappingProxyType({}))
-    subscriptions: Mapping[str, tuple[str, ...]] = field(default_factory=lambda: MappingProxyType({}))
+    subscriptions: Mapping[str, Sequence[str]] = field(default_factory=lambda: MappingProxyType({}))
     may_signal: bool = False
     holdings: Mapping[str, RoleHoldings] = field(default_factory=lambda: MappingProxyType({}))
     sizes: Mapping[str, int] = field(default_factory=lambda: MappingProxyType({}))

@@ -14,7 +14,8 @@ from provisioner.core.changes import Change, ChangeKind
 from provisioner.core.errors import Finding
 from provisioner.core.kept import adoptions
 from provisioner.core.ownership import has_marker
-from provisioner.core.retiring import retirement, retirement_blockers
+from provisioner.core.retiring import members_of, retirement, retirement_blockers
+from provisioner.core.text import count
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -78,16 +79,18 @@ def _departures(ownership: Ownership) -> Iterable[Change]:
         if is_quarantined(role):
             if sessions:
                 since = role.marker.quarantined if role.marker else ""
-                yield _quarantine(name, sessions, since)
+                yield _quarantine(name, sessions, ownership, since)
             if name in leaving.retire:
                 yield from retirement(name, ownership)
         elif name in leaving.quarantine:
-            yield _quarantine(name, sessions)
+            yield _quarantine(name, sessions, ownership)
 
 
-def _quarantine(name: str, sessions: int, since: str = "") -> Change:
-    ended = f"{_count(sessions, 'session')} of it {'ends' if sessions == 1 else 'end'}"
+def _quarantine(name: str, sessions: int, ownership: Ownership, since: str = "") -> Change:
+    ended = f"{count(sessions, 'session')} of it {'ends' if sessions == 1 else 'end'}"
     kept = f"may not log in; {ended}; its objects, grants and memberships stand"
+    if members := members_of(name, ownership):
+        kept += f"; its members {members} may act in its place still"
     reason = f"quarantined since {since}; {ended}" if since else kept
     return Change(ChangeKind.QUARANTINE_ROLE, username=name, since=since, reason=reason)
 
@@ -102,7 +105,7 @@ def refusals(ownership: Ownership) -> tuple[Finding, ...]:
     found += [finding for name in sorted(leaving.retire) for finding in _refuse_name(name, "retire", ownership)]
     for name in sorted(leaving.quarantine & leaving.retire):
         message = f'role "{name}" is to be quarantined and to be retired'
-        next_step = f"quarantine it now, and retire it {_count(leaving.retire_after_days, 'day')} later"
+        next_step = f"quarantine it now, and retire it {count(leaving.retire_after_days, 'day')} later"
         found.append(Finding("retire", message, next_step, where="retire", username=name))
     return tuple(found)
 
@@ -141,7 +144,7 @@ def _too_early(role: Role, ownership: Ownership) -> tuple[str, str]:
             return "", ""
     except (ValueError, TypeError, OverflowError):
         return f'the marker of role "{role.name}" names no moment of its quarantine', "declare it, and begin anew"
-    days = _count(leaving.retire_after_days, "day")
+    days = count(leaving.retire_after_days, "day")
     message = f'role "{role.name}" is quarantined since {since}, and has to be for {days} (RETIRE_AFTER_DAYS)'
     return message, f"retire it from {free.isoformat().replace('+00:00', 'Z')} on"
 
@@ -180,7 +183,3 @@ def warning(role: Role) -> Finding | None:
     message = f'role "{role.name}" is quarantined since {since}'
     next_step = "declare it again to give it back, or retire it when its time has come"
     return Finding("quarantined_role", message, next_step, username=role.name)
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}" + ("" if number == 1 else "s")

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING
 from provisioner.core.changes import Change, ChangeKind
 from provisioner.core.errors import Finding
 from provisioner.core.holdings import RoleHoldings
+from provisioner.core.kept import is_kept
 from provisioner.core.state import DATABASE_OWNER, PUBLIC
-from provisioner.core.text import join_names
+from provisioner.core.text import count, join_names
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -24,11 +25,17 @@ if TYPE_CHECKING:
 
 def successor(holding: Holding, role: str, ownership: Ownership) -> str:
     """Who gets what a role owns in a database; empty where nobody is ours to give it to."""
-    if holding.owner in {role, ownership.server.administrator}:
+    database = ownership.server.databases.get(holding.database)
+    if holding.owner == role or (database and is_kept(database, ownership)):
         return ownership.server.administrator
     declared = ownership.declared_owner(holding.database)
     is_ours = ownership.manages(holding.owner) and declared in {"", holding.owner}
     return holding.owner if is_ours else ""
+
+
+def keeps(grantee: str, database: str, ownership: Ownership) -> bool:
+    """Whether somebody keeps what a role that is retired passed on to it: what is declared follows from the levels."""
+    return all(entry.username != grantee for entry in ownership.by_database.get(database, ()))
 
 
 def retirement(role: str, ownership: Ownership) -> Iterable[Change]:
@@ -36,21 +43,26 @@ def retirement(role: str, ownership: Ownership) -> Iterable[Change]:
     me, holdings = ownership.server.administrator, _holdings(role, ownership)
     for holding in holdings.databases:
         if holding.owner == role:
-            names = join_names(name if name == PUBLIC else f'"{name}"' for name in (role, *holding.holders))
+            quoted = (name if name == PUBLIC else f'"{name}"' for name in (role, *holding.holders))
+            names = join_names(quoted, most=100)
             reason = f'kept: passes to "{me}" and is closed to everybody else, to {names}'
             yield Change(ChangeKind.KEEP_DATABASE, database=holding.database, username=role, reason=reason)
     for holding in holdings.databases:
         if not holding.is_empty:
-            yield _passing_on(role, holding, successor(holding, role, ownership) or holding.owner)
+            yield _passing_on(role, holding, successor(holding, role, ownership) or holding.owner, ownership)
     yield Change(ChangeKind.DROP_ROLE, username=role, reason="; ".join(_what_goes(role, ownership)))
 
 
-def _passing_on(role: str, holding: Holding, heir: str) -> Change:
+def _passing_on(role: str, holding: Holding, heir: str, ownership: Ownership) -> Change:
     """What a role owns in a database passes to its heir there, and what it was given is revoked."""
-    owned = ", ".join(_count(count, kind) for kind, count in holding.owned)
+    owned = ", ".join(count(number, kind) for kind, number in holding.owned)
     goes = [(holding.grants, "grant"), (holding.defaults, "default privilege")]
-    gone = " and ".join(_count(count, noun) for count, noun in goes if count)
+    gone = " and ".join(count(number, noun) for number, noun in goes if number)
     parts = [f'{owned} to "{heir}"' if owned else "", f"{gone} to it or of it revoked" if gone else ""]
+    passed_on = {
+        _what_becomes(name, what, holding.database, ownership): number for name, what, number in holding.passed_on
+    }
+    parts += [f"{words} ({count(number, 'object')})" for words, number in passed_on.items()]
     roles = {role, *holding.grantors, *holding.creators, *([heir] if holding.owned else [])}
     acts_as = frozenset(heir if name == DATABASE_OWNER else name for name in roles)
     return Change(
@@ -61,19 +73,34 @@ def _passing_on(role: str, holding: Holding, heir: str) -> Change:
         acts_as=acts_as,
         reason="; ".join(part for part in parts if part),
         # What is approved: which kinds pass to whom, and in whose place; the numbers may change.
-        subject="; ".join([heir, *(kind for kind, _ in holding.owned), *sorted(acts_as)]),
+        subject="; ".join([heir, *(kind for kind, _ in holding.owned), *sorted(acts_as), *passed_on]),
     )
 
 
+def _what_becomes(grantee: str, privilege: str, database: str, ownership: Ownership) -> str:
+    """What becomes of a privilege that a role was granted and has passed on."""
+    name = "everybody" if grantee == PUBLIC else f'"{grantee}"'
+    return f"its grant of {privilege} to {name} {'stays' if keeps(grantee, database, ownership) else 'goes'}"
+
+
+def members_of(role: str, ownership: Ownership) -> str:
+    """The names of a role's members beside the administrator."""
+    members = {item.member for item in ownership.memberships_in.get(role, ())} - {ownership.server.administrator}
+    return join_names(sorted(members), most=100)
+
+
 def _what_goes(role: str, ownership: Ownership) -> Iterable[str]:
-    marker, me = ownership.server.roles[role].marker, ownership.server.administrator
+    marker = ownership.server.roles[role].marker
     yield f"retired: quarantined since {marker.quarantined if marker else ''}"
     if groups := sorted(item.role for item in ownership.memberships_of.get(role, ())):
         yield f"no longer a member of {join_names(groups)}"
-    if members := sorted(item.member for item in ownership.memberships_in.get(role, ()) if item.member != me):
-        yield f"its members {join_names(members)} lose what it had"
+    if members := members_of(role, ownership):
+        yield f"its members {members} lose what it had"
     if granted := [f'"{member}" in "{group}"' for group, member in _holdings(role, ownership).granted]:
-        yield f"memberships that it granted go: {join_names(granted)}"
+        yield f"memberships that it granted go: {join_names(granted, most=100)}"
+    for database, _, passed_on in _holdings(role, ownership).on_databases:
+        for item in passed_on:
+            yield f'{_what_becomes(item.grantee, item.privilege, database, ownership)} (database "{database}")'
 
 
 # --- blockers -------------------------------------------------------------------------------------------------------
@@ -88,7 +115,10 @@ _OBSTACLES = {
         "as the server's owner: DROP USER MAPPING FOR {role} SERVER ...",
     ),
     "policy": ("is named by {}", "as the table's owner: ALTER POLICY ... TO another role"),
-    "initial_privilege": ("is named by what extensions granted at first: {}", "as a superuser: DROP OWNED BY {role}"),
+    "initial_privilege": (
+        "is named by what extensions granted at first: {}",
+        "as the extension's owner: ALTER EXTENSION ... DROP it, REVOKE ALL ON it FROM {role}, ADD it again",
+    ),
     "publication": (
         "owns a publication of all tables or of schemas, {}, which only a superuser may own",
         "as a superuser: ALTER PUBLICATION ... OWNER TO",
@@ -105,22 +135,38 @@ _OBSTACLES = {
         "owns {}, whose indexes, statistics or ranges run functions of a tenant's: with the rights of {successor} then",
         "look at them; then, as its owner: ALTER TABLE ... SET (autovacuum_enabled = false), or drop the index",
     ),
+    "code": (
+        "owns {}, whose triggers, defaults or rules run functions of a tenant's: with the rights of {successor}",
+        "look at them; then, as {role}, drop them, or as a member of both: ALTER TABLE ... OWNER TO {successor}",
+    ),
     "definer": (
-        "owns {}, SECURITY DEFINER and open to others: it would run with the rights of {successor}",
-        "as its owner: REVOKE EXECUTE ON ROUTINE ... FROM PUBLIC, or ALTER ROUTINE ... SECURITY INVOKER",
+        "owns {}, SECURITY DEFINER: it would run with the rights of {successor}",
+        "look at it; then, as {role}: ALTER ROUTINE ... SECURITY INVOKER, or as a member of both: OWNER TO {successor}",
     ),
     "view": (
-        "owns {}, open to others: it would reach what the role could not, with the rights of {successor}",
-        "as its owner: REVOKE ALL ON ... FROM them",
+        "owns {}, whose query or rules reach what the role could not: with the rights of {successor} then",
+        "look at it; then, as a member of both: ALTER TABLE ... OWNER TO {successor}",
+    ),
+    "database": (
+        "owns {}, and who would get it may not create in that database",
+        "as its owner: GRANT CREATE ON DATABASE ... TO {successor}",
     ),
     "prepared_lock": ("owns {}, on which a prepared transaction holds a lock", "COMMIT PREPARED or ROLLBACK PREPARED"),
     "locks": (
         "owns more than one transaction can hand over without taking the server's locks from everybody",
         "raise max_locks_per_transaction, or as its owner pass part of it on: ALTER TABLE ... OWNER TO {successor}",
     ),
-    "tablespace": ("owns {}", "as a superuser: ALTER TABLESPACE ... OWNER TO"),
+    "tablespace": (
+        "owns or may use {}",
+        "as a superuser: ALTER TABLESPACE ... OWNER TO, or REVOKE ALL ON TABLESPACE ... FROM {role}",
+    ),
     "subscription": ("owns {}", "as a superuser: ALTER SUBSCRIPTION ... OWNER TO"),
     "parameter": ("may set {}", "as a superuser: REVOKE ALL ON PARAMETER ... FROM {role}"),
+    "held": ("is held by others' open transactions: {}", "end them: SELECT pg_terminate_backend(...)"),
+    "membership": (
+        "granted memberships that were passed on, and would be lost with it: {}",
+        "as who has ADMIN: GRANT them by somebody else, and REVOKE ... GRANTED BY {role} CASCADE",
+    ),
     "prepared": ("has a prepared transaction: {}", "SET ROLE {role} in that database; ROLLBACK PREPARED ..."),
 }
 
@@ -133,10 +179,10 @@ def retirement_blockers(role: str, ownership: Ownership) -> Iterable[Finding]:
         yield _blocker(role, "the administrator may not act in its place", f'REVOKE "{way}" FROM "{role}"')
     sessions = ownership.leaving.sessions.get(role, 0)
     if sessions:
-        yield _blocker(role, f"{_count(sessions, 'session')} of it stay", "quarantine it again, which ends them")
+        yield _blocker(role, f"{count(sessions, 'session')} of it stay", "quarantine it again, which ends them")
     for obstacle in holdings.shared:
-        yield _obstacle(role, obstacle, "", ownership.server.administrator)
-    for database, grantor in holdings.on_databases:
+        yield obstacle_finding(role, obstacle, "", ownership.server.administrator)
+    for database, grantor, _ in holdings.on_databases:
         if not ownership.may_act_as(grantor, ""):
             yield _grant_of(role, grantor, database, f'DATABASE "{database}"')
     for holding in holdings.databases:
@@ -146,7 +192,7 @@ def retirement_blockers(role: str, ownership: Ownership) -> Iterable[Finding]:
 
 def _retired_too(role: str, holdings: RoleHoldings, ownership: Ownership) -> Iterable[Finding]:
     """Who is gone can be given nothing, and nothing can be done in its place."""
-    names = {holding.owner for holding in holdings.databases} | {grantor for _, grantor in holdings.on_databases}
+    names = {holding.owner for holding in holdings.databases} | {item.grantor for item in holdings.on_databases}
     for name in sorted(names & ownership.leaving.retire - {role}):
         message = f'it holds something in a database of "{name}", which is to be retired in the same run'
         yield _blocker(role, message, f'retire one after the other: "{name}" alone, then "{role}"')
@@ -161,14 +207,14 @@ def _holding_blockers(role: str, holding: Holding, ownership: Ownership) -> Iter
     if holding.owner == role:
         yield from _own_database(role, holding, ownership)
     elif holding.owned and not heir:
-        owned = ", ".join(_count(count, kind) for kind, count in holding.owned)
+        owned = ", ".join(count(number, kind) for kind, number in holding.owned)
         message = f'it owns {owned} in database "{database}", whose owner "{holding.owner}" is not managed here'
         yield _blocker(role, message, "in that database, as who owns them or may: ALTER ... OWNER TO another role")
     for name in sorted({*holding.grantors, *holding.creators} - {role, DATABASE_OWNER}):
         if not ownership.may_act_as(name, ""):
             yield _grant_of(role, name, database, "...")
     for obstacle in holding.obstacles:
-        yield _obstacle(role, obstacle, database, heir or holding.owner)
+        yield obstacle_finding(role, obstacle, database, heir or holding.owner)
 
 
 def _own_database(role: str, holding: Holding, ownership: Ownership) -> Iterable[Finding]:
@@ -183,7 +229,8 @@ def _own_database(role: str, holding: Holding, ownership: Ownership) -> Iterable
         yield _blocker(role, message, "end them; who was in it may stay otherwise")
 
 
-def _obstacle(role: str, obstacle: Obstacle, database: str, heir: str) -> Finding:
+def obstacle_finding(role: str, obstacle: Obstacle, database: str, heir: str) -> Finding:
+    """What of a role cannot be handed over, in a database or in none, and what a person does about it."""
     what, next_step = _OBSTACLES[obstacle.kind]
     example = obstacle.example if obstacle.count == 1 else f"{obstacle.example} and {obstacle.count - 1} more"
     names = {"role": f'"{role}"', "successor": f'"{heir}"'}
@@ -204,7 +251,3 @@ def _blocker(role: str, message: str, next_step: str) -> Finding:
 
 def _holdings(role: str, ownership: Ownership) -> RoleHoldings:
     return ownership.leaving.holdings.get(role, RoleHoldings())
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}" + ("" if number == 1 or noun == "statistics" else "s")

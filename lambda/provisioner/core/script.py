@@ -19,6 +19,7 @@ from provisioner.core.holdings import Holding
 from provisioner.core.marker import parse_marker
 from provisioner.core.ownership import Ownership
 from provisioner.core.quoting import Identifier, PasswordStatement, Statement
+from provisioner.core.retiring import keeps
 from provisioner.core.role_script import RoleComments, RoleScript, write_role_script
 from provisioner.core.state import Marker
 
@@ -136,23 +137,31 @@ def _retirement_statements(change: Change, ownership: Ownership) -> tuple[set[st
     if change.kind is ChangeKind.GIVE_DATABASE:
         facts = ownership.server.databases[change.database]
         marker = Marker(ownership.environment, comment=facts.marker.comment if facts.marker else "")
-        statements = [ddl.set_owner("DATABASE", Identifier(change.database), name), ddl.grant_connect(change.database)]
+        statements = [
+            ddl.set_owner("DATABASE", Identifier(change.database), name),
+            ddl.grant_database("CONNECT", change.database),
+        ]
         return {name}, [*statements, ddl.set_database_marker(change.database, marker)]
     holdings = ownership.leaving.holdings[name]
     holding = next((item for item in holdings.databases if item.database == change.database), None)
     if change.kind is ChangeKind.KEEP_DATABASE and holding:
         statements = [ddl.set_owner("DATABASE", Identifier(change.database), me)]
+        # Its owner may have revoked what an owner has.
+        statements.append(ddl.grant_database("ALL", change.database))
         for holder in holding.holders:
             statements += ddl.revoke_from("DATABASE", [Identifier(change.database)], holder)
         return {name}, [*statements, ddl.set_database_marker(change.database, _kept_marker(holding, name, ownership))]
     if change.kind is ChangeKind.PASS_OBJECTS and holding:
         passes = [ddl.reassign_owned(name, change.owner)] if holding.owned else []
         return set(change.acting_roles), passes
-    for database, grantor in holdings.on_databases:
-        act_as = "" if grantor == me else grantor
-        statements += ddl.revoke_from("DATABASE", [Identifier(database)], name, act_as=act_as)
+    for database, grantor, passed_on in holdings.on_databases:
+        act_as, target = "" if grantor == me else grantor, Identifier(database)
+        kept = [
+            ddl.grant_again("DATABASE", target, item) for item in passed_on if keeps(item.grantee, database, ownership)
+        ]
+        statements += ddl.revoke_from("DATABASE", [target], name, act_as=act_as, first=kept)
     statements += [ddl.revoke_granted(role, member, name) for role, member in holdings.granted]
-    acts_as = {grantor for _, grantor in holdings.on_databases} | ({name} if holdings.granted else set())
+    acts_as = {item.grantor for item in holdings.on_databases} | ({name} if holdings.granted else set())
     return acts_as, statements
 
 

@@ -12,6 +12,11 @@ def join_names(names: Iterable[str], most: int = 10) -> str:
     return f"{shown} and {len(every) - most} more" if len(every) > most else shown
 
 
+def count(number: int, noun: str) -> str:
+    """How many of something, in the plural where that takes an s."""
+    return f"{number} {noun}" + ("" if number == 1 else "s")
+
+
 def sanitize(text: str, limit: int) -> str:
     """The text as one line of at most `limit` characters; an excess ends in an ellipsis.
 

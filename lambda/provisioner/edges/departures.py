@@ -14,16 +14,18 @@ from provisioner.core import ddl
 from provisioner.core.changes import ChangeKind
 from provisioner.core.database_script import DatabaseScript
 from provisioner.core.errors import Finding
+from provisioner.core.holdings import Obstacle, PassedOn
 from provisioner.core.model import Status
-from provisioner.core.quoting import Identifier, Quoted
+from provisioner.core.quoting import Quoted
+from provisioner.core.retiring import keeps, obstacle_finding
 from provisioner.core.state import DATABASE_OWNER
+from provisioner.edges.holding_obstacles import inside_query
 from provisioner.edges.holding_queries import (
     defaults_query,
     given_query,
     grants_query,
     guests_query,
     left_query,
-    schemas_query,
 )
 from provisioner.edges.leaving_catalogs import sessions_query, terminate_query
 from provisioner.edges.sqlstates import SqlError
@@ -40,6 +42,9 @@ from provisioner.edges.unit_results import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from provisioner.core.changes import Change
     from provisioner.core.quoting import Statement
     from provisioner.core.script import LeavingScript, LeavingStep, Script
     from provisioner.edges.postgres import Connection
@@ -89,6 +94,8 @@ def _change_departure(item: LeavingScript, step: LeavingStep, context: ApplyCont
         DatabaseUnavailable: the server could not be reached.
     """
     with context.login.connect(step.database) as connection:
+        if step.changes[0].kind is ChangeKind.PASS_OBJECTS:
+            _pass_in_parts(connection, item.role, step, context)
         if step.statements or step.before or step.after:
             retry(lambda: _send(connection, item, step, context), context)
         if step.ends_sessions:
@@ -105,7 +112,9 @@ def _send(connection: Connection, item: LeavingScript, step: LeavingStep, contex
         elif step.database:
             _give(connection, item.role, step, context)
         else:
-            connection.run(*step.statements)
+            # Sessions end first: one that changed its own role, and stays in that transaction, would hold us up.
+            ended = _terminate(item, context) if step.ends_sessions and step.statements else ()
+            connection.run(*ended, *step.statements)
             _refuse_guests(connection, step)
         refuse_empty_grants(connection)
         if step.after:
@@ -128,38 +137,76 @@ def _pass_on(connection: Connection, role: str, step: LeavingStep, context: Appl
 
     REASSIGN OWNED would move databases of the role too, so there must be none; it drops nothing, and nothing else does.
     """
-    me = context.ownership.server.administrator
     [change] = step.changes
     _, databases, _ = connection.run(left_query(role))[0]
     if databases:
         raise SqlError("", f'role "{role}" owns {databases} databases by now')
-    schemas = [
-        ddl.set_owner("SCHEMA", Identifier(name), change.owner) for (name,) in connection.run(schemas_query(role))
-    ]
     if step.statements:
+        # Who gets a routine has to be able to create in its schema.
+        rows = connection.run(given_query(role))
+        schemas = [ddl.set_owner(kind, Quoted(name), change.owner) for kind, name, _ in rows if kind == "SCHEMA"]
         connection.run(*schemas, *step.statements)
-    statements: list[Statement] = []
-    for (kind, grantor, column), rows in groupby(connection.run(grants_query(role)), key=itemgetter(0, 2, 3)):
-        owner = change.owner if grantor == DATABASE_OWNER else grantor
-        names = [Quoted(name) for _, name, *_ in rows]
-        act_as = "" if owner == me else owner
-        statements += ddl.revoke_from(kind, names, role, act_as=act_as, column=Quoted(column) if column else None)
+        _refuse_obstacles(connection, role, change)
+    statements = _revocations(connection, role, change, context)
     for creator, schema, letter, grantees in connection.run(defaults_query(role)):
         statements += ddl.forget_defaults(creator, schema, letter, json.loads(grantees), role)
+    _run_all(connection, statements)
+    left, databases, example = connection.run(left_query(role))[0]
+    if left or databases:
+        raise SqlError("", f'{left or databases} objects still belong to role "{role}" or name it, such as {example}')
+
+
+def _revocations(connection: Connection, role: str, change: Change, context: ApplyContext) -> list[Statement]:
+    """All that a role was granted in the connected database, by grantor; what it passed on is granted again first."""
+    ownership, statements = context.ownership, []
+    for (kind, grantor, column), rows in groupby(connection.run(grants_query(role)), key=itemgetter(0, 2, 3)):
+        owner, part = change.owner if grantor == DATABASE_OWNER else grantor, Quoted(column) if column else None
+        names, again = [], []
+        for _, name, _, _, passed_on in rows:
+            names.append(Quoted(name))
+            items = (PassedOn(*item) for item in json.loads(passed_on))
+            kept = (item for item in items if keeps(item.grantee, change.database, ownership))
+            again += [ddl.grant_again(kind, names[-1], item, part) for item in kept]
+        act_as = "" if owner == ownership.server.administrator else owner
+        statements += ddl.revoke_from(kind, names, role, act_as=act_as, column=part, first=again)
+    return statements
+
+
+def _run_all(connection: Connection, statements: Sequence[Statement]) -> None:
     for start in range(0, len(statements), STATEMENTS_PER_MESSAGE):
         connection.run(*statements[start : start + STATEMENTS_PER_MESSAGE])
-    left, _, example = connection.run(left_query(role))[0]
-    if left:
-        raise SqlError("", f'{left} objects still belong to role "{role}" or name it, such as {example}')
+
+
+def _pass_in_parts(connection: Connection, role: str, step: LeavingStep, context: ApplyContext) -> None:
+    """Where one transaction would take too many of the server's locks, pass the objects on in several.
+
+    The plan lets that be where nobody else can enter: no application sees a database half passed on.
+    """
+    rows = connection.run(given_query(role))
+    if not rows or not rows[-1][2]:
+        return
+    for _, part in groupby(rows, key=itemgetter(2)):
+        with transaction(connection, leave=False):
+            connection.run(*context.begin, *step.before)
+            _run_all(connection, [ddl.set_owner(kind, Quoted(name), step.changes[0].owner) for kind, name, _ in part])
+            _refuse_obstacles(connection, role, step.changes[0])
+            connection.run(*step.after)
+
+
+def _refuse_obstacles(connection: Connection, role: str, change: Change) -> None:
+    """Raise where something was passed on that stands in the way: a member of the role can still act in its place."""
+    found = json.loads(connection.run(inside_query(role, connection.version, change.owner))[0][0])["obstacles"]
+    if found:
+        raise SqlError("", obstacle_finding(role, Obstacle(*found[0]), change.database, change.owner).message)
 
 
 def _give(connection: Connection, owner: str, step: LeavingStep, context: ApplyContext) -> None:
     """Give a kept database to its new owner, with all in it that is the administrator's."""
     connection.run(*step.statements)
     rows = connection.run(given_query(context.ownership.server.administrator))
-    statements = [ddl.set_owner(kind, Quoted(name), owner) for kind, name in rows]
-    for start in range(0, len(statements), STATEMENTS_PER_MESSAGE):
-        connection.run(*statements[start : start + STATEMENTS_PER_MESSAGE])
+    if rows and rows[-1][2]:
+        raise SqlError("", "one transaction would take too many of the server's locks; raise max_locks_per_transaction")
+    _run_all(connection, [ddl.set_owner(kind, Quoted(name), owner) for kind, name, _ in rows])
 
 
 def _apply_levels(step: LeavingStep, context: ApplyContext) -> None:
@@ -178,16 +225,19 @@ def _apply_levels(step: LeavingStep, context: ApplyContext) -> None:
 def _end_sessions(connection: Connection, item: LeavingScript, context: ApplyContext) -> None:
     """End the sessions of a role that may not log in any more; a next look finds those that were on their way in."""
     deadline = time.monotonic() + SESSION_SECONDS
-    temporary, with_options = sorted(item.acts_as), context.ownership.server.has_membership_options
     while connection.run(sessions_query(item.role))[0][0]:
         if time.monotonic() > deadline or context.is_late:
             raise SqlError("", f'sessions of role "{item.role}" were told to end and stay')
         with transaction(connection, leave=False):
-            connection.run(
-                "BEGIN",
-                context.fence,
-                *(ddl.grant_self(role, with_options=with_options) for role in temporary),
-                terminate_query(item.role),
-                *(ddl.revoke_self(role) for role in temporary),
-            )
+            connection.run("BEGIN", context.fence, *_terminate(item, context))
         time.sleep(0.05)
+
+
+def _terminate(item: LeavingScript, context: ApplyContext) -> Iterable[str]:
+    """Tell the sessions of a role to end, as a member of it where that takes one."""
+    temporary, with_options = sorted(item.acts_as), context.ownership.server.has_membership_options
+    return (
+        *(ddl.grant_self(role, with_options=with_options) for role in temporary),
+        terminate_query(item.role),
+        *(ddl.revoke_self(role) for role in temporary),
+    )

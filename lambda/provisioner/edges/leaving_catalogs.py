@@ -6,10 +6,11 @@ import json
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from provisioner.core.holdings import Holding, Leaving, Obstacle, RoleHoldings
+from provisioner.core.holdings import DatabaseGrant, Holding, Leaving, Obstacle, PassedOn, RoleHoldings
 from provisioner.core.marker import MAX_COMMENT_CHARACTERS
 from provisioner.core.quoting import Literal, array
-from provisioner.edges.holding_queries import GRANTEE, inside_query
+from provisioner.edges.holding_obstacles import inside_query
+from provisioner.edges.holding_queries import GRANTEE, passed_on
 from provisioner.edges.observe import look
 
 if TYPE_CHECKING:
@@ -36,17 +37,7 @@ def observe_leaving(connection: Connection, server: Server, leaving: Leaving) ->
     if not names | kept:
         return leaving
     found = json.loads(connection.run(_leaving_query(names, kept))[0][0])
-    subscriptions: dict[str, tuple[str, ...]] = {}
-    for owner, name in found["subscriptions"]:
-        subscriptions[owner] = (*subscriptions.get(owner, ()), name)
-    return replace(
-        leaving,
-        now=found["now"],
-        sessions=found["sessions"],
-        subscriptions=subscriptions,
-        may_signal=found["may_signal"],
-        sizes=found["sizes"],
-    )
+    return replace(leaving, **found)
 
 
 def observe_holdings(connection: Connection, login: Login, roles: Iterable[str]) -> dict[str, RoleHoldings]:
@@ -64,7 +55,7 @@ def _observe_role(connection: Connection, login: Login, role: str) -> RoleHoldin
         found = json.loads(connection.run(_shared_query(role, connection.version))[0][0])
         return RoleHoldings(
             tuple(_look_inside(login, role, _holding(row)) for row in found["databases"]),
-            on_databases=tuple((database, grantor) for database, grantor in found["on_databases"]),
+            on_databases=tuple(_grant(*row) for row in found["on_databases"]),
             granted=tuple((granted, member) for granted, member in found["granted"]),
             shared=tuple(Obstacle(*row) for row in found["shared"]),
         )
@@ -73,6 +64,10 @@ def _observe_role(connection: Connection, login: Login, role: str) -> RoleHoldin
         return RoleHoldings(shared=(Obstacle("unreadable", 1, reason),))
 
     return look(login, f'role "{role}"', read, unreadable)
+
+
+def _grant(database: str, grantor: str, passed_on: list[list[Any]]) -> DatabaseGrant:
+    return DatabaseGrant(database, grantor, tuple(PassedOn(*item) for item in passed_on))
 
 
 def _holding(row: list[Any]) -> Holding:
@@ -89,6 +84,7 @@ def _look_inside(login: Login, role: str, holding: Holding) -> Holding:
             owned=tuple((kind, count) for kind, count in found["owned"]),
             grantors=tuple(grantor for grantor, _ in found["grants"]),
             grants=sum(count for _, count in found["grants"]),
+            passed_on=tuple((name, privilege, count) for name, privilege, count in found["passed_on"]),
             creators=tuple(creator for creator, _ in found["defaults"]),
             defaults=sum(count for _, count in found["defaults"]),
             obstacles=tuple(Obstacle(*row) for row in found["obstacles"]),
@@ -112,9 +108,10 @@ SELECT json_build_object(
              AS s
     ),
     'subscriptions', (
-        SELECT coalesce(json_agg(json_build_array(r.rolname, s.subname) ORDER BY s.subname), '[]')
-        FROM pg_subscription AS s JOIN pg_roles AS r ON r.oid = s.subowner
-        WHERE s.subenabled AND r.rolname = ANY ({leaving})
+        SELECT coalesce(json_object_agg(o.rolname, o.names), '{{}}') FROM (
+            SELECT r.rolname, json_agg(s.subname ORDER BY s.subname) AS names
+            FROM pg_subscription AS s JOIN pg_roles AS r ON r.oid = s.subowner
+            WHERE s.subenabled AND r.rolname = ANY ({leaving}) GROUP BY 1) AS o
     ),
     'sizes', (
         SELECT coalesce(json_object_agg(d.datname, pg_database_size(d.oid)), '{{}}')
@@ -154,6 +151,18 @@ _SHARED = """
             UNION ALL
             SELECT 'prepared', count(*), min(format('%L in database %I', p.gid, p.database))
             FROM pg_prepared_xacts AS p, gone WHERE p.owner = gone.rolname HAVING count(*) > 0
+            UNION ALL
+            SELECT 'held', count(*), min(coalesce(format('session %s of %I', a.pid, a.usename), 'prepared'))
+            FROM gone, pg_locks AS l LEFT JOIN pg_stat_activity AS a ON a.pid = l.pid
+            WHERE l.locktype = 'object' AND l.classid = 'pg_authid'::regclass AND l.objid = gone.oid
+              AND l.pid IS DISTINCT FROM pg_backend_pid() AND a.usename IS DISTINCT FROM gone.rolname
+            HAVING count(*) > 0
+            UNION ALL
+            SELECT 'membership', count(*), min(format('%I granted %I to %I', pg_get_userbyid(p.grantor),
+                                                      pg_get_userbyid(p.roleid), pg_get_userbyid(p.member)))
+            FROM gone, pg_auth_members AS m JOIN pg_auth_members AS p ON p.roleid = m.roleid AND p.grantor = m.member
+            WHERE m.grantor = gone.oid AND m.admin_option AND {granted}
+            HAVING count(*) > 0
         ) AS found
     )"""
 
@@ -161,7 +170,7 @@ _SHARED = """
 def _shared_query(role: str, version: int) -> str:
     """One row, one JSON: the databases that a role owns or that something in it names, and what is in no database."""
     # From 16 on, a membership depends on who granted it.
-    grantor = "m.grantor = gone.oid" if version >= 16 else "false"
+    granted = "m.grantor = gone.oid" if version >= 16 else "false"
     return f"""
 WITH gone AS (SELECT oid, rolname FROM pg_roles WHERE rolname = {Literal(role).sql()}),
 dep AS (
@@ -169,15 +178,16 @@ dep AS (
 )
 SELECT json_build_object({_DATABASES},
     'on_databases', (
-        SELECT coalesce(json_agg(DISTINCT jsonb_build_array(d.datname, pg_get_userbyid(x.grantor))), '[]')
-        FROM gone, pg_database AS d, aclexplode(d.datacl) AS x
-        WHERE x.grantee = gone.oid AND d.datdba <> gone.oid
+        SELECT coalesce(json_agg(DISTINCT jsonb_build_array(
+            d.datname, pg_get_userbyid(given.grantor), {passed_on("d.datacl")})), '[]')
+        FROM gone, pg_database AS d, aclexplode(d.datacl) AS given
+        WHERE given.grantee = gone.oid AND d.datdba <> gone.oid
     ),
     'granted', (
         SELECT coalesce(json_agg(DISTINCT jsonb_build_array(pg_get_userbyid(m.roleid), pg_get_userbyid(m.member))),
                         '[]')
-        FROM gone, pg_auth_members AS m WHERE {grantor}
-    ),{_SHARED}
+        FROM gone, pg_auth_members AS m WHERE {granted}
+    ),{_SHARED.format(granted=granted)}
 )::text"""
 
 
