@@ -7,20 +7,31 @@ check waits longer than its turn. Nothing is changed: what has to be written to 
 from __future__ import annotations
 
 import time
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from concurrent.futures import TimeoutError as WaitedTooLong
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
+from provisioner.audit_log import AuditLog
 from provisioner.core import preflight as judge
-from provisioner.core.credentials import Credentials, parse_application_secret
+from provisioner.core.credentials import Administrator, Credentials, parse_application_secret
 from provisioner.core.errors import AuditUnavailable, Finding, ProvisioningError
-from provisioner.core.model import Outcome, RunStatus, Status
-from provisioner.core.preflight import Check, CheckStatus, failed, failed_by, is_ready, not_made, ok, unknown
+from provisioner.core.model import Declaration, Outcome, Request, RunStatus, Settings, Status
+from provisioner.core.preflight import (
+    Check,
+    CheckStatus,
+    ServerFacts,
+    failed,
+    failed_by,
+    is_ready,
+    not_made,
+    ok,
+    unknown,
+)
 from provisioner.core.preflight_report import count_checks
 from provisioner.core.snapshot import MAX_BYTES, parse_snapshot
 from provisioner.edges import account_probe, server_probe
-from provisioner.edges.aws import AwsError
+from provisioner.edges.aws import AwsClients, AwsError
 from provisioner.edges.clock import Deadline, now_utc
 from provisioner.edges.lock import find_run
 from provisioner.edges.observe import Login
@@ -30,15 +41,6 @@ from provisioner.edges.snapshot_store import read_snapshot
 from provisioner.edges.sqlstates import SqlError
 from provisioner.observation import connection_finding
 from provisioner.run_secrets import name_secrets, parse_administrator
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
-
-    from provisioner.audit_log import AuditLog
-    from provisioner.core.credentials import Administrator
-    from provisioner.core.model import Declaration, Request, Settings
-    from provisioner.core.preflight import ServerFacts
-    from provisioner.edges.aws import AwsClients
 
 # How long one answer of the server is waited for.
 ANSWER_SECONDS = 10.0

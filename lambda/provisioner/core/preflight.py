@@ -5,16 +5,12 @@ A check is `ok`, `failed`, or `unknown` where it could not be made; only a faile
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import TYPE_CHECKING
 
+from provisioner.core.errors import Finding
 from provisioner.core.text import join_names
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
-
-    from provisioner.core.errors import Finding
 
 SUPPORTED_VERSIONS = range(13, 19)
 

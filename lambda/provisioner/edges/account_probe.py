@@ -6,15 +6,10 @@ What AWS refuses comes out as `AwsError`, unless the refusal is what a check is 
 from __future__ import annotations
 
 import secrets
-from typing import TYPE_CHECKING
+from collections.abc import Callable
 
 from provisioner.core.preflight import Check, failed, ok, unknown
-from provisioner.edges.aws import AwsError, translate_errors
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from provisioner.edges.aws import AwsClients
+from provisioner.edges.aws import AwsClients, AwsError, translate_errors
 
 # No object has it: an ETag is the MD5 of its content, or that of its parts.
 _NO_ETAG = '"00000000000000000000000000000000"'

@@ -11,11 +11,11 @@ import secrets
 import socket
 import ssl
 import struct
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from concurrent.futures import TimeoutError as WaitedTooLong
 from contextlib import closing, suppress
 from functools import partial
-from typing import TYPE_CHECKING
 
 from provisioner.core import ddl
 from provisioner.core.changes import Change, ChangeKind
@@ -32,17 +32,12 @@ from provisioner.core.preflight import (
     ok,
     unknown,
 )
+from provisioner.core.quoting import Statement
 from provisioner.core.state import PUBLIC, Target
-from provisioner.edges.postgres import tls_context
+from provisioner.edges.clock import Deadline
+from provisioner.edges.postgres import Connection, tls_context
 from provisioner.edges.sqlstates import SqlError
 from provisioner.edges.transaction import refuse_empty_grants
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from provisioner.core.quoting import Statement
-    from provisioner.edges.clock import Deadline
-    from provisioner.edges.postgres import Connection
 
 # What a client says first where it wants TLS: its length, and a number that is no version of the protocol.
 _SSL_REQUEST = struct.pack("!ii", 8, 80877103)
