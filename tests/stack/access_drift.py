@@ -5,7 +5,7 @@ executed. What the levels give is written out here once more by hand.
 """
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterator
 from typing import Any
 
 Row = dict[str, str]
@@ -41,14 +41,22 @@ _KINDS = {
 _NAMED = re.compile(r"\b(?:holds|has|has passed) (?P<privilege>[A-Z]+) on (?P<place>.*)", re.DOTALL)
 
 
-def beyond(rows: Iterable[Row], roles: Iterable[str]) -> dict[Cause, Row]:
-    """The causes of every row that the report does not expect, of some roles."""
-    return {
-        cause: row
-        for row in rows
-        if row["role"] in roles and row["role"] and row["expected"] == "no"
-        for cause in _causes(row)
-    }
+def beyond(rows: list[Row], roles: Collection[str]) -> dict[Cause, Row]:
+    """The causes of every row that the report does not expect, of some roles; what is owned is a cause of its own."""
+    owned = {(row["role"], thing) for row in rows if row["path"] == "owner" for thing in _things(row)}
+    found: dict[Cause, Row] = {}
+    for row in rows:
+        if row["role"] in roles and row["role"] and row["expected"] == "no":
+            is_granted_to_owner = {(row["role"], thing) for thing in _things(row)} <= owned
+            causes = [cause for cause in _causes(row) if not (cause[0] == "grant" and is_granted_to_owner)]
+            found |= dict.fromkeys(causes, row)
+    return found
+
+
+def _things(row: Row) -> set[tuple[str, str, str]]:
+    """The database, schema and names of what a row is about; a schema is told by itself."""
+    names = row["scope"].partition(": ")[2].partition(" (")[0].split(", ")
+    return {(row["database"], _schema(row["scope"]), name) for name in names}
 
 
 def _causes(row: Row) -> Iterator[Cause]:
