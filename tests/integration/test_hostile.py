@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 
+from provisioner.edges.observe import Login as Way
+from provisioner.edges.postgres import ServerAddress, tls_context
 from stack.aws import Aws
 from stack.dump import dump
 from stack.postgres import Server
@@ -114,6 +116,17 @@ SETTINGS = [
     "createrole_self_grant = 'set, inherit'",
     "enable_hashjoin = off",
     "default_tablespace = 'nowhere'",
+    "default_table_access_method = 'nowhere'",
+    "array_nulls = off",
+    "bytea_output = 'escape'",
+    "transform_null_equals = on",
+    "IntervalStyle = 'iso_8601'",
+    "enable_indexscan = off",
+    "enable_hashagg = off",
+    "from_collapse_limit = 1",
+    "parallel_setup_cost = 0",
+    "min_parallel_table_scan_size = 0",
+    "hash_mem_multiplier = 1000",
 ]
 
 
@@ -127,6 +140,14 @@ def test_what_a_tenant_sets_for_its_database_does_not_change_what_the_run_does(w
     assert world.apply()["status"] == "no_change"
     as_tenant(world, "ALTER DATABASE evil RESET ALL", database="elsewhere")
     assert privileges_of(world, "reporter") == {("customer", "SELECT")}
+
+
+def test_what_a_tenant_lets_a_session_take_is_not_what_ours_takes(world: World) -> None:
+    as_tenant(world, "ALTER DATABASE evil SET work_mem = '1TB'", "ALTER DATABASE evil SET hash_mem_multiplier = 1000")
+    where = ServerAddress(world.server.host, world.server.port, tls_context(str(world.server.ca_file)))
+    with Way(where, *world.admin, "evil").connect() as connection:
+        assert connection.run("SHOW work_mem") == [["4MB"]]
+        assert connection.run("SHOW hash_mem_multiplier") == [["2"]]
 
 
 # --- keeping the others waiting ---------------------------------------------------------------------------------------
@@ -147,6 +168,9 @@ def test_a_tenant_who_shuts_its_database_does_not_stop_the_others(
 ) -> None:
     world.server.run_as_superuser(f"SET ROLE evil_user; {attack}", "good")
     world.declare_entries(EVIL | GOOD | LATE | REPORT)
+    shown = world.dry_run()
+    assert [change["action"] for change in shown["changes"] if change["database"] == "evil"] == []
+    assert shown["summary"]["blocked"] == 1
     with pytest.raises(Exception, match='database "evil"') as caught:
         world.apply(**fail_fast)
     assert type(caught.value).__name__ == "PlanBlocked"

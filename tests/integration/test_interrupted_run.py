@@ -1,5 +1,6 @@
 """A run that failed or was interrupted: the next apply tells what the server shows of it; nothing stops that."""
 
+import contextlib
 import csv
 import io
 import json
@@ -8,6 +9,7 @@ from typing import Any
 import pytest
 
 from provisioner.core import audit
+from provisioner.core.errors import PlanBlocked
 from stack.aws import Aws
 from stack.postgres import Login, Server
 from stack.world import AUDIT, World
@@ -58,6 +60,27 @@ LEVELS = ENTRY | {
     "editor": {"database_name": "keycloak", "username": "kc_editor", "access_level": "editor", "connection_limit": 5},
     "reader": {"database_name": "keycloak", "username": "kc_reader", "access_level": "reader"},
 }
+
+
+@pytest.mark.parametrize("why", ["declared no more", "not to be looked into"])
+def test_what_was_taken_away_where_nobody_can_look_is_unknown(latest_server: Server, aws: Aws, why: str) -> None:
+    with World(latest_server, aws, latest_server.create_delegated_admin()) as world:
+        world.declare_entries(LEVELS)
+        world.apply()
+        beyond = "GRANT CREATE ON DATABASE keycloak TO kc_reader;"
+        beyond += "ALTER DEFAULT PRIVILEGES GRANT INSERT ON TABLES TO kc_reader"
+        world.login("kc", "keycloak").run(beyond)
+        leave_a_note(world, LEVELS)
+        world.login("kc", "keycloak").run(beyond)
+        if why == "declared no more":
+            world.declare("application_databases = {}")
+        else:
+            latest_server.run_as_superuser("ALTER DATABASE keycloak CONNECTION LIMIT 0")
+        before = len(told(world, "first"))
+        with contextlib.suppress(PlanBlocked):
+            world.apply(run_id="second")
+        of_databases = {each for each in told(world, "first")[before:] if each[0].startswith("revoke")}
+        assert of_databases == {("revoke", "unknown"), ("revoke_default", "unknown")}
 
 
 def test_what_stands_is_told_and_only_an_apply_tells_it(pg_server: Server, aws: Aws, admin: Login) -> None:

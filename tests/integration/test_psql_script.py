@@ -84,6 +84,19 @@ def test_psql_heals_what_was_changed_by_hand(world: World, tmp_path: Path) -> No
     assert world.dry_run()["status"] == "no_change"
 
 
+def test_psql_names_no_more_objects_in_a_transaction_than_the_function(world: World, tmp_path: Path) -> None:
+    world.declare_entries(ENTRIES)
+    world.apply()
+    owner = world.login("keycloak_user", "keycloak")
+    owner.run("".join(f"CREATE TABLE t{n} (); REVOKE ALL ON t{n} FROM odd_reader;" for n in range(150)))
+    owner.run("CREATE TABLE plain ()")
+    script = make_script(world, tmp_path)
+    in_its_database = script.read_text().split("-- database keycloak")[1]
+    assert in_its_database.count("BEGIN;") == (3 if world.server.version >= 18 else 1)
+    run_psql(world, script, **verifiers(world))
+    assert world.dry_run()["status"] == "no_change"
+
+
 def test_where_there_is_nothing_to_do_the_script_does_nothing(world: World, tmp_path: Path) -> None:
     world.declare_entries({})
     run_psql(world, make_script(world, tmp_path))

@@ -66,8 +66,10 @@ def _database(database: dict[str, Any]) -> list[str]:
     # What everybody loses on a new database, which lets nobody in until then.
     if database.get("open"):
         lines += ["BEGIN;", *(f"{sql};" for sql in database["open"]), "COMMIT;"]
-    lines += [rf"\connect {name}", _SETTINGS.strip(), "BEGIN;", *(f"{sql};" for sql in database["statements"])]
-    return [*lines, "COMMIT;", r"\connect :home", _SETTINGS.strip(), ""]
+    lines += [rf"\connect {name}", _SETTINGS.strip()]
+    for statements in (*database.get("before", ()), database["statements"]):
+        lines += ["BEGIN;", *(f"{sql};" for sql in statements), "COMMIT;"]
+    return [*lines, r"\connect :home", _SETTINGS.strip(), ""]
 
 
 def _roles(statements: list[str]) -> list[str]:

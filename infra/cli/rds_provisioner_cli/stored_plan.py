@@ -43,9 +43,10 @@ def show_statements(plan: dict[str, Any], screen: Screen) -> None:
             screen.say(f"{database['create']};")
         for sql in database.get("open", []):
             screen.say(f"{sql};")
-        screen.say(f"-- in {database['database']}, in one transaction", "dim")
-        for sql in database["statements"]:
-            screen.say(f"{sql};")
+        for transaction in (*database.get("before", ()), database["statements"]):
+            screen.say(f"-- in {database['database']}, in one transaction", "dim")
+            for sql in transaction:
+                screen.say(f"{sql};")
     for step in statements["leaving"]:
         place = f"in {step['database']}" if step["database"] else "on the server"
         screen.say(f"-- {step['role']} leaves: {place}, in one transaction", "dim")

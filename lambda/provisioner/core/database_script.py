@@ -6,7 +6,7 @@ only CREATE DATABASE cannot run in a transaction, so for its time the membership
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import groupby
@@ -24,6 +24,7 @@ from provisioner.core.state import DATABASE_OWNER, PUBLIC, Database, Marker, Tar
 class DatabaseScript:
     """What is done to one database: `create` alone, `open` from outside, then `statements` in one transaction in it.
 
+    Where that would name more objects than one transaction may, `before` are the transactions that come first.
     A new database is closed until `open` has taken from PUBLIC what everybody has on it; the last of `open` lets in.
     `uses_temporary_membership` says that the membership in its owner stands while that is done. `on_success` ends, in
     the same transaction, what was borrowed to create the databases of its owner; it is there only on the last of them,
@@ -35,6 +36,7 @@ class DatabaseScript:
     create: Statement | None
     open: tuple[Statement, ...]
     statements: tuple[Statement, ...]
+    before: tuple[tuple[Statement, ...], ...] = ()
     changes_outside: tuple[Change, ...] = ()
     uses_temporary_membership: bool = False
     on_success: tuple[Statement, ...] = ()
@@ -60,10 +62,11 @@ def needs_object_names(changes: Iterable[Change]) -> tuple[Target, ...]:
     return tuple(sorted(named))
 
 
-def database_statements(
+def database_transactions(
     changes: Sequence[Change], database: Database, ownership: Ownership, *, temporary: frozenset[str] = frozenset()
-) -> tuple[Statement, ...]:
-    """The statements of one database's transaction; `temporary` are roles that are borrowed already."""
+) -> tuple[tuple[Statement, ...], ...]:
+    """The statements of one database by transaction, mostly one; `temporary` are roles that are borrowed already."""
+    server = ownership.server
     borrowed = sorted(_temporary_memberships(changes, database.owner, ownership) - temporary)
     body: list[Statement] = []
     for change in changes:
@@ -72,18 +75,22 @@ def database_statements(
         elif change.kind in MAKES_OURS:
             original = database.marker.comment if database.marker else database.comment
             body.append(ddl.set_database_marker(change.database, Marker(ownership.environment, comment=original)))
-    grants = (change for change in changes if change.kind.is_grant)
-    contested = _contested_targets(database)
-    statements = [
-        item
-        for _, group in groupby(grants, _same_statement)
-        for item in _grant_statements(list(group), database, ownership, contested)
-    ]
-    return (
-        *(ddl.grant_self(role, with_options=ownership.server.has_membership_options) for role in borrowed),
-        *statements,
-        *body,
-        *(ddl.revoke_self(role) for role in borrowed),
+    parts: list[list[Statement]] = [[]]
+    named = 0
+    for count, statements in _grant_statements(changes, database, ownership):
+        if named and named + count > server.max_named_objects:
+            parts.append([])
+            named = 0
+        parts[-1] += statements
+        named += count
+    parts[-1] += body
+    return tuple(
+        (
+            *(ddl.grant_self(role, with_options=server.has_membership_options) for role in borrowed),
+            *part,
+            *(ddl.revoke_self(role) for role in borrowed),
+        )
+        for part in parts
     )
 
 
@@ -93,18 +100,20 @@ def write_database_script(database: Database, changes: Sequence[Change], comment
     creating = comments.creating.get(owner, [])
     uses_temporary_membership = database.name in creating
     temporary = frozenset({owner} if uses_temporary_membership else ())
-    write = partial(database_statements, database=database, ownership=ownership, temporary=temporary)
+    write = partial(database_transactions, database=database, ownership=ownership, temporary=temporary)
     create = [ddl.create_database(change) for change in changes if change.kind is ChangeKind.CREATE_DATABASE]
     outside = tuple(each for each in changes if not database.allows_connections and _is_said_outside(each, ownership))
     back = [ddl.revoke_self(owner)] if ownership.needs_membership(owner) else []
     aborted = replace(comments.during_create(owner), has_temporary_membership=False)
     is_last = creating[-1:] == [database.name]
+    *before, statements = write([each for each in changes if each not in outside])
     return DatabaseScript(
         database=database,
         changes=tuple(changes),
         create=create[0] if create else None,
-        open=(*write(outside), ddl.open_database(database.name)) if outside else (),
-        statements=write([each for each in changes if each not in outside]),
+        open=(*write(outside)[-1], ddl.open_database(database.name)) if outside else (),
+        statements=statements,
+        before=tuple(before),
         changes_outside=outside,
         uses_temporary_membership=uses_temporary_membership,
         on_success=(*back, ddl.set_role_marker(owner, comments.final(owner))) if is_last else (),
@@ -140,14 +149,23 @@ def _same_statement(change: Change) -> tuple[object, ...]:
 
 
 def _grant_statements(
-    changes: Sequence[Change], database: Database, ownership: Ownership, contested: frozenset[Target]
-) -> list[Statement]:
-    objects: list[tuple[str, ...]] = []
-    if _statement_needs_names(changes[0]):
-        objects = sorted(name for target in changes[0].targets for name in database.names.get(target, ()))
-    grantor = database.owner if changes[0].grantor == DATABASE_OWNER else changes[0].grantor
-    is_settled = grantor == ownership.server.administrator or not _grantor_is_ambiguous(changes[0], contested)
-    return ddl.grant_or_revoke(changes, objects, act_as="" if is_settled else grantor)
+    changes: Iterable[Change], database: Database, ownership: Ownership
+) -> Iterator[tuple[int, list[Statement]]]:
+    """Statements that belong together, with how many objects they name."""
+    contested, most = _contested_targets(database), ownership.server.max_named_objects
+    for _, group in groupby((change for change in changes if change.kind.is_grant), _same_statement):
+        alike = list(group)
+        first = alike[0]
+        grantor = database.owner if first.grantor == DATABASE_OWNER else first.grantor
+        is_settled = grantor == ownership.server.administrator or not _grantor_is_ambiguous(first, contested)
+        write = partial(ddl.grant_or_revoke, alike, act_as="" if is_settled else grantor)
+        if not _statement_needs_names(first):
+            yield 1, write()
+            continue
+        objects = sorted(name for target in first.targets for name in database.names.get(target, ()))
+        for start in range(0, len(objects), most):
+            chunk = objects[start : start + most]
+            yield len(chunk), write(chunk)
 
 
 def _contested_targets(database: Database) -> frozenset[Target]:

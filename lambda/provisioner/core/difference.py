@@ -45,7 +45,7 @@ def of(database: Database, ownership: Ownership) -> Difference:
         changes.append(change(ChangeKind.ADOPT_DATABASE))
     stands = replace(database, groups=policy.all_groups())
     wanted = {group.target: policy.wanted_grants(group, findings) for group in stands.groups}
-    changes += name_objects(grant_changes(stands, policy.owner, wanted), ownership.server)
+    changes += name_objects(grant_changes(stands, policy.owner, wanted))
     declared = {extension for entry in ownership.by_database[database.name] for extension in entry.extensions}
     for extension in sorted(declared - database.extensions):
         changes.append(change(ChangeKind.CREATE_EXTENSION, subject=extension))
@@ -61,10 +61,13 @@ def of_new(ownership: Ownership) -> tuple[Difference, ...]:
 
 
 def of_closed(database: Database, ownership: Ownership) -> Difference:
-    """The difference of one that is not looked into; in what an interrupted run left closed nobody has been."""
-    if ownership.is_left_closed(database):
-        database = replace(database, groups=new_database(database.name, database.owner, ownership.server).groups)
-    return of(database, ownership)
+    """The difference of one that is not looked into: none is known, but where an interrupted run left it closed.
+
+    Nobody has been in such a one. What is known of any other from outside could not be changed, as a blocker says.
+    """
+    if not ownership.is_left_closed(database):
+        return Difference(database)
+    return of(replace(database, groups=new_database(database.name, database.owner, ownership.server).groups), ownership)
 
 
 def new_database(name: str, owner: str, server: Server) -> Database:
@@ -105,12 +108,12 @@ def grant_changes(database: Database, owner: str, wanted: Mapping[Target, frozen
     yield from _merge_grants(extra, database, owner, (ChangeKind.REVOKE, ChangeKind.REVOKE_DEFAULT))
 
 
-def name_objects(changes: Iterable[Change], server: Server) -> list[Change]:
+def name_objects(changes: Iterable[Change]) -> list[Change]:
     """Name the objects where all of many schemas are meant, as the server would look for them in each of those."""
     every = list(changes)
     whole = [change for change in every if change.covers_schema and change.target.kind.named_by]
     is_many = len({change.target.schema for change in whole}) > MAX_WHOLE_SCHEMAS
-    if not is_many or server.locks_named_objects or sum(each.object_count for each in whole) > MAX_OBJECTS_FOR_SCHEMAS:
+    if not is_many or sum(each.object_count for each in whole) > MAX_OBJECTS_FOR_SCHEMAS:
         return every
     return [replace(change, covers_schema=False) for change in every]
 

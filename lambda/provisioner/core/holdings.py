@@ -71,13 +71,15 @@ class RoleHoldings:
     """What a role has on a server: by database, and what is in none.
 
     `on_databases` is what it was granted on databases; `granted` the memberships (role,
-    member) that it granted, where the server depends on that; `shared` what cannot be handed over.
+    member) that it granted, where the server depends on that; `shared` what cannot be handed over. `refusal` says why
+    the role could not be looked at.
     """
 
     databases: tuple[Holding, ...] = ()
     on_databases: tuple[DatabaseGrant, ...] = ()
     granted: tuple[tuple[str, str], ...] = ()
     shared: tuple[Obstacle, ...] = ()
+    refusal: str = ""
 
 
 @dataclass(frozen=True, slots=True)

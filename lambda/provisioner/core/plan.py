@@ -162,8 +162,5 @@ def _is_managed(aspect: str, entry: Entry, ownership: Ownership) -> bool:
         return ownership.manages(entry.username)
     facts = ownership.server.databases.get(entry.database)
     return (
-        facts is not None
-        and not facts.unreadable_reason
-        and ownership.may_change(facts)
-        and ownership.manages(entry.username)
+        facts is not None and facts.may_be_entered and ownership.may_change(facts) and ownership.manages(entry.username)
     )

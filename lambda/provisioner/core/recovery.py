@@ -106,7 +106,7 @@ def _departure_shows(ownership: Ownership, change: PlannedChange) -> bool:
         return bool(marker and marker.kept and marker.kept_from == change.username)
     if change.action == "pass_objects" and (holdings := ownership.leaving.holdings.get(change.username)):
         there = [item for item in holdings.databases if item.database == change.database]
-        return all(item.is_empty and not item.refusal for item in there)
+        return not holdings.refusal and all(item.is_empty and not item.refusal for item in there)
     # What was to pass on before the role goes has passed on when it is gone.
     return role is None
 
@@ -173,7 +173,8 @@ def _grants_show(change: PlannedChange, database: Database) -> bool:
     if action.startswith("grant"):
         return bool(groups) and all(wanted <= _held(group, option=option) for group in groups)
     # The row of a default privilege goes with the last that it holds; of an object that is gone nothing can be said.
-    was_looked_at = database.groups if creator else [group for group in here if group.target.kind.value == target]
+    of_objects = [group for group in here if group.target.kind.value == target]
+    was_looked_at = [group for group in database.groups if group.target.is_schema] if creator else of_objects
     return bool(was_looked_at) and all(wanted.isdisjoint(_held(group, option=option)) for group in groups)
 
 

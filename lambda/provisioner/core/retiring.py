@@ -107,7 +107,6 @@ def _what_goes(role: str, ownership: Ownership) -> Iterable[str]:
 
 # What stands in the way by kind, and what a person does about it.
 _OBSTACLES = {
-    "unreadable": ("could not be looked at: {}", "see what it owns on this server; then ask again"),
     "event_trigger": ("owns {}, which only a superuser may own", "as a superuser: ALTER EVENT TRIGGER ... OWNER TO"),
     "wrapper": ("owns {}, which only a superuser may own", "as a superuser: ALTER FOREIGN DATA WRAPPER ... OWNER TO"),
     "user_mapping": (
@@ -180,6 +179,9 @@ def retirement_blockers(role: str, ownership: Ownership) -> Iterable[Finding]:
     sessions = ownership.leaving.sessions.get(role, 0)
     if sessions:
         yield _blocker(role, f"{count(sessions, 'session')} of it stay", "quarantine it again, which ends them")
+    if holdings.refusal:
+        message = f"what it has could not be looked at: {holdings.refusal}"
+        yield _blocker(role, message, "find what is in the way; then ask again")
     for obstacle in holdings.shared:
         yield obstacle_finding(role, obstacle, "", ownership.server.administrator)
     for database, grantor, _ in holdings.on_databases:

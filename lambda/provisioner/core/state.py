@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
@@ -213,8 +214,8 @@ class Server:
     `roles`, `memberships` and `databases` (by name) hold what the run needs to know: the declared, the marked, and
     whoever they are entangled with. `bootstrap` is the role with oid 10, which owns what initdb made.
     `available_extensions` maps what the server could install to whether a database owner may do it (trusted).
-    `available_connections` is how many more sessions it takes at the moment from somebody who is not a superuser, and
-    `system_identifier` what initdb gave the cluster.
+    `available_connections` is how many more sessions it takes at the moment from somebody who is not a superuser,
+    `locks_per_session` its max_locks_per_transaction, and `system_identifier` what initdb gave the cluster.
     """
 
     version: int
@@ -228,6 +229,7 @@ class Server:
     passwords: Mapping[str, PasswordCheck] = field(default_factory=lambda: MappingProxyType({}))
     available_connections: int = 100
     system_identifier: str = ""
+    locks_per_session: int = 64
 
     @property
     def has_membership_options(self) -> bool:
@@ -240,9 +242,12 @@ class Server:
         return self.version >= 15
 
     @property
-    def locks_named_objects(self) -> bool:
-        """Whether a GRANT that names a table holds a lock on it until it is committed: there is room for thousands."""
-        return self.version >= 18
+    def max_named_objects(self) -> int:
+        """How many objects the grants of one transaction may name.
+
+        From 18 on each is locked until the commit, in a table that all sessions share: so many are one session's.
+        """
+        return self.locks_per_session if self.version >= 18 else sys.maxsize
 
 
 def all_members(role: str, memberships: Iterable[Membership]) -> frozenset[str]:

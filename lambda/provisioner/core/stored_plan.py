@@ -59,6 +59,7 @@ def render_plan(
                     "database": item.name,
                     "create": item.create,
                     "open": item.open,
+                    "before": item.before,
                     "statements": [str(text) for text in (*item.statements, *item.on_success)],
                 }
                 for item in script.databases

@@ -18,7 +18,7 @@ from threading import Event
 from typing import TYPE_CHECKING
 
 from provisioner.core.changes import Change, ChangeKind
-from provisioner.core.database_script import DatabaseScript, database_statements
+from provisioner.core.database_script import DatabaseScript, database_transactions
 from provisioner.core.errors import DatabaseUnavailable, Finding, OutOfTime
 from provisioner.core.model import Status
 from provisioner.core.quoting import PasswordStatement
@@ -190,8 +190,8 @@ class _Databases:
         if kept != item.changes:
             temporary = frozenset({item.owner}) if item.uses_temporary_membership else frozenset()
             inside = [change for change in kept if change not in item.changes_outside]
-            statements = database_statements(inside, item.database, context.ownership, temporary=temporary)
-            item = replace(item, changes=kept, statements=statements)
+            transactions = database_transactions(inside, item.database, context.ownership, temporary=temporary)
+            item = replace(item, changes=kept, before=transactions[:-1], statements=transactions[-1])
         if not kept:
             return
         if item.open:

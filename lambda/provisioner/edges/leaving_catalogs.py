@@ -60,10 +60,7 @@ def _observe_role(connection: Connection, login: Login, role: str) -> RoleHoldin
             shared=tuple(Obstacle(*row) for row in found["shared"]),
         )
 
-    def unreadable(reason: str) -> RoleHoldings:
-        return RoleHoldings(shared=(Obstacle("unreadable", 1, reason),))
-
-    return look(login, f'role "{role}"', read, unreadable)
+    return look(login, f'role "{role}"', read, lambda reason: RoleHoldings(refusal=reason))
 
 
 def _grant(database: str, grantor: str, passed_on: list[list[Any]]) -> DatabaseGrant:

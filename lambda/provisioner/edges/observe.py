@@ -71,7 +71,7 @@ def _inspect_database(login: Login, ownership: Ownership, facts: Database) -> Di
             return replace(result, database=found)
 
     def unreadable(reason: str) -> Difference:
-        return difference.of(replace(facts, unreadable_reason=reason), ownership)
+        return difference.of_closed(replace(facts, unreadable_reason=reason), ownership)
 
     return look(login, f'database "{facts.name}"', read, unreadable)
 

@@ -61,6 +61,10 @@ _CONNECTION_SETTINGS = {
     "DateStyle": "ISO",
     "TimeZone": "UTC",
     "jit": "off",
+    # Not more memory than usual, and no workers: those begin with what is stored for the database.
+    "work_mem": "4MB",
+    "hash_mem_multiplier": "2",
+    "max_parallel_workers_per_gather": "0",
     # A function whose host vanished says no Terminate: the server notices in twenty seconds, waiting or answering, and
     # lets go of the run lock.
     "tcp_keepalives_idle": "5",
@@ -155,10 +159,7 @@ class Connection:
 
     @property
     def late_settings(self) -> tuple[str, ...]:
-        """Statements for settings that the start-up packet left out, as the server's version was not known.
-
-        They have no row, so that the rows of their message are those of the query in it.
-        """
+        """Statements without rows for settings that start-up left out, as the server's version was not known."""
         late = _newer_settings(self.version).items() - self._newer.items()
         return tuple(
             f"SELECT FROM set_config('{key}', '{value}', false) AS now WHERE now IS NULL" for key, value in sorted(late)

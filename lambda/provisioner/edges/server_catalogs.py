@@ -60,6 +60,7 @@ def observe_server(connection: Connection, databases: Collection[str], *, with_e
         available_extensions=dict(found["extensions"]),
         available_connections=found["available_connections"],
         system_identifier=found["system_identifier"],
+        locks_per_session=found["locks_per_session"],
     )
 
 
@@ -92,7 +93,8 @@ def _groups(owner: str, acl: str, *, has_large_settings: bool) -> tuple[ObjectGr
         raise ValueError(f"its access control list is longer than {MAX_DATABASE_ACL_CHARACTERS} characters")
     if has_large_settings:
         raise ValueError(f"its own settings take more than {MAX_SETTINGS_BYTES} bytes: ALTER DATABASE RESET")
-    return (ObjectGroup(Target(ObjectKind.DATABASE, owner=owner), parse_acl(acl)),)
+    # Of one that is not named it was not asked for; one without any privilege is not empty, but {}.
+    return (ObjectGroup(Target(ObjectKind.DATABASE, owner=owner), parse_acl(acl)),) if acl else ()
 
 
 # An owner may write hundreds of megabytes on its database: what is too long for a marker is not fetched, only cut.
@@ -187,6 +189,7 @@ wanted AS (
 )
 SELECT json_build_object(
     'version', current_setting('server_version_num'),
+    'locks_per_session', current_setting('max_locks_per_transaction')::int,
     'standby', pg_is_in_recovery(),
     'administrator', current_user,
     'bootstrap', (SELECT rolname FROM pg_roles WHERE oid = 10),

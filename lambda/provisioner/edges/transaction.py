@@ -5,14 +5,16 @@ from __future__ import annotations
 import time
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from functools import partial
 from random import SystemRandom
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from provisioner.core import difference
 from provisioner.core.changes import MAKES_OURS, Change
-from provisioner.core.database_script import DatabaseScript, database_statements, needs_object_names
+from provisioner.core.database_script import DatabaseScript, database_transactions, needs_object_names
 from provisioner.core.errors import OutOfTime
 from provisioner.edges.database_catalogs import read_database, read_object_names
+from provisioner.edges.server_findings import out_of_time
 from provisioner.edges.sqlstates import Remedy, SqlError
 
 if TYPE_CHECKING:
@@ -30,6 +32,8 @@ MAX_ATTEMPTS = 6
 # How often a database is looked at again where what was seen there is gone before it can be granted on.
 MAX_LOOKS = 4
 _RANDOM = SystemRandom()
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -84,18 +88,18 @@ def transaction(connection: Connection, *, leave: bool) -> Iterator[list[Stateme
         raise
 
 
-def retry(attempt: Callable[[], object], context: ApplyContext, *, tries: int = MAX_ATTEMPTS) -> None:
+def retry(attempt: Callable[[], T], context: ApplyContext, *, tries: int = MAX_ATTEMPTS) -> T:
     """Try again what failed for a passing reason, a few times, a little later each time, while there is time."""
-    for number in range(1, tries + 1):
+    number = 1
+    while True:
         try:
-            attempt()
+            return attempt()
         except SqlError as error:
             if not error.is_transient or number == tries or context.is_late:
                 raise
-        else:
-            return
         # With jitter, so that two who got in each other's way do not meet again.
         time.sleep(_RANDOM.uniform(0.05, 0.1) * 2**number)
+        number += 1
 
 
 def refuse_empty_grants(connection: Connection) -> None:
@@ -112,17 +116,40 @@ def change_database(item: DatabaseScript, held: frozenset[str], context: ApplyCo
     Raises:
         SqlError: it failed, or what is there changes too fast for a few looks.
         DatabaseUnavailable: the server could not be reached.
+        OutOfTime: there is no time for more than the transactions that are committed, on which the next run goes on.
     """
+    before: Sequence[tuple[Statement, ...]] = item.before
     statements: tuple[Statement, ...] | None = item.statements
     for number in range(1, MAX_LOOKS + 1):
         try:
-            retry(lambda: apply_and_verify(item, statements, held, context), context)  # noqa: B023 - run at once
+            _send_before(item.name, before, context)
+            more = retry(partial(apply_and_verify, item, statements, held, context), context)
         except SqlError as error:
             if error.remedy is not Remedy.LOOK or number == MAX_LOOKS or context.is_late:
                 raise
-            statements = None
+            before, statements = (), None
         else:
-            return
+            if not more:
+                return
+            *before, statements = more
+    raise SqlError("", f"{len(before)} transactions would not be enough for what differs by now")
+
+
+def _send_before(database: str, transactions: Sequence[tuple[Statement, ...]], context: ApplyContext) -> None:
+    """Send what would be too many locks for one transaction; nothing counts as done before the last one's proof."""
+    if not transactions:
+        return
+    with context.login.connect(database) as connection:
+
+        def send(statements: tuple[Statement, ...]) -> None:
+            with transaction(connection, leave=False):
+                connection.run(*context.begin, *statements)
+                refuse_empty_grants(connection)
+
+        for each in transactions:
+            if context.is_late:
+                raise out_of_time()
+            retry(partial(send, each), context)
 
 
 def apply_and_verify(
@@ -130,12 +157,13 @@ def apply_and_verify(
     statements: Sequence[Statement] | None,
     held: frozenset[str],
     context: ApplyContext,
-) -> None:
+) -> tuple[tuple[Statement, ...], ...]:
     """One connection, one transaction: the statements, what is still missing after them, and the proof that nothing is.
 
     Without `statements` all that is missing follows from a look. A new database may differ from what its version makes
     us expect (who owns `public`), and an application may create a table in between; what follows from that is done
-    too, unless it takes something away that no plan showed.
+    too, unless it takes something away that no plan showed. Where that is more than one transaction may name, it is
+    given back, by transaction, and not done.
     """
     ownership = context.ownership
     shown = {change.identity for change in item.changes}
@@ -151,14 +179,16 @@ def apply_and_verify(
             wanted = [*(marks if statements is None else ()), *(rest if item.open or not unseen else ())]
             found = read_object_names(connection, found, needs_object_names(wanted))
             temporary = frozenset({item.owner}) if item.uses_temporary_membership else frozenset()
-            found = _execute(
-                connection, database_statements(wanted, found, ownership, temporary=temporary), found, ownership
-            )
+            transactions = database_transactions(wanted, found, ownership, temporary=temporary)
+            if len(transactions) > 1:
+                return transactions
+            found = _execute(connection, transactions[0], found, ownership)
             rest = _remaining_changes(found, ownership, held)
         if rest:
             missing = "; ".join(f"{change.action} {change.username}: {change.detail}" for change in rest[:5])
             raise SqlError("", f"after the changes the database is still not as declared: {missing}")
         last.extend(item.on_success)
+    return ()
 
 
 def _execute(connection: Connection, statements: Sequence[str], facts: Database, ownership: Ownership) -> Database:
