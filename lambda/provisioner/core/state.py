@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
@@ -16,6 +15,8 @@ PUBLIC = "public"
 DATABASE_OWNER = "pg_database_owner"
 # The connection limit of a role that has none.
 NO_LIMIT = -1
+# More objects than any server has.
+ANY_NUMBER = 10**12
 # The role of RDS whose members log in with tokens of IAM; the server does not look at their passwords.
 IAM_ROLE = "rds_iam"
 
@@ -247,7 +248,7 @@ class Server:
 
         From 18 on each is locked until the commit, in a table that all sessions share: so many are one session's.
         """
-        return self.locks_per_session if self.version >= 18 else sys.maxsize
+        return self.locks_per_session if self.version >= 18 else ANY_NUMBER
 
 
 def all_members(role: str, memberships: Iterable[Membership]) -> frozenset[str]:
