@@ -12,7 +12,7 @@ from stack.binaries import ROOT
 
 RUNBOOK = (ROOT / "docs/operations.md").read_text(encoding="utf-8")
 # What make and the command line of this repository need of it.
-PARTS = ("Makefile", "infra", "pyproject.toml", ".venv-cli")
+PARTS = ("Makefile", "infra", ".venv-cli")
 
 
 def read_block(mark: str, language: str) -> str:
@@ -43,6 +43,9 @@ class Shell:
         (folder / "bin/aws").chmod(0o755)
         for part in PARTS:
             (folder / part).symlink_to(ROOT / part)
+        # Older than the command line, which make is not to install anew from here.
+        (folder / "pyproject.toml").touch()
+        os.utime(folder / "pyproject.toml", (0, 0))
         # What the page sets before all else.
         [self._head] = re.findall(r"```bash\nexport ENV=.*?\n(output\(\) .*?)```", RUNBOOK, re.DOTALL)
 
