@@ -24,6 +24,7 @@ Servers = Callable[[int], Server]
 # that all processes are busy to the end.
 SECONDS = {
     "deploy": 260,
+    "test_examples_apply": 240,
     "test_scenarios": 85,
     "test_isolated_changes": 70,
     "test_killed_anywhere": 70,
