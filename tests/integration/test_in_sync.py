@@ -227,6 +227,17 @@ def test_an_extension_where_public_was_dropped_is_a_blocker_and_nothing_is_writt
     assert world.apply()["status"] == "no_change"
 
 
+def test_an_extension_where_nothing_is_left_to_stand_in_is_a_blocker(world: World) -> None:
+    solo = {"solo": {"database_name": "solo", "username": "solo_user"}}
+    world.declare_entries(ENTRIES | solo)
+    world.apply()
+    world.server.run_as_superuser("DROP SCHEMA public CASCADE", "solo")
+    solo["solo"] |= {"extensions": ["citext"]}
+    world.declare_entries(ENTRIES | solo)
+    with pytest.raises(PlanBlocked, match='has no schema "public"'):
+        world.apply()
+
+
 def test_what_a_reader_owns_is_named_whatever_it_is(world: World) -> None:
     run_as(
         world,

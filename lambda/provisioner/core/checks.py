@@ -11,7 +11,6 @@ from dataclasses import replace
 from provisioner.core.changes import Change
 from provisioner.core.errors import Finding
 from provisioner.core.kept import is_kept, kept_blockers
-from provisioner.core.kinds import ObjectKind
 from provisioner.core.model import Entry
 from provisioner.core.ownership import Ownership
 from provisioner.core.state import IAM_ROLE, Database, Role
@@ -184,7 +183,7 @@ def _extension_blockers(ownership: Ownership) -> Iterable[Finding]:
             missing = sorted(set(entry.extensions) - installed)
             for extension in missing:
                 yield from _one_extension(extension, entry, ownership)
-            if missing and database and not _has_public_schema(database):
+            if missing and database and database.may_be_entered and not _has_public_schema(database):
                 yield Finding(
                     "extension_without_schema",
                     f'database "{entry.database}" has no schema "public" any more, where extensions are created',
@@ -195,8 +194,7 @@ def _extension_blockers(ownership: Ownership) -> Iterable[Finding]:
 
 
 def _has_public_schema(database: Database) -> bool:
-    inside = [group.target for group in database.groups if group.target.kind is not ObjectKind.DATABASE]
-    return not inside or any(target.is_public_schema for target in inside)
+    return any(group.target.is_public_schema for group in database.groups)
 
 
 def _one_extension(extension: str, entry: Entry, ownership: Ownership) -> Iterable[Finding]:
