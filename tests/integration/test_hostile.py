@@ -207,6 +207,17 @@ def test_a_database_that_a_tenant_marks_as_ours_is_not_taken_for_ours(world: Wor
     assert type(caught.value).__name__ == "PlanBlocked"
 
 
+def test_databases_that_a_tenant_marks_push_out_nothing_that_is_told_of_others(world: World) -> None:
+    for number in range(60):
+        world.server.run_as_superuser(f"CREATE DATABASE a{number} OWNER evil_user TEMPLATE template0")
+        world.server.run_as_superuser(f"COMMENT ON DATABASE a{number} IS '{MARK}'")
+    world.server.run_as_superuser("CREATE ROLE stranger")
+    world.server.run_as_superuser("GRANT CONNECT ON DATABASE good TO stranger")
+    warnings = world.drift()["warnings"]
+    assert "good" in {item["database"] for item in warnings if item["code"] == "foreign_grants"}
+    assert any("55 more" in item["message"] for item in warnings)
+
+
 @pytest.mark.parametrize(
     "comment",
     [

@@ -129,6 +129,51 @@ def test_what_runs_with_its_owners_rights_is_named_in_every_mode(
     assert is_refused(world, "shop_reader", "SELECT own.wipe()")
 
 
+@pytest.mark.parametrize(
+    ("role", "begins", "runs"),
+    [
+        ("shop_reader", "CREATE AGGREGATE own.sum_up(int) (SFUNC = own.step, STYPE = int)", "SELECT own.sum_up(1)"),
+        ("shop_editor", "CREATE TRIGGER t BEFORE INSERT ON own.t FOR EACH ROW EXECUTE FUNCTION own.fire()",
+         "INSERT INTO own.t VALUES (1)"),
+    ],
+    ids=["an aggregate", "a trigger"],
+)  # fmt: skip
+def test_what_runs_a_definer_without_asking_for_execute_is_named(
+    world: World, role: str, begins: str, runs: str
+) -> None:
+    run_as(
+        world,
+        "shop_user",
+        "CREATE FUNCTION own.step(int, int) RETURNS int LANGUAGE plpgsql SECURITY DEFINER"
+        " AS 'BEGIN TRUNCATE items; RETURN 1; END'",
+        "CREATE FUNCTION own.fire() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER"
+        " AS 'BEGIN TRUNCATE public.items; RETURN NEW; END'",
+        "REVOKE EXECUTE ON ALL ROUTINES IN SCHEMA own FROM PUBLIC",
+    )
+    assert named(world.drift(), "definer_routines") == []
+    run_as(world, "shop_user", begins, "INSERT INTO items (name) VALUES ('a')")
+    assert not is_refused(world, role, "SET search_path = public", runs)
+    assert role in {item["username"] for item in named(world.drift(), "definer_routines")}
+
+
+def test_what_a_reader_made_besides_tables_is_named(world: World) -> None:
+    """Who owns a routine may rewrite what others run."""
+    world.server.run_as_superuser("GRANT CREATE ON SCHEMA public TO shop_reader", "shop")
+    run_as(
+        world,
+        "shop_reader",
+        "CREATE FUNCTION public.price() RETURNS int LANGUAGE sql AS 'SELECT 1'",
+        "CREATE TYPE public.mood AS ENUM ('so')",
+        "CREATE OPERATOR public.@@@ (LEFTARG = int, RIGHTARG = int, FUNCTION = int4pl)",
+    )
+    world.server.run_as_superuser("REVOKE CREATE ON SCHEMA public FROM shop_reader", "shop")
+    assert not is_refused(world, "shop_reader", "ALTER FUNCTION public.price() SECURITY DEFINER")
+    for look in (world.drift, world.apply):
+        found = named(look(), "created_beyond_level")
+        assert {item["username"] for item in found} == {"shop_reader"}
+        assert sorted(item["message"].split(" belongs")[0] for item in found) == ["1 operator", "1 routine", "1 type"]
+
+
 def drift_of(world: World, capsys: pytest.CaptureFixture[str]) -> float:
     capsys.readouterr()
     world.drift()

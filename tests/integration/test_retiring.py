@@ -363,6 +363,16 @@ def test_what_would_run_with_the_rights_of_another_owner_blocks(world: World) ->
     assert "harmless" not in messages
 
 
+def test_the_statement_that_drops_a_kept_database_drops_no_other(world: World) -> None:
+    query(world, 'CREATE DATABASE "x""; DROP DATABASE ""shop" OWNER leaver')
+    leave(world)
+    assert world.apply(retire=["leaver"])["status"] == "applied"
+    kept = {
+        item["database"]: item["next_step"] for item in world.drift()["warnings"] if item["code"] == "kept_database"
+    }
+    assert 'DROP DATABASE "x""; DROP DATABASE ""shop"; or' in kept['x"; DROP DATABASE "shop']
+
+
 def test_a_kept_database_is_given_to_a_new_owner_by_name_only(world: World) -> None:
     leave(world)
     world.apply(retire=["leaver"])

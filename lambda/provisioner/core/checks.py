@@ -13,6 +13,7 @@ from provisioner.core.errors import Finding
 from provisioner.core.kept import is_kept, kept_blockers
 from provisioner.core.model import Entry
 from provisioner.core.ownership import Ownership
+from provisioner.core.quoting import quote
 from provisioner.core.state import IAM_ROLE, Database, Role
 from provisioner.core.text import join_names
 
@@ -45,7 +46,7 @@ def _role_blockers(role: Role, application: str, ownership: Ownership) -> Iterab
     powers = [word for word, held in attributes.items() if held]
     if powers:
         message = f'role "{role.name}" has {", ".join(powers)}, which no access level may have'
-        remedy = f'ALTER ROLE "{role.name}" ' + " ".join("NO" + word for word in powers)
+        remedy = f"ALTER ROLE {quote(role.name)} " + " ".join("NO" + word for word in powers)
         yield Finding("privileged_role", message, f"as a superuser: {remedy}; or give it another username", **place)
     if role.name in ownership.iam_roles:
         yield _iam_login(role.name, ownership, **place)
@@ -66,7 +67,7 @@ def _iam_login(name: str, ownership: Ownership, **place: str) -> Finding:
         "iam_login",
         f'role "{name}" is a member of "{IAM_ROLE}": RDS takes no password of it, nor of who is a member of it, as the '
         f"administrator {'is' if is_member else 'would have to be'}",
-        f'as "{way.grantor}": REVOKE "{way.role}" FROM "{name}"; or declare another username',
+        f'as "{way.grantor}": REVOKE {quote(way.role)} FROM {quote(name)}; or declare another username',
         **place,
     )
 
@@ -95,20 +96,20 @@ def _database_blockers(database: Database, ownership: Ownership) -> Iterable[Fin
         return
     if database.invalid:
         message = f'database "{name}" is invalid: a DROP DATABASE was interrupted, and nobody can connect to it'
-        remedy = f'as its owner: DROP DATABASE "{name}"; then run again, which makes it anew'
+        remedy = f"as its owner: DROP DATABASE {quote(name)}; then run again, which makes it anew"
         yield Finding("database_invalid", message, remedy, database=name)
         return
     if database.is_template or not (database.allows_connections or ownership.is_left_closed(database)):
         what = "is a template" if database.is_template else "does not allow connections"
-        remedy = f'ALTER DATABASE "{name}" WITH IS_TEMPLATE false ALLOW_CONNECTIONS true'
+        remedy = f"ALTER DATABASE {quote(name)} WITH IS_TEMPLATE false ALLOW_CONNECTIONS true"
         yield Finding("database_closed", f'database "{name}" {what}', f"as its owner: {remedy}", database=name)
     yield from _who_owns(database, ownership)
     if database.unreadable_reason:
         yield Finding(
             "database_unreadable",
             f'database "{name}" could not be looked into: {database.unreadable_reason}',
-            f'as its owner: GRANT CONNECT ON DATABASE "{name}" TO "{ownership.server.administrator}"; or find '
-            "what keeps the administrator out",
+            f"as its owner: GRANT CONNECT ON DATABASE {quote(name)} TO {quote(ownership.server.administrator)}; or "
+            "find what keeps the administrator out",
             database=name,
         )
 
@@ -171,8 +172,10 @@ def _owner_declared_lower(database: Database, ownership: Ownership) -> Finding:
 
 def reassign_sql(old: str, new: str) -> str:
     """The statements that move what one role owns in a database, and databases that it owns."""
-    both = f'"{old}", "{new}"'
-    return f'GRANT {both} TO CURRENT_USER; REASSIGN OWNED BY "{old}" TO "{new}"; REVOKE {both} FROM CURRENT_USER'
+    both = f"{quote(old)}, {quote(new)}"
+    return (
+        f"GRANT {both} TO CURRENT_USER; REASSIGN OWNED BY {quote(old)} TO {quote(new)}; REVOKE {both} FROM CURRENT_USER"
+    )
 
 
 def _extension_blockers(ownership: Ownership) -> Iterable[Finding]:
@@ -205,7 +208,9 @@ def _one_extension(extension: str, entry: Entry, ownership: Ownership) -> Iterab
         yield Finding("extension_unavailable", message, "correct the name, or leave it out", **place)
     elif not trusted:
         message = f'extension "{extension}" is not trusted: the owner of a database may not create it'
-        remedy = f'in database "{entry.database}" as the RDS master: CREATE EXTENSION "{extension}"; then run again'
+        remedy = (
+            f'in database "{entry.database}" as the RDS master: CREATE EXTENSION {quote(extension)}; then run again'
+        )
         yield Finding("extension_not_trusted", message, remedy, **place)
 
 
@@ -226,7 +231,7 @@ def _missing_administrator_rights(ownership: Ownership, changes: tuple[Change, .
         yield Finding(
             "administrator_rights",
             f'the administrator "{me.name}" lacks {" and ".join(lacks)}, which this plan needs',
-            f'as the RDS master: ALTER ROLE "{me.name}" {" ".join(lacks)}',
+            f"as the RDS master: ALTER ROLE {quote(me.name)} {' '.join(lacks)}",
         )
     for name in sorted(_roles_to_act_on(ownership, changes)):
         facts = ownership.server.roles.get(name)
@@ -234,7 +239,7 @@ def _missing_administrator_rights(ownership: Ownership, changes: tuple[Change, .
             yield Finding(
                 "administrator_lacks_admin",
                 f'the administrator "{me.name}" has no ADMIN option on role "{name}", which this plan needs',
-                f'as a role that has it: GRANT "{name}" TO "{me.name}" WITH ADMIN OPTION',
+                f"as a role that has it: GRANT {quote(name)} TO {quote(me.name)} WITH ADMIN OPTION",
                 username=name,
             )
 

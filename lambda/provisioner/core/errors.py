@@ -18,7 +18,7 @@ from operator import attrgetter
 MAX_SHOWN = 200
 _MAX_BYTES = 180_000
 _MAX_FINDING = 4_000
-_MAX_ALIKE = 5
+MAX_ALIKE = 5
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -48,10 +48,10 @@ def shorten_alike(findings: Iterable[Finding]) -> tuple[Finding, ...]:
     subject = attrgetter("code", "database", "username")
     for (code, database, username), alike in groupby(sorted(set(findings), key=subject), subject):
         ordered = sorted(alike)
-        shortened += ordered[:_MAX_ALIKE]
-        if len(ordered) > _MAX_ALIKE:
+        shortened += ordered[:MAX_ALIKE]
+        if len(ordered) > MAX_ALIKE:
             what = " ".join(f'{kind} "{name}"' for kind, name in (("role", username), ("database", database)) if name)
-            message = f"{len(ordered) - _MAX_ALIKE} more of {code} were found for {what}"
+            message = f"{len(ordered) - MAX_ALIKE} more of {code} were found for {what}"
             shortened.append(Finding(code, message, "mend these first", database=database, username=username))
     return tuple(sorted(shortened))
 

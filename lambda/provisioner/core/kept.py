@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from provisioner.core.changes import Change, ChangeKind
 from provisioner.core.errors import Finding
 from provisioner.core.ownership import Ownership
+from provisioner.core.quoting import quote
 from provisioner.core.state import Database
 
 
@@ -25,8 +26,8 @@ def kept_warning(database: Database, ownership: Ownership) -> Finding | None:
         "kept_database",
         f'database "{database.name}" ({size}) is kept since {marker.kept}; it was "{marker.kept_from}"\'s, and only '
         f'"{me}" may enter it',
-        f'when its time has come, take a snapshot of the instance, then as "{me}": DROP DATABASE "{database.name}"; or '
-        "declare a new owner and adopt it",
+        f'when its time has come, take a snapshot of the instance, then as "{me}": DROP DATABASE '
+        f"{quote(database.name)}; or declare a new owner and adopt it",
         database=database.name,
     )
 

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 
 from provisioner.core.errors import Finding
 from provisioner.core.kinds import ObjectKind
+from provisioner.core.quoting import quote
 from provisioner.core.state import Database, Grant, ObjectGroup, Target
 
 
@@ -14,8 +15,8 @@ def public_exceeds(grant: Grant, group: ObjectGroup, database: Database, owner: 
     target = group.target
     codes = {ObjectKind.DATABASE: "public_can_connect", ObjectKind.SCHEMA: "public_can_create"}
     # The owner creates by what everybody may; it must not lose that on the way.
-    keep = f'GRANT CREATE, USAGE ON SCHEMA "public" TO "{owner}"; ' if target.is_public_schema else ""
-    on = f'{target.kind.keyword} "{target.schema or database.name}"' if target.kind in codes else "..."
+    keep = f'GRANT CREATE, USAGE ON SCHEMA "public" TO {quote(owner)}; ' if target.is_public_schema else ""
+    on = f"{target.kind.keyword} {quote(target.schema or database.name)}" if target.kind in codes else "..."
     whose = "an extension" if target.extension else f'"{target.owner}"'
     return Finding(
         codes.get(target.kind, "public_privileges"),
@@ -33,7 +34,7 @@ def outside_levels(grant: Grant, group: ObjectGroup, database: Database) -> Find
     return Finding(
         "extension_privileges" if is_extension else "privileges_outside_levels",
         f'role "{grant.grantee}" holds {grant.privilege} on {what} in database "{database.name}", beyond its level',
-        f'if that is not meant, as "{grant.grantor}": REVOKE {grant.privilege} there FROM "{grant.grantee}"',
+        f'if that is not meant, as "{grant.grantor}": REVOKE {grant.privilege} there FROM {quote(grant.grantee)}',
         database=database.name,
         username=grant.grantee,
     )
@@ -46,7 +47,7 @@ def unrevocable(grant: Grant, group: ObjectGroup, database: Database) -> Finding
         "privilege_beyond_reach",
         f'role "{grant.grantee}" holds {grant.privilege} on {what}, beyond its level, '
         f'granted by "{grant.grantor}", which is not managed here',
-        f'as "{grant.grantor}": REVOKE {grant.privilege} there FROM "{grant.grantee}"',
+        f'as "{grant.grantor}": REVOKE {grant.privilege} there FROM {quote(grant.grantee)}',
         database=database.name,
         username=grant.grantee,
     )
@@ -71,7 +72,7 @@ def ungrantable(role: str, privileges: Iterable[str], target: Target, database: 
         "level_out_of_reach",
         f'role "{role}" lacks {lacks} on schema "public" of database "{database.name}", which belongs to '
         f'"{target.owner}" and is not ours to grant on',
-        f'as "{target.owner}" in that database: GRANT {lacks} ON SCHEMA "public" TO "{role}"',
+        f'as "{target.owner}" in that database: GRANT {lacks} ON SCHEMA "public" TO {quote(role)}',
         database=database.name,
         username=role,
     )

@@ -14,6 +14,7 @@ from provisioner.core.changes import Change, ChangeKind
 from provisioner.core.errors import Finding
 from provisioner.core.kept import adoptions
 from provisioner.core.ownership import has_marker
+from provisioner.core.quoting import quote
 from provisioner.core.retiring import members_of, retirement, retirement_blockers
 from provisioner.core.text import count
 
@@ -164,11 +165,11 @@ def blockers(ownership: Ownership, changes: Iterable[Change]) -> Iterable[Findin
         role = ownership.server.roles[name]
         if name in ownership.iam_roles and not (leaving.may_signal or role.administrator_inherits):
             message = f'only a member of pg_signal_backend can end sessions of role "{name}", which logs in by IAM'
-            remedy = f'GRANT pg_signal_backend TO "{ownership.server.administrator}"'
+            remedy = f"GRANT pg_signal_backend TO {quote(ownership.server.administrator)}"
             yield Finding("leaving_right", message, f"as the master: {remedy}", username=name)
         for subscription in leaving.subscriptions.get(name, ()):
             message = f'role "{name}" owns the subscription "{subscription}", whose worker is a session that comes back'
-            remedy = f'in its database: ALTER SUBSCRIPTION "{subscription}" DISABLE'
+            remedy = f"in its database: ALTER SUBSCRIPTION {quote(subscription)} DISABLE"
             yield Finding("leaving_subscription", message, f"as its owner, {remedy}", username=name)
 
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from provisioner.core.errors import Finding
+from provisioner.core.quoting import quote
 from provisioner.core.text import join_names
 
 SUPPORTED_VERSIONS = range(13, 19)
@@ -182,5 +183,7 @@ def check_public_schema(public: PublicSchema, facts: ServerFacts) -> Check:
 def explain_password_refusal(facts: ServerFacts) -> str:
     """What is to be done where a verifier was refused."""
     if facts.restricts_passwords in {"on", "1"} and not facts.is_password_member:
-        return f'rds.restrict_password_commands is on: let the master GRANT rds_password TO "{facts.administrator}"'
+        return (
+            f"rds.restrict_password_commands is on: let the master GRANT rds_password TO {quote(facts.administrator)}"
+        )
     return "see the SQLSTATE in the runbook; on RDS look at rds.restrict_password_commands"

@@ -22,6 +22,11 @@ class Identifier(str):
         return '"' + self.replace('"', '""') + '"'
 
 
+def quote(name: str) -> str:
+    """A name in a statement that a person is told to run: it may be one of a tenant's."""
+    return Identifier(name).sql()
+
+
 class Literal(str):
     """A text of somebody else's making."""
 

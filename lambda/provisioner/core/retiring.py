@@ -13,6 +13,7 @@ from provisioner.core.changes import Change, ChangeKind
 from provisioner.core.errors import Finding
 from provisioner.core.holdings import RoleHoldings
 from provisioner.core.kept import is_kept
+from provisioner.core.quoting import quote
 from provisioner.core.state import DATABASE_OWNER, PUBLIC
 from provisioner.core.text import count, join_names
 
@@ -175,7 +176,7 @@ def retirement_blockers(role: str, ownership: Ownership) -> Iterable[Finding]:
     holdings = _holdings(role, ownership)
     if not ownership.may_act_as(role, ""):
         way = ownership.iam_ways[role].role if role in ownership.iam_ways else "..."
-        yield _blocker(role, "the administrator may not act in its place", f'REVOKE "{way}" FROM "{role}"')
+        yield _blocker(role, "the administrator may not act in its place", f"REVOKE {quote(way)} FROM {quote(role)}")
     sessions = ownership.leaving.sessions.get(role, 0)
     if sessions:
         yield _blocker(role, f"{count(sessions, 'session')} of it stay", "quarantine it again, which ends them")
@@ -186,7 +187,7 @@ def retirement_blockers(role: str, ownership: Ownership) -> Iterable[Finding]:
         yield obstacle_finding(role, obstacle, "", ownership.server.administrator)
     for database, grantor, _ in holdings.on_databases:
         if not ownership.may_act_as(grantor, ""):
-            yield _grant_of(role, grantor, database, f'DATABASE "{database}"')
+            yield _grant_of(role, grantor, database, f"DATABASE {quote(database)}")
     for holding in holdings.databases:
         yield from _holding_blockers(role, holding, ownership)
     yield from _retired_too(role, holdings, ownership)
@@ -204,7 +205,7 @@ def _holding_blockers(role: str, holding: Holding, ownership: Ownership) -> Iter
     database, heir = holding.database, successor(holding, role, ownership)
     if holding.refusal:
         message = f'database "{database}" cannot be looked into: {holding.refusal}'
-        remedy = f'GRANT CONNECT ON DATABASE "{database}" TO "{ownership.server.administrator}"'
+        remedy = f"GRANT CONNECT ON DATABASE {quote(database)} TO {quote(ownership.server.administrator)}"
         yield _blocker(role, message, f'as "{holding.owner}": {remedy}, or find what keeps the administrator out')
     if holding.owner == role:
         yield from _own_database(role, holding, ownership)
@@ -235,7 +236,7 @@ def obstacle_finding(role: str, obstacle: Obstacle, database: str, heir: str) ->
     """What of a role cannot be handed over, in a database or in none, and what a person does about it."""
     what, next_step = _OBSTACLES[obstacle.kind]
     example = obstacle.example if obstacle.count == 1 else f"{obstacle.example} and {obstacle.count - 1} more"
-    names = {"role": f'"{role}"', "successor": f'"{heir}"'}
+    names = {"role": quote(role), "successor": quote(heir)}
     where = f'in database "{database}" ' if database else ""
     # What a tenant named may hold anything, braces too: it is put in last.
     message = f"{where}it {what.format('{}', **names).replace('{}', example)}"
@@ -244,7 +245,7 @@ def obstacle_finding(role: str, obstacle: Obstacle, database: str, heir: str) ->
 
 def _grant_of(role: str, grantor: str, database: str, target: str) -> Finding:
     message = f'"{grantor}", which is not managed here, granted it privileges in database "{database}"'
-    return _blocker(role, message, f'in that database, as "{grantor}": REVOKE ALL ON {target} FROM "{role}"')
+    return _blocker(role, message, f'in that database, as "{grantor}": REVOKE ALL ON {target} FROM {quote(role)}')
 
 
 def _blocker(role: str, message: str, next_step: str) -> Finding:

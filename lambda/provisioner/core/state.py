@@ -200,12 +200,18 @@ class Database:
 
 @dataclass(frozen=True, slots=True)
 class UnmanagedPrivilege:
-    """How many objects of a kind that no access level speaks of (routines, types, ...) name a role in their ACL."""
+    """How many objects that no access level speaks of (routines, types, ...) name a role in their ACL, or are its."""
 
     database: str
     role: str
     catalog: str
     object_count: int
+    is_owned: bool = False
+
+    @property
+    def kind(self) -> str:
+        """A person's words for one of them."""
+        return self.catalog.removeprefix("pg_").replace("_", " ")
 
 
 @dataclass(frozen=True, slots=True)

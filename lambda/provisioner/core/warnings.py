@@ -8,10 +8,12 @@ from collections.abc import Iterable
 from provisioner.core import leaving
 from provisioner.core.access_levels import LEVEL_KINDS, OWN, allows
 from provisioner.core.checks import reassign_sql
-from provisioner.core.errors import Finding
+from provisioner.core.errors import MAX_ALIKE, Finding
+from provisioner.core.kept import is_kept as is_kept_database
 from provisioner.core.kept import kept_warning
 from provisioner.core.kinds import ObjectKind
 from provisioner.core.ownership import Ownership, has_marker
+from provisioner.core.quoting import quote
 from provisioner.core.roles import is_kept
 from provisioner.core.state import DATABASE_OWNER, IAM_ROLE, NO_LIMIT, PUBLIC, Database, PasswordCheck, Role, Target
 
@@ -26,7 +28,7 @@ def find_warnings(ownership: Ownership) -> Iterable[Finding]:
         if ownership.may_change(database):
             yield from _unmanaged(database, ownership)
     for item in ownership.server.other_privileges:
-        if item.role in ownership.by_role and item.database in ownership.by_database:
+        if item.role in ownership.by_role and item.database in ownership.by_database and not item.is_owned:
             yield Finding(
                 "other_privileges",
                 f'role "{item.role}" holds privileges on {item.object_count} objects of catalog {item.catalog}, '
@@ -45,10 +47,10 @@ def _role_warnings(role: Role, ownership: Ownership) -> Iterable[Finding]:
     declared = ownership.by_role[name]
     if not role.can_login and not (role.marker and role.marker.quarantined and role.marker.login):
         message = f'role "{name}" is NOLOGIN: somebody disabled it, and it stays so'
-        yield Finding("nologin", message, f'to let it in again: ALTER ROLE "{name}" LOGIN', username=name)
+        yield Finding("nologin", message, f"to let it in again: ALTER ROLE {quote(name)} LOGIN", username=name)
     if role.valid_until:
         message = f'the password of role "{name}" {"expired" if role.expired else "expires"} at {role.valid_until}'
-        yield Finding("expiry", message, f"""to lift it: ALTER ROLE "{name}" VALID UNTIL 'infinity'""", username=name)
+        yield Finding("expiry", message, f"to lift it: ALTER ROLE {quote(name)} VALID UNTIL 'infinity'", username=name)
     is_declared = any(entry.connection_limit is not None for entry in declared)
     if role.connection_limit != NO_LIMIT and not is_declared and not role.has_limit_of_ours:
         message = f'role "{name}" has connection limit {role.connection_limit}, which is not declared; it stands'
@@ -74,7 +76,7 @@ def _membership_warnings(name: str, ownership: Ownership) -> Iterable[Finding]:
                 "membership_of_another_grantor",
                 f'role "{name}" is a member of "{role}", granted by "{membership.grantor}": beyond its level, and not '
                 "ours to revoke",
-                f'as "{membership.grantor}": REVOKE "{role}" FROM "{name}"',
+                f'as "{membership.grantor}": REVOKE {quote(role)} FROM {quote(name)}',
                 username=name,
             )
         elif membership.confers_privileges or membership.admin_option:
@@ -82,7 +84,7 @@ def _membership_warnings(name: str, ownership: Ownership) -> Iterable[Finding]:
             yield Finding(
                 "foreign_membership",
                 f'role "{name}" is a member of "{role}", which is not managed here, and has what that role has',
-                f'if that is not meant: REVOKE "{role}" FROM "{name}"',
+                f"if that is not meant: REVOKE {quote(role)} FROM {quote(name)}",
                 username=name,
             )
 
@@ -96,7 +98,7 @@ def _administrator_memberships(ownership: Ownership) -> Iterable[Finding]:
             continue
         options = ("INHERIT OPTION FOR ", "SET OPTION FOR ")
         parts = options if item.admin_option and ownership.server.has_membership_options else ("",)
-        remedy = "; ".join(f'REVOKE {option}"{item.role}" FROM "{me}"' for option in parts)
+        remedy = "; ".join(f"REVOKE {option}{quote(item.role)} FROM {quote(me)}" for option in parts)
         yield Finding(
             "administrator_membership",
             f'"{item.grantor}" made the administrator "{me}" a member of role "{item.role}", which no run needs',
@@ -114,7 +116,7 @@ def _iam_administrator(ownership: Ownership) -> Iterable[Finding]:
             "iam_administrator",
             f'the administrator "{me}" is a member of "{way.role}", by which RDS takes tokens of IAM from it and no '
             "password any more",
-            f'as "{way.grantor}": REVOKE "{way.role}" FROM "{me}"; or see the runbook',
+            f'as "{way.grantor}": REVOKE {quote(way.role)} FROM {quote(me)}; or see the runbook',
         )
 
 
@@ -122,10 +124,13 @@ def _unmanaged(database: Database, ownership: Ownership) -> Iterable[Finding]:
     """Whoever else owns or holds something in a managed database."""
     server = ownership.server
     known = {database.owner, server.administrator, server.bootstrap, DATABASE_OWNER, PUBLIC, *ownership.by_role}
-    owned: Counter[tuple[str, ObjectKind]] = Counter()
+    owned: Counter[tuple[str, str]] = Counter()
     for group in database.groups:
         if _is_unmanaged(group.target, database, ownership):
             owned[group.target.owner, group.target.kind] += group.object_count
+    for item in server.other_privileges:
+        if item.is_owned and item.database == database.name and item.role in ownership.by_role:
+            owned[item.role, item.kind] += item.object_count
     for (owner, kind), count in sorted(owned.items()):
         yield _foreign_objects(owner, kind, count, database, ownership)
     groups = [group for group in database.groups if not group.target.extension]
@@ -168,13 +173,14 @@ def _definer_routines(database: Database, ownership: Ownership) -> Iterable[Find
         if not found:
             continue
         count, first = sum(routines.object_count for routines in found), min(found, key=lambda each: each.example)
-        owner, name = first.target.owner, f'"{first.target.schema}"."{first.example}"'
+        owner, name = first.target.owner, f"{quote(first.target.schema)}.{quote(first.example)}"
         yield Finding(
             "definer_routines",
             f'role "{role}" may execute {count} SECURITY DEFINER routine{"" if count == 1 else "s"} in database '
             f'"{database.name}", such as {name}, with the rights of "{owner}": beyond its level if one writes',
-            f'if that is not meant, as "{owner}": REVOKE EXECUTE ON ROUTINE {name} FROM PUBLIC, "{role}"; '
-            'else accept it in the entry: accepted_findings = ["definer_routines"]',
+            f'if that is not meant, as "{owner}": REVOKE EXECUTE ON ROUTINE {name} FROM PUBLIC, {quote(role)} '
+            "(one that a trigger runs: ALTER ROUTINE ... SECURITY INVOKER); else accept it in the entry: "
+            'accepted_findings = ["definer_routines"]',
             database=database.name,
             username=role,
         )
@@ -191,7 +197,7 @@ def _is_unmanaged(target: Target, database: Database, ownership: Ownership) -> b
     return not is_free and target.owner not in {database.owner, DATABASE_OWNER}
 
 
-def _foreign_objects(owner: str, kind: ObjectKind, count: int, database: Database, ownership: Ownership) -> Finding:
+def _foreign_objects(owner: str, kind: str, count: int, database: Database, ownership: Ownership) -> Finding:
     covered = (
         kind in LEVEL_KINDS
         and ownership.may_act_as(owner, database.owner)
@@ -200,14 +206,14 @@ def _foreign_objects(owner: str, kind: ObjectKind, count: int, database: Databas
     effect = "the levels cover them" if covered else "no level covers them"
     if owner == ownership.server.administrator:
         # REASSIGN would move the databases of the administrator too, its own among them.
-        next_step = f'as "{owner}", one by one: ALTER {kind.keyword} ... OWNER TO "{database.owner}"'
+        next_step = f'as "{owner}", one by one: ALTER {kind.upper()} ... OWNER TO {quote(database.owner)}'
     else:
         next_step = (
             f'to move all that "{owner}" owns there, and databases that it owns, as who administers both roles: '
             f"{reassign_sql(owner, database.owner)}"
         )
     entries = [entry for entry in ownership.by_database[database.name] if entry.username == owner]
-    is_lesser = not all(allows(entry.access_level, kind, OWN) for entry in entries)
+    is_lesser = not all(allows(entry.access_level, ObjectKind.DATABASE, OWN) for entry in entries)
     return Finding(
         "created_beyond_level" if is_lesser else "foreign_objects",
         f'{count} {kind}{" belongs" if count == 1 else "s belong"} to "{owner}" in database "{database.name}", and not '
@@ -223,7 +229,8 @@ def _member_of_owner(member: str, database: Database) -> Finding:
         "member_of_owner",
         f'role "{member}" is a member of "{database.owner}" and is not declared: it may do in database '
         f'"{database.name}" what the owner may, and what it creates there belongs to it',
-        f'to give that to the owner: ALTER ROLE "{member}" IN DATABASE "{database.name}" SET role = "{database.owner}"',
+        f"to give that to the owner: ALTER ROLE {quote(member)} IN DATABASE {quote(database.name)} "
+        f"SET role = {quote(database.owner)}",
         database=database.name,
         username=member,
     )
@@ -236,11 +243,21 @@ def _orphans(ownership: Ownership) -> Iterable[Finding]:
             message = f'role "{name}" is managed here and no longer declared; it stays as it is'
             next_step = f'declare it again; or let it leave: quarantine: ["{name}"]'
             yield leaving.warning(role) or Finding("orphaned_role", message, next_step, username=name)
+    by_tenant: dict[tuple[str, str], list[Finding]] = {}
     for name, database in sorted(ownership.server.databases.items()):
         is_ours = has_marker(database, ownership.environment) and database.owner not in ownership.leaving.retire
         if is_ours and name not in ownership.by_database:
-            message = f'database "{name}" is managed here and no longer declared; it stays as it is'
-            orphan = Finding(
-                "orphaned_database", message, "declare it again, or remove it by the runbook", database=name
-            )
-            yield kept_warning(database, ownership) or orphan
+            finding = kept_warning(database, ownership) or _orphaned_database(name)
+            was_of = database.marker.kept_from if database.marker and is_kept_database(database, ownership) else ""
+            by_tenant.setdefault((finding.code, was_of or database.owner), []).append(finding)
+    for (code, tenant), found in by_tenant.items():
+        yield from found[:MAX_ALIKE]
+        if len(found) > MAX_ALIKE:
+            # Who may create databases may mark them, too.
+            message = f'{len(found) - MAX_ALIKE} more of {code} were found of role "{tenant}"'
+            yield Finding(code, message, "mend these first", username=tenant)
+
+
+def _orphaned_database(name: str) -> Finding:
+    message = f'database "{name}" is managed here and no longer declared; it stays as it is'
+    return Finding("orphaned_database", message, "declare it again, or remove it by the runbook", database=name)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from provisioner.core.access_facts import MAX_NAMED, AccessGroup, DatabaseAccess, Thing
 from provisioner.core.acl import parse_acl
+from provisioner.edges.database_catalogs import AGGREGATES_DEFINER
 from provisioner.edges.observe import look
 
 if TYPE_CHECKING:
@@ -172,6 +173,7 @@ _READ_ONLY = "c.relkind = 'v' AND pg_relation_is_updatable(c.oid, true) & 28 = 0
 
 _LETTER = f"""CASE WHEN {_READ_ONLY} THEN 'w' WHEN c.relkind IN ('v', 'm') THEN c.relkind::text
                     WHEN c.relkind = 'S' THEN 's' ELSE 'r' END"""
+_DEFINER = f"(p.prosecdef OR p.prokind = 'a' AND {AGGREGATES_DEFINER})"
 _DEFAULT_LETTER = """CASE c.relkind WHEN 'S' THEN 's'::"char" ELSE 'r' END"""
 _PARTS = f"""
     SELECT 'd', ''::text, pg_get_userbyid(d.datdba)::text, ''::text, false,
@@ -198,9 +200,9 @@ _PARTS = f"""
      WHERE a.attrelid >= {_FIRST_OBJECT} AND a.attacl IS NOT NULL AND NOT a.attisdropped AND {_NOT_SYSTEM}
      GROUP BY 1, 2, 3, 5, 6, 9, c.relrowsecurity LIMIT {MAX_GROUPS + 1})
     UNION ALL
-    (SELECT CASE WHEN p.prosecdef THEN 'F' ELSE 'f' END, n.nspname, pg_get_userbyid(p.proowner), '',
+    (SELECT CASE WHEN {_DEFINER} THEN 'F' ELSE 'f' END, n.nspname, pg_get_userbyid(p.proowner), '',
             {_in_extension("pg_proc", "p.oid")},
-            CASE WHEN p.prosecdef THEN coalesce(p.proacl, acldefault('f', p.proowner))::text ELSE '{{}}' END,
+            CASE WHEN {_DEFINER} THEN coalesce(p.proacl, acldefault('f', p.proowner))::text ELSE '{{}}' END,
             count(*), 0, 0, {_names(_ROUTINE)}
      FROM pg_proc AS p JOIN pg_namespace AS n ON n.oid = p.pronamespace
      WHERE p.oid >= {_FIRST_OBJECT} AND {_NOT_SYSTEM}

@@ -123,6 +123,9 @@ _IN_EXTENSION = (
     "EXISTS (SELECT FROM pg_depend AS e WHERE e.classid = {}::regclass AND e.objid = {}.oid AND e.deptype = 'e')"
 )
 _CLASS_IN_EXTENSION = _IN_EXTENSION.format("'pg_class'", "c")
+# An aggregate `p` over a SECURITY DEFINER routine: for that one the server asks the owner of the aggregate alone.
+AGGREGATES_DEFINER = """EXISTS (SELECT FROM pg_depend AS u JOIN pg_proc AS f ON f.oid = u.refobjid AND f.prosecdef
+    WHERE u.refclassid = 'pg_proc'::regclass AND u.classid = 'pg_proc'::regclass AND u.objid = p.oid)"""
 _TABLE_KINDS = "('r', 'p', 'v', 'm', 'f')"
 # Object ids below this are initdb's (FirstNormalObjectId): by it the catalogs' own relations are passed over unread.
 _FIRST_OBJECT = 16384
@@ -157,8 +160,16 @@ _PARTS = f"""
     UNION ALL
     (SELECT 'F', p.pronamespace, min(p.proname::text), pg_get_userbyid(p.proowner), false,
             {_acl("p.proacl", "'f'", "p.proowner")}, false, count(*)
-     FROM pg_proc AS p WHERE p.oid >= {_FIRST_OBJECT} AND p.prosecdef
+     FROM pg_proc AS p WHERE p.oid >= {_FIRST_OBJECT} AND (p.prosecdef OR p.prokind = 'a' AND {AGGREGATES_DEFINER})
      GROUP BY 2, 4, 6, 7 LIMIT {MAX_GROUPS + 1})
+    UNION ALL
+    (SELECT 'F', p.pronamespace, p.proname::text, pg_get_userbyid(p.proowner), false,
+            array_agg(DISTINCT makeaclitem(x.grantee, p.proowner, 'EXECUTE', false)::text)::text, '', false, 1
+     FROM pg_trigger AS t JOIN pg_proc AS p ON p.oid = t.tgfoid AND p.prosecdef
+     JOIN pg_class AS c ON c.oid = t.tgrelid, aclexplode(c.relacl) AS x
+     WHERE x.privilege_type IN ('INSERT', 'UPDATE', 'DELETE', 'TRUNCATE') AND p.proacl IS NOT NULL
+       AND NOT EXISTS (SELECT FROM aclexplode(p.proacl) AS y WHERE y.grantee IN (0, x.grantee))
+     GROUP BY p.oid, 2, 3, 4 LIMIT {MAX_GROUPS + 1})
     UNION ALL
     (SELECT 'f', p.pronamespace, '', pg_get_userbyid(p.proowner), {_IN_EXTENSION.format("'pg_proc'", "p")}, '{{}}', '',
             false, count(*)

@@ -154,18 +154,21 @@ _MEMBERSHIPS = """(
                    AND NOT coalesce((to_jsonb(m) ->> 'set_option')::bool, true))
     )"""
 
-# What no access level speaks of (routines, types, ...) and names a role in its access control list.
+# What no access level speaks of (routines, types, ...) and names a role in its access control list, or belongs to one
+# that does not own the database. A mapping of a user belongs to that user whoever made it.
 _OTHER_PRIVILEGES = """(
-        SELECT coalesce(json_agg(json_build_array(o.datname, o.rolname, o.catalog, o.count)), '[]')
+        SELECT coalesce(json_agg(json_build_array(o.datname, o.rolname, o.catalog, o.count, o.is_owned)), '[]')
         FROM (
-            SELECT d.datname, r.rolname, s.classid::regclass::text AS catalog, count(*) AS count
+            SELECT d.datname, r.rolname, s.classid::regclass::text AS catalog, s.deptype = 'o' AS is_owned,
+                   count(*) AS count
             FROM pg_shdepend AS s
             JOIN wanted AS d ON d.oid = s.dbid
             JOIN pg_roles AS r ON r.oid = s.refobjid
-            WHERE s.refclassid = 'pg_authid'::regclass AND s.deptype = 'a'
+            WHERE s.refclassid = 'pg_authid'::regclass
+              AND (s.deptype = 'a' OR s.deptype = 'o' AND r.oid <> d.datdba AND s.classid <> 'pg_proc'::regclass)
               AND s.classid NOT IN ('pg_class'::regclass, 'pg_namespace'::regclass, 'pg_default_acl'::regclass,
-                                    'pg_largeobject'::regclass)
-            GROUP BY 1, 2, 3 ORDER BY 1, 2, 3
+                                    'pg_largeobject'::regclass, 'pg_user_mapping'::regclass)
+            GROUP BY 1, 2, 3, 4 ORDER BY 1, 2, 3, 4
         ) AS o
     )"""
 
