@@ -45,6 +45,15 @@ def test_names_of_tenants_are_text_and_nothing_else() -> None:
     assert "&lt;script&gt;alert(1)" in text
 
 
+def test_what_does_not_print_is_not_on_the_page() -> None:
+    report = example()
+    rows = tuple(replace(row, database="a\x1b[2Jb\u202ec\nd", scope="x\x1by") for row in report.rows)
+    databases = tuple(replace(each, name="a\x1b[2Jb\u202ec\nd") for each in report.databases)
+    page = render_html(replace(report, rows=rows, databases=databases))
+    assert [line for line in page.split("\n") if not line.isprintable()] == []
+    assert "a [2Jb c d" in page
+
+
 def test_the_page_asks_nobody_and_runs_nothing() -> None:
     page = render_html(example(is_hostile=True))
     assert "<script" not in page

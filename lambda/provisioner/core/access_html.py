@@ -18,6 +18,7 @@ from provisioner.core.text import sanitize
 
 # Databases side by side in one table: what fits a sheet of paper.
 MATRIX_WIDTH = 6
+_LONGEST = 5_000
 _SUPERUSER = "attribute SUPERUSER"
 _WORDS = {"yes": "expected", NO: "beyond", UNKNOWN: "unknown"}
 
@@ -26,12 +27,18 @@ def render_html(report: AccessReport) -> str:
     """The whole report as one file."""
     environment = Environment(
         autoescape=True,
+        finalize=_printable,
         loader=PackageLoader("provisioner.core"),
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
     return environment.get_template("access.html").render(_view(report))
+
+
+def _printable(value: object) -> object:
+    """What a template puts out: texts as one printable line each, but for what a macro has made of them."""
+    return sanitize(value, _LONGEST) if isinstance(value, str) and not hasattr(value, "__html__") else value
 
 
 def _view(report: AccessReport) -> dict[str, object]:

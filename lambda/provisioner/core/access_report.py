@@ -208,4 +208,6 @@ def compare(before: Sequence[AccessRow], now: Sequence[AccessRow], since: str) -
 
 
 def _identity(row: AccessRow) -> tuple[str, ...]:
-    return row.database, row.role, row.capability, row.path.partition(": ")[2] or row.path
+    # As they come back from a stored report.
+    database, role, path = (sanitize(each, _LONGEST) for each in (row.database, row.role, row.path))
+    return database, role, row.capability, path.partition(": ")[2] or path

@@ -65,6 +65,14 @@ def test_what_came_and_what_went_is_told_and_a_table_more_is_neither() -> None:
     assert difference.removed == rows[-1:]
 
 
+def test_a_name_that_does_not_print_is_no_difference_to_itself() -> None:
+    report = example()
+    rows = tuple(replace(row, role="a\nb\u202ec", path=f"level x:\n{row.path}") for row in report.rows)
+    since, before = parse_report(render_json(replace(report, rows=rows)).encode(), "prod")
+    difference = compare(before, rows, since)
+    assert (difference.added, difference.removed) == ((), ())
+
+
 def test_the_reason_is_the_last_change_that_succeeded_for_the_role_in_the_database() -> None:
     row = next(row for row in example().rows if row.role == "shop_reader")
     audit = AuditRow(
