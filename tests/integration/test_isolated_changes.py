@@ -70,6 +70,28 @@ def test_a_role_that_holds_its_own_row_is_named_and_all_others_are_served(world:
     assert world.apply()["status"] == "no_change"
 
 
+def test_a_role_that_grants_itself_to_another_keeps_that_ones_unit_from_nothing(world: World) -> None:
+    if world.server.version >= 15:
+        pytest.skip("up to 14 a role may grant itself")
+    world.declare_entries(SHOP | BANK)
+    world.apply()
+    secret = {"secret_name": "goldenpath/dev/bank/postgres"}
+    both = {"username": "bank_user", "password": world.passwords["bank_user"]}
+    world.aws.put_secret(secret["secret_name"], both)
+    bank = {name: {"database_name": name, "username": "bank_user"} | secret for name in ("bank", "vault")}
+    world.declare_entries(SHOP | BANK | bank)
+    with contextlib.closing(world.login("shop_user", "shop")) as tenant:
+        tenant.run("GRANT shop_user TO bank_user")
+        tenant.run("BEGIN")
+        tenant.run("REVOKE shop_user FROM bank_user")
+        with pytest.raises(ApplyFailed, match="55P03") as caught:
+            world.apply()
+    assert [each.username for each in caught.value.findings] == ["shop_user"]
+    assert world.login("bank_user", "vault").run("SELECT 1") == [[1]]
+    assert world.apply()["status"] == "applied"
+    assert world.apply()["status"] == "no_change"
+
+
 def test_what_is_taken_from_a_role_does_not_wait_for_its_own_row(world: World) -> None:
     """Else an editor that becomes a reader could keep what it has."""
     with contextlib.closing(world.login("shop_user", "shop")) as owner:

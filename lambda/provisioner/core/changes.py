@@ -116,6 +116,11 @@ class Change:
         return self.symbol == "-" or False in (self.createdb, self.createrole)
 
     @property
+    def unit_role(self) -> str:
+        """The role whose unit it is part of: a membership is the role's that is granted, which may grant itself."""
+        return self.subject if self.kind is ChangeKind.REVOKE_MEMBERSHIP else self.username
+
+    @property
     def is_housekeeping(self) -> bool:
         """Whether it only ends what an interrupted run had started."""
         return self.kind is ChangeKind.REVOKE_TEMPORARY_MEMBERSHIP

@@ -60,7 +60,9 @@ class Plan:
         units = self._blocked_units
         if change.database and unit_of(change) in units:
             return units[unit_of(change)]
-        roles = (units.get(Unit("role", role)) for role in sorted({change.username, *change.acting_roles}))
+        roles = (
+            units.get(Unit("role", role)) for role in sorted({change.username, change.unit_role, *change.acting_roles})
+        )
         return units.get(Unit("", "")) or next((blocker for blocker in roles if blocker), None)
 
     @property

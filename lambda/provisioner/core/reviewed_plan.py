@@ -132,8 +132,15 @@ def _listed(plan: Mapping[str, Any]) -> set[tuple[Unit, tuple[str, ...] | str]]:
     told = [item for item in plan["changes"] if item["action"] != ChangeKind.REVOKE_TEMPORARY_MEMBERSHIP.action]
     if any(item["identity"][:3] != [item["action"], item["database"], item["username"]] for item in told):
         raise ValueError("a change that says two things")
-    what = [(item, tuple(item["identity"])) for item in told] + [(item, item["code"]) for item in plan["blockers"]]
-    return {(name_unit(item["database"], item["username"]), each) for item, each in what}
+    changes = {(_unit_of(tuple(item["identity"])), tuple(item["identity"])) for item in told}
+    blockers = {(name_unit(item["database"], item["username"]), item["code"]) for item in plan["blockers"]}
+    return {*changes, *blockers}
+
+
+def _unit_of(identity: tuple[str, ...]) -> Unit:
+    """As `Change.unit_role` has it."""
+    action, database, username, *what = identity
+    return name_unit(database, what[0] if action == ChangeKind.REVOKE_MEMBERSHIP.action else username)
 
 
 def read_asked(plans: Iterable[StoredObject]) -> dict[str, Any]:

@@ -74,7 +74,7 @@ def write_script(changes: Sequence[Change], ownership: Ownership, differences: I
     ordinary, departing = leaving.split(changes)
     for change in ordinary:
         if not change.database:
-            by_role.setdefault(change.username, []).append(change)
+            by_role.setdefault(change.unit_role, []).append(change)
             continue
         by_database.setdefault(change.database, []).append(change)
         if change.kind is ChangeKind.CREATE_DATABASE or _completes_interrupted_create(change, ownership):

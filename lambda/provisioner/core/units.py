@@ -44,7 +44,7 @@ class UnitEffects:
 
 def unit_of(item: Change | Finding) -> Unit:
     """The unit that a change or a finding is about."""
-    return name_unit(item.database, item.username)
+    return name_unit(item.database, item.unit_role if isinstance(item, Change) else item.username)
 
 
 def name_unit(database: str, username: str) -> Unit:
