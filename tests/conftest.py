@@ -51,6 +51,7 @@ SECONDS = {
     "test_access": 20,
     "test_access_page": 20,
     "test_leaving": 20,
+    "test_hostile_locks": 45,
     "test_iam_roles": 20,
     "test_rotation": 20,
     "test_processes": 20,

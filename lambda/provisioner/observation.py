@@ -121,7 +121,7 @@ def _observe_leaving(
     asked = Leaving(frozenset(request.quarantine), retire, settings.retire_after_days)
     known = observe_leaving(session, server, asked)
     roles = known.retire & server.roles.keys() - known.quarantine
-    return replace(known, holdings=observe_holdings(session, login, roles))
+    return replace(known, holdings=observe_holdings(session, login, server, roles))
 
 
 def count_workers(server: Server, settings: Settings) -> int:

@@ -105,13 +105,8 @@ def _database_blockers(database: Database, ownership: Ownership) -> Iterable[Fin
         yield Finding("database_closed", f'database "{name}" {what}', f"as its owner: {remedy}", database=name)
     yield from _who_owns(database, ownership)
     if database.unreadable_reason:
-        yield Finding(
-            "database_unreadable",
-            f'database "{name}" could not be looked into: {database.unreadable_reason}',
-            f"as its owner: GRANT CONNECT ON DATABASE {quote(name)} TO {quote(ownership.server.administrator)}; or "
-            "find what keeps the administrator out",
-            database=name,
-        )
+        message = f'database "{name}" could not be looked into: {database.unreadable_reason}'
+        yield Finding("database_unreadable", message, ownership.way_in(name), database=name)
 
 
 def _who_owns(database: Database, ownership: Ownership) -> Iterable[Finding]:

@@ -13,6 +13,7 @@ from provisioner.core.access_levels import AccessLevel
 from provisioner.core.errors import Finding
 from provisioner.core.holdings import Leaving
 from provisioner.core.model import Declaration, Entry
+from provisioner.core.quoting import quote
 from provisioner.core.state import DATABASE_OWNER, IAM_ROLE, PUBLIC, Database, Membership, Role, Server, all_members
 
 T = TypeVar("T")
@@ -135,6 +136,13 @@ class Ownership:
     def is_trusted_owner(self, owner: str) -> bool:
         """Whether a database of this owner may be ours: the owner is managed, or the administrator itself."""
         return owner == self.server.administrator or self.manages(owner)
+
+    def way_in(self, database: str) -> str:
+        """The next step that lets the administrator look into a database again."""
+        if database in self.server.locked_databases:
+            return "end that transaction (pg_terminate_backend, ROLLBACK PREPARED), then run again"
+        remedy = f"GRANT CONNECT ON DATABASE {quote(database)} TO {quote(self.server.administrator)}"
+        return f"as its owner: {remedy}; or find what keeps the administrator out"
 
     def needs_membership(self, name: str) -> bool:
         """Whether acting in the place of a role takes a membership that the administrator does not have for good."""

@@ -205,8 +205,7 @@ def _holding_blockers(role: str, holding: Holding, ownership: Ownership) -> Iter
     database, heir = holding.database, successor(holding, role, ownership)
     if holding.refusal:
         message = f'database "{database}" cannot be looked into: {holding.refusal}'
-        remedy = f"GRANT CONNECT ON DATABASE {quote(database)} TO {quote(ownership.server.administrator)}"
-        yield _blocker(role, message, f'as "{holding.owner}": {remedy}, or find what keeps the administrator out')
+        yield _blocker(role, message, ownership.way_in(database))
     if holding.owner == role:
         yield from _own_database(role, holding, ownership)
     elif holding.owned and not heir:

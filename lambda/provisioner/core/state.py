@@ -223,6 +223,7 @@ class Server:
     `available_extensions` maps what the server could install to whether a database owner may do it (trusted).
     `available_connections` is how many more sessions it takes at the moment from somebody who is not a superuser,
     `locks_per_session` its max_locks_per_transaction, and `system_identifier` what initdb gave the cluster.
+    `locked_databases` maps every database that a lock keeps everybody out of to who holds it.
     """
 
     version: int
@@ -237,6 +238,7 @@ class Server:
     available_connections: int = 100
     system_identifier: str = ""
     locks_per_session: int = 64
+    locked_databases: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
 
     @property
     def has_membership_options(self) -> bool:

@@ -77,6 +77,8 @@ def _read_one(login: Login, facts: Database) -> DatabaseAccess:
         return replace(access, unknown="its DROP DATABASE was interrupted; drop it")
     if not facts.allows_connections:
         return replace(access, unknown="it allows no connections, so nobody gets in, nor does this look")
+    if facts.unreadable_reason:
+        return replace(access, unknown=facts.unreadable_reason)
 
     def read() -> DatabaseAccess:
         with login.connect(facts.name) as connection:

@@ -40,21 +40,23 @@ def observe_leaving(connection: Connection, server: Server, leaving: Leaving) ->
     return replace(leaving, **found)
 
 
-def observe_holdings(connection: Connection, login: Login, roles: Iterable[str]) -> dict[str, RoleHoldings]:
+def observe_holdings(
+    connection: Connection, login: Login, server: Server, roles: Iterable[str]
+) -> dict[str, RoleHoldings]:
     """Look for what roles own and where they are named, in every database that has anything of them.
 
     Raises:
         DatabaseUnavailable: the server broke off.
         OutOfTime: there was not time enough.
     """
-    return {name: _observe_role(connection, login, name) for name in sorted(roles)}
+    return {name: _observe_role(connection, login, server, name) for name in sorted(roles)}
 
 
-def _observe_role(connection: Connection, login: Login, role: str) -> RoleHoldings:
+def _observe_role(connection: Connection, login: Login, server: Server, role: str) -> RoleHoldings:
     def read() -> RoleHoldings:
         found = json.loads(connection.run(_shared_query(role, connection.version))[0][0])
         return RoleHoldings(
-            tuple(_look_inside(login, role, _holding(row)) for row in found["databases"]),
+            tuple(_look_inside(login, server, role, _holding(row)) for row in found["databases"]),
             on_databases=tuple(_grant(*row) for row in found["on_databases"]),
             granted=tuple((granted, member) for granted, member in found["granted"]),
             shared=tuple(Obstacle(*row) for row in found["shared"]),
@@ -72,7 +74,10 @@ def _holding(row: list[Any]) -> Holding:
     return Holding(database, owner, comment=comment, holders=tuple(holders), visitors=tuple(visitors))
 
 
-def _look_inside(login: Login, role: str, holding: Holding) -> Holding:
+def _look_inside(login: Login, server: Server, role: str, holding: Holding) -> Holding:
+    if holder := server.locked_databases.get(holding.database):
+        return replace(holding, refusal=f"{holder} holds a lock that lets nobody in")
+
     def read() -> Holding:
         with login.connect(holding.database) as connection:
             found = json.loads(connection.run(inside_query(role, connection.version))[0][0])

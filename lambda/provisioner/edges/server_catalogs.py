@@ -6,7 +6,8 @@ Asked once, in one message.
 from __future__ import annotations
 
 import json
-from collections.abc import Collection
+import time
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -26,6 +27,8 @@ MAX_DATABASE_ACL_CHARACTERS = 500_000
 MAX_SETTINGS_BYTES = 100_000
 # `datconnlimit` of a database whose DROP DATABASE was interrupted.
 _INVALID_DATABASE = -2
+# A lock that keeps everybody out of a database counts once it outlived this: a VACUUM FULL passes, a tenant stays.
+LOCK_SECONDS = 1.0
 
 Row = list[Any]
 
@@ -40,6 +43,7 @@ def observe_server(connection: Connection, databases: Collection[str], *, with_e
         SqlError: the connection was lost.
     """
     found = json.loads(connection.run(_server_query(databases, with_extensions=with_extensions))[0][0])
+    locked = _lasting(connection, found["locked"])
     version = int(found["version"]) // 10_000
     if found["standby"]:
         raise DatabaseUnavailable(
@@ -54,14 +58,24 @@ def observe_server(connection: Connection, databases: Collection[str], *, with_e
         administrator=found["administrator"],
         bootstrap=found["bootstrap"],
         roles={row[0]: _role(row) for row in found["roles"]},
-        databases={row[0]: _database(row) for row in found["databases"]},
+        databases={row[0]: _database(row, locked) for row in found["databases"]},
         memberships=tuple(sorted(Membership(*row) for row in found["memberships"])),
         other_privileges=tuple(UnmanagedPrivilege(*row) for row in found["other"]),
         available_extensions=dict(found["extensions"]),
         available_connections=found["available_connections"],
         system_identifier=found["system_identifier"],
         locks_per_session=found["locks_per_session"],
+        locked_databases=locked,
     )
+
+
+def _lasting(connection: Connection, locked: Mapping[str, str]) -> dict[str, str]:
+    """Of the databases that nobody gets into those that are still so a moment later, by what keeps them locked."""
+    if not locked:
+        return {}
+    time.sleep(LOCK_SECONDS)
+    now = json.loads(connection.run(f"SELECT {_LOCKED}::text")[0][0])
+    return {name: holder for name, holder in now.items() if name in locked}
 
 
 def _role(row: Row) -> Role:
@@ -70,7 +84,7 @@ def _role(row: Row) -> Role:
     return Role(*fields)
 
 
-def _database(row: Row) -> Database:
+def _database(row: Row, locked: Mapping[str, str]) -> Database:
     name, owner, allows_connections, is_template, comment, acl, limit, has_large_settings = row
     facts = Database(
         name=name,
@@ -82,6 +96,8 @@ def _database(row: Row) -> Database:
         marker=parse_marker(comment) if len(comment) <= MAX_COMMENT_CHARACTERS else None,
         invalid=limit == _INVALID_DATABASE,
     )
+    if name in locked:
+        facts = replace(facts, unreadable_reason=f"{locked[name]} holds a lock that lets nobody in")
     try:
         return replace(facts, groups=_groups(owner, acl, has_large_settings=has_large_settings))
     except ValueError as error:
@@ -173,6 +189,23 @@ _OTHER_PRIVILEGES = """(
     )"""
 
 
+# A login takes a lock of its database, then reads its catalogs. Who keeps either from it (ALTER DATABASE ... RENAME in
+# an open transaction, a VACUUM FULL that waits for one) holds it without a limit, even where its client has left.
+_LOCKED = """(
+        SELECT coalesce(json_object_agg(o.datname, o.holder), '{}') FROM (
+            SELECT d.datname, min(coalesce(format('session %s of "%s"', a.pid, a.usename),
+                                           'a prepared transaction')) AS holder
+            FROM pg_locks AS l
+            JOIN pg_database AS d ON d.oid = CASE l.locktype WHEN 'object' THEN l.objid ELSE l.database END
+            LEFT JOIN pg_stat_activity AS a ON a.pid = l.pid
+            WHERE (l.locktype = 'object' AND l.classid = 'pg_database'::regclass
+                   AND l.mode IN ('ShareLock', 'ShareRowExclusiveLock', 'ExclusiveLock', 'AccessExclusiveLock'))
+               OR (l.locktype = 'relation' AND l.relation < 16384 AND l.mode = 'AccessExclusiveLock')
+            GROUP BY 1
+        ) AS o
+    )"""
+
+
 def _server_query(databases: Collection[str], *, with_extensions: bool) -> str:
     named = f"d.datname = ANY ({array(sorted(databases))})"
     return f"""
@@ -202,4 +235,5 @@ SELECT json_build_object(
     'memberships', {_MEMBERSHIPS},
     'databases', (SELECT coalesce(json_agg({_DATABASE_ROW}), '[]') FROM wanted AS d),
     'extensions', {_AVAILABLE_EXTENSIONS if with_extensions else "'[]'::json"},
+    'locked', {_LOCKED},
     'other', {_OTHER_PRIVILEGES})::text"""

@@ -1,0 +1,94 @@
+"""The owner of a database holds a lock that no login gets past: nobody tries, and nobody of ours is left waiting."""
+
+import contextlib
+import threading
+from collections.abc import Iterator
+
+import pytest
+
+from provisioner.core.errors import PlanBlocked
+from stack.aws import Aws
+from stack.leaver import blocked, is_there, leave, world_of_a_leaver
+from stack.postgres import Login, Server
+from stack.world import World
+
+SHOP = {
+    "shop": {"database_name": "shop", "username": "shop_user", "createdb": True},
+    "reports": {"database_name": "shop", "username": "shop_reader", "access_level": "reader"},
+}
+BANK = {"bank": {"database_name": "bank", "username": "bank_user"}}
+LATE = {"late": {"database_name": "bank", "username": "bank_reader", "access_level": "reader"}}
+
+# What stays open in a transaction, in which database, and what then waits behind it.
+ATTACKS = {
+    "a new name": ("ALTER DATABASE shop RENAME TO x", "postgres", ""),
+    "a new name behind a comment": (
+        "COMMENT ON DATABASE shop IS 'x'",
+        "postgres",
+        "BEGIN; ALTER DATABASE shop RENAME TO x; ROLLBACK",
+    ),
+    "its catalogs": ("LOCK TABLE pg_class IN ACCESS SHARE MODE", "shop", "VACUUM FULL pg_class"),
+    "an index of its catalogs": ("SELECT FROM pg_class WHERE false", "shop", "REINDEX SYSTEM shop"),
+}
+WAITING = "SELECT count(*) FROM pg_locks JOIN pg_stat_activity USING (pid) WHERE NOT granted AND usename {} 'shop_user'"
+
+
+@pytest.fixture
+def world(pg_server: Server, admin: Login, aws: Aws) -> Iterator[World]:
+    with World(pg_server, aws, admin) as world:
+        world.declare_entries(SHOP | BANK)
+        assert world.apply()["status"] == "applied"
+        yield world
+
+
+@contextlib.contextmanager
+def locked(world: World, attack: str) -> Iterator[None]:
+    """The database shop, in which its owner does so."""
+    held, place, behind = ATTACKS[attack]
+    with contextlib.ExitStack() as stack:
+        holder, other = (stack.enter_context(contextlib.closing(world.login("shop_user", place))) for _ in range(2))
+        holder.run("BEGIN")
+        holder.run(held)
+        if behind:
+            waits = threading.Thread(target=other.run, args=(behind,))
+            waits.start()
+            stack.callback(waits.join)
+            while world.server.run_as_superuser(WAITING.format("=")) != [[1]]:
+                assert waits.is_alive()
+        stack.callback(holder.run, "ROLLBACK")
+        yield
+
+
+@pytest.mark.parametrize("attack", ATTACKS)
+def test_who_lets_nobody_into_its_database_is_named_and_costs_the_others_nothing(world: World, attack: str) -> None:
+    world.declare_entries(SHOP | BANK | LATE)
+    with locked(world, attack):
+        mark = world.server.mark()
+        for _ in range(2):
+            with pytest.raises(PlanBlocked) as caught:
+                world.apply()
+            [finding] = caught.value.findings
+            assert (finding.code, finding.database) == ("database_unreadable", "shop")
+            assert 'of "shop_user" holds a lock that lets nobody in' in finding.message
+            assert "pg_terminate_backend" in finding.next_step
+            world.login("bank_reader", "bank").close()
+        assert world.dry_run()["summary"]["blocked"] == 1
+        assert world.drift()["blockers"][0]["code"] == "database_unreadable"
+        report = world.call(mode="access")
+        assert [(each["code"], each["database"]) for each in report["warnings"]] == [("access_unknown", "shop")]
+        assert "database=shop" not in world.server.log_text(mark)
+        assert world.server.run_as_superuser(WAITING.format("<>")) == [[0]]
+    assert world.apply()["status"] == "no_change"
+
+
+def test_a_role_does_not_leave_a_database_that_its_owner_has_locked(pg_server: Server, admin: Login, aws: Aws) -> None:
+    with world_of_a_leaver(pg_server, admin, aws) as world:
+        leave(world)
+        with locked(world, "its catalogs"):
+            mark = world.server.mark()
+            found = blocked(world)
+            assert any('database "shop" cannot be looked into' in each["message"] for each in found)
+            assert "database=shop" not in world.server.log_text(mark)
+            assert world.server.run_as_superuser(WAITING.format("<>")) == [[0]]
+        assert world.apply(retire=["leaver"])["status"] == "applied"
+        assert not is_there(world)
