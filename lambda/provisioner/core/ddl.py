@@ -247,9 +247,9 @@ def forget_defaults(creator: str, schema: str, letter: str, grantees: Iterable[s
 
 
 def revoke_granted(role: str, member: str, grantor: str) -> Statement:
-    """A membership that a role granted, as from 16 on it has to be named."""
+    """A membership that a role granted, as from 16 on it has to be named; refused where the member has passed it on."""
     names = (Identifier(role), Identifier(member), Identifier(grantor))
-    return statement("REVOKE {} FROM {} GRANTED BY {} CASCADE", *names)
+    return statement("REVOKE {} FROM {} GRANTED BY {}", *names)
 
 
 def drop_role(role: str) -> Statement:

@@ -89,7 +89,7 @@ class Leaving:
     `now` is the server's clock (ISO 8601, UTC). `sessions` counts those of each role that has any, and `subscriptions`
     names the enabled ones of each role that owns any: their workers are sessions that come back. `may_signal` says that
     the administrator may end sessions of roles that it is no member of. `holdings` are those of the roles to be
-    retired, `sizes` the bytes of the databases that are kept.
+    retired, `sizes` the bytes of the databases that are kept, `opened` who else has something on one of them.
     """
 
     quarantine: frozenset[str] = frozenset()
@@ -101,3 +101,4 @@ class Leaving:
     may_signal: bool = False
     holdings: Mapping[str, RoleHoldings] = field(default_factory=lambda: MappingProxyType({}))
     sizes: Mapping[str, int] = field(default_factory=lambda: MappingProxyType({}))
+    opened: Mapping[str, Sequence[str]] = field(default_factory=lambda: MappingProxyType({}))

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from provisioner.core import ddl
 from provisioner.core.changes import Change, ChangeKind
 from provisioner.core.errors import Finding
 from provisioner.core.ownership import Ownership
-from provisioner.core.quoting import quote
-from provisioner.core.state import Database
+from provisioner.core.quoting import Identifier, quote
+from provisioner.core.state import PUBLIC, Database
+from provisioner.core.text import join_names
 
 
 def is_kept(database: Database, ownership: Ownership) -> bool:
@@ -24,10 +26,26 @@ def kept_warning(database: Database, ownership: Ownership) -> Finding | None:
     size = f"{ownership.leaving.sizes.get(database.name, 0) / 2**20:.0f} MB"
     return Finding(
         "kept_database",
-        f'database "{database.name}" ({size}) is kept since {marker.kept}; it was "{marker.kept_from}"\'s, and only '
-        f'"{me}" may enter it',
+        f'database "{database.name}" ({size}) is kept since {marker.kept}; it was "{marker.kept_from}"\'s, and '
+        f'belongs to "{me}"',
         f'when its time has come, take a snapshot of the instance, then as "{me}": DROP DATABASE '
         f"{quote(database.name)}; or declare a new owner and adopt it",
+        database=database.name,
+    )
+
+
+def opened_warning(database: Database, ownership: Ownership) -> Finding | None:
+    """What is said of a kept database, declared or not, on which somebody else was given something."""
+    holders = ownership.leaving.opened.get(database.name, ())
+    if not holders or database.name in ownership.adopted_databases:
+        return None
+    names = join_names(("everybody" if name == PUBLIC else f'"{name}"' for name in holders), most=100)
+    statements = (ddl.revoke_from("DATABASE", [Identifier(database.name)], name) for name in holders)
+    return Finding(
+        "kept_database_open",
+        f'database "{database.name}" is kept for the administrator alone, and is open to {names}: what a tenant wrote '
+        "in it runs there with the administrator's rights",
+        f'as "{ownership.server.administrator}": {"; ".join(item for one in statements for item in one)}',
         database=database.name,
     )
 

@@ -117,10 +117,7 @@ def _refuse_name(name: str, key: str, ownership: Ownership) -> Iterable[Finding]
     if name in {ownership.server.administrator, ownership.server.bootstrap}:
         message, next_step = f'role "{name}" is the administrator\'s own login', f"take it out of {key}"
     elif role is None:
-        message, next_step = (
-            f'there is no role "{name}"',
-            f"correct it, or take it out of {key}: it may be gone",
-        )
+        message, next_step = f'there is no role "{name}"', f"correct it, or take it out of {key}: it may be gone"
     elif name in ownership.by_role:
         applications = ", ".join(entry.application for entry in ownership.by_role[name])
         message = f'role "{name}" is declared ({applications})'

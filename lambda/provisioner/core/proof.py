@@ -64,6 +64,8 @@ def _markers(ownership: Ownership, made: Iterable[Change]) -> Iterable[Change]:
 
 
 def _departures(ownership: Ownership, made: Iterable[Change]) -> Iterable[Change]:
-    made_actions = {(change.action, change.username) for change in made}
+    # What passed on, and is proved by its own transaction, is there in the holdings, which are of before.
+    inside = {ChangeKind.KEEP_DATABASE, ChangeKind.PASS_OBJECTS}
+    made_actions = {(change.action, change.username) for change in made if change.kind not in inside}
     outside = (*leaving.restorations(ownership), *leaving.departures(ownership))
     return [change for change in outside if (change.action, change.username) in made_actions]

@@ -151,6 +151,10 @@ _OBSTACLES = {
         "owns {}, and who would get it may not create in that database",
         "as its owner: GRANT CREATE ON DATABASE ... TO {successor}",
     ),
+    "grantor": (
+        "has grants of who is a member of the owner, which would revoke the owner's in their place: {}",
+        "as the owner: REVOKE that membership for now, or REVOKE GRANT OPTION FOR ... FROM who granted it CASCADE",
+    ),
     "prepared_lock": ("owns {}, on which a prepared transaction holds a lock", "COMMIT PREPARED or ROLLBACK PREPARED"),
     "locks": (
         "owns more than one transaction can hand over without taking the server's locks from everybody",

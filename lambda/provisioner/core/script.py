@@ -105,13 +105,15 @@ def _leaving_step(change: Change, ownership: Ownership) -> LeavingStep:
         return _quarantine_step(change, ownership)
     name = change.username
     acts_as, statements = _retirement_statements(change, ownership)
+    own = _database_grants(name, ownership, own=True) if change.kind is ChangeKind.DROP_ROLE else ()
     with_options = ownership.server.has_membership_options
     temporary = sorted(role for role in acts_as if ownership.needs_membership(role))
     return LeavingStep(
         (change,),
         tuple(statements),
         change.database if change.kind in _INSIDE else "",
-        before=tuple(ddl.grant_self(role, with_options=with_options) for role in temporary),
+        # As a member of who owns a database, what we granted on it would not be what we revoke.
+        before=(*own, *(ddl.grant_self(role, with_options=with_options) for role in temporary)),
         after=(
             *(ddl.revoke_self(role) for role in temporary),
             *([ddl.drop_role(name)] if change.kind is ChangeKind.DROP_ROLE else []),
@@ -154,15 +156,22 @@ def _retirement_statements(change: Change, ownership: Ownership) -> tuple[set[st
     if change.kind is ChangeKind.PASS_OBJECTS and holding:
         passes = [ddl.reassign_owned(name, change.owner)] if holding.owned else []
         return set(change.acting_roles), passes
-    for database, grantor, passed_on in holdings.on_databases:
-        act_as, target = "" if grantor == me else grantor, Identifier(database)
-        kept = [
-            ddl.grant_again("DATABASE", target, item) for item in passed_on if keeps(item.grantee, database, ownership)
-        ]
-        statements += ddl.revoke_from("DATABASE", [target], name, act_as=act_as, first=kept)
+    statements += _database_grants(name, ownership, own=False)
     statements += [ddl.revoke_granted(role, member, name) for role, member in holdings.granted]
     acts_as = {item.grantor for item in holdings.on_databases} | ({name} if holdings.granted else set())
     return acts_as, statements
+
+
+def _database_grants(name: str, ownership: Ownership, *, own: bool) -> Iterable[Statement]:
+    """What a role was granted on databases goes, by ourselves or by the others; what it passed on is granted again."""
+    me = ownership.server.administrator
+    for database, grantor, passed_on in ownership.leaving.holdings[name].on_databases:
+        target = Identifier(database)
+        kept = [
+            ddl.grant_again("DATABASE", target, item) for item in passed_on if keeps(item.grantee, database, ownership)
+        ]
+        if own == (grantor == me):
+            yield from ddl.revoke_from("DATABASE", [target], name, act_as="" if own else grantor, first=kept)
 
 
 def _kept_marker(holding: Holding, role: str, ownership: Ownership) -> Marker:

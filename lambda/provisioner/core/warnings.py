@@ -10,7 +10,7 @@ from provisioner.core.access_levels import LEVEL_KINDS, OWN, allows
 from provisioner.core.checks import reassign_sql
 from provisioner.core.errors import MAX_ALIKE, Finding
 from provisioner.core.kept import is_kept as is_kept_database
-from provisioner.core.kept import kept_warning
+from provisioner.core.kept import kept_warning, opened_warning
 from provisioner.core.kinds import ObjectKind
 from provisioner.core.ownership import Ownership, has_marker
 from provisioner.core.quoting import quote
@@ -245,6 +245,8 @@ def _orphans(ownership: Ownership) -> Iterable[Finding]:
             yield leaving.warning(role) or Finding("orphaned_role", message, next_step, username=name)
     by_tenant: dict[tuple[str, str], list[Finding]] = {}
     for name, database in sorted(ownership.server.databases.items()):
+        if opened := opened_warning(database, ownership):
+            yield opened
         is_ours = has_marker(database, ownership.environment) and database.owner not in ownership.leaving.retire
         if is_ours and name not in ownership.by_database:
             finding = kept_warning(database, ownership) or _orphaned_database(name)

@@ -19,15 +19,10 @@ from provisioner.core.model import Status
 from provisioner.core.quoting import Quoted
 from provisioner.core.retiring import keeps, obstacle_finding
 from provisioner.core.state import DATABASE_OWNER
+from provisioner.core.text import join_names
 from provisioner.edges.holding_obstacles import inside_query
-from provisioner.edges.holding_queries import (
-    defaults_query,
-    given_query,
-    grants_query,
-    guests_query,
-    left_query,
-)
-from provisioner.edges.leaving_catalogs import sessions_query, terminate_query
+from provisioner.edges.holding_queries import defaults_query, given_query, grants_query, guests_query, left_query
+from provisioner.edges.leaving_catalogs import outside_databases, sessions_query, terminate_query
 from provisioner.edges.sqlstates import SqlError
 from provisioner.edges.transaction import change_database, refuse_empty_grants, retry, transaction
 from provisioner.edges.unit_results import (
@@ -106,8 +101,16 @@ def _change_departure(item: LeavingScript, step: LeavingStep, context: ApplyCont
 
 def _send(connection: Connection, item: LeavingScript, step: LeavingStep, context: ApplyContext) -> None:
     with transaction(connection, leave=False):
-        connection.run(*context.begin, *step.before)
-        if step.changes[0].kind is ChangeKind.PASS_OBJECTS:
+        connection.run(*context.begin)
+        [change] = step.changes
+        if change.kind is ChangeKind.PASS_OBJECTS:
+            # As a member of who owns something, we would not revoke what we granted on it ourselves.
+            _run_all(connection, _revocations(connection, item.role, change, context, own=True))
+        elif change.kind is ChangeKind.DROP_ROLE:
+            _refuse_what_is_new(connection, item.role, context)
+        if step.before:
+            connection.run(*step.before)
+        if change.kind is ChangeKind.PASS_OBJECTS:
             _pass_on(connection, item.role, step, context)
         elif step.database:
             _give(connection, item.role, step, context)
@@ -119,6 +122,15 @@ def _send(connection: Connection, item: LeavingScript, step: LeavingStep, contex
         refuse_empty_grants(connection)
         if step.after:
             connection.run(*step.after)
+
+
+def _refuse_what_is_new(connection: Connection, role: str, context: ApplyContext) -> None:
+    """Raise where a role has other grants on databases, or of memberships, than the plan says what becomes of."""
+    planned, found = context.ownership.leaving.holdings[role], outside_databases(connection, role)
+    changed = set(found.on_databases) ^ set(planned.on_databases)
+    if changed or found.granted != planned.granted:
+        where = join_names(sorted({f'"{item.database}"' for item in changed})) or "memberships"
+        raise SqlError("", f'what role "{role}" was granted or passed on has changed since the plan: {where}')
 
 
 def _refuse_guests(connection: Connection, step: LeavingStep) -> None:
@@ -147,7 +159,7 @@ def _pass_on(connection: Connection, role: str, step: LeavingStep, context: Appl
         schemas = [ddl.set_owner(kind, Quoted(name), change.owner) for kind, name, _ in rows if kind == "SCHEMA"]
         connection.run(*schemas, *step.statements)
         _refuse_obstacles(connection, role, change)
-    statements = _revocations(connection, role, change, context)
+    statements = _revocations(connection, role, change, context, own=False)
     for creator, schema, letter, grantees in connection.run(defaults_query(role)):
         statements += ddl.forget_defaults(creator, schema, letter, json.loads(grantees), role)
     _run_all(connection, statements)
@@ -156,18 +168,22 @@ def _pass_on(connection: Connection, role: str, step: LeavingStep, context: Appl
         raise SqlError("", f'{left or databases} objects still belong to role "{role}" or name it, such as {example}')
 
 
-def _revocations(connection: Connection, role: str, change: Change, context: ApplyContext) -> list[Statement]:
-    """All that a role was granted in the connected database, by grantor; what it passed on is granted again first."""
+def _revocations(
+    connection: Connection, role: str, change: Change, context: ApplyContext, *, own: bool
+) -> list[Statement]:
+    """What a role was granted in the connected database, by ourselves or by the others; what it passed on stays."""
     ownership, statements = context.ownership, []
     for (kind, grantor, column), rows in groupby(connection.run(grants_query(role)), key=itemgetter(0, 2, 3)):
         owner, part = change.owner if grantor == DATABASE_OWNER else grantor, Quoted(column) if column else None
+        act_as = "" if owner == ownership.server.administrator else owner
+        if own == bool(act_as):
+            continue
         names, again = [], []
         for _, name, _, _, passed_on in rows:
             names.append(Quoted(name))
             items = (PassedOn(*item) for item in json.loads(passed_on))
             kept = (item for item in items if keeps(item.grantee, change.database, ownership))
             again += [ddl.grant_again(kind, names[-1], item, part) for item in kept]
-        act_as = "" if owner == ownership.server.administrator else owner
         statements += ddl.revoke_from(kind, names, role, act_as=act_as, column=part, first=again)
     return statements
 

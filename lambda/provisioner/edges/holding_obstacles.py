@@ -35,6 +35,15 @@ _MISPLACED = """
     FROM here, dep
     WHERE dep.deptype = 'o' AND dep.classid IN ('pg_namespace'::regclass, 'pg_publication'::regclass)
       AND NOT here.is_mine AND NOT has_database_privilege(here.successor, here.oid, 'CREATE')"""
+# Who revokes as a member of the owner revokes what the owner granted, and not what it granted itself.
+_GRANTED_BY_MEMBERS = """
+    UNION ALL
+    SELECT 'grantor', count(*), min(format('by %I on %s', pg_get_userbyid(lists.grantor),
+                                           pg_describe_object(lists.classid, lists.objid, 0)))
+    FROM here, gone, lists, pg_shdepend AS s,
+    LATERAL (SELECT CASE s.refobjid WHEN gone.oid THEN here.successor ELSE s.refobjid END AS oid) AS owner
+    WHERE s.dbid = here.oid AND s.classid = lists.classid AND s.objid = lists.objid AND s.deptype = 'o'
+      AND lists.grantor NOT IN (s.refobjid, owner.oid) AND pg_has_role(lists.grantor, owner.oid, 'USAGE')"""
 # What would run, or reach something, with the rights of who would get it.
 _WITH_RIGHTS = """
     UNION ALL
@@ -126,7 +135,7 @@ obstacles AS ({_UNPASSABLE}
     UNION ALL
     SELECT 'publication', count(*), min(quote_ident(p.pubname))
     FROM dep JOIN pg_publication AS p ON dep.classid = 'pg_publication'::regclass AND p.oid = dep.objid
-    WHERE dep.deptype = 'o' AND (p.puballtables {of_schemas}){_MISPLACED}{_WITH_RIGHTS}{_HELD}
+    WHERE dep.deptype = 'o' AND (p.puballtables {of_schemas}){_MISPLACED}{_GRANTED_BY_MEMBERS}{_WITH_RIGHTS}{_HELD}
 ){_ANSWER}"""
 
 

@@ -54,19 +54,25 @@ def observe_holdings(
 
 def _observe_role(connection: Connection, login: Login, server: Server, role: str) -> RoleHoldings:
     def read() -> RoleHoldings:
-        found = json.loads(connection.run(_shared_query(role, connection.version))[0][0])
-        return RoleHoldings(
-            tuple(_look_inside(login, server, role, _holding(row)) for row in found["databases"]),
-            on_databases=tuple(_grant(*row) for row in found["on_databases"]),
-            granted=tuple((granted, member) for granted, member in found["granted"]),
-            shared=tuple(Obstacle(*row) for row in found["shared"]),
-        )
+        found = outside_databases(connection, role)
+        inside = tuple(_look_inside(login, server, role, holding) for holding in found.databases)
+        return replace(found, databases=inside)
 
     return look(login, f'role "{role}"', read, lambda reason: RoleHoldings(refusal=reason))
 
 
-def _grant(database: str, grantor: str, passed_on: list[list[Any]]) -> DatabaseGrant:
-    return DatabaseGrant(database, grantor, tuple(PassedOn(*item) for item in passed_on))
+def outside_databases(connection: Connection, role: str) -> RoleHoldings:
+    """What a role has on the server, without what is in the databases."""
+    found = json.loads(connection.run(_shared_query(role, connection.version))[0][0])
+    return RoleHoldings(
+        tuple(_holding(row) for row in found["databases"]),
+        on_databases=tuple(
+            DatabaseGrant(database, grantor, tuple(PassedOn(*item) for item in passed))
+            for database, grantor, passed in found["on_databases"]
+        ),
+        granted=tuple((granted, member) for granted, member in found["granted"]),
+        shared=tuple(Obstacle(*row) for row in found["shared"]),
+    )
 
 
 def _holding(row: list[Any]) -> Holding:
@@ -118,6 +124,12 @@ SELECT json_build_object(
     'sizes', (
         SELECT coalesce(json_object_agg(d.datname, pg_database_size(d.oid)), '{{}}')
         FROM pg_database AS d WHERE d.datname = ANY ({array(sorted(kept))})
+    ),
+    'opened', (
+        SELECT coalesce(json_object_agg(o.datname, o.names), '{{}}') FROM (
+            SELECT d.datname, json_agg(DISTINCT {GRANTEE}) AS names
+            FROM pg_database AS d, aclexplode(coalesce(d.datacl, acldefault('d', d.datdba))) AS x
+            WHERE d.datname = ANY ({array(sorted(kept))}) AND x.grantee <> d.datdba GROUP BY 1) AS o
     )
 )::text"""
 
@@ -150,6 +162,12 @@ _SHARED = """
             WHERE dep.dbid = 0
               AND dep.classid::regclass::text IN ('pg_tablespace', 'pg_subscription', 'pg_parameter_acl')
             GROUP BY 1
+            UNION ALL
+            SELECT 'grantor', count(*), min(format('by %I on database %I', pg_get_userbyid(x.grantor), d.datname))
+            FROM gone, pg_database AS d, aclexplode(d.datacl) AS x
+            WHERE x.grantee = gone.oid AND x.grantor <> d.datdba AND d.datdba <> gone.oid
+              AND pg_has_role(x.grantor, d.datdba, 'USAGE')
+            HAVING count(*) > 0
             UNION ALL
             SELECT 'prepared', count(*), min(format('%L in database %I', p.gid, p.database))
             FROM pg_prepared_xacts AS p, gone WHERE p.owner = gone.rolname HAVING count(*) > 0
