@@ -14,7 +14,7 @@ import shutil
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -191,6 +191,14 @@ def leaving_approved() -> Iterator[Ground]:
 
 
 @pytest.fixture
+def leaving_much() -> Iterator[Ground]:
+    """A run that retires a role whose own database takes several transactions: the server has few locks."""
+    with _new_ground(parameters={"max_locks_per_transaction": "10", "max_connections": "40"}) as ground:
+        _prepare_leaving(ground, types=140)
+        yield ground
+
+
+@pytest.fixture
 def approved() -> Iterator[Ground]:
     """A run that an approval of its plan has called: it creates roles and databases, and changes one that stands."""
     with _new_ground("prod") as ground:
@@ -199,10 +207,10 @@ def approved() -> Iterator[Ground]:
 
 
 @contextlib.contextmanager
-def _new_ground(environment: str = "dev") -> Iterator[Ground]:
+def _new_ground(environment: str = "dev", parameters: Mapping[str, str] | None = None) -> Iterator[Ground]:
     """One server and one AWS for all points; the server is set back by its files."""
     with contextlib.ExitStack() as stack:
-        server = stack.enter_context(Server(max(binaries.available())))
+        server = stack.enter_context(Server(max(binaries.available()), parameters=parameters))
         aws = stack.enter_context(Aws())
         world = stack.enter_context(World(server, aws, server.create_delegated_admin(), environment))
         fuse = Fuse()
@@ -236,7 +244,7 @@ def _prepare(ground: Ground) -> None:
     }  # fmt: skip
 
 
-def _prepare_leaving(ground: Ground) -> None:
+def _prepare_leaving(ground: Ground, types: int = 0) -> None:
     """What leaves owns a database, a table in another one's, and holds privileges and default privileges there."""
     world = ground.world
     both = {"secret_name": SHARED_SECRET.replace("dev", world.environment)}
@@ -251,6 +259,9 @@ def _prepare_leaving(ground: Ground) -> None:
         with contextlib.closing(world.login("leaver", database)) as session:
             session.run("CREATE TABLE job (id serial PRIMARY KEY)")
             session.run("ALTER DEFAULT PRIVILEGES GRANT SELECT ON TABLES TO PUBLIC")
+    with contextlib.closing(world.login("leaver", "old")) as session:
+        for number in range(types):
+            session.run(f"CREATE TYPE kind{number} AS ENUM ()")
     world.declare_entries({"shop": BEFORE["shop"]})
     _apply(ground, quarantine=["leaver"])
     marker = {"managed_by": "rds-provisioner", "environment": world.environment, "quarantined": "2020-02-29T00:00:00Z"}
@@ -372,7 +383,7 @@ class Points:
     new: list[int] = field(default_factory=list)
 
 
-def _enumerate(ground: Ground, *, by_kill: bool) -> Points:
+def _enumerate(ground: Ground, *, by_kill: bool, look: Callable[[], object] = lambda: None) -> Points:
     """End a run when its nth message is answered, for every n, and let the next run follow.
 
     Where all that the next run could see is what was to be seen at the point before, it would do the same again: there
@@ -392,6 +403,7 @@ def _enumerate(ground: Ground, *, by_kill: bool) -> Points:
         if ground.is_untouched():
             continue
         points.changed += 1
+        look()
         if (now := ground.shown()) != before:
             points.new.append(point)
             _follow(ground, f"message {point}")
@@ -422,6 +434,25 @@ def test_killed_while_roles_leave_the_next_run_goes_on(leaving: Ground, tell: Ca
     points = _enumerate(leaving, by_kill=True)
     # Plan and Markdown, note, NOLOGIN, the database, what is in each of two, the role, rows, trail, note.
     assert len(points.new) >= 9
+    tell(f"killed at {points.count} points, {points.changed} after the first write, {len(points.new)} states")
+
+
+def test_killed_between_the_parts_of_a_large_database_the_next_run_goes_on(
+    leaving_much: Ground, tell: Callable[[str], None]
+) -> None:
+    """Where nobody else can enter it may be half done; in the database of another it is whole or not at all."""
+    ground = leaving_much
+    passed: set[int] = set()
+    ground.aws_proxy.is_counted = False
+
+    def look() -> None:
+        sql = "SELECT count(*) FROM pg_type WHERE typname LIKE 'kind%' AND pg_get_userbyid(typowner) <> 'leaver'"
+        passed.add(ground.server.run_as_superuser(sql, "old")[0][0])
+        theirs = "SELECT count(DISTINCT relowner) FROM pg_class WHERE relname IN ('job', 'job_id_seq')"
+        assert ground.server.run_as_superuser(theirs, "shop") == [[1]]
+
+    points = _enumerate(ground, by_kill=True, look=look)
+    assert len(passed) >= 4, passed
     tell(f"killed at {points.count} points, {points.changed} after the first write, {len(points.new)} states")
 
 

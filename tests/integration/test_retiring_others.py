@@ -7,9 +7,23 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from provisioner.core.errors import ApplyFailed
+from provisioner.core.errors import ApplyFailed, PlanBlocked
 from stack.aws import Aws
-from stack.leaver import blocked, is_there, leave, query, run, world_of_a_leaver
+from stack.leaver import (
+    EDITOR,
+    LONG_AGO,
+    OWNER,
+    READER,
+    STAYING,
+    blocked,
+    is_there,
+    leave,
+    owners,
+    quarantined_since,
+    query,
+    run,
+    world_of_a_leaver,
+)
 from stack.postgres import Login, Server
 from stack.world import World
 
@@ -152,3 +166,64 @@ def test_a_membership_that_is_passed_on_between_plan_and_apply_is_not_lost(world
     assert "leaver" in str(failed)
     assert query(world, "SELECT pg_has_role('third', 'team', 'MEMBER')") == [[True]]
     assert any("friend granted team to third" in item["message"] for item in blocked(world))
+
+
+# --- several at once, and names that are declared again --------------------------------------------------------------
+
+
+def test_who_was_granted_something_by_another_that_is_retired_waits(world: World) -> None:
+    """Nothing can be done in the place of who is gone, in whosever database."""
+    query(world, "GRANT CREATE ON SCHEMA public TO leaver", "shop")
+    run(world, "leaver", "shop", "CREATE TABLE its (id int); GRANT SELECT ON its TO reporter")
+    query(world, "REVOKE CREATE ON SCHEMA public FROM leaver", "shop")
+    leave(world)
+    world.declare_entries({"shop": OWNER}, with_secrets=False)
+    world.apply(quarantine=["reporter"])
+    quarantined_since(world, "reporter", LONG_AGO)
+    with pytest.raises(PlanBlocked) as refused:
+        world.apply(retire=["leaver", "reporter"])
+    assert {each.username for each in refused.value.findings} == {"reporter"}
+    assert [is_there(world, role) for role in ("leaver", "reporter")] == [False, True]
+    assert world.apply(retire=["reporter"])["status"] == "applied"
+
+
+def test_a_database_that_is_declared_again_by_another_owner_blocks_until_its_own_is_gone(world: World) -> None:
+    leave(world)
+    world.put_secret("heirs", "heir", "old")
+    heirs = {"heirs": {"database_name": "old", "username": "heir"}}
+    world.declare_entries({"shop": OWNER, "report": READER, **heirs}, with_secrets=False)
+    with pytest.raises(PlanBlocked) as refused:
+        world.apply(retire=["leaver"])
+    assert "retire_blocked" in {each.code for each in refused.value.findings}
+    assert is_there(world)
+    assert owners(world, "old") - {"rdsadmin"} == {"leaver"}
+    world.declare_entries(STAYING, with_secrets=False)
+    retired(world)
+    world.declare_entries({"shop": OWNER, "report": READER, **heirs}, with_secrets=False)
+    assert world.apply(adopt=["heirs"])["status"] == "applied"
+
+
+def test_declared_again_elsewhere_and_with_another_level_it_is_given_back_as_that(world: World) -> None:
+    run(world, "shop_user", "shop", "CREATE TABLE customer (id int)")
+    leave(world)
+    again = EDITOR | {"access_level": "reader"}
+    world.declare_entries({**STAYING, "reading": again}, with_secrets=False)
+    assert world.apply()["status"] == "applied"
+    assert run(world, "leaver", "shop", "SELECT count(*) FROM customer") == [[0]]
+    assert query(world, "SELECT has_table_privilege('leaver', 'customer', 'INSERT')", "shop") == [[False]]
+    assert "orphaned_database" in [item["code"] for item in world.drift()["warnings"]]
+    assert world.apply()["status"] == "no_change"
+
+
+def test_thousands_of_grants_take_no_lock_from_anybody(postgres_version: int, aws: Aws) -> None:
+    """From 18 on each object that a REVOKE names is locked until the commit."""
+    few = {"max_locks_per_transaction": "10", "max_connections": "40"}
+    with contextlib.ExitStack() as stack:
+        server = stack.enter_context(Server(postgres_version, parameters=few))
+        world = stack.enter_context(world_of_a_leaver(server, server.create_delegated_admin(), aws))
+        for first in range(0, 2000, 25):
+            many = f"FOR i IN {first + 1}..{first + 25} LOOP EXECUTE format('CREATE TABLE t%s (id int)', i); END LOOP"
+            run(world, "shop_user", "shop", f"DO $$ BEGIN {many}; END $$")
+        leave(world)
+        assert query(world, "SELECT count(*) FROM pg_class WHERE relacl::text LIKE '%leaver%'", "shop")[0][0] >= 2000
+        retired(world)

@@ -199,9 +199,11 @@ def retirement_blockers(role: str, ownership: Ownership) -> Iterable[Finding]:
 
 def _retired_too(role: str, holdings: RoleHoldings, ownership: Ownership) -> Iterable[Finding]:
     """Who is gone can be given nothing, and nothing can be done in its place."""
-    names = {holding.owner for holding in holdings.databases} | {item.grantor for item in holdings.on_databases}
+    names = {item.grantor for item in holdings.on_databases}.union(
+        *({holding.owner, *holding.grantors, *holding.creators} for holding in holdings.databases)
+    )
     for name in sorted(names & ownership.leaving.retire - {role}):
-        message = f'it holds something in a database of "{name}", which is to be retired in the same run'
+        message = f'it holds something of "{name}", or in its database, which is to be retired in the same run'
         yield _blocker(role, message, f'retire one after the other: "{name}" alone, then "{role}"')
 
 

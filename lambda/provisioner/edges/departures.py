@@ -8,7 +8,7 @@ from contextlib import suppress
 from dataclasses import replace
 from itertools import groupby
 from operator import itemgetter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from provisioner.core import ddl
 from provisioner.core.changes import ChangeKind
@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from provisioner.core.changes import Change
+    from provisioner.core.holdings import RoleHoldings
     from provisioner.core.quoting import Statement
     from provisioner.core.script import LeavingScript, LeavingStep, Script
     from provisioner.edges.postgres import Connection
@@ -91,6 +92,7 @@ def _change_departure(item: LeavingScript, step: LeavingStep, context: ApplyCont
     with context.login.connect(step.database) as connection:
         if step.changes[0].kind is ChangeKind.PASS_OBJECTS:
             _pass_in_parts(connection, item.role, step, context)
+            _revoke_in_parts(connection, item.role, step, context)
         if step.statements or step.before or step.after:
             retry(lambda: _send(connection, item, step, context), context)
         if step.ends_sessions:
@@ -105,7 +107,8 @@ def _send(connection: Connection, item: LeavingScript, step: LeavingStep, contex
         [change] = step.changes
         if change.kind is ChangeKind.PASS_OBJECTS:
             # As a member of who owns something, we would not revoke what we granted on it ourselves.
-            _run_all(connection, _revocations(connection, item.role, change, context, own=True))
+            rows = connection.run(grants_query(item.role))
+            _run_all(connection, _revocations(rows, item.role, change, context, own=True))
         elif change.kind is ChangeKind.DROP_ROLE:
             _refuse_what_is_new(connection, item.role, context)
         if step.before:
@@ -127,10 +130,18 @@ def _send(connection: Connection, item: LeavingScript, step: LeavingStep, contex
 def _refuse_what_is_new(connection: Connection, role: str, context: ApplyContext) -> None:
     """Raise where a role has other grants on databases, or of memberships, than the plan says what becomes of."""
     planned, found = context.ownership.leaving.holdings[role], outside_databases(connection, role)
-    changed = set(found.on_databases) ^ set(planned.on_databases)
+    changed = _what_stays(found, context) ^ _what_stays(planned, context)
     if changed or found.granted != planned.granted:
-        where = join_names(sorted({f'"{item.database}"' for item in changed})) or "memberships"
+        where = join_names(sorted({f'"{database}"' for database, *_ in changed})) or "memberships"
         raise SqlError("", f'what role "{role}" was granted or passed on has changed since the plan: {where}')
+
+
+def _what_stays(holdings: RoleHoldings, context: ApplyContext) -> set[tuple[Any, ...]]:
+    """Grants on databases, and what was passed on of them; not to whom the levels take it from in any case."""
+    return {
+        (database, grantor, *(item for item in passed_on if keeps(item.grantee, database, context.ownership)))
+        for database, grantor, passed_on in holdings.on_databases
+    }
 
 
 def _refuse_guests(connection: Connection, step: LeavingStep) -> None:
@@ -159,7 +170,7 @@ def _pass_on(connection: Connection, role: str, step: LeavingStep, context: Appl
         schemas = [ddl.set_owner(kind, Quoted(name), change.owner) for kind, name, _ in rows if kind == "SCHEMA"]
         connection.run(*schemas, *step.statements)
         _refuse_obstacles(connection, role, change)
-    statements = _revocations(connection, role, change, context, own=False)
+    statements = _revocations(connection.run(grants_query(role)), role, change, context, own=False)
     for creator, schema, letter, grantees in connection.run(defaults_query(role)):
         statements += ddl.forget_defaults(creator, schema, letter, json.loads(grantees), role)
     _run_all(connection, statements)
@@ -169,11 +180,11 @@ def _pass_on(connection: Connection, role: str, step: LeavingStep, context: Appl
 
 
 def _revocations(
-    connection: Connection, role: str, change: Change, context: ApplyContext, *, own: bool
+    granted: list[list[Any]], role: str, change: Change, context: ApplyContext, *, own: bool
 ) -> list[Statement]:
     """What a role was granted in the connected database, by ourselves or by the others; what it passed on stays."""
     ownership, statements = context.ownership, []
-    for (kind, grantor, column), rows in groupby(connection.run(grants_query(role)), key=itemgetter(0, 2, 3)):
+    for (kind, grantor, column), rows in groupby(granted, key=itemgetter(0, 2, 3)):
         owner, part = change.owner if grantor == DATABASE_OWNER else grantor, Quoted(column) if column else None
         act_as = "" if owner == ownership.server.administrator else owner
         if own == bool(act_as):
@@ -206,6 +217,20 @@ def _pass_in_parts(connection: Connection, role: str, step: LeavingStep, context
             connection.run(*context.begin, *step.before)
             _run_all(connection, [ddl.set_owner(kind, Quoted(name), step.changes[0].owner) for kind, name, _ in part])
             _refuse_obstacles(connection, role, step.changes[0])
+            connection.run(*step.after)
+
+
+def _revoke_in_parts(connection: Connection, role: str, step: LeavingStep, context: ApplyContext) -> None:
+    """Revoke what is more than one transaction may name; the rest is left to the last one."""
+    [change], most = step.changes, context.ownership.server.max_named_objects
+    rows = connection.run(grants_query(role))
+    for start in range(0, len(rows) - most, most):
+        part = rows[start : start + most]
+        with transaction(connection, leave=False):
+            connection.run(*context.begin)
+            _run_all(connection, _revocations(part, role, change, context, own=True))
+            connection.run(*step.before)
+            _run_all(connection, _revocations(part, role, change, context, own=False))
             connection.run(*step.after)
 
 

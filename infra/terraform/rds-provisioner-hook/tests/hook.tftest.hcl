@@ -82,6 +82,11 @@ run "the_snapshot_holds_every_attribute_that_was_given_and_no_other" {
 }
 
 run "the_function_of_the_environment_is_called_with_the_version_that_was_put" {
+  variables {
+    quarantine = ["keycloak_user", "analytics_reader"]
+    retire     = ["old_user"]
+  }
+
   assert {
     condition     = aws_lambda_invocation.provision.function_name == "rds-provisioner-dev"
     error_message = aws_lambda_invocation.provision.function_name
@@ -96,8 +101,8 @@ run "the_function_of_the_environment_is_called_with_the_version_that_was_put" {
       requested_by = "terraform"
       fail_fast    = false
       adopt        = []
-      quarantine   = []
-      retire       = []
+      quarantine   = ["keycloak_user", "analytics_reader"]
+      retire       = ["old_user"]
       tfvars = {
         bucket     = "acme-tfvars"
         key        = "dev/terraform.tfvars.json"
@@ -188,6 +193,8 @@ run "the_dry_run_looks_at_what_is_being_planned" {
 
   variables {
     dry_run_while_planning = true
+    quarantine             = ["keycloak_user"]
+    retire                 = ["old_user"]
   }
 
   assert {
@@ -198,8 +205,8 @@ run "the_dry_run_looks_at_what_is_being_planned" {
       run_id       = ""
       requested_by = "terraform"
       adopt        = []
-      quarantine   = []
-      retire       = []
+      quarantine   = ["keycloak_user"]
+      retire       = ["old_user"]
       tfvars       = { inline = output.snapshot, name = "terraform.tfvars.json" }
     }
     error_message = data.aws_lambda_invocation.dry_run[0].input
