@@ -188,6 +188,7 @@ def test_who_was_granted_something_by_another_that_is_retired_waits(world: World
 
 
 def test_a_database_that_is_declared_again_by_another_owner_blocks_until_its_own_is_gone(world: World) -> None:
+    run(world, "leaver", "old", "CREATE TABLE job (id int)")
     leave(world)
     world.put_secret("heirs", "heir", "old")
     heirs = {"heirs": {"database_name": "old", "username": "heir"}}
