@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from provisioner.core import ddl
 from provisioner.core.changes import Change, ChangeKind
 from provisioner.core.errors import Finding
 from provisioner.core.ownership import Ownership
-from provisioner.core.quoting import Identifier, quote
+from provisioner.core.quoting import quote
 from provisioner.core.state import PUBLIC, Database
 from provisioner.core.text import join_names
 
@@ -40,12 +39,12 @@ def opened_warning(database: Database, ownership: Ownership) -> Finding | None:
     if not holders or database.name in ownership.adopted_databases:
         return None
     names = join_names(("everybody" if name == PUBLIC else f'"{name}"' for name in holders), most=100)
-    statements = (ddl.revoke_from("DATABASE", [Identifier(database.name)], name) for name in holders)
+    grantees = ", ".join("PUBLIC" if name == PUBLIC else quote(name) for name in holders)
     return Finding(
         "kept_database_open",
         f'database "{database.name}" is kept for the administrator alone, and is open to {names}: what a tenant wrote '
         "in it runs there with the administrator's rights",
-        f'as "{ownership.server.administrator}": {"; ".join(item for one in statements for item in one)}',
+        f'as "{ownership.server.administrator}": REVOKE ALL ON DATABASE {quote(database.name)} FROM {grantees} CASCADE',
         database=database.name,
     )
 
