@@ -8,6 +8,8 @@ import re
 from collections.abc import Collection, Iterator
 from typing import Any
 
+from provisioner.core.access_levels import EXCEEDS_LEVEL
+
 Row = dict[str, str]
 Cause = tuple[str, ...]
 
@@ -18,19 +20,6 @@ GIVEN = {
     "": set[str](),
 }
 PUBLIC_KEEPS = {"SELECT", "EXECUTE"}
-# The codes that say that somebody may do more than a level.
-BEYOND = {
-    "created_beyond_level",
-    "definer_routines",
-    "extension_privileges",
-    "foreign_membership",
-    "membership_of_another_grantor",
-    "privilege_beyond_reach",
-    "privileges_outside_levels",
-    "public_can_connect",
-    "public_can_create",
-    "public_privileges",
-}
 _KINDS = {
     "view": "table",
     "read-only view": "table",
@@ -120,7 +109,7 @@ def unfounded(drift: dict[str, Any], document: dict[str, Any]) -> list[Any]:
     beyond_level = {
         "changes": [],
         "blockers": [],
-        "warnings": [item for item in drift["warnings"] if item["code"] in BEYOND],
+        "warnings": [item for item in drift["warnings"] if item["code"] in EXCEEDS_LEVEL],
     }
     known = {cause for row in document["access"] if row["expected"] != "yes" for cause in _causes(row)}
     without_effect = {(item["database"], item["role"]) for item in document["dormant"]}
