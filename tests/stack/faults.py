@@ -17,9 +17,10 @@ if TYPE_CHECKING:
     import pytest
 
 _OF_A_ROLE = re.compile(r'^(?:CREATE ROLE|ALTER ROLE|COMMENT ON ROLE|GRANT|REVOKE) "([a-z_]+)"(?! ON)')
+_ABOUT_A_ROLE = re.compile(r"\b(?:rolname|usename) = '([a-z_]+)'")
 _OF_A_DATABASE = re.compile(r'\bDATABASE "([a-z_]+)"')
-# What is different in each run: verifiers, names drawn at random, the id of the run.
-_CHANGING = re.compile(r"SCRAM-SHA-256\$[^']*|probe/[0-9a-f]+|'\d+ \d{20}'")
+# What is different in each run: verifiers, names drawn at random, the id of the run, moments.
+_CHANGING = re.compile(r"SCRAM-SHA-256\$[^']*|probe/[0-9a-f]+|'\d+ \d{20}'|20\d\d-\d\d-\d\dT[\d:]+Z")
 REFUSAL = "DO $$ BEGIN RAISE EXCEPTION 'made to fail' USING ERRCODE = '{}'; END $$"
 
 
@@ -136,7 +137,7 @@ class Faults:
         return None
 
     def _unit_of_statement(self, text: str) -> Unit | None:
-        for kind, pattern in (("database", _OF_A_DATABASE), ("role", _OF_A_ROLE)):
+        for kind, pattern in (("database", _OF_A_DATABASE), ("role", _OF_A_ROLE), ("role", _ABOUT_A_ROLE)):
             if found := pattern.search(text):
                 unit = Unit(kind, found[1])
                 return unit if unit in self._units else None

@@ -4,7 +4,11 @@ The statements and logins are those of a run that was watched, so one that is ad
 """
 
 import contextlib
+import csv
+import io
+import json
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -12,7 +16,7 @@ from provisioner.core.errors import ProvisioningError
 from stack.aws import Aws
 from stack.faults import Faults, Step, Unit
 from stack.postgres import Server
-from stack.world import World
+from stack.world import AUDIT, World
 
 # One that stands and gets a reader and another password, and two that are new.
 BLOG = {"blog": {"database_name": "blog", "username": "blog_user"}}
@@ -79,10 +83,10 @@ def steps_of_a_run(world: World, faults: Faults) -> list[Step]:
     return list(faults.steps)
 
 
-def named_in(world: World) -> tuple[str, set[Unit]]:
+def named_in(world: World, **asked: Any) -> tuple[str, set[Unit]]:
     """Run, and say how it ended and which units are named as failed, or as what could not be known."""
     try:
-        answer = world.apply()
+        answer = world.apply(**asked)
     except ProvisioningError as error:
         found = [(each.database, each.username) for each in error.findings]
         ended = type(error).__name__
@@ -153,3 +157,104 @@ def test_what_is_asked_for_all_at_once_is_little_and_has_a_reason(world: World, 
     shared = [step.text.strip() for step in steps_of_a_run(world, faults) if step.unit is None]
     assert [text for text in shared if not text.startswith(tuple(SHARED))] == []
     assert [beginning for beginning in SHARED if not any(text.startswith(beginning) for text in shared)] == []
+
+
+# --- a report of access ---------------------------------------------------------------------------------------------
+
+
+def databases_of_report(world: World) -> tuple[set[str], set[str]]:
+    """Of a new report: the databases that are unknown, and those that it has rows of."""
+    answer = world.call(mode="access")
+    key = answer["audit"]["access_csv"].removeprefix(f"s3://{AUDIT}/")
+    rows = csv.DictReader(io.StringIO(world.aws.read_object(AUDIT, key).decode()))
+    unknown = {item["database"] for item in answer["warnings"] if item["code"] == "access_unknown"}
+    return unknown, {row["database"] for row in rows if row["capability"] != "unknown"}
+
+
+def test_whatever_fails_for_one_database_the_report_has_all_others(world: World, faults: Faults) -> None:
+    world.apply()
+    faults.begin()
+    assert databases_of_report(world) == (set(), set(OWNERS))
+    steps = [step for step in faults.steps if step.unit == Unit("database", "blog")]
+    assert steps
+    for step, kind in [(each, kind) for each in steps for kind in kinds_of(each)]:
+        faults.begin(step, kind)
+        assert databases_of_report(world) == ({"blog"}, set(OWNERS) - {"blog"}), (step, kind)
+
+
+# --- roles that leave -----------------------------------------------------------------------------------------------
+
+STAYING = BLOG | {"shop": NEW["shop"]}
+ASKED = {"quarantine": ["tired"], "retire": ["leaver", "guest"]}
+# The databases in which who leaves has something.
+HELD = {"old": "leaver", "blog": "leaver", "shop": "guest"}
+LEAVING_UNITS = {Unit("role", name) for name in ("leaver", "guest", "tired", "blog_user")} | {
+    Unit("database", name) for name in HELD
+}
+# The other one of two that are retired has its counterpart here, and what else drifts is tried above.
+LEAVING_TRIED = sorted(unit for unit in LEAVING_UNITS if unit.name not in {"guest", "shop", "blog_user"})
+LEAVING_MARKER = json.dumps(
+    {"managed_by": "rds-provisioner", "environment": "dev", "quarantined": "2020-02-29T00:00:00Z"}
+)
+MARKER = json.dumps({"managed_by": "rds-provisioner", "environment": "dev"})
+
+
+@pytest.fixture
+def leaving(latest_server: Server, aws: Aws) -> Iterator[World]:
+    with World(latest_server, aws, latest_server.master, settings={"MAX_WORKERS": "1"}) as world:
+        world.declare_entries(STAYING)
+        world.apply()
+        yield world
+
+
+def let_leave_again(world: World) -> None:
+    """Two roles that may be retired, of which one owns a database, one that is to be quarantined, and another drift."""
+    for database in ("blog", "shop"):
+        with contextlib.closing(world.server.superuser(database)) as inside:
+            inside.run("DROP TABLE IF EXISTS job")
+            for role in inside.run("SELECT quote_ident(rolname) FROM pg_roles WHERE rolname IN ('leaver', 'guest')"):
+                inside.run(f"DROP OWNED BY {role[0]}")
+    with contextlib.closing(world.server.superuser()) as server:
+        server.run("DROP DATABASE IF EXISTS old WITH (FORCE)")
+        server.run("DROP ROLE IF EXISTS leaver, guest, tired")
+        server.run(f"SET ROLE {world.admin.username}")
+        server.run("CREATE ROLE leaver; CREATE ROLE guest; CREATE ROLE tired LOGIN")
+        server.run(f"COMMENT ON ROLE leaver IS '{LEAVING_MARKER}'; COMMENT ON ROLE guest IS '{LEAVING_MARKER}'")
+        server.run(f"COMMENT ON ROLE tired IS '{MARKER}'; RESET ROLE")
+        server.run("CREATE DATABASE old OWNER leaver")
+        server.run(f"COMMENT ON DATABASE old IS '{MARKER}'; ALTER ROLE blog_user PASSWORD '{ANOTHER}'")
+    world.server.run_as_superuser("CREATE TABLE job (id int); ALTER TABLE job OWNER TO leaver", "blog")
+    world.server.run_as_superuser("GRANT CREATE ON SCHEMA public TO guest", "shop")
+
+
+def has_left(world: World) -> set[str]:
+    """The roles of which all is done that was asked."""
+    waiting = f"""SELECT rolname FROM pg_authid WHERE rolname IN ('leaver', 'guest')
+        OR rolname = 'tired' AND rolcanlogin OR rolname = 'blog_user' AND rolpassword = '{ANOTHER}'"""
+    found = {name for (name,) in world.server.run_as_superuser(waiting)}
+    return {unit.name for unit in LEAVING_UNITS if unit.kind == "role"} - found
+
+
+@pytest.mark.parametrize("unit", LEAVING_TRIED, ids=lambda unit: f"{unit.kind} {unit.name}")
+def test_whatever_fails_for_who_leaves_is_named_and_all_others_are_served(
+    leaving: World, monkeypatch: pytest.MonkeyPatch, unit: Unit
+) -> None:
+    world, faults, everybody = leaving, Faults(monkeypatch, LEAVING_UNITS), set(HELD.values()) | {"tired", "blog_user"}
+    let_leave_again(world)
+    faults.begin()
+    assert world.apply(**ASKED)["status"] == "applied"
+    assert has_left(world) == everybody
+    steps = [step for step in faults.steps if step.unit == unit]
+    assert steps
+    concerned = {HELD.get(unit.name, unit.name)}
+    wrong = []
+    for step in steps:
+        let_leave_again(world)
+        faults.begin(step, "42501")
+        ended, named = named_in(world, **ASKED)
+        faults.begin()
+        left = sorted(everybody - concerned - has_left(world))
+        is_named = bool({each.name for each in named} & (concerned | {unit.name}))
+        if left or not is_named:
+            wrong.append((step.text, step.number, ended, sorted(each.name for each in named), left))
+    assert wrong == []
