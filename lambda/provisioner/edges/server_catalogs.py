@@ -193,8 +193,8 @@ _OTHER_PRIVILEGES = """(
 # an open transaction, a VACUUM FULL that waits for one) holds it without a limit, even where its client has left.
 _LOCKED = """(
         SELECT coalesce(json_object_agg(o.datname, o.holder), '{}') FROM (
-            SELECT d.datname, min(coalesce(format('session %s of "%s"', a.pid, a.usename),
-                                           'a prepared transaction')) AS holder
+            SELECT d.datname, min(CASE WHEN l.pid IS NULL THEN 'a prepared transaction'
+                                       ELSE format('session %s of "%s"', l.pid, a.usename) END) AS holder
             FROM pg_locks AS l
             JOIN pg_database AS d ON d.oid = CASE l.locktype WHEN 'object' THEN l.objid ELSE l.database END
             LEFT JOIN pg_stat_activity AS a ON a.pid = l.pid
