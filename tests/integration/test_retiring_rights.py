@@ -205,8 +205,10 @@ def test_what_it_passed_on_to_roles_that_nobody_declares_stays_with_them(world: 
         "GRANT TEMPORARY ON DATABASE shop TO friend")  # fmt: skip
     leave(world)
     query(world, "SET SESSION AUTHORIZATION stranger; GRANT SELECT ON customer TO passer_by", "shop")
-    query(world, "SET SESSION AUTHORIZATION leaver; GRANT INSERT ON customer TO reporter;"
-          "GRANT TEMPORARY ON DATABASE shop TO reporter", "shop")  # fmt: skip
+    query(world, "SET SESSION AUTHORIZATION leaver; GRANT INSERT ON customer TO reporter WITH GRANT OPTION;"
+          "GRANT TEMPORARY ON DATABASE shop TO reporter WITH GRANT OPTION", "shop")  # fmt: skip
+    query(world, "SET SESSION AUTHORIZATION reporter; GRANT INSERT ON customer TO passer_by;"
+          "GRANT TEMPORARY ON DATABASE shop TO passer_by", "shop")  # fmt: skip
     planned = world.dry_run(retire=["leaver"])
     details = "\n".join(item["detail"] for item in planned["changes"])
     for words in (
@@ -217,6 +219,8 @@ def test_what_it_passed_on_to_roles_that_nobody_declares_stays_with_them(world: 
         'grant of TEMPORARY to "friend" stays',
         'grant of INSERT to "reporter" goes',
         'grant of TEMPORARY to "reporter" goes',
+        'grant of INSERT to "passer_by" stays',
+        'grant of TEMPORARY to "passer_by" stays',
     ):
         assert words in details, details
     assert retired(world)["plan_digest"] == planned["plan_digest"]
@@ -229,9 +233,11 @@ def test_what_it_passed_on_to_roles_that_nobody_declares_stays_with_them(world: 
         " has_function_privilege('friend', 'f(int)', 'EXECUTE'),"
         " has_database_privilege('friend', 'shop', 'TEMPORARY'),"
         " has_table_privilege('reporter', 'customer', 'INSERT'),"
-        " has_database_privilege('reporter', 'shop', 'TEMPORARY')",
+        " has_database_privilege('reporter', 'shop', 'TEMPORARY'),"
+        " has_table_privilege('passer_by', 'customer', 'INSERT'),"
+        " has_database_privilege('passer_by', 'shop', 'TEMPORARY')",
         "shop",
-    ) == [[True, True, True, False, True, True, False, False]]
+    ) == [[True, True, True, False, True, True, False, False, True, True]]
     [[lists]] = query(world, "SELECT lomacl::text FROM pg_largeobject_metadata WHERE oid = 4711", "shop")
     assert "friend=r/shop_user" in lists
 

@@ -20,11 +20,15 @@ class Obstacle:
 
 
 class PassedOn(NamedTuple):
-    """What a role granted to another of what it had been granted itself: revoked from it, that goes too."""
+    """What a role granted to another of what it had been granted itself: revoked from it, that goes too.
+
+    So does what others granted of that in their turn; `grantor` names who did, and is empty for the role itself.
+    """
 
     grantee: str
     privilege: str
     grantable: bool
+    grantor: str = ""
 
 
 class DatabaseGrant(NamedTuple):

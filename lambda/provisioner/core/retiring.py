@@ -20,7 +20,7 @@ from provisioner.core.text import count, join_names
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from provisioner.core.holdings import Holding, Obstacle
+    from provisioner.core.holdings import Holding, Obstacle, PassedOn
     from provisioner.core.ownership import Ownership
 
 
@@ -37,6 +37,15 @@ def successor(holding: Holding, role: str, ownership: Ownership) -> str:
 def keeps(grantee: str, database: str, ownership: Ownership) -> bool:
     """Whether somebody keeps what a role that is retired passed on to it: what is declared follows from the levels."""
     return all(entry.username != grantee for entry in ownership.by_database.get(database, ()))
+
+
+def granted_again(passed_on: Iterable[PassedOn], database: str, ownership: Ownership) -> list[PassedOn]:
+    """What would be lost with a role by those who keep it; who has it of one that keeps it loses nothing."""
+    return [
+        item
+        for item in passed_on
+        if keeps(item.grantee, database, ownership) and not (item.grantor and keeps(item.grantor, database, ownership))
+    ]
 
 
 def retirement(role: str, ownership: Ownership) -> Iterable[Change]:

@@ -19,7 +19,7 @@ from provisioner.core.holdings import Holding
 from provisioner.core.marker import parse_marker
 from provisioner.core.ownership import Ownership
 from provisioner.core.quoting import Identifier, PasswordStatement, Statement
-from provisioner.core.retiring import keeps
+from provisioner.core.retiring import granted_again
 from provisioner.core.role_script import RoleComments, RoleScript, write_role_script
 from provisioner.core.state import Marker
 
@@ -167,9 +167,7 @@ def _database_grants(name: str, ownership: Ownership, *, own: bool) -> Iterable[
     me = ownership.server.administrator
     for database, grantor, passed_on in ownership.leaving.holdings[name].on_databases:
         target = Identifier(database)
-        kept = [
-            ddl.grant_again("DATABASE", target, item) for item in passed_on if keeps(item.grantee, database, ownership)
-        ]
+        kept = [ddl.grant_again("DATABASE", target, item) for item in granted_again(passed_on, database, ownership)]
         if own == (grantor == me):
             yield from ddl.revoke_from("DATABASE", [target], name, act_as="" if own else grantor, first=kept)
 

@@ -17,7 +17,7 @@ from provisioner.core.errors import Finding
 from provisioner.core.holdings import Obstacle, PassedOn
 from provisioner.core.model import Status
 from provisioner.core.quoting import Quoted
-from provisioner.core.retiring import keeps, obstacle_finding
+from provisioner.core.retiring import granted_again, obstacle_finding
 from provisioner.core.state import DATABASE_OWNER
 from provisioner.core.text import join_names
 from provisioner.edges.holding_obstacles import inside_query
@@ -139,7 +139,7 @@ def _refuse_what_is_new(connection: Connection, role: str, context: ApplyContext
 def _what_stays(holdings: RoleHoldings, context: ApplyContext) -> set[tuple[Any, ...]]:
     """Grants on databases, and what was passed on of them; not to whom the levels take it from in any case."""
     return {
-        (database, grantor, *(item for item in passed_on if keeps(item.grantee, database, context.ownership)))
+        (database, grantor, *granted_again(passed_on, database, context.ownership))
         for database, grantor, passed_on in holdings.on_databases
     }
 
@@ -193,7 +193,7 @@ def _revocations(
         for _, name, _, _, passed_on in rows:
             names.append(Quoted(name))
             items = (PassedOn(*item) for item in json.loads(passed_on))
-            kept = (item for item in items if keeps(item.grantee, change.database, ownership))
+            kept = granted_again(items, change.database, ownership)
             again += [ddl.grant_again(kind, names[-1], item, part) for item in kept]
         statements += ddl.revoke_from(kind, names, role, act_as=act_as, column=part, first=again)
     return statements

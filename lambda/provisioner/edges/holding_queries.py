@@ -24,15 +24,21 @@ GRANTEE = "CASE x.grantee WHEN 0 THEN 'public' ELSE pg_get_userbyid(x.grantee) E
 
 
 def passed_on(acl: str) -> str:
-    """What the role that is `gone` has passed on of what `given` says it has: grantee, privilege, with grant option.
+    """What was passed on, by however many hands, of what `given` says that the role which is `gone` has.
 
-    Revoked from it, that goes too.
+    Each is a `PassedOn`. Revoked from the role, all of it goes too.
     """
     return f"""(
-        SELECT coalesce(jsonb_agg(DISTINCT jsonb_build_array({GRANTEE}, x.privilege_type, x.is_grantable)), '[]')
-        FROM aclexplode({acl}) AS own, aclexplode({acl}) AS x
-        WHERE own.grantee = gone.oid AND own.is_grantable AND x.grantor = gone.oid
-          AND own.grantor = given.grantor AND own.privilege_type = x.privilege_type)"""
+        WITH RECURSIVE passed AS (
+            SELECT x.* FROM aclexplode({acl}) AS own, aclexplode({acl}) AS x
+            WHERE own.grantee = gone.oid AND own.is_grantable AND x.grantor = gone.oid
+              AND own.grantor = given.grantor AND own.privilege_type = x.privilege_type
+            UNION
+            SELECT x.* FROM passed, aclexplode({acl}) AS x
+            WHERE passed.is_grantable AND x.grantor = passed.grantee AND x.privilege_type = passed.privilege_type
+        )
+        SELECT coalesce(jsonb_agg(DISTINCT jsonb_build_array({GRANTEE}, x.privilege_type, x.is_grantable,
+            CASE x.grantor WHEN gone.oid THEN '' ELSE pg_get_userbyid(x.grantor) END)), '[]') FROM passed AS x)"""
 
 
 def begin(role: str, passed_to: str = "") -> str:
