@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from itertools import islice
-from typing import TYPE_CHECKING
 
-from provisioner.core.state import PUBLIC
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
-
-    from provisioner.core.state import Grant
+from provisioner.core.state import PUBLIC, Grant
 
 # What a list of names holds at most; of more objects their number is told and the first of them.
 MAX_NAMED = 20

@@ -5,21 +5,17 @@ from __future__ import annotations
 import csv
 import io
 import json
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from operator import attrgetter
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from provisioner.core.access_rows import COLUMNS, NO, YES, AccessRow
-from provisioner.core.audit import csv_cell
+from provisioner.core.audit import AuditRow, csv_cell
+from provisioner.core.effective_access import Dormant
+from provisioner.core.errors import Finding
 from provisioner.core.model import Status
 from provisioner.core.text import count, join_names, sanitize
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
-
-    from provisioner.core.audit import AuditRow
-    from provisioner.core.effective_access import Dormant
-    from provisioner.core.errors import Finding
 
 FORMAT = 1
 _LONGEST = 2000

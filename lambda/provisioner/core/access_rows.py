@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields, replace
-from typing import TYPE_CHECKING
 
-from provisioner.core.access_facts import Capability, Thing
+from provisioner.core.access_facts import Capability, DatabaseAccess, Holding, Thing
 from provisioner.core.access_levels import OWN, AccessLevel, allows
 from provisioner.core.access_words import describe_path, describe_scope, take_away
+from provisioner.core.effective_access import Access, Way
 from provisioner.core.kinds import ObjectKind
 from provisioner.core.state import DATABASE_OWNER, PUBLIC
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
-
-    from provisioner.core.access_facts import DatabaseAccess, Holding
-    from provisioner.core.effective_access import Access, Way
 
 # Beyond this many paths into one database the rest is named as unknown, so that one tenant fills nobody's memory.
 MAX_ROWS = 20_000

@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
 
 from provisioner.core.access_facts import COLUMNS, Capability, Thing
+from provisioner.core.effective_access import Way
 from provisioner.core.quoting import Identifier, Keywords, statement
 from provisioner.core.role_graph import OPTIONS_VERSION
-from provisioner.core.state import DATABASE_OWNER, PUBLIC
+from provisioner.core.state import DATABASE_OWNER, PUBLIC, Membership
 from provisioner.core.text import join_names, sanitize
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from provisioner.core.effective_access import Way
-    from provisioner.core.state import Membership
 
 # Names told of the things of one path, schemas of one path, and statements that take one away.
 _MAX_NAMES, _MAX_SCHEMAS, _MAX_STATEMENTS = 5, 10, 5

@@ -7,9 +7,9 @@ that by trying. What would take a change first (to grant oneself a role by ADMIN
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import product
-from typing import TYPE_CHECKING
 
 from provisioner.core.access_facts import (
     GIVES,
@@ -21,14 +21,9 @@ from provisioner.core.access_facts import (
     holdings_of,
     sum_up,
 )
-from provisioner.core.state import DATABASE_OWNER, PUBLIC
+from provisioner.core.role_graph import Chain, RoleGraph
+from provisioner.core.state import DATABASE_OWNER, PUBLIC, Membership
 from provisioner.core.text import join_names
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
-
-    from provisioner.core.role_graph import Chain, RoleGraph
-    from provisioner.core.state import Membership
 
 # The predefined roles whose members may more than any list says, and what on: since 14, 14 and 17.
 _ROWS_OF_ALL = (Thing.TABLE, Thing.VIEW, Thing.FIXED_VIEW, Thing.MATERIALIZED_VIEW, Thing.SEQUENCE)

@@ -6,24 +6,18 @@ all else of it stands, and declared again it is given back. A role that has been
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import datetime, timedelta
 from operator import attrgetter
-from typing import TYPE_CHECKING
 
 from provisioner.core.changes import Change, ChangeKind
 from provisioner.core.errors import Finding
 from provisioner.core.kept import adoptions
-from provisioner.core.ownership import has_marker
+from provisioner.core.ownership import Ownership, has_marker
 from provisioner.core.quoting import quote
 from provisioner.core.retiring import members_of, retirement, retirement_blockers
+from provisioner.core.state import Role
 from provisioner.core.text import count
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
-
-    from provisioner.core.ownership import Ownership
-    from provisioner.core.state import Role
-
 
 # What is done when all else is.
 DEPARTURES = frozenset(

@@ -7,21 +7,16 @@ revoked one by one, and the server refuses to drop a role that anything still de
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Iterable
 
 from provisioner.core.changes import Change, ChangeKind
 from provisioner.core.errors import Finding
-from provisioner.core.holdings import RoleHoldings
+from provisioner.core.holdings import Holding, Obstacle, PassedOn, RoleHoldings
 from provisioner.core.kept import is_kept
+from provisioner.core.ownership import Ownership
 from provisioner.core.quoting import quote
 from provisioner.core.state import DATABASE_OWNER, PUBLIC
 from provisioner.core.text import count, join_names
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
-
-    from provisioner.core.holdings import Holding, Obstacle, PassedOn
-    from provisioner.core.ownership import Ownership
 
 
 def successor(holding: Holding, role: str, ownership: Ownership) -> str:

@@ -7,17 +7,12 @@ membership says both for itself. https://www.postgresql.org/docs/current/role-me
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Iterable, Mapping
 from functools import cached_property
-from typing import TYPE_CHECKING
 
-from provisioner.core.state import DATABASE_OWNER, IAM_ROLE, Membership, all_members
+from provisioner.core.state import DATABASE_OWNER, IAM_ROLE, Membership, Role, all_members
 
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
-
-    from provisioner.core.state import Role
-
-    Chain = tuple[Membership, ...]
+Chain = tuple[Membership, ...]
 
 # From this version a membership carries its own INHERIT and SET, and CREATEROLE alone no longer grants any role.
 OPTIONS_VERSION = 16

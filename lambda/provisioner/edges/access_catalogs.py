@@ -7,22 +7,18 @@ of the objects, of which each list names the first few.
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 from provisioner.core.access_facts import MAX_NAMED, AccessGroup, DatabaseAccess, Thing
 from provisioner.core.acl import parse_acl
+from provisioner.core.state import Database
 from provisioner.edges.database_catalogs import AGGREGATES_DEFINER
-from provisioner.edges.observe import look
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
-
-    from provisioner.core.state import Database
-    from provisioner.edges.observe import Login
-    from provisioner.edges.postgres import Connection
+from provisioner.edges.observe import Login, look
+from provisioner.edges.postgres import Connection
 
 # As for a plan: beyond this a database is somebody's experiment, and is unknown rather than held in memory.
 MAX_GROUPS, MAX_ACL_CHARACTERS = 20_000, 32_000_000

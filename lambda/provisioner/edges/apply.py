@@ -9,21 +9,23 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from queue import SimpleQueue
 from threading import Event
-from typing import TYPE_CHECKING
 
 from provisioner.core.changes import Change, ChangeKind
 from provisioner.core.database_script import DatabaseScript, database_transactions
 from provisioner.core.errors import DatabaseUnavailable, Finding, OutOfTime
 from provisioner.core.model import Status
 from provisioner.core.quoting import PasswordStatement
+from provisioner.core.script import Script
 from provisioner.core.state import PasswordCheck
 from provisioner.edges.apply_roles import AppliedRoles, apply_roles
+from provisioner.edges.postgres import Connection
 from provisioner.edges.sqlstates import SqlError
 from provisioner.edges.transaction import ApplyContext, change_database, refuse_empty_grants, retry, transaction
 from provisioner.edges.unit_results import (
@@ -37,12 +39,6 @@ from provisioner.edges.unit_results import (
     skipped_unit,
     summarize,
 )
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
-
-    from provisioner.core.script import Script
-    from provisioner.edges.postgres import Connection
 
 # How many databases are created at once: more than two gain nothing, the server copies files.
 PARALLEL_CREATES = 2

@@ -4,27 +4,30 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from itertools import groupby
 from operator import itemgetter
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from provisioner.core import ddl
-from provisioner.core.changes import ChangeKind
+from provisioner.core.changes import Change, ChangeKind
 from provisioner.core.database_script import DatabaseScript
 from provisioner.core.errors import Finding
-from provisioner.core.holdings import Obstacle, PassedOn
+from provisioner.core.holdings import Obstacle, PassedOn, RoleHoldings
 from provisioner.core.model import Status
-from provisioner.core.quoting import Quoted
+from provisioner.core.quoting import Quoted, Statement
 from provisioner.core.retiring import granted_again, obstacle_finding
+from provisioner.core.script import LeavingScript, LeavingStep, Script
 from provisioner.core.state import DATABASE_OWNER
 from provisioner.core.text import join_names
 from provisioner.edges.holding_obstacles import inside_query
 from provisioner.edges.holding_queries import defaults_query, given_query, grants_query, guests_query, left_query
 from provisioner.edges.leaving_catalogs import outside_databases, sessions_query, terminate_query
+from provisioner.edges.postgres import Connection
 from provisioner.edges.sqlstates import SqlError
-from provisioner.edges.transaction import change_database, refuse_empty_grants, retry, transaction
+from provisioner.edges.transaction import ApplyContext, change_database, refuse_empty_grants, retry, transaction
 from provisioner.edges.unit_results import (
     FAIL_FAST,
     ApplyResult,
@@ -35,16 +38,6 @@ from provisioner.edges.unit_results import (
     skipped_unit,
     summarize,
 )
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
-
-    from provisioner.core.changes import Change
-    from provisioner.core.holdings import RoleHoldings
-    from provisioner.core.quoting import Statement
-    from provisioner.core.script import LeavingScript, LeavingStep, Script
-    from provisioner.edges.postgres import Connection
-    from provisioner.edges.transaction import ApplyContext
 
 # How long sessions are waited for that were told to end: a backend notices at its next interrupt check.
 SESSION_SECONDS = 15.0

@@ -3,22 +3,18 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from provisioner.core.holdings import DatabaseGrant, Holding, Leaving, Obstacle, PassedOn, RoleHoldings
 from provisioner.core.marker import MAX_COMMENT_CHARACTERS
 from provisioner.core.quoting import Literal, array
+from provisioner.core.state import Server
 from provisioner.edges.holding_obstacles import inside_query
 from provisioner.edges.holding_queries import GRANTEE, passed_on
-from provisioner.edges.observe import look
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
-
-    from provisioner.core.state import Server
-    from provisioner.edges.observe import Login
-    from provisioner.edges.postgres import Connection
+from provisioner.edges.observe import Login, look
+from provisioner.edges.postgres import Connection
 
 
 def observe_leaving(connection: Connection, server: Server, leaving: Leaving) -> Leaving:

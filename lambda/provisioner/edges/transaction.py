@@ -3,28 +3,25 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from random import SystemRandom
-from typing import TYPE_CHECKING, TypeVar
+from typing import TypeVar
 
 from provisioner.core import difference
 from provisioner.core.changes import MAKES_OURS, Change
 from provisioner.core.database_script import DatabaseScript, database_transactions, needs_object_names
 from provisioner.core.errors import OutOfTime
+from provisioner.core.ownership import Ownership
+from provisioner.core.quoting import Statement
+from provisioner.core.state import Database, PasswordCheck
 from provisioner.edges.database_catalogs import read_database, read_object_names
+from provisioner.edges.observe import Login
+from provisioner.edges.postgres import Connection
 from provisioner.edges.server_findings import out_of_time
 from provisioner.edges.sqlstates import Remedy, SqlError
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
-
-    from provisioner.core.ownership import Ownership
-    from provisioner.core.quoting import Statement
-    from provisioner.core.state import Database, PasswordCheck
-    from provisioner.edges.observe import Login
-    from provisioner.edges.postgres import Connection
 
 # A GRANT that grants nothing and a REVOKE that revokes nothing are warnings to the server. To us they are failures.
 EMPTY_GRANT_WARNINGS = frozenset({"01006", "01007"})
