@@ -11,6 +11,7 @@ import pytest
 from provisioner.core.credentials import Credentials
 from provisioner.core.errors import PlanBlocked
 from provisioner.core.state import PasswordCheck, Role
+from provisioner.core.state import Server as Facts
 from provisioner.edges import probe
 from provisioner.edges.postgres import Connection, ServerAddress, tls_context
 from provisioner.edges.probe import probe_login, probe_passwords
@@ -39,13 +40,15 @@ def address_of(server: Server) -> ServerAddress:
     return ServerAddress(server.host, server.port, tls_context(str(server.ca_file)))
 
 
-def ask(server: Server, password: str, *databases: str, roles: tuple[str, ...] = ("probed",)) -> list[PasswordCheck]:
-    """What a run with one worker finds of roles that are said to have the password and those databases."""
-    address = address_of(server)
-    with Connection(address, *server.master, "postgres") as connection:
-        facts = observe_server(connection, databases)
+def look(server: Server, *databases: str) -> Facts:
+    with Connection(address_of(server), *server.master, "postgres") as connection:
+        return observe_server(connection, databases)
+
+
+def ask(facts: Facts, server: Server, password: str, database: str, *roles: str) -> list[PasswordCheck]:
+    """What a run with one worker finds of roles that are said to have the password and that database."""
     credentials = {role: Credentials(role, password) for role in roles}
-    found = probe_passwords(address, facts, credentials, dict.fromkeys(roles, databases), 1)
+    found = probe_passwords(address_of(server), facts, credentials, dict.fromkeys(roles, (database,)), 1)
     return [found.passwords[role] for role in roles]
 
 
@@ -83,7 +86,8 @@ def test_what_the_server_says_to_a_login_tells_whether_the_password_is_right(pg_
     for statement in (*_FRESH, *([sql] if sql else [])):
         pg_server.run_as_superuser(statement)
     without = probe_login(address_of(pg_server), Credentials("probed", password), Role("probed", expired="2001" in sql))
-    assert [ask(pg_server, password, "home"), ask(pg_server, password, "gone"), [without]] == [[expected]] * 3
+    found = [ask(look(pg_server, name), pg_server, password, name, "probed") for name in ("home", "gone")]
+    assert [*found, [without]] == [[expected]] * 3
 
 
 def test_a_server_that_is_full_tells_nothing_and_one_with_reserved_places_left_does(latest_server: Server) -> None:
@@ -167,8 +171,9 @@ def test_a_database_with_many_megabytes_of_settings_blocks_itself_and_nobody_ent
 
 
 @pytest.fixture
-def catalogs_kept_busy(world: World) -> Iterator[None]:
-    """The owner of shop keeps everybody out who would come in, and nobody who is in."""
+def seen_before(world: World) -> Iterator[Facts]:
+    """What was seen before the owner of shop keeps everybody out who would come in, and nobody who is in."""
+    before = look(world.server, "shop")
     with contextlib.ExitStack() as stack:
         reader, owner = (stack.enter_context(contextlib.closing(world.login("shop_user", "shop"))) for _ in range(2))
         # Once through, so that who comes in has to read the catalogs anew.
@@ -181,18 +186,20 @@ def catalogs_kept_busy(world: World) -> Iterator[None]:
         query = "SELECT count(*) FROM pg_locks WHERE relation = 1259 AND mode = 'AccessExclusiveLock' AND NOT granted"
         while world.server.run_as_superuser(query) != [[1]]:
             pass
-        yield
+        yield before
 
 
-@pytest.mark.usefixtures("catalogs_kept_busy")
+@pytest.mark.parametrize("locked", ["after the look", "before"])
 def test_a_database_that_nobody_gets_into_costs_one_wait_and_its_roles_are_proved_all_the_same(
-    world: World, monkeypatch: pytest.MonkeyPatch
+    world: World, seen_before: Facts, monkeypatch: pytest.MonkeyPatch, locked: str
 ) -> None:
     monkeypatch.setattr(probe, "SECONDS_IN_A_DATABASE", 1.0)
     for role in ROLES:
         world.server.run_as_superuser(f"ALTER ROLE {role} PASSWORD '{make_verifier('same')}'")
     mark = world.server.mark()
-    assert ask(world.server, "same", "shop", roles=tuple(sorted(ROLES))) == [PasswordCheck.CURRENT] * 3
+    facts = seen_before if locked == "after the look" else look(world.server, "shop")
+    assert ask(facts, world.server, "same", "shop", *sorted(ROLES)) == [PasswordCheck.CURRENT] * 3
     log = world.server.log_text(mark)
-    assert re.findall(r"connection authorized: user=(\w+) database=shop ", log) == ["bank_user"]
+    waited = re.findall(r"connection authorized: user=(\w+) database=shop ", log)
+    assert waited == (["bank_user"] if locked == "after the look" else [])
     assert log.count(f'FATAL:  database "{probe.NO_DATABASE}') == 3
