@@ -21,6 +21,7 @@ from stack.leaver import (
     owners,
     quarantined_since,
     query,
+    retired,
     run,
     world_of_a_leaver,
 )
@@ -32,11 +33,6 @@ from stack.world import World
 def world(pg_server: Server, admin: Login, aws: Aws) -> Iterator[World]:
     with world_of_a_leaver(pg_server, admin, aws) as world:
         yield world
-
-
-def retired(world: World) -> None:
-    assert world.apply(retire=["leaver"])["status"] == "applied"
-    assert not is_there(world)
 
 
 def between_plan_and_apply(world: World, act: Callable[[], object]) -> list[ApplyFailed]:

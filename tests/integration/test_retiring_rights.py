@@ -21,6 +21,7 @@ from stack.leaver import (
     owners,
     quarantined_since,
     query,
+    retired,
     run,
     world_of_a_leaver,
 )
@@ -46,13 +47,6 @@ def leave_as_it_came(world: World, database: str = "shop") -> None:
 
 def messages(world: World) -> str:
     return "\n".join(item["message"] for item in blocked(world))
-
-
-def retired(world: World) -> dict[str, Any]:
-    answer = world.apply(retire=["leaver"])
-    assert answer["status"] == "applied"
-    assert not is_there(world)
-    return answer
 
 
 # --- code that would run for somebody else --------------------------------------------------------------------------

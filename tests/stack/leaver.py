@@ -69,6 +69,13 @@ def is_there(world: World, role: str = "leaver") -> bool:
     return bool(query(world, f"SELECT FROM pg_roles WHERE rolname = '{role}'"))
 
 
+def retired(world: World) -> dict[str, Any]:
+    answer = world.apply(retire=["leaver"])
+    assert answer["status"] == "applied"
+    assert not is_there(world)
+    return answer
+
+
 def changes(answer: dict[str, Any]) -> list[tuple[str, str, str]]:
     """The changes of an answer: what, in which database, of whom."""
     return [(item["action"], item["database"], item["username"]) for item in answer["changes"]]

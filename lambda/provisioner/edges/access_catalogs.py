@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 from provisioner.core.access_facts import MAX_NAMED, AccessGroup, DatabaseAccess, Thing
 from provisioner.core.acl import parse_acl
 from provisioner.core.state import Database
-from provisioner.edges.database_catalogs import AGGREGATES_DEFINER
+from provisioner.edges.database_catalogs import FIRST_OBJECT, IS_DEFINER, NOT_SYSTEM, in_extension
 from provisioner.edges.observe import Login, look
 from provisioner.edges.postgres import Connection
 
@@ -114,18 +114,11 @@ def _group(row: _Row) -> AccessGroup:
 
 # --- the query ------------------------------------------------------------------------------------------------------
 
-_FIRST_OBJECT = 16384
-_NOT_SYSTEM = "left(n.nspname, 3) <> 'pg_' AND n.nspname <> 'information_schema'"
 _NO_NAMES = "'[]'"
 
 
 def _names(name: str) -> str:
     return f"array_to_json((array_agg({name} ORDER BY {name}))[1:{MAX_NAMED}])::text"
-
-
-def _in_extension(catalog: str, oid: str) -> str:
-    of_class = f"e.classid = '{catalog}'::regclass"
-    return f"EXISTS (SELECT FROM pg_depend AS e WHERE {of_class} AND e.objid = {oid} AND e.deptype = 'e')"
 
 
 # A view reads with its owner's rights, so who may select from it reads only what its owner may, and through a view on
@@ -136,12 +129,12 @@ _DOUBTS = f"""WITH RECURSIVE needs AS (
         SELECT DISTINCT w.ev_class AS oid, d.refclassid, d.refobjid FROM pg_rewrite AS w
         JOIN pg_class AS v ON v.oid = w.ev_class AND v.relkind = 'v'
         JOIN pg_depend AS d ON d.classid = 'pg_rewrite'::regclass AND d.objid = w.oid AND d.refobjid <> w.ev_class
-        WHERE w.ev_class >= {_FIRST_OBJECT} AND w.ev_type = '1'
+        WHERE w.ev_class >= {FIRST_OBJECT} AND w.ev_type = '1'
     ),
     reads AS (SELECT oid AS view, refobjid AS oid FROM needs WHERE refclassid = 'pg_class'::regclass),
     doubts AS (
         SELECT v.oid, 2 AS doubt FROM pg_class AS v
-        WHERE v.oid >= {_FIRST_OBJECT} AND (
+        WHERE v.oid >= {FIRST_OBJECT} AND (
             v.relkind = 'f' OR v.relkind = 'v' AND (
                 v.reloptions::text ~* 'security_invoker=(true|on|yes|1)'
                 OR EXISTS (SELECT FROM reads AS r
@@ -155,7 +148,7 @@ _DOUBTS = f"""WITH RECURSIVE needs AS (
         WHERE d.refclassid IN ('pg_class'::regclass, 'pg_proc'::regclass)
         UNION
         SELECT v.oid, 1 FROM pg_class AS v JOIN reads AS r ON r.view = v.oid JOIN pg_class AS t ON t.oid = r.oid
-        WHERE v.oid >= {_FIRST_OBJECT} AND t.relowner <> v.relowner
+        WHERE v.oid >= {FIRST_OBJECT} AND t.relowner <> v.relowner
         UNION
         SELECT r.view, b.doubt FROM doubts AS b JOIN reads AS r ON r.oid = b.oid
     ),
@@ -171,39 +164,38 @@ _READ_ONLY = "c.relkind = 'v' AND pg_relation_is_updatable(c.oid, true) & 28 = 0
 
 _LETTER = f"""CASE WHEN {_READ_ONLY} THEN 'w' WHEN c.relkind IN ('v', 'm') THEN c.relkind::text
                     WHEN c.relkind = 'S' THEN 's' ELSE 'r' END"""
-_DEFINER = f"(p.prosecdef OR p.prokind = 'a' AND {AGGREGATES_DEFINER})"
 _DEFAULT_LETTER = """CASE c.relkind WHEN 'S' THEN 's'::"char" ELSE 'r' END"""
 _PARTS = f"""
     SELECT 'd', ''::text, pg_get_userbyid(d.datdba)::text, ''::text, false,
            coalesce(d.datacl, acldefault('d', d.datdba))::text, d.datconnlimit::bigint, 0::bigint, 0, {_NO_NAMES}
     FROM pg_database AS d WHERE d.datname = current_database()
     UNION ALL
-    SELECT 'n', n.nspname, pg_get_userbyid(n.nspowner), '', {_in_extension("pg_namespace", "n.oid")},
+    SELECT 'n', n.nspname, pg_get_userbyid(n.nspowner), '', {in_extension("pg_namespace", "n")},
            coalesce(n.nspacl, acldefault('n', n.nspowner))::text, 1, 0, 0, array_to_json(ARRAY[n.nspname])::text
-    FROM pg_namespace AS n WHERE {_NOT_SYSTEM}
+    FROM pg_namespace AS n WHERE {NOT_SYSTEM}
     UNION ALL
-    (SELECT {_LETTER}, n.nspname, pg_get_userbyid(c.relowner), '', {_in_extension("pg_class", "c.oid")} AS extension,
+    (SELECT {_LETTER}, n.nspname, pg_get_userbyid(c.relowner), '', {in_extension("pg_class", "c")} AS extension,
             coalesce(c.relacl, acldefault({_DEFAULT_LETTER}, c.relowner))::text, count(*),
             count(*) FILTER (WHERE c.relrowsecurity), coalesce(b.doubt, 0), {_names("c.relname::text")}
      FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace LEFT JOIN doubtful AS b ON b.oid = c.oid
-     WHERE c.oid >= {_FIRST_OBJECT} AND c.relkind IN ('r', 'p', 'f', 'v', 'm', 'S') AND {_NOT_SYSTEM}
+     WHERE c.oid >= {FIRST_OBJECT} AND c.relkind IN ('r', 'p', 'f', 'v', 'm', 'S') AND {NOT_SYSTEM}
      GROUP BY 1, 2, 3, 5, 6, 9, c.relrowsecurity LIMIT {MAX_GROUPS + 1})
     UNION ALL
     (SELECT CASE WHEN c.relkind = 'm' OR {_READ_ONLY} THEN 'k' ELSE 'c' END, n.nspname, pg_get_userbyid(c.relowner), '',
-            {_in_extension("pg_class", "c.oid")}, a.attacl::text, count(*),
+            {in_extension("pg_class", "c")}, a.attacl::text, count(*),
             count(*) FILTER (WHERE c.relrowsecurity), coalesce(b.doubt, 0),
             {_names("c.relname || '(' || a.attname || ')'")}
      FROM pg_attribute AS a JOIN pg_class AS c ON c.oid = a.attrelid JOIN pg_namespace AS n ON n.oid = c.relnamespace
      LEFT JOIN doubtful AS b ON b.oid = c.oid
-     WHERE a.attrelid >= {_FIRST_OBJECT} AND a.attacl IS NOT NULL AND NOT a.attisdropped AND {_NOT_SYSTEM}
+     WHERE a.attrelid >= {FIRST_OBJECT} AND a.attacl IS NOT NULL AND NOT a.attisdropped AND {NOT_SYSTEM}
      GROUP BY 1, 2, 3, 5, 6, 9, c.relrowsecurity LIMIT {MAX_GROUPS + 1})
     UNION ALL
-    (SELECT CASE WHEN {_DEFINER} THEN 'F' ELSE 'f' END, n.nspname, pg_get_userbyid(p.proowner), '',
-            {_in_extension("pg_proc", "p.oid")},
-            CASE WHEN {_DEFINER} THEN coalesce(p.proacl, acldefault('f', p.proowner))::text ELSE '{{}}' END,
+    (SELECT CASE WHEN {IS_DEFINER} THEN 'F' ELSE 'f' END, n.nspname, pg_get_userbyid(p.proowner), '',
+            {in_extension("pg_proc", "p")},
+            CASE WHEN {IS_DEFINER} THEN coalesce(p.proacl, acldefault('f', p.proowner))::text ELSE '{{}}' END,
             count(*), 0, 0, {_names(_ROUTINE)}
      FROM pg_proc AS p JOIN pg_namespace AS n ON n.oid = p.pronamespace
-     WHERE p.oid >= {_FIRST_OBJECT} AND {_NOT_SYSTEM}
+     WHERE p.oid >= {FIRST_OBJECT} AND {NOT_SYSTEM}
      GROUP BY 1, 2, 3, 5, 6 LIMIT {MAX_GROUPS + 1})
     UNION ALL
     (SELECT 'L', '', pg_get_userbyid(l.lomowner), '', false, coalesce(l.lomacl, acldefault('L', l.lomowner))::text,

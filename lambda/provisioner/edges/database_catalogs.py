@@ -118,17 +118,19 @@ def _group(found: GroupRow, schemas: Mapping[int, str]) -> ObjectGroup:
 
 
 # Objects of the system's schemas belong to no application. An object of an extension follows its extension.
-_NOT_SYSTEM = "left(n.nspname, 3) <> 'pg_' AND n.nspname <> 'information_schema'"
-_IN_EXTENSION = (
-    "EXISTS (SELECT FROM pg_depend AS e WHERE e.classid = {}::regclass AND e.objid = {}.oid AND e.deptype = 'e')"
-)
-_CLASS_IN_EXTENSION = _IN_EXTENSION.format("'pg_class'", "c")
-# An aggregate `p` over a SECURITY DEFINER routine: for that one the server asks the owner of the aggregate alone.
-AGGREGATES_DEFINER = """EXISTS (SELECT FROM pg_depend AS u JOIN pg_proc AS f ON f.oid = u.refobjid AND f.prosecdef
-    WHERE u.refclassid = 'pg_proc'::regclass AND u.classid = 'pg_proc'::regclass AND u.objid = p.oid)"""
+NOT_SYSTEM = "left(n.nspname, 3) <> 'pg_' AND n.nspname <> 'information_schema'"
+# A routine `p` that is SECURITY DEFINER, or an aggregate over one: for that the server asks its owner alone.
+IS_DEFINER = """(p.prosecdef OR p.prokind = 'a' AND EXISTS (
+    SELECT FROM pg_depend AS u JOIN pg_proc AS f ON f.oid = u.refobjid AND f.prosecdef
+    WHERE u.refclassid = 'pg_proc'::regclass AND u.classid = 'pg_proc'::regclass AND u.objid = p.oid))"""
 _TABLE_KINDS = "('r', 'p', 'v', 'm', 'f')"
 # Object ids below this are initdb's (FirstNormalObjectId): by it the catalogs' own relations are passed over unread.
-_FIRST_OBJECT = 16384
+FIRST_OBJECT = 16384
+
+
+def in_extension(catalog: str, row: str) -> str:
+    of_class = f"e.classid = '{catalog}'::regclass"
+    return f"EXISTS (SELECT FROM pg_depend AS e WHERE {of_class} AND e.objid = {row}.oid AND e.deptype = 'e')"
 
 
 def _acl(acl: str, kind: str, owner: str) -> str:
@@ -143,24 +145,24 @@ _PARTS = f"""
            false, 1::bigint
     FROM pg_database AS d WHERE d.datname = current_database()
     UNION ALL
-    SELECT 'n', n.oid, n.nspname, pg_get_userbyid(n.nspowner), {_IN_EXTENSION.format("'pg_namespace'", "n")},
+    SELECT 'n', n.oid, n.nspname, pg_get_userbyid(n.nspowner), {in_extension("pg_namespace", "n")},
            {_acl("n.nspacl", "'n'", "n.nspowner")}, false, 1
-    FROM pg_namespace AS n WHERE {_NOT_SYSTEM}
+    FROM pg_namespace AS n WHERE {NOT_SYSTEM}
     UNION ALL
-    (SELECT {_LETTER}, c.relnamespace, '', pg_get_userbyid(c.relowner), {_CLASS_IN_EXTENSION},
+    (SELECT {_LETTER}, c.relnamespace, '', pg_get_userbyid(c.relowner), {in_extension("pg_class", "c")},
             {_acl("c.relacl", _LETTER, "c.relowner")}, false, count(*)
-     FROM pg_class AS c WHERE c.oid >= {_FIRST_OBJECT} AND (c.relkind IN {_TABLE_KINDS} OR c.relkind = 'S')
+     FROM pg_class AS c WHERE c.oid >= {FIRST_OBJECT} AND (c.relkind IN {_TABLE_KINDS} OR c.relkind = 'S')
      GROUP BY 1, 2, 4, 5, 6, 7 LIMIT {MAX_GROUPS + 1})
     UNION ALL
-    (SELECT 'c', c.relnamespace, '', pg_get_userbyid(c.relowner), {_CLASS_IN_EXTENSION}, a.attacl::text, '', false,
-            count(*)
+    (SELECT 'c', c.relnamespace, '', pg_get_userbyid(c.relowner), {in_extension("pg_class", "c")}, a.attacl::text, '',
+            false, count(*)
      FROM pg_attribute AS a JOIN pg_class AS c ON c.oid = a.attrelid
-     WHERE a.attrelid >= {_FIRST_OBJECT} AND a.attacl IS NOT NULL AND NOT a.attisdropped
+     WHERE a.attrelid >= {FIRST_OBJECT} AND a.attacl IS NOT NULL AND NOT a.attisdropped
      GROUP BY 2, 4, 5, 6 LIMIT {MAX_GROUPS + 1})
     UNION ALL
     (SELECT 'F', p.pronamespace, min(p.proname::text), pg_get_userbyid(p.proowner), false,
             {_acl("p.proacl", "'f'", "p.proowner")}, false, count(*)
-     FROM pg_proc AS p WHERE p.oid >= {_FIRST_OBJECT} AND (p.prosecdef OR p.prokind = 'a' AND {AGGREGATES_DEFINER})
+     FROM pg_proc AS p WHERE p.oid >= {FIRST_OBJECT} AND {IS_DEFINER}
      GROUP BY 2, 4, 6, 7 LIMIT {MAX_GROUPS + 1})
     UNION ALL
     (SELECT 'F', p.pronamespace, p.proname::text, pg_get_userbyid(p.proowner), false,
@@ -171,9 +173,9 @@ _PARTS = f"""
        AND NOT EXISTS (SELECT FROM aclexplode(p.proacl) AS y WHERE y.grantee IN (0, x.grantee))
      GROUP BY p.oid, 2, 3, 4 LIMIT {MAX_GROUPS + 1})
     UNION ALL
-    (SELECT 'f', p.pronamespace, '', pg_get_userbyid(p.proowner), {_IN_EXTENSION.format("'pg_proc'", "p")}, '{{}}', '',
+    (SELECT 'f', p.pronamespace, '', pg_get_userbyid(p.proowner), {in_extension("pg_proc", "p")}, '{{}}', '',
             false, count(*)
-     FROM pg_proc AS p WHERE p.oid >= {_FIRST_OBJECT}
+     FROM pg_proc AS p WHERE p.oid >= {FIRST_OBJECT}
           AND p.proowner <> (SELECT d.datdba FROM pg_database AS d WHERE d.datname = current_database())
      GROUP BY 2, 4, 5 LIMIT {MAX_GROUPS + 1})
     UNION ALL
@@ -220,17 +222,17 @@ def _names_query(targets: Sequence[Target]) -> str:
     group = f"unnest({arrays}) WITH ORDINALITY AS w(letter, schema, owner, acl, extension, number)"
     matches = (
         f"w.schema = n.nspname::text AND w.owner = pg_get_userbyid(c.relowner)::text "
-        f"AND w.extension = {_CLASS_IN_EXTENSION}"
+        f"AND w.extension = {in_extension('pg_class', 'c')}"
     )
     relations = "pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace"
     return f"""
     SELECT (w.number - 1)::int, c.relname, ''::name
     FROM {relations} JOIN {group} ON {matches} AND w.acl = coalesce(c.relacl::text, '')
          AND w.letter = CASE c.relkind WHEN 'S' THEN 's' ELSE 'r' END
-    WHERE c.oid >= {_FIRST_OBJECT} AND (c.relkind IN {_TABLE_KINDS} OR c.relkind = 'S')
+    WHERE c.oid >= {FIRST_OBJECT} AND (c.relkind IN {_TABLE_KINDS} OR c.relkind = 'S')
     UNION ALL
     SELECT (w.number - 1)::int, c.relname, a.attname
     FROM {relations} JOIN pg_attribute AS a ON a.attrelid = c.oid AND a.attacl IS NOT NULL AND NOT a.attisdropped
     JOIN {group} ON {matches} AND w.letter = 'c' AND w.acl = a.attacl::text
-    WHERE c.oid >= {_FIRST_OBJECT}
+    WHERE c.oid >= {FIRST_OBJECT}
     ORDER BY 1, 2, 3 LIMIT {MAX_NAMES + 1}"""

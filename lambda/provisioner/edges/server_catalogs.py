@@ -17,6 +17,7 @@ from provisioner.core.kinds import ObjectKind
 from provisioner.core.marker import MAX_COMMENT_CHARACTERS, MAX_ROLE_COMMENT_CHARACTERS, parse_marker
 from provisioner.core.quoting import array
 from provisioner.core.state import Database, Membership, ObjectGroup, Role, Server, Target, UnmanagedPrivilege
+from provisioner.edges.database_catalogs import FIRST_OBJECT
 from provisioner.edges.postgres import Connection
 
 OLDEST_VERSION = 13
@@ -191,8 +192,8 @@ _OTHER_PRIVILEGES = """(
 
 # A login takes a lock of its database, then reads its catalogs. Who keeps either from it (ALTER DATABASE ... RENAME in
 # an open transaction, a VACUUM FULL that waits for one) holds it without a limit, even where its client has left.
-_LOCKED = """(
-        SELECT coalesce(json_object_agg(o.datname, o.holder), '{}') FROM (
+_LOCKED = f"""(
+        SELECT coalesce(json_object_agg(o.datname, o.holder), '{{}}') FROM (
             SELECT d.datname, min(CASE WHEN l.pid IS NULL THEN 'a prepared transaction'
                                        ELSE format('session %s of "%s"', l.pid, a.usename) END) AS holder
             FROM pg_locks AS l
@@ -200,7 +201,7 @@ _LOCKED = """(
             LEFT JOIN pg_stat_activity AS a ON a.pid = l.pid
             WHERE (l.locktype = 'object' AND l.classid = 'pg_database'::regclass
                    AND l.mode IN ('ShareLock', 'ShareRowExclusiveLock', 'ExclusiveLock', 'AccessExclusiveLock'))
-               OR (l.locktype = 'relation' AND l.relation < 16384 AND l.mode = 'AccessExclusiveLock')
+               OR (l.locktype = 'relation' AND l.relation < {FIRST_OBJECT} AND l.mode = 'AccessExclusiveLock')
             GROUP BY 1
         ) AS o
     )"""
