@@ -3,6 +3,7 @@
 A parent that has loaded the function once forks a child for each call, so a call costs no start of Python.
 """
 
+import contextlib
 import json
 import os
 import signal
@@ -82,8 +83,12 @@ class Mortal:
 
 
 def kill(pid: int) -> None:
-    """Kill a call's process as a lost host would: no handler, no farewell."""
-    os.kill(pid, signal.SIGKILL)
+    """Kill a call's process as a lost host would: no handler, no farewell.
+
+    After its last message it may be gone by itself; `Call.killed` says which of the two it was.
+    """
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGKILL)
 
 
 class ClockBroke(Exception):
