@@ -1,5 +1,6 @@
 """Counts the messages that a function sends through several proxies, and at one of them does something."""
 
+import contextlib
 import threading
 from collections.abc import Callable
 from typing import Any, Literal
@@ -55,7 +56,8 @@ class Fuse:
             if self._moment == "answered":
                 self._awaited = connection
                 return True
-            connection._server.sendall(data)
+            with contextlib.suppress(OSError):
+                connection._server.sendall(data)
             return self._act()
 
     def note_received(self, connection: _Connection) -> None:
