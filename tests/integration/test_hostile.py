@@ -205,6 +205,37 @@ def test_names_that_are_no_text_stop_only_their_own_database(world: World) -> No
     assert world.login("late_reader", "good").run("SELECT 1") == [[1]]
 
 
+def as_bytes(sql: str) -> str:
+    """A statement that a session of a database in SQL_ASCII runs with its characters as bytes, whatever they are."""
+    return f"DO $$ BEGIN EXECUTE convert_from('\\x{sql.encode('latin-1').hex()}', 'SQL_ASCII'); END $$"
+
+
+@pytest.mark.parametrize("junk", ["\xff", "\xf0", "\xe2\x82", "\xc3"])
+def test_bytes_that_are_no_text_in_a_shared_catalog_stop_nobody(world: World, junk: str) -> None:
+    """What is said of a database, and what it is called, is read together with what is said of all others."""
+    ascii_database = "CREATE DATABASE raw ENCODING 'SQL_ASCII' LC_COLLATE 'C' LC_CTYPE 'C' TEMPLATE template0"
+    as_tenant(world, ascii_database, "CREATE DATABASE odd TEMPLATE template0")
+    marked = MARK.replace("}", f', "comment": "{junk}"}}{junk}')
+    for statement in (
+        f"COMMENT ON DATABASE odd IS '{marked}'",
+        f"COMMENT ON DATABASE evil IS 'rds-provisioner {junk}'",
+        f'ALTER DATABASE odd RENAME TO "odd{junk}"',
+    ):
+        as_tenant(world, as_bytes(statement), database="raw")
+    try:
+        world.declare_entries(EVIL | GOOD | LATE)
+        assert {item["database"] for item in world.dry_run()["blockers"]} == {"evil"}
+        with pytest.raises(Exception, match='database "evil"') as caught:
+            world.apply()
+        assert type(caught.value).__name__ == "PlanBlocked"
+        assert world.login("late_reader", "good").run("SELECT 1") == [[1]]
+        assert world.call(mode="access")["status"] == "reported"
+        assert world.call(mode="preflight")["status"] in {"ready", "not_ready"}
+    finally:
+        # Nor could the tests read it.
+        as_tenant(world, as_bytes(f'ALTER DATABASE "odd{junk}" RENAME TO odd'), database="raw")
+
+
 # --- forged marks and borrowed rights ---------------------------------------------------------------------------------
 
 MARK = '{"managed_by": "rds-provisioner", "environment": "dev"}'

@@ -6,6 +6,7 @@ The only module that knows pg8000. What it raises has a name here, so that nobod
 from __future__ import annotations
 
 import base64
+import codecs
 import re
 import socket
 from collections import deque
@@ -92,11 +93,23 @@ class Unproved(pg8000.native.InterfaceError):  # type: ignore[misc]
     """The server asked for, or claimed, something that does not prove that it knows the password too."""
 
 
+# pg8000 decodes by the name of a codec, and none of Python's is so by itself.
+_TOLERANT = "utf_8_tolerant"
+
+
+def _decode_any(data: Any, _errors: str = "") -> tuple[str, int]:
+    return codecs.utf_8_decode(data, "replace", True)  # noqa: FBT003 - it takes nothing by name
+
+
+codecs.register({_TOLERANT: codecs.CodecInfo(codecs.utf_8_encode, _decode_any, name=_TOLERANT)}.get)
+
+
 class TunedConnection(pg8000.native.Connection):  # type: ignore[misc]
     """pg8000's connection, which waits as long as it is told, and by SCRAM only, both sides proved."""
 
     _sock: Any
     _usock: Any
+    _client_encoding: str
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
@@ -107,6 +120,10 @@ class TunedConnection(pg8000.native.Connection):  # type: ignore[misc]
         if self._usock is None:
             raise pg8000.native.InterfaceError("the connection is closed")
         self._usock.settimeout(seconds)
+
+    def take_any_bytes(self) -> None:
+        """Read what is no UTF-8 as U+FFFD; otherwise it is a `UnicodeError`, after which nothing can be asked."""
+        self._client_encoding = _TOLERANT
 
     def run_and_close(self, sql: str) -> Any:
         """As `run`, with the Terminate right behind the query, which the server reads once it has answered."""

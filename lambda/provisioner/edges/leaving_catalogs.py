@@ -8,13 +8,13 @@ from dataclasses import replace
 from typing import Any
 
 from provisioner.core.holdings import DatabaseGrant, Holding, Leaving, Obstacle, PassedOn, RoleHoldings
-from provisioner.core.marker import MAX_COMMENT_CHARACTERS
 from provisioner.core.quoting import Literal, array
 from provisioner.core.state import Server
 from provisioner.edges.holding_obstacles import inside_query
 from provisioner.edges.holding_queries import GRANTEE, passed_on
 from provisioner.edges.observe import Login, look
 from provisioner.edges.postgres import Connection
+from provisioner.edges.server_catalogs import DATABASE_COMMENT
 
 
 def observe_leaving(connection: Connection, server: Server, leaving: Leaving) -> Leaving:
@@ -134,7 +134,7 @@ _DATABASES = f"""
     'databases', (
         SELECT coalesce(json_agg(json_build_array(
             d.datname, pg_get_userbyid(d.datdba),
-            coalesce(left(shobj_description(d.oid, 'pg_database'), {MAX_COMMENT_CHARACTERS}), ''),
+            {DATABASE_COMMENT},
             CASE WHEN d.datdba = gone.oid THEN (
                 SELECT coalesce(json_agg(DISTINCT {GRANTEE}), '[]')
                 FROM aclexplode(coalesce(d.datacl, acldefault('d', d.datdba))) AS x

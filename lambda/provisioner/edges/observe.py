@@ -33,9 +33,16 @@ class Login:
     version: int = 0
 
     def connect(self, database: str = "") -> Connection:
-        """A new connection; to the administrator's own database unless another is named."""
-        where = database or self.database
-        return Connection(self.address, self.username, self.password, where, name=self.session, version=self.version)
+        """A new connection; to the administrator's own database, from which all are asked, unless another is named."""
+        return Connection(
+            self.address,
+            self.username,
+            self.password,
+            database or self.database,
+            name=self.session,
+            version=self.version,
+            takes_any_bytes=not database,
+        )
 
     def can_connect(self) -> bool:
         """Whether the administrator gets into its own database."""

@@ -11,7 +11,6 @@ import ssl
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Self
 
 from provisioner.core.errors import DatabaseUnavailable, Finding, ProvisioningError
@@ -114,13 +113,9 @@ def tls_context(ca_bundle: str) -> ssl.SSLContext:
     try:
         context.load_verify_locations(cafile=ca_bundle)
     except (OSError, ssl.SSLError) as error:
-        raise DatabaseUnavailable(
-            Finding(
-                "ca_bundle",
-                f"the certificate bundle {Path(ca_bundle).name} cannot be read ({type(error).__name__})",
-                "build the function with the RDS bundle, or set DB_CA_BUNDLE to a PEM file in the artifact",
-            )
-        ) from None
+        message = f"the certificate bundle {Path(ca_bundle).name} cannot be read ({type(error).__name__})"
+        next_step = "build the function with the RDS bundle, or set DB_CA_BUNDLE to a PEM file in the artifact"
+        raise DatabaseUnavailable(Finding("ca_bundle", message, next_step)) from None
     return context
 
 
@@ -142,19 +137,24 @@ class Connection:
         *,
         name: str = "rds-provisioner",
         version: int = 0,
+        takes_any_bytes: bool = False,
     ) -> None:
-        """Connect over verified TLS; `name` is the session's application_name, `version` the server's, where known."""
+        """Connect over verified TLS; `name` is the session's application_name, `version` the server's, where known.
+
+        Where it `takes_any_bytes`, those of an answer that are no text read as U+FFFD: the shared catalogs have names
+        and comments from databases of any encoding, and nobody's may end a look at all.
+        """
         self._deadline, self._is_late = address.deadline, False
         self._newer = _newer_settings(version)
         settings = _CONNECTION_SETTINGS | self._newer
         self._inner = _connect(TunedConnection, address, (username, password, database), name, settings)
+        if takes_any_bytes:
+            self._inner.take_any_bytes()
 
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     @property

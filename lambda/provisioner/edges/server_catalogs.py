@@ -114,10 +114,15 @@ def _groups(owner: str, acl: str, *, has_large_settings: bool) -> tuple[ObjectGr
     return (ObjectGroup(Target(ObjectKind.DATABASE, owner=owner), parse_acl(acl)),) if acl else ()
 
 
-# An owner may write hundreds of megabytes on its database: what is too long for a marker is not fetched, only cut.
+# An owner may write hundreds of megabytes on its database: what is too long for a marker is not fetched. By its bytes,
+# since those of a session in SQL_ASCII need be no text, and what counts or cuts characters ends with an error there.
+_SHORT_COMMENT = f"CASE WHEN octet_length(c.description) <= {4 * MAX_COMMENT_CHARACTERS} THEN c.description END"
+# The comment of a database `d`, empty where there is none.
+DATABASE_COMMENT = f"""coalesce((SELECT {_SHORT_COMMENT} FROM pg_shdescription AS c
+                      WHERE c.classoid = 'pg_database'::regclass AND c.objoid = d.oid), '')"""
 _DATABASE_ROW = f"""json_build_array(
             d.datname, pg_get_userbyid(d.datdba), d.datallowconn, d.datistemplate,
-            coalesce(left(shobj_description(d.oid, 'pg_database'), {MAX_COMMENT_CHARACTERS + 1}), ''),
+            {DATABASE_COMMENT},
             CASE WHEN d.is_named
                  THEN left(coalesce(d.datacl, acldefault('d', d.datdba))::text, {MAX_DATABASE_ACL_CHARACTERS + 1})
                  ELSE '' END,
@@ -220,9 +225,8 @@ large_settings AS (
 wanted AS (
     SELECT d.*, {named} AS is_named FROM pg_database AS d
     WHERE {named}
-       OR d.oid IN (SELECT objoid FROM pg_shdescription
-                    WHERE classoid = 'pg_database'::regclass
-                      AND left(description, {MAX_COMMENT_CHARACTERS}) LIKE '%rds-provisioner%')
+       OR d.oid IN (SELECT c.objoid FROM pg_shdescription AS c
+                    WHERE c.classoid = 'pg_database'::regclass AND {_SHORT_COMMENT} LIKE '%rds-provisioner%')
 )
 SELECT json_build_object(
     'version', current_setting('server_version_num'),
