@@ -316,3 +316,16 @@ def test_a_role_of_another_database_that_may_execute_a_routine_is_named(world: W
     run_as(world, "shop_user", DEFINER, "GRANT EXECUTE ON FUNCTION own.wipe() TO zoo_user")
     found = named(world.drift(), "definer_routines")
     assert [item["username"] for item in found] == ["shop_editor", "shop_reader", "zoo_user"]
+
+
+def test_who_is_not_declared_and_a_member_of_one_who_is_is_named(world: World) -> None:
+    world.server.run_as_superuser("CREATE ROLE stranger LOGIN")
+    for role in ("shop_reader", "shop_editor", "shop_user"):
+        world.server.run_as_superuser(f"GRANT {role} TO stranger")
+    for answer in (world.drift(), world.dry_run(), world.apply()):
+        assert [item["username"] for item in named(answer, "member_of_owner")] == ["stranger"]
+        found = named(answer, "foreign_grants")
+        assert [(item["database"], item["username"]) for item in found] == [("shop", "stranger")] * 2
+        for role, item in zip(("shop_editor", "shop_reader"), found, strict=True):
+            assert f'member of "{role}"' in item["message"]
+            assert f'REVOKE "{role}" FROM "stranger"' in item["next_step"]

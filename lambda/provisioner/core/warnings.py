@@ -148,9 +148,9 @@ def _unmanaged(database: Database, ownership: Ownership) -> Iterable[Finding]:
     ):
         message = f'everybody holds SELECT on objects in database "{database.name}"'
         yield Finding("public_grants", message, "revoke it from PUBLIC if that is not meant", database=database.name)
-    for membership in ownership.memberships_in.get(database.owner, ()):
-        if membership.confers_privileges and membership.member not in known:
-            yield _member_of_owner(membership.member, database)
+    for role in {database.owner, *(entry.username for entry in ownership.by_database[database.name])}:
+        members = {item.member for item in ownership.memberships_in.get(role, ()) if item.confers_privileges}
+        yield from (_member_of(role, member, database) for member in members - known)
 
 
 def _definer_routines(database: Database, ownership: Ownership) -> Iterable[Finding]:
@@ -224,15 +224,19 @@ def _foreign_objects(owner: str, kind: str, count: int, database: Database, owne
     )
 
 
-def _member_of_owner(member: str, database: Database) -> Finding:
+def _member_of(role: str, member: str, database: Database) -> Finding:
+    what, place = f'role "{member}" is a member of "{role}" and is not declared', {"database": database.name}
+    if role != database.owner:
+        message = f'{what}: it holds in database "{database.name}" what that one does'
+        next_step = f"declare it; or, if that is not meant: REVOKE {quote(role)} FROM {quote(member)}"
+        return Finding("foreign_grants", message, next_step, username=member, **place)
     return Finding(
         "member_of_owner",
-        f'role "{member}" is a member of "{database.owner}" and is not declared: it may do in database '
-        f'"{database.name}" what the owner may, and what it creates there belongs to it',
+        f'{what}: it may do in database "{database.name}" what the owner may, and what it creates there belongs to it',
         f"to give that to the owner: ALTER ROLE {quote(member)} IN DATABASE {quote(database.name)} "
         f"SET role = {quote(database.owner)}",
-        database=database.name,
         username=member,
+        **place,
     )
 
 
