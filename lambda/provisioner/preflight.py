@@ -183,8 +183,10 @@ def _check_snapshot(preflight: Preflight, name: str) -> Check:
             raise
         why = "which applications there are is not known yet"
         return unknown(name, f"there is none at {address}", why, "put the tfvars file there")
-    file_name, environment = reference.key.rpartition("/")[2], preflight.settings.environment
-    preflight.declaration, warnings = parse_snapshot(snapshot.content, file_name, environment=environment)
+    file_name, settings = reference.key.rpartition("/")[2], preflight.settings
+    preflight.declaration, warnings = parse_snapshot(
+        snapshot.content, file_name, environment=settings.environment, template=settings.app_secret_id
+    )
     preflight.warnings += warnings
     return ok(name, f"{address} declares {len(preflight.declaration.entries)} entries")
 

@@ -89,9 +89,10 @@ def _lock_seconds(request: Request, seconds_left: float) -> float:
 
 
 def _load_snapshot(request: Request, audit_log: AuditLog) -> tuple[Declaration, tuple[Finding, ...]]:
+    parse = partial(parse_snapshot, environment=request.environment, template=audit_log.settings.app_secret_id)
     if request.snapshot.inline is not None:
         audit_log.snapshot_sha256 = sha256(request.snapshot.inline).hexdigest()
-        return parse_snapshot(request.snapshot.inline, request.snapshot.key, environment=request.environment)
+        return parse(request.snapshot.inline, request.snapshot.key)
     try:
         snapshot = read_snapshot(audit_log.clients, request.snapshot, max_bytes=MAX_BYTES)
     except InvalidSnapshot as error:
@@ -100,8 +101,7 @@ def _load_snapshot(request: Request, audit_log: AuditLog) -> tuple[Declaration, 
         raise NotConcerned(ignored(request.secret, "there is no snapshot yet")) from None
     audit_log.snapshot_version, audit_log.snapshot_sha256 = snapshot.version_id, snapshot.sha256
     audit_log.log.info("snapshot", extra={"version_id": snapshot.version_id, "sha256": snapshot.sha256})
-    file_name = request.snapshot.key.rpartition("/")[2]
-    return parse_snapshot(snapshot.content, file_name, environment=request.environment)
+    return parse(snapshot.content, request.snapshot.key.rpartition("/")[2])
 
 
 def _refuse_unknown_adoptions(request: Request, declaration: Declaration) -> None:

@@ -44,10 +44,7 @@ class RunSecrets:
 
 def name_secrets(declaration: Declaration, settings: Settings) -> dict[str, str]:
     """The secret of each application."""
-    return {
-        entry.application: entry.secret_name or settings.app_secret_id.replace("{app}", entry.application)
-        for entry in declaration.entries
-    }
+    return {entry.application: entry.secret_id(settings.app_secret_id) for entry in declaration.entries}
 
 
 def load_secrets(declaration: Declaration, settings: Settings, clients: AwsClients) -> RunSecrets:

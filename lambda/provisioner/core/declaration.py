@@ -21,7 +21,7 @@ _DECLARE_NOTHING = "to declare nothing on purpose, write application_databases =
 
 
 def parse_declaration(
-    document: Object, problems: Problems, *, environment: str
+    document: Object, problems: Problems, *, environment: str, template: str
 ) -> tuple[Declaration, tuple[Finding, ...]]:
     """Return what the top level of a file declares, and the warnings (code `inactive`).
 
@@ -31,7 +31,7 @@ def parse_declaration(
     top = _fields(document, "", problems)
     _refuse_other_environment(top, environment)
     around, warnings = _around_block(top)
-    entries = _entries(around) if around else ()
+    entries = _entries(around, template) if around else ()
     problems.raise_if_any(InvalidSnapshot)
     path = f"{around.path if around else ''}{_BLOCK}"
     return Declaration(tuple(sorted(entries, key=lambda entry: entry.application)), path), warnings
@@ -132,13 +132,13 @@ def _inactive(coupled: Fields) -> Finding:
 # --- the entries ------------------------------------------------------------------------------------------------------
 
 
-def _entries(around: Fields) -> list[Entry]:
+def _entries(around: Fields, template: str) -> list[Entry]:
     table = around.read(_BLOCK, Object, "an object", _DECLARE_NOTHING)
     if table is None:
         return []
     applications = _fields(table, f"{around.path}{_BLOCK}", around.problems)
     entries = [entry for each in applications.values if (entry := _entry(each, applications)) is not None]
-    _refuse_contradictions(entries, applications)
+    _refuse_contradictions(entries, applications, template)
     return entries
 
 
@@ -153,22 +153,22 @@ def _entry(application: str, applications: Fields) -> Entry | None:
     return read_entry(application, _fields(table, path, applications.problems, applications.lines[application]))
 
 
-def _refuse_contradictions(entries: list[Entry], applications: Fields) -> None:
+def _refuse_contradictions(entries: list[Entry], applications: Fields, template: str) -> None:
     """Refuse what each entry may say and all of them together may not."""
     owners = [entry for entry in entries if entry.access_level is AccessLevel.OWNER]
     for database, declared in _grouped(owners, "database"):
         message = f'database "{database}" has {len(declared)} owners'
         _refuse_together("two_owners", message, "keep one, make the others editor or reader", declared, applications)
     for username, declared in _grouped(entries, "username"):
-        _refuse_contradictory_role(f'username "{username}"', declared, applications)
+        _refuse_contradictory_role(f'username "{username}"', declared, applications, template)
 
 
-def _refuse_contradictory_role(role: str, declared: list[Entry], applications: Fields) -> None:
+def _refuse_contradictory_role(role: str, declared: list[Entry], applications: Fields, template: str) -> None:
     """One role has one password, one set of attributes and one access level per database."""
     for database in repeated(entry.database for entry in declared):
         message = f'{role} is declared more than once for database "{database}"'
         _refuse_together("duplicate_role", message, "keep one of the entries", declared, applications)
-    secrets = {entry.secret_name or f"template of {entry.application}" for entry in declared}
+    secrets = {entry.secret_id(template) for entry in declared}
     if len(secrets) > 1:
         message = f"{role} would have {len(secrets)} passwords, one of each secret"
         next_step = "name the same secret_name in all of them, or use another username"

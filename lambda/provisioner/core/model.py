@@ -129,6 +129,10 @@ class Entry:
     extensions: tuple[str, ...] = ()
     accepted_findings: tuple[str, ...] = ()
 
+    def secret_id(self, template: str) -> str:
+        """The secret of its role: the one that it names, or that of its application (`{app}`)."""
+        return self.secret_name or template.replace("{app}", self.application)
+
 
 @dataclass(frozen=True, slots=True)
 class Declaration:

@@ -38,11 +38,7 @@ def names_of(secret_id: str) -> frozenset[str]:
 def roles_of(secret_id: str, declaration: Declaration, template: str) -> frozenset[str]:
     """The declared roles whose password comes from a secret; `template` names those that an entry does not name."""
     changed = names_of(secret_id)
-    return frozenset(
-        entry.username
-        for entry in declaration.entries
-        if changed & names_of(entry.secret_name or template.replace("{app}", entry.application))
-    )
+    return frozenset(entry.username for entry in declaration.entries if changed & names_of(entry.secret_id(template)))
 
 
 def ignored(secret_id: str, reason: str) -> Finding:

@@ -19,11 +19,13 @@ MAX_BYTES = 1_048_576
 _JSON_BRACKETS = re.compile(r'"(?:[^"\\]|\\.)*"?|(?P<open>[\[{])|(?P<close>[\]}])', re.DOTALL)
 
 
-def parse_snapshot(content: bytes, file_name: str, *, environment: str) -> tuple[Declaration, tuple[Finding, ...]]:
+def parse_snapshot(
+    content: bytes, file_name: str, *, environment: str, template: str = "{app}"
+) -> tuple[Declaration, tuple[Finding, ...]]:
     """Return what a tfvars file declares, and warnings (code `inactive`).
 
     `file_name` ends in `.tfvars` (HCL) or `.json` and is what the findings call the file. An empty `environment` takes
-    a file of any.
+    a file of any. `template` is the id of the secret of an entry (`{app}`) that names none.
 
     Raises:
         InvalidSnapshot: with one finding per problem, each with file, line (HCL) and path; never with a value that
@@ -32,7 +34,7 @@ def parse_snapshot(content: bytes, file_name: str, *, environment: str) -> tuple
     problems = Problems(file_name)
     _refuse_unreadable(content, file_name)
     document = _read_json(content, problems) if file_name.endswith(".json") else _read_hcl(content, problems)
-    return parse_declaration(document, problems, environment=environment)
+    return parse_declaration(document, problems, environment=environment, template=template)
 
 
 def _refuse_unreadable(content: bytes, file_name: str) -> None:

@@ -182,6 +182,13 @@ def test_one_username_with_one_secret_named_and_one_by_default_is_refused() -> N
     assert [finding.code for finding in refused(text)] == ["two_secrets"]
 
 
+def test_one_username_with_a_secret_by_default_and_the_same_named_is_read() -> None:
+    entries = 'database_name = "d", username = "u"', 'database_name = "e", username = "u", secret_name = "of/a/x"'
+    text = with_entries(*entries).encode()
+    declaration, _ = parse_snapshot(text, "terraform.tfvars", environment="dev", template="of/{app}/x")
+    assert [entry.secret_id("of/{app}/x") for entry in declaration.entries] == ["of/a/x"] * 2
+
+
 def test_one_username_in_two_databases_with_the_same_secret_is_read() -> None:
     same = 'username = "u", secret_name = "s"'
     text = with_entries(f'database_name = "d", {same}', f'database_name = "e", {same}')
