@@ -19,7 +19,7 @@ from provisioner.core.access_report import (
     render_csv,
     render_json,
 )
-from provisioner.core.access_rows import AccessRow, Declared, build_rows
+from provisioner.core.access_rows import Declared, build_rows
 from provisioner.core.audit import access_folder, access_key, parse_csv, trail_key
 from provisioner.core.effective_access import Access
 from provisioner.core.errors import DatabaseUnavailable, Finding
@@ -59,22 +59,16 @@ def report_access(
     ours = [each for each in server.databases.values() if each.name in databases or has_marker(each, environment)]
     facts = sorted(ours, key=attrgetter("name"))
     found = read_access(login, facts, count_workers(server, audit_log.settings))
-    report = _build(declaration, server, facts, found, audit_log)
+    report = _with_difference(_build(declaration, server, facts, found, audit_log), audit_log)
     unknown = [_unknown(each) for each in found if each.unknown]
-    previous = _previous(report, audit_log)
-    known = tuple(sorted({*warnings, *unknown, *previous.warnings}))
-    report = replace(previous, warnings=known)
+    report = replace(report, warnings=tuple(sorted({*report.warnings, *warnings, *unknown})))
     _store(report, audit_log)
     _record(report, audit_log)
-    return Plan(audit_log.settings.environment, warnings=known), report.text()
+    return Plan(environment, warnings=report.warnings), report.text()
 
 
 def _build(
-    declaration: Declaration,
-    server: Server,
-    facts: list[Database],
-    found: list[DatabaseAccess],
-    audit_log: AuditLog,
+    declaration: Declaration, server: Server, facts: list[Database], found: list[DatabaseAccess], audit_log: AuditLog
 ) -> AccessReport:
     environment = audit_log.settings.environment
     declared = Declared(
@@ -82,19 +76,20 @@ def _build(
         managed=frozenset(name for name, role in server.roles.items() if has_marker(role, environment)),
         administrator=server.administrator,
     )
-    memberships = (*server.memberships, *_of_the_administrator(server))
-    graph = RoleGraph(server.roles, memberships, server.version)
+    graph = RoleGraph(server.roles, (*server.memberships, *_of_the_administrator(server)), server.version)
     accesses = [Access(graph, each) for each in found]
     rows = tuple(row for each in accesses for row in build_rows(each, declared))
+    databases = {database for database, _ in declared.levels}
     content, _ = audit_log.bucket.get(trail_key(audit_log.bucket.folder))
     return AccessReport(
         about=_about(server, audit_log),
         databases=tuple(
-            _database(each, inside, declaration, environment) for each, inside in zip(facts, found, strict=True)
+            DatabaseFact(each.name, each.owner, each.name in databases, has_marker(each, environment), inside.unknown)
+            for each, inside in zip(facts, found, strict=True)
         ),
-        roles=_roles(server, declared, rows, {entry.username for entry in declaration.entries}),
-        rows=rows,
-        dormant=tuple((each.database.name, item) for each in accesses for item in each.dormant()),
+        roles=_roles(server, declared, {row.role for row in rows}),
+        access=rows,
+        dormant=tuple(item for each in accesses for item in each.dormant()),
         reasons=reasons(parse_csv(content or b""), rows),
     )
 
@@ -123,18 +118,11 @@ def _about(server: Server, audit_log: AuditLog) -> dict[str, str]:
     }
 
 
-def _database(facts: Database, inside: DatabaseAccess, declaration: Declaration, environment: str) -> DatabaseFact:
-    is_declared = any(entry.database == facts.name for entry in declaration.entries)
-    return DatabaseFact(facts.name, facts.owner, is_declared, has_marker(facts, environment), inside.unknown)
-
-
-def _roles(
-    server: Server, declared: Declared, rows: Iterable[AccessRow], in_snapshot: set[str]
-) -> tuple[RoleFact, ...]:
-    """The roles that the rows name, the managed and the declared, with what they may do on the server as a whole."""
-    named = {row.role for row in rows} | declared.managed | in_snapshot
+def _roles(server: Server, declared: Declared, named: set[str]) -> tuple[RoleFact, ...]:
+    """The roles that rows name, the managed and the declared, with what they may do on the server as a whole."""
+    in_snapshot = {role for _, role in declared.levels}
     found = []
-    for name in sorted(named & server.roles.keys()):
+    for name in sorted((named | declared.managed | in_snapshot) & server.roles.keys()):
         role = server.roles[name]
         attributes = {
             "SUPERUSER": role.superuser,
@@ -147,9 +135,9 @@ def _roles(
             "password expired": role.expired,
             "the administrator of this function": name == server.administrator,
         }
-        member_of = sorted({item.role for item in server.memberships if item.member == name})
         told = tuple(word for word, holds in attributes.items() if holds)
-        found.append(RoleFact(name, name in in_snapshot, name in declared.managed, told, tuple(member_of)))
+        member_of = tuple(sorted({item.role for item in server.memberships if item.member == name}))
+        found.append(RoleFact(name, name in in_snapshot, name in declared.managed, told, member_of))
     return tuple(found)
 
 
@@ -159,8 +147,8 @@ def _unknown(database: DatabaseAccess) -> Finding:
     return Finding("access_unknown", message, next_step, database=database.name)
 
 
-def _previous(report: AccessReport, audit_log: AuditLog) -> AccessReport:
-    """With the difference since the newest stored report that can be read; what cannot is named."""
+def _with_difference(report: AccessReport, audit_log: AuditLog) -> AccessReport:
+    """What came and went since the newest stored report that can be read; what cannot is named."""
     bucket, warnings = audit_log.bucket, []
     for key in bucket.newest_keys(access_folder(bucket.folder), ".json", MAX_TRIED):
         content, _ = bucket.get(key, MAX_REPORT_BYTES)
@@ -169,18 +157,17 @@ def _previous(report: AccessReport, audit_log: AuditLog) -> AccessReport:
         except ValueError as error:
             message = f"{bucket.address(key)} is ignored: {error}"
             warnings.append(Finding("access_report_unreadable", message, "find out who put it there"))
-            continue
-        return replace(report, difference=compare(rows, report.rows, since), warnings=tuple(warnings))
+        else:
+            report = replace(report, difference=compare(rows, report.access, since))
+            break
     return replace(report, warnings=tuple(warnings))
 
 
 def _store(report: AccessReport, audit_log: AuditLog) -> None:
     key = access_key(audit_log.bucket.folder, audit_log.started, audit_log.run_token)
-    files = {"html": render_html(report), "csv": render_csv(report.rows), "json": render_json(report)}
-    stored = {ending: audit_log.bucket.put_if_absent(f"{key}.{ending}", text) for ending, text in files.items()}
-    audit_log.locations = replace(
-        audit_log.locations, access_html=stored["html"], access_csv=stored["csv"], access_json=stored["json"]
-    )
+    files = {"html": render_html(report), "csv": render_csv(report.access), "json": render_json(report)}
+    stored = {f"access_{name}": audit_log.bucket.put_if_absent(f"{key}.{name}", text) for name, text in files.items()}
+    audit_log.locations = replace(audit_log.locations, **stored)
 
 
 def _record(report: AccessReport, audit_log: AuditLog) -> None:

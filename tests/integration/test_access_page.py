@@ -47,9 +47,9 @@ def test_names_of_tenants_are_text_and_nothing_else() -> None:
 
 def test_what_does_not_print_is_not_on_the_page() -> None:
     report = example()
-    rows = tuple(replace(row, database="a\x1b[2Jb\u202ec\nd", scope="x\x1by") for row in report.rows)
+    rows = tuple(replace(row, database="a\x1b[2Jb\u202ec\nd", scope="x\x1by") for row in report.access)
     databases = tuple(replace(each, name="a\x1b[2Jb\u202ec\nd") for each in report.databases)
-    page = render_html(replace(report, rows=rows, databases=databases))
+    page = render_html(replace(report, access=rows, databases=databases))
     assert [line for line in page.split("\n") if not line.isprintable()] == []
     assert "a [2Jb c d" in page
 
@@ -63,7 +63,7 @@ def test_the_page_asks_nobody_and_runs_nothing() -> None:
 
 def test_a_formula_in_a_name_is_none_in_the_csv() -> None:
     report = example()
-    rows = [row for row in report.rows if row.role == "shop_reader"]
+    rows = [row for row in report.access if row.role == "shop_reader"]
     text = render_csv([replace(rows[0], role=role) for role in ("=1+1", "@SUM(A1)", "-2", "+3", "\uff1dx")])
     assert [line["role"][0] for line in csv.DictReader(io.StringIO(text))] == ["'"] * 5
 

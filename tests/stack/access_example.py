@@ -2,10 +2,12 @@
 
 from provisioner.core.access_facts import AccessGroup, DatabaseAccess, Thing
 from provisioner.core.access_levels import AccessLevel
-from provisioner.core.access_report import AccessReport, DatabaseFact, Reason, RoleFact, compare
+from provisioner.core.access_report import AccessReport, DatabaseFact, RoleFact, compare, reasons
 from provisioner.core.access_rows import Declared, build_rows
 from provisioner.core.acl import parse_acl
+from provisioner.core.audit import AuditRow
 from provisioner.core.effective_access import Access
+from provisioner.core.model import Status
 from provisioner.core.role_graph import RoleGraph
 from provisioner.core.state import Membership, Role
 
@@ -18,6 +20,22 @@ LEVELS = {
     ("billing", "finance_reader"): AccessLevel.READER,
     ("keycloak", "keycloak_user"): AccessLevel.OWNER,
 }
+GRANTED = AuditRow(
+    timestamp_utc="2026-11-02T08:00:12.120Z",
+    environment="prod",
+    build_id="2026.11.02-3",
+    run_id="4102",
+    database="shop",
+    username="shop_reader",
+    action="grant",
+    status=Status.SUCCESS,
+    duration_ms=12,
+    message="",
+    requested_by="terraform",
+    approved_by="alice",
+    snapshot_version="3HL4kqtJvjVBH40Nrjfkd",
+    plan_digest="",
+)
 
 
 def example(*, is_hostile: bool = False) -> AccessReport:
@@ -60,13 +78,9 @@ def example(*, is_hostile: bool = False) -> AccessReport:
             )
             for name, role in sorted(roles.items())
         ),
-        rows=rows,
-        dormant=tuple((each.database.name, item) for each in accesses for item in each.dormant()),
-        reasons=(
-            Reason(
-                "shop", "shop_reader", "2026-11-02T08:00:12.120Z", "4102", "2026.11.02-3", "alice", "terraform", "grant"
-            ),
-        ),
+        access=rows,
+        dormant=tuple(item for each in accesses for item in each.dormant()),
+        reasons=reasons([GRANTED], rows),
         difference=compare(before, rows, "2026-10-27T10:15:00.000Z"),
     )
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-from provisioner.core.access_report import describe, parse_report
-from provisioner.core.access_rows import NO
+from provisioner.core.access_report import build_matrices, describe, parse_report
 from provisioner.core.state import PUBLIC
 from rds_provisioner_cli.aws import read_object
 from rds_provisioner_cli.function import call
@@ -48,27 +47,12 @@ def tell(given: Given, event: dict[str, Any], screen: Screen, *, save: Path | No
 
 def _show(rows: tuple[AccessRow, ...], names: list[str], screen: Screen) -> None:
     """Roles by databases, a few databases each; roles that are beyond a level first."""
-    cells: dict[tuple[str, str], list[AccessRow]] = {}
-    for row in rows:
-        cells.setdefault((row.role, row.database), []).append(row)
-    unknown = {row.database for row in rows if not row.role}
-    for start in range(0, len(names), MATRIX_WIDTH):
-        part = names[start : start + MATRIX_WIDTH]
-        roles = {role for role, database in cells if database in part and role}
-        beyond = {role for role in roles if any(_is_beyond(cells.get((role, each), [])) for each in part)}
-        lines = []
-        for role in sorted(roles, key=lambda role: (role not in beyond, role)):
-            name = "PUBLIC" if role == PUBLIC else role
-            lines.append([name, *(_cell(cells.get((role, each), []), each in unknown) for each in part)])
-        screen.table(["role", *part], lines)
-
-
-def _is_beyond(rows: list[AccessRow]) -> bool:
-    return any(row.expected == NO and (row.declared_level or row.role == PUBLIC) for row in rows)
-
-
-def _cell(rows: list[AccessRow], is_unknown: bool) -> str:  # noqa: FBT001
-    return "unknown" if is_unknown else describe(rows) if rows else "-"
+    for databases, lines in build_matrices(rows, names, MATRIX_WIDTH):
+        cells = [
+            ["PUBLIC" if role == PUBLIC else role, *(describe(found) if found else "-" for found in each)]
+            for role, each in lines
+        ]
+        screen.table(["role", *databases], cells)
 
 
 def _save(folder: Path, stored: dict[str, bytes], answer: dict[str, Any], screen: Screen) -> None:

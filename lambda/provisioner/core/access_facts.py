@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from itertools import islice
+from typing import Any, Self
 
+from provisioner.core.kinds import ObjectKind
 from provisioner.core.state import PUBLIC, Grant
 
 # What a list of names holds at most; of more objects their number is told and the first of them.
@@ -34,87 +36,72 @@ class Capability(StrEnum):
     UNKNOWN = "unknown"
 
 
-class Thing(StrEnum):
-    """The kinds of things that access is to; the values are words for one of them."""
-
-    DATABASE = "database"
-    SCHEMA = "schema"
-    TABLE = "table"  # and partitioned and foreign table
-    VIEW = "view"
-    FIXED_VIEW = "read-only view"
-    MATERIALIZED_VIEW = "materialized view"
-    SEQUENCE = "sequence"
-    COLUMN = "column"
-    FIXED_COLUMN = "read-only column"  # of a materialized or a read-only view
-    ROUTINE = "routine"
-    DEFINER = "SECURITY DEFINER routine"
-    TYPE = "type"
-    LARGE_OBJECT = "large object"
-    ROLE = "role"
-    EVERYTHING = "everything"
-
-
-# The things that are reached by name through their schema, so that it takes USAGE on that as well.
-IN_SCHEMAS = frozenset(
-    {
-        Thing.TABLE,
-        Thing.VIEW,
-        Thing.FIXED_VIEW,
-        Thing.MATERIALIZED_VIEW,
-        Thing.SEQUENCE,
-        Thing.COLUMN,
-        Thing.FIXED_COLUMN,
-        Thing.ROUTINE,
-        Thing.DEFINER,
-    }
-)
-
-_ROWS = {
+# What each privilege lets a role do, on things that it means something on.
+CAPABILITIES: Mapping[str, Capability] = {
+    "CONNECT": Capability.CONNECT,
+    "TEMPORARY": Capability.TEMPORARY,
+    "CREATE": Capability.CREATE,
     "SELECT": Capability.READ,
     "INSERT": Capability.WRITE,
     "UPDATE": Capability.WRITE,
     "DELETE": Capability.WRITE,
     "TRUNCATE": Capability.WRITE,
+    "USAGE": Capability.WRITE,
+    "EXECUTE": Capability.EXECUTE,
     "MAINTAIN": Capability.MAINTAIN,
     "TRIGGER": Capability.TRIGGER,
     "REFERENCES": Capability.REFERENCE,
 }
-COLUMNS = frozenset({Thing.COLUMN, Thing.FIXED_COLUMN})
-# What each privilege lets a role do. One that is not here gives nothing by itself, such as USAGE on a schema.
-GIVES: Mapping[Thing, Mapping[str, Capability]] = {
-    Thing.DATABASE: {
-        "CONNECT": Capability.CONNECT,
-        "TEMPORARY": Capability.TEMPORARY,
-        "CREATE": Capability.CREATE,
-    },
-    Thing.SCHEMA: {"CREATE": Capability.CREATE},
-    Thing.TABLE: _ROWS,
-    Thing.VIEW: {name: _ROWS[name] for name in ("SELECT", "INSERT", "UPDATE", "DELETE", "TRIGGER")},
-    Thing.FIXED_VIEW: {name: _ROWS[name] for name in ("SELECT", "TRIGGER")},
-    Thing.MATERIALIZED_VIEW: {name: _ROWS[name] for name in ("SELECT", "MAINTAIN")},
-    Thing.SEQUENCE: {"SELECT": Capability.READ, "USAGE": Capability.WRITE, "UPDATE": Capability.WRITE},
-    Thing.COLUMN: {name: _ROWS[name] for name in ("SELECT", "INSERT", "UPDATE", "REFERENCES")},
-    Thing.FIXED_COLUMN: {"SELECT": Capability.READ},
-    Thing.ROUTINE: {},
-    Thing.DEFINER: {"EXECUTE": Capability.EXECUTE},
-    Thing.TYPE: {},
-    Thing.LARGE_OBJECT: {"SELECT": Capability.READ, "UPDATE": Capability.WRITE},
-}
-FUTURE = {
-    Capability.READ: Capability.FUTURE_READ,
-    Capability.WRITE: Capability.FUTURE_WRITE,
-    Capability.CREATE: Capability.FUTURE_CREATE,
-    Capability.EXECUTE: Capability.FUTURE_EXECUTE,
-}
+# What they will be on objects that are made from now on.
+FUTURE = {Capability(each.removeprefix("future_")): each for each in Capability if each.startswith("future_")}
+
+
+class Thing(StrEnum):
+    """The kinds of things that access is to; the values are words for one of them, and what the query calls it.
+
+    `kind` is what SQL and the levels take it for. A privilege that is not among `privileges` gives nothing by itself,
+    such as USAGE on a schema.
+    """
+
+    kind: ObjectKind
+    privileges: frozenset[str]
+
+    DATABASE = "database", ObjectKind.DATABASE, "CONNECT TEMPORARY CREATE"
+    SCHEMA = "schema", ObjectKind.SCHEMA, "CREATE"
+    # And partitioned and foreign table.
+    TABLE = "table", ObjectKind.TABLE, "SELECT INSERT UPDATE DELETE TRUNCATE MAINTAIN TRIGGER REFERENCES"
+    VIEW = "view", ObjectKind.TABLE, "SELECT INSERT UPDATE DELETE TRIGGER"
+    FIXED_VIEW = "read-only view", ObjectKind.TABLE, "SELECT TRIGGER"
+    MATERIALIZED_VIEW = "materialized view", ObjectKind.TABLE, "SELECT MAINTAIN"
+    SEQUENCE = "sequence", ObjectKind.SEQUENCE, "SELECT USAGE UPDATE"
+    COLUMN = "column", ObjectKind.COLUMN, "SELECT INSERT UPDATE REFERENCES"
+    FIXED_COLUMN = "read-only column", ObjectKind.COLUMN, "SELECT"  # of a materialized or a read-only view
+    ROUTINE = "routine", ObjectKind.ROUTINE
+    DEFINER = "SECURITY DEFINER routine", ObjectKind.ROUTINE, "EXECUTE"
+    LARGE_OBJECT = "large object", ObjectKind.LARGE_OBJECT, "SELECT UPDATE"
+    # What is had without a grant on anything.
+    ROLE = "role"
+    EVERYTHING = "everything"
+
+    def __new__(cls, words: str, kind: ObjectKind = ObjectKind.DATABASE, privileges: str = "") -> Self:
+        """One row of the table."""
+        thing = str.__new__(cls, words)
+        thing._value_, thing.kind, thing.privileges = words, kind, frozenset(privileges.split())
+        return thing
+
+    @property
+    def is_in_schema(self) -> bool:
+        """Whether it is reached by name through its schema, so that it takes USAGE on that as well."""
+        return self.kind not in {ObjectKind.DATABASE, ObjectKind.SCHEMA, ObjectKind.LARGE_OBJECT}
 
 
 @dataclass(frozen=True, slots=True)
 class AccessGroup:
     """All objects of one kind in one schema with one owner and one access control list.
 
-    `names` holds the first of them. `narrowed` is how many have row-level security; `undecided` says of views that it
-    is for the rights of others whether they can be read, `undecided_writes` whether they can be written. Where
-    `creator` is set, these are the default privileges for what that role creates.
+    `count` of a database is its connection limit. `names` holds the first of them. `narrowed` is how many have
+    row-level security. `doubt` says of views that it is for the rights of others whether they can be written (1), or
+    read as well (2). Where `creator` is set, these are the default privileges for what that role creates.
     """
 
     thing: Thing
@@ -125,9 +112,16 @@ class AccessGroup:
     names: tuple[str, ...] = ()
     extension: bool = False
     narrowed: int = 0
-    undecided: bool = False
-    undecided_writes: bool = False
+    doubt: int = 0
     creator: str = ""
+
+    def is_undecided(self, capability: Capability) -> bool:
+        return self.doubt > (0 if capability is Capability.WRITE else 1)
+
+    def held(self, capability: Capability, holder: str, **facts: Any) -> Holding:
+        """That somebody holds a capability on its objects."""
+        objects: dict[str, Any] = {"count": self.count, "names": self.names, "narrowed": self.narrowed}
+        return Holding(capability, self.thing, self.schema, holder, **objects, **facts)
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,7 +132,6 @@ class DatabaseAccess:
     owner: str
     groups: tuple[AccessGroup, ...] = ()
     unknown: str = ""
-    connection_limit: int = -1
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -146,7 +139,7 @@ class Holding:
     """One capability that somebody holds on the things of one kind in one schema, by a grant or (no grantor) by owning.
 
     `privileges` are those it rests on, each with whether it may be passed on. `owner` is told of routines, which act as
-    who owns them. The last three sum up the groups that it is held on; see `AccessGroup`.
+    who owns them. The last three are of the groups that it is held on, see `AccessGroup`, and set no two apart.
     """
 
     capability: Capability
@@ -159,22 +152,22 @@ class Holding:
     undecided: bool = False
     creator: str = ""
     owner: str = ""
-    count: int = 0
-    names: tuple[str, ...] = ()
-    narrowed: int = 0
+    count: int = field(default=0, compare=False)
+    names: tuple[str, ...] = field(default=(), compare=False)
+    narrowed: int = field(default=0, compare=False)
 
 
-def sum_up(held: Iterable[tuple[Holding, AccessGroup]]) -> list[Holding]:
+def sum_up(held: Iterable[Holding]) -> list[Holding]:
     """What is held on each group in, one for all groups of which it is the same out, in order."""
-    found: dict[Holding, list[AccessGroup]] = {}
-    for holding, group in held:
-        found.setdefault(holding, []).append(group)
+    found: dict[Holding, list[Holding]] = {}
+    for holding in held:
+        found.setdefault(holding, []).append(holding)
     return [
         replace(
             holding,
-            count=sum(group.count for group in found[holding]),
-            names=tuple(islice((name for group in found[holding] for name in group.names), MAX_NAMED)),
-            narrowed=sum(group.narrowed for group in found[holding]),
+            count=sum(each.count for each in found[holding]),
+            names=tuple(islice((name for each in found[holding] for name in each.names), MAX_NAMED)),
+            narrowed=sum(each.narrowed for each in found[holding]),
         )
         for holding in sorted(found)
     ]
@@ -182,32 +175,26 @@ def sum_up(held: Iterable[tuple[Holding, AccessGroup]]) -> list[Holding]:
 
 def holdings_of(group: AccessGroup) -> Iterable[Holding]:
     """What a group's list gives, and its ownership."""
-    # A routine that will be made may be one that runs with its owner's rights.
-    thing = Thing.DEFINER if group.creator and group.thing is Thing.ROUTINE else group.thing
     held: dict[tuple[Capability, str, str], dict[str, bool]] = {}
     for item in group.items:
-        capability = GIVES[thing].get(item.privilege)
-        if group.creator:
-            # What the creator gets of its own objects it has by owning them.
-            capability = FUTURE.get(capability) if capability and item.grantee != group.creator else None
-        if capability:
-            privileges = held.setdefault((capability, item.grantee, item.grantor), {})
-            privileges[item.privilege] = privileges.get(item.privilege, False) or item.grant_option
-    for (capability, holder, grantor), privileges in held.items():
-        yield Holding(
-            capability,
-            thing,
-            group.schema,
-            holder,
-            grantor,
-            privileges=tuple(sorted(privileges.items())),
-            extension=group.extension,
-            undecided=_is_undecided(group, capability, holder, privileges),
-            creator=group.creator,
-            owner=group.owner if thing is Thing.DEFINER else "",
-        )
-    if not group.creator and group.thing not in COLUMNS:
-        yield Holding(Capability.OWN, group.thing, group.schema, group.owner, extension=group.extension)
+        # What the creator gets of its own objects it has by owning them.
+        if item.privilege in group.thing.privileges and not (group.creator and item.grantee == group.creator):
+            given = held.setdefault((CAPABILITIES[item.privilege], item.grantee, item.grantor), {})
+            given[item.privilege] = given.get(item.privilege, False) or item.grant_option
+    for (capability, holder, grantor), given in held.items():
+        if not group.creator or capability in FUTURE:
+            yield group.held(
+                FUTURE[capability] if group.creator else capability,
+                holder,
+                grantor=grantor,
+                privileges=tuple(sorted(given.items())),
+                extension=group.extension,
+                undecided=_is_undecided(group, capability, holder, given),
+                creator=group.creator,
+                owner=group.owner if group.thing is Thing.DEFINER else "",
+            )
+    if not group.creator and group.thing.kind is not ObjectKind.COLUMN:
+        yield group.held(Capability.OWN, group.owner, extension=group.extension)
 
 
 def _is_undecided(group: AccessGroup, capability: Capability, holder: str, privileges: Iterable[str]) -> bool:
@@ -218,4 +205,4 @@ def _is_undecided(group: AccessGroup, capability: Capability, holder: str, privi
         # To open one for writing takes SELECT as well, which may come from elsewhere.
         readers = {item.grantee for item in group.items if item.privilege == "SELECT"}
         return not readers & {holder, PUBLIC}
-    return group.undecided_writes if capability is Capability.WRITE else group.undecided
+    return group.is_undecided(capability)

@@ -1,25 +1,28 @@
-"""Rows of effective access in, the report out: CSV, JSON, the difference since the report before, its keys in S3."""
+"""Rows of effective access in, the report out: CSV, JSON, a text, the difference since the report before."""
 
 from __future__ import annotations
 
 import csv
 import io
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from operator import attrgetter
 from typing import Any
 
-from provisioner.core.access_rows import COLUMNS, NO, YES, AccessRow
+from provisioner.core.access_rows import COLUMNS, NO, UNKNOWN, YES, AccessRow
 from provisioner.core.audit import AuditRow, csv_cell
 from provisioner.core.effective_access import Dormant
 from provisioner.core.errors import Finding
 from provisioner.core.model import Status
+from provisioner.core.state import PUBLIC
 from provisioner.core.text import count, join_names, sanitize
 
 FORMAT = 1
 _LONGEST = 2000
 _MAX_TEXT_LINES = 400
+# What is told of a role in a database, the most doubtful first; a role without a level is foreign.
+VERDICTS = ("beyond", "foreign", "unknown", "expected", "none")
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,20 +48,6 @@ class RoleFact:
 
 
 @dataclass(frozen=True, slots=True)
-class Reason:
-    """The last run that changed something for a role in a database, as the trail has it."""
-
-    database: str
-    role: str
-    timestamp_utc: str
-    run_id: str
-    build_id: str
-    approved_by: str
-    requested_by: str
-    change: str
-
-
-@dataclass(frozen=True, slots=True)
 class Difference:
     """What came and went since the report of that time; an empty `since` means that there was none to compare with."""
 
@@ -69,20 +58,31 @@ class Difference:
 
 @dataclass(frozen=True, slots=True)
 class AccessReport:
-    """Who can do what, with all that the three files tell."""
+    """Who can do what, with all that the three files tell; the fields are those of the JSON, `about` on its top."""
 
     about: Mapping[str, str]
     databases: tuple[DatabaseFact, ...]
     roles: tuple[RoleFact, ...]
-    rows: tuple[AccessRow, ...]
-    dormant: tuple[tuple[str, Dormant], ...] = ()
-    reasons: tuple[Reason, ...] = ()
+    access: tuple[AccessRow, ...]
+    dormant: tuple[Dormant, ...] = ()
+    reasons: tuple[Mapping[str, str], ...] = ()
     difference: Difference = Difference()
     warnings: tuple[Finding, ...] = ()
 
+    def summary(self) -> str:
+        """The report in one line."""
+        roles = len({row.role for row in self.access} - {""})
+        beyond = {(row.database, row.role) for row in self.access if row.expected == NO and row.declared_level}
+        unknown = sum(bool(each.unknown) for each in self.databases)
+        return (
+            f"Access: {count(len(self.databases), 'database')}, {count(roles, 'role')}, "
+            f"{count(len(self.access), 'path')}; beyond their level: {len(beyond)}; "
+            f"unknown: {count(unknown, 'database')}."
+        )
+
     def summary_of(self, database: str) -> str:
         """One database in one line."""
-        rows = [row for row in self.rows if row.database == database]
+        rows = [row for row in self.access if row.database == database]
         beyond = sorted({row.role for row in rows if row.expected == NO and row.declared_level})
         more = f"; beyond their level: {join_names(beyond)}" if beyond else ""
         return f"{len({row.role for row in rows})} roles by {len(rows)} paths{more}"
@@ -90,33 +90,23 @@ class AccessReport:
     def text(self) -> str:
         """The report for a terminal: a line for each role in each database, what is beyond a level first."""
         lines = [self.summary(), ""]
-        by_database: dict[str, dict[str, list[AccessRow]]] = {}
-        for row in self.rows:
-            by_database.setdefault(row.database, {}).setdefault(row.role, []).append(row)
-        for each in self.databases:
-            lines.append(
-                f"{sanitize(each.name, 64)}{f' (unknown: {sanitize(each.unknown, 300)})' if each.unknown else ''}"
-            )
-            roles = {role: rows for role, rows in by_database.get(each.name, {}).items() if role}
-            lines += [f"  {sanitize(role, 40):<24} {describe(rows)}" for role, rows in roles.items()]
+        matrices = build_matrices(self.access, [each.name for each in self.databases], 1)
+        for database, (_, roles) in zip(self.databases, matrices, strict=True):
+            unknown = f" (unknown: {sanitize(database.unknown, 300)})" if database.unknown else ""
+            lines.append(f"{sanitize(database.name, 64)}{unknown}")
+            lines += [f"  {sanitize(role, 40):<24} {describe(rows)}" for role, [rows] in roles]
         left = len(lines) - _MAX_TEXT_LINES
         more = [f"... and {left} lines more; the stored report has all"] if left > 0 else []
         return "\n".join([*lines[:_MAX_TEXT_LINES], *more])
 
-    def summary(self) -> str:
-        """The report in one line."""
-        roles = len({row.role for row in self.rows} - {""})
-        beyond = {(row.database, row.role) for row in self.rows if row.expected == NO and row.declared_level}
-        unknown = sum(bool(each.unknown) for each in self.databases)
-        return (
-            f"Access: {count(len(self.databases), 'database')}, {count(roles, 'role')}, "
-            f"{count(len(self.rows), 'path')}; beyond their level: {len(beyond)}; "
-            f"unknown: {count(unknown, 'database')}."
-        )
+
+# --- what is told of one role in one database ------------------------------------------------------------------------
 
 
 def describe(rows: Sequence[AccessRow]) -> str:
     """What one role can do in one database, in words: its level where that is all, else what is beyond it."""
+    if not (rows and rows[0].role):
+        return "unknown" if rows else "no access"
     level = rows[0].declared_level
     beyond = list(dict.fromkeys(row.capability for row in rows if row.expected != YES))
     every = dict.fromkeys(row.capability for row in rows)
@@ -126,20 +116,37 @@ def describe(rows: Sequence[AccessRow]) -> str:
     return "; ".join(words)
 
 
-def reasons(trail: Iterable[AuditRow], rows: Iterable[AccessRow]) -> tuple[Reason, ...]:
-    """For each role in a database the newest change of the trail that was made for it."""
-    wanted = {(row.database, row.role) for row in rows}
-    found = {
-        (row.database, row.username): row
-        for row in trail
-        if row.status is Status.SUCCESS and (row.database, row.username) in wanted
-    }
-    return tuple(
-        Reason(
-            database, role, row.timestamp_utc, row.run_id, row.build_id, row.approved_by, row.requested_by, row.action
-        )
-        for (database, role), row in sorted(found.items())
-    )
+def judge(rows: Sequence[AccessRow]) -> str:
+    """The one of `VERDICTS` that is true of what one role can do in one database."""
+    expected = {row.expected for row in rows}
+    if NO in expected:
+        return "beyond" if rows[0].declared_level or rows[0].role == PUBLIC else "foreign"
+    return "unknown" if UNKNOWN in expected else "expected" if rows else "none"
+
+
+Line = tuple[str, list[Sequence[AccessRow]]]
+
+
+def build_matrices(
+    rows: Iterable[AccessRow], databases: Sequence[str], width: int
+) -> Iterator[tuple[Sequence[str], list[Line]]]:
+    """Tables of roles by databases, a few databases each: their names; each role that is there, and its rows in each.
+
+    The most doubtful first. What is unknown of a database is so of every role that has no rows there.
+    """
+    found: dict[str, dict[str, list[AccessRow]]] = {name: {} for name in databases}
+    for row in rows:
+        found.setdefault(row.database, {}).setdefault(row.role, []).append(row)
+    for start in range(0, len(databases), width):
+        part = databases[start : start + width]
+        roles = sorted({role for name in part for role in found[name]} - {""})
+        lines: list[Line] = [
+            (role, [found[name].get(role) or found[name].get("", []) for name in part]) for role in roles
+        ]
+        yield part, sorted(lines, key=lambda line: min(VERDICTS.index(judge(cell)) for cell in line[1]))
+
+
+# --- the files --------------------------------------------------------------------------------------------------------
 
 
 def render_csv(rows: Iterable[AccessRow]) -> str:
@@ -154,19 +161,8 @@ def render_csv(rows: Iterable[AccessRow]) -> str:
 
 def render_json(report: AccessReport) -> str:
     """The report as JSON; docs/schemas/access.schema.json describes it."""
-    document = {
-        "format": FORMAT,
-        **report.about,
-        "summary": report.summary(),
-        "databases": [asdict(each) for each in report.databases],
-        "roles": [asdict(each) for each in report.roles],
-        "access": [asdict(row) for row in report.rows],
-        "dormant": [{"database": database, **asdict(each)} for database, each in report.dormant],
-        "reasons": [asdict(each) for each in report.reasons],
-        "difference": asdict(report.difference),
-        "warnings": [asdict(each) for each in report.warnings],
-    }
-    return json.dumps(document, indent=1)
+    fields = asdict(report)
+    return json.dumps({"format": FORMAT, **fields.pop("about"), "summary": report.summary(), **fields}, indent=1)
 
 
 def parse_report(content: bytes, environment: str) -> tuple[str, tuple[AccessRow, ...]]:
@@ -193,6 +189,9 @@ def _text(value: Any) -> str:
     return sanitize(value, _LONGEST)
 
 
+# --- what the report before and the trail have to say -----------------------------------------------------------------
+
+
 def compare(before: Sequence[AccessRow], now: Sequence[AccessRow], since: str) -> Difference:
     """What came and went: a path is the same as long as database, role, capability and path are."""
     known, current = {_identity(row) for row in before}, {_identity(row) for row in now}
@@ -207,3 +206,18 @@ def _identity(row: AccessRow) -> tuple[str, ...]:
     # As they come back from a stored report.
     database, role, path = (sanitize(each, _LONGEST) for each in (row.database, row.role, row.path))
     return database, role, row.capability, path.partition(": ")[2] or path
+
+
+def reasons(trail: Iterable[AuditRow], rows: Iterable[AccessRow]) -> tuple[Mapping[str, str], ...]:
+    """For each role in a database the newest change of the trail that was made for it, and by which run."""
+    wanted = {(row.database, row.role) for row in rows}
+    found = {
+        (row.database, row.username): row
+        for row in trail
+        if row.status is Status.SUCCESS and (row.database, row.username) in wanted
+    }
+    names = ("timestamp_utc", "run_id", "build_id", "approved_by", "requested_by")
+    return tuple(
+        {"database": database, "role": role, **{name: getattr(row, name) for name in names}, "change": row.action}
+        for (database, role), row in sorted(found.items())
+    )

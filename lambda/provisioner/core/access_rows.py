@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, fields, replace
+from itertools import islice
 
-from provisioner.core.access_facts import Capability, DatabaseAccess, Holding, Thing
+from provisioner.core.access_facts import Capability, DatabaseAccess
 from provisioner.core.access_levels import OWN, AccessLevel, allows
 from provisioner.core.access_words import describe_path, describe_scope, take_away
 from provisioner.core.effective_access import Access, Way
-from provisioner.core.kinds import ObjectKind
-from provisioner.core.state import DATABASE_OWNER, PUBLIC
+from provisioner.core.state import PUBLIC
 
-# Beyond this many paths into one database the rest is named as unknown, so that one tenant fills nobody's memory.
+# Beyond this many paths of one role, or rows of one database, the rest is named as unknown, so that one tenant fills
+# nobody's memory.
 MAX_ROWS = 20_000
+# More paths than this that differ in their schema alone are one row.
+MAX_ALIKE = 10
 YES, NO, UNKNOWN = "yes", "no", "unknown"
 
 
@@ -47,65 +50,28 @@ class Declared:
 def build_rows(access: Access, declared: Declared) -> list[AccessRow]:
     """Every path into one database, by role and capability; that it could not be looked into is a row, too."""
     database = access.database
-    if database.unknown:
-        text = f"could not be looked into: {database.unknown}"
-        return [AccessRow(database.name, "", Capability.UNKNOWN, "the database", text, "", NO, UNKNOWN)]
     rows: list[AccessRow] = []
-    for role in (PUBLIC, *access.roles()):
-        rows += [_row(ways, database, declared, access.version) for ways in _alike(access.ways(role))]
-        if len(rows) > MAX_ROWS:
-            text = f"more than {MAX_ROWS} paths: what the roles after {role} can do is not listed"
-            rows.append(AccessRow(database.name, "", Capability.UNKNOWN, "the database", text, "", NO, UNKNOWN))
+    unknown = f"could not be looked into: {database.unknown}" if database.unknown else ""
+    for role in () if unknown else (PUBLIC, *access.roles()):
+        ways = list(islice(access.ways(role), MAX_ROWS + 1))
+        rows += [_row(alike, database, declared, access.version) for alike in _alike(ways)]
+        if max(len(ways), len(rows)) > MAX_ROWS:
+            unknown = f"more than {MAX_ROWS} paths: what the roles after {role} can do is not listed"
             break
-    order = {capability: number for number, capability in enumerate(Capability)}
-    return sorted(rows, key=lambda row: (row.role, order[Capability(row.capability)], row.path, row.scope))
+    order = list(Capability)
+    rows.sort(key=lambda row: (row.role, order.index(Capability(row.capability)), row.path, row.scope))
+    if unknown:
+        rows.insert(0, AccessRow(database.name, "", Capability.UNKNOWN, "the database", unknown, "", NO, UNKNOWN))
+    return rows
 
 
-def is_expected(way: Way, level: AccessLevel | None, administrator: str) -> bool:
-    """Whether a declared level, or what PUBLIC and the administrator keep, gives a way (`access_levels.allows`)."""
-    holding = way.holding
-    is_own_way = not (way.attribute or way.admin or way.set_role) and _is_short(way)
-    if way.role == administrator and not level:
-        # What the function itself works with.
-        is_connect = is_own_way and holding.capability is Capability.CONNECT and holding.holder == administrator
-        return is_connect or holding.capability is Capability.ADMINISTER
-    if not is_own_way or (way.role != PUBLIC and level is None):
-        return False
-    kind = _kind(holding)
-    if holding.capability is Capability.OWN:
-        return allows(level, kind, OWN)
-    # A routine that everybody may execute acts with its owner's rights, which no level has.
-    to_public = holding.holder == PUBLIC and (way.role == PUBLIC or holding.capability is not Capability.EXECUTE)
-    return all(allows(level, kind, name, option=option, to_public=to_public) for name, option in holding.privileges)
-
-
-def _is_short(way: Way) -> bool:
-    """Whether no membership is on the way but the one that owning the database brings."""
-    return all(item.role == DATABASE_OWNER for item in way.chain)
-
-
-def _kind(holding: Holding) -> ObjectKind:
-    if holding.thing is Thing.DEFINER:
-        return ObjectKind.ROUTINE
-    is_like_table = holding.thing in {Thing.VIEW, Thing.FIXED_VIEW, Thing.MATERIALIZED_VIEW, Thing.FIXED_COLUMN}
-    return ObjectKind.TABLE if is_like_table else ObjectKind(holding.thing.value)
-
-
-def _alike(ways: Iterable[Way]) -> Iterable[list[Way]]:
+def _alike(ways: Iterable[Way]) -> Iterator[list[Way]]:
     """Ways that differ in their schema alone, together: nobody reads three hundred rows of one kind."""
     found: dict[Way, list[Way]] = {}
     for way in ways:
-        anywhere = replace(way, holding=replace(way.holding, schema="", count=0, names=(), narrowed=0))
-        found.setdefault(anywhere, []).append(way)
+        found.setdefault(replace(way, holding=replace(way.holding, schema="")), []).append(way)
     for alike in found.values():
-        if len(alike) > MAX_ALIKE:
-            yield alike
-        else:
-            yield from ([way] for way in alike)
-
-
-# More paths than this that differ in their schema alone are one row.
-MAX_ALIKE = 10
+        yield from [alike] if len(alike) > MAX_ALIKE else ([way] for way in alike)
 
 
 def _row(ways: list[Way], database: DatabaseAccess, declared: Declared, version: int) -> AccessRow:
@@ -123,4 +89,24 @@ def _row(ways: list[Way], database: DatabaseAccess, declared: Declared, version:
         managed=YES if way.role in declared.managed else NO,
         expected=UNKNOWN if way.holding.undecided else YES if is_given else NO,
         statement=take_away(ways, version, database.name),
+    )
+
+
+def is_expected(way: Way, level: AccessLevel | None, administrator: str) -> bool:
+    """Whether a declared level, or what PUBLIC and the administrator keep, gives a way (`access_levels.allows`)."""
+    holding = way.holding
+    is_own_way = not (way.attribute or way.admin or way.set_role or way.chain)
+    if way.role == administrator and not level:
+        # What the function itself works with.
+        is_connect = is_own_way and holding.capability is Capability.CONNECT and holding.holder == administrator
+        return is_connect or holding.capability is Capability.ADMINISTER
+    if not is_own_way or (way.role != PUBLIC and level is None):
+        return False
+    if holding.capability is Capability.OWN:
+        return allows(level, holding.thing.kind, OWN)
+    # A routine that everybody may execute acts with its owner's rights, which no level has.
+    to_public = holding.holder == PUBLIC and (way.role == PUBLIC or holding.capability is not Capability.EXECUTE)
+    return all(
+        allows(level, holding.thing.kind, name, option=option, to_public=to_public)
+        for name, option in holding.privileges
     )

@@ -7,13 +7,12 @@ that by trying. What would take a change first (to grant oneself a role by ADMIN
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import product
 
 from provisioner.core.access_facts import (
-    GIVES,
-    IN_SCHEMAS,
+    CAPABILITIES,
     Capability,
     DatabaseAccess,
     Holding,
@@ -21,16 +20,16 @@ from provisioner.core.access_facts import (
     holdings_of,
     sum_up,
 )
+from provisioner.core.kinds import ObjectKind
 from provisioner.core.role_graph import Chain, RoleGraph
 from provisioner.core.state import DATABASE_OWNER, PUBLIC, Membership
 from provisioner.core.text import join_names
 
-# The predefined roles whose members may more than any list says, and what on: since 14, 14 and 17.
-_ROWS_OF_ALL = (Thing.TABLE, Thing.VIEW, Thing.FIXED_VIEW, Thing.MATERIALIZED_VIEW, Thing.SEQUENCE)
-PREDEFINED: Mapping[str, tuple[Capability, tuple[tuple[str, bool], ...]]] = {
-    "pg_read_all_data": (Capability.READ, (("SELECT", False),)),
-    "pg_write_all_data": (Capability.WRITE, (("DELETE", False), ("INSERT", False), ("UPDATE", False))),
-    "pg_maintain": (Capability.MAINTAIN, (("MAINTAIN", False),)),
+# The predefined roles whose members hold more than any list says, on all that has rows: since 14, 14 and 17.
+PREDEFINED = {
+    "pg_read_all_data": ("SELECT",),
+    "pg_write_all_data": ("DELETE", "INSERT", "UPDATE"),
+    "pg_maintain": ("MAINTAIN",),
 }
 # The two that come with USAGE on every schema.
 _USE_ALL_SCHEMAS = frozenset({"pg_read_all_data", "pg_write_all_data"})
@@ -45,8 +44,6 @@ _SUPERUSER_MAY = (
 )
 # More roles than this that have nothing but what PUBLIC has are not told one by one.
 MAX_OF_PUBLIC = 100
-# Beyond this many ways of one role into one database they are somebody's experiment.
-MAX_WAYS = 20_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +66,7 @@ class Way:
 class Dormant:
     """What a role holds in a database and cannot use, and why; `count` is the number of holdings."""
 
+    database: str
     role: str
     reason: str
     count: int
@@ -80,153 +78,129 @@ class Access:
     def __init__(self, graph: RoleGraph, database: DatabaseAccess) -> None:
         self._graph, self.database, self.version = graph, database, graph.version
         self._by_holder: dict[str, list[Holding]] = {}
-        for each in sum_up((held, group) for group in database.groups for held in holdings_of(group)):
-            self._by_holder.setdefault(each.holder, []).append(each)
+        for each in sum_up(held for group in database.groups for held in holdings_of(group)):
+            self._by_holder.setdefault(self._who(each.holder), []).append(each)
+        self._is_shut = any(group.thing is Thing.DATABASE and not group.count for group in database.groups)
         self._users: dict[str, set[str]] = {}
         for group in database.groups:
             if group.thing is Thing.SCHEMA and not group.creator:
                 for item in group.items:
                     if item.privilege == "USAGE":
-                        self._users.setdefault(item.grantee, set()).add(group.schema)
-        self._relevant = self._acting()
+                        self._users.setdefault(self._who(item.grantee), set()).add(group.schema)
+        inheritors = {**graph.inheritors, PUBLIC: frozenset(graph.roles)}
+        connect = {each for each, held in self._by_holder.items() if any(map(_is_connect, held))}
+        self._connecting = graph.superusers.union(*(inheritors.get(each, ()) for each in connect))
+        # The roles as which something can be done here: who holds something, and whoever inherits from those.
+        holders = (self._by_holder.keys() | self._users.keys() | PREDEFINED.keys()) - {PUBLIC}
+        self._relevant = graph.superusers.union(holders, *(inheritors.get(each, ()) for each in holders))
+
+    def _who(self, holder: str) -> str:
+        """Who holds it: the database's owner is the one member of pg_database_owner, which no catalog says."""
+        is_owner = holder == DATABASE_OWNER and self._graph.expands(self.database.owner)
+        return self.database.owner if is_owner else holder
 
     # --- who gets in -----------------------------------------------------------------------------------------------
 
     def roles(self) -> list[str]:
         """Every role that can log in to the database, in order; of many with PUBLIC's access alone none is named."""
-        holders = {each.holder for held in self._by_holder.values() for each in held if _is_connect(each)}
-        if DATABASE_OWNER in holders:
-            holders.add(self.database.owner)
-        found = set(self._graph.superusers)
-        for holder in holders:
-            found |= self._graph.roles.keys() if holder == PUBLIC else self._graph.inheritors.get(holder, frozenset())
-        inside = [name for name in sorted(found) if not self._kept_out(name)]
-        of_public = [name for name in inside if self._has_only_what_public_has(name)]
-        return [name for name in inside if name not in set(of_public)] if len(of_public) > MAX_OF_PUBLIC else inside
+        inside = [name for name in sorted(self._connecting) if not self._kept_out(name)]
+        with_more = [name for name in inside if self._has_more_than_public(name)]
+        return with_more if len(inside) - len(with_more) > MAX_OF_PUBLIC else inside
 
-    def _has_only_what_public_has(self, name: str) -> bool:
-        return not (name in self._relevant or self._settable(name) or any(True for _ in self._administered(name)))
+    def _has_more_than_public(self, name: str) -> bool:
+        return name in self._relevant or any(self._settable(name)) or any(self._administered(name))
 
-    def dormant(self) -> list[Dormant]:
+    def dormant(self) -> Iterator[Dormant]:
         """What roles hold in the database without being able to get in, or to the schema, by name and reason."""
-        found = []
         known = {PUBLIC, *self._graph.roles} - self._graph.superusers
         for holder in sorted(self._by_holder.keys() & known):
             held = self._by_holder[holder]
             reason = "" if holder == PUBLIC else self._kept_out(holder)
-            if reason:
-                found.append(Dormant(holder, reason, len(held)))
-                continue
-            usable = self._usable(self._inherited(holder))
-            hidden = [each for each in held if not _is_reachable(each, usable)]
-            if hidden:
-                schemas = join_names(sorted({each.schema for each in hidden}))
-                found.append(Dormant(holder, f"it has no USAGE on their schemas: {schemas}", len(hidden)))
-        return found
+            if not reason:
+                usable = self._usable(self._graph.inherited(holder))
+                held = [each for each in held if not _is_reachable(each, usable)]
+                reason = f"it has no USAGE on their schemas: {join_names(sorted({each.schema for each in held}))}"
+            if held:
+                yield Dormant(self.database.name, holder, reason, len(held))
 
     def _kept_out(self, name: str) -> str:
         """Why a role cannot get in, or nothing."""
-        role = self._graph.roles[name]
-        if self.database.connection_limit == 0 and not role.superuser:
+        if self._is_shut and name not in self._graph.superusers:
             return "the connection limit of the database is 0"
-        return self._graph.login_refused(name) or ("" if self._connects(name) else "it has no CONNECT on the database")
-
-    def _connects(self, name: str) -> bool:
-        if self._graph.roles[name].superuser:
-            return True
-        holders = self._inherited(name).keys() | {PUBLIC}
-        return any(_is_connect(each) for holder in holders for each in self._by_holder.get(holder, ()))
+        refused = self._graph.login_refused(name)
+        return refused or ("" if name in self._connecting else "it has no CONNECT on the database")
 
     # --- what they can do there ------------------------------------------------------------------------------------
 
-    def ways(self, name: str) -> list[Way]:
+    def ways(self, name: str) -> Iterator[Way]:
         """Every way of a role that can log in, or of PUBLIC."""
-        if name == PUBLIC:
-            usable = self._usable({PUBLIC: ((),)})
-            return [Way(PUBLIC, each) for each in self._by_holder.get(PUBLIC, ()) if _is_reachable(each, usable)]
-        if self._graph.roles[name].superuser:
-            return [Way(name, everything, attribute="SUPERUSER") for everything in _everything(name)]
-        found = list(self._acting_as(name, name, ()))
         # What is had anyway, and what is had in the same way without SET ROLE.
-        started = {(way.holding, way.chain[:1]) for way in found}
-        for acting, chains in self._settable(name):
-            for chain in chains:
-                for way in self._acting_as(name, acting, chain):
-                    first = () if way.holding.holder == PUBLIC else chain[:1]
-                    if (way.holding, first) not in started and not _is_connect(way.holding):
-                        found.append(way)
-            if len(found) > MAX_WAYS:
-                break
-        return [*found[:MAX_WAYS], *self._administered(name)]
+        found = set()
+        for way in self._acting_as(name, name, ()):
+            found.add((way.holding, way.chain[:1]))
+            yield way
+        if name in self._graph.superusers:
+            return
+        for acting, chain in self._settable(name):
+            for way in self._acting_as(name, acting, chain):
+                first = () if way.holding.holder == PUBLIC else chain[:1]
+                if (way.holding, first) not in found and not _is_connect(way.holding):
+                    yield way
+        yield from self._administered(name)
 
     def _acting_as(self, name: str, acting: str, set_role: Chain) -> Iterator[Way]:
-        if acting != name and acting in self._graph.superusers:
-            yield from (Way(name, each, set_role=set_role, attribute="SUPERUSER") for each in _everything(acting))
+        if acting in self._graph.superusers:
+            for capability in _SUPERUSER_MAY:
+                everything = Holding(capability, Thing.EVERYTHING, "", acting)
+                yield Way(name, everything, set_role=set_role, attribute="SUPERUSER")
             return
-        roles = self._inherited(acting)
+        roles = self._graph.inherited(acting)
         usable = self._usable(roles)
         for holder, chains in {**roles, PUBLIC: ((),)}.items():
             held = [each for each in self._by_holder.get(holder, ()) if _is_reachable(each, usable)]
             held += self._predefined(holder, usable)
             yield from (Way(name, each, chain, set_role) for each, chain in product(held, chains))
 
+    def _settable(self, name: str) -> Iterator[tuple[str, Chain]]:
+        """Every way of a role to SET ROLE to another as which something can be done."""
+        settable = self._graph.settable(name)
+        for role in sorted((settable.keys() & self._relevant) - {name}):
+            yield from ((role, chain) for chain in settable[role])
+        if DATABASE_OWNER in self._by_holder:
+            # An owner that does not inherit.
+            membership = Membership(DATABASE_OWNER, self.database.owner, "")
+            for chain in settable.get(self.database.owner, ()):
+                yield DATABASE_OWNER, (*chain, membership)
+
     def _administered(self, name: str) -> Iterator[Way]:
         ways: dict[str, tuple[Membership | None, Chain, Chain]] = {}
-        identities: list[tuple[str, Chain]] = [(name, ())]
-        identities += [(role, chains[0]) for role, chains in self._graph.settable(name).items()]
-        for acting, chain in identities:
+        settable = self._graph.settable(name)
+        for acting, chains in settable.items():
             for role, (admin, through) in self._graph.administered(acting).items():
-                ways.setdefault(role, (admin, chain, through))
+                ways.setdefault(role, (admin, chains[0], through))
         # Who may SET ROLE to it anyway needs no grant; its own members it cannot be granted to, and this one to nobody.
-        useless = {name, DATABASE_OWNER, *self._graph.settable(name)}
+        useless = {DATABASE_OWNER, *settable}
         for role in sorted((ways.keys() & (self._by_holder.keys() | PREDEFINED.keys())) - useless):
-            admin, chain, through = ways[role]
-            acting = chain[-1].role if chain else name
-            if self._graph.roles[acting].createrole or not self._graph.is_member(role, name):
+            admin, set_role, through = ways[role]
+            acting = set_role[-1].role if set_role else name
+            if self._graph.roles[acting].createrole or name not in self._graph.member_of(role):
                 holding = Holding(Capability.ADMINISTER, Thing.ROLE, "", role, count=1, names=(role,))
-                attribute = "" if admin else "CREATEROLE"
-                yield Way(name, holding, through, chain, attribute=attribute, admin=admin)
+                yield Way(name, holding, through, set_role, attribute="" if admin else "CREATEROLE", admin=admin)
 
     def _predefined(self, holder: str, usable: set[str] | None) -> list[Holding]:
         """What members of a predefined role may do to all tables, views and sequences of the schemas they can use."""
-        capability, privileges = PREDEFINED.get(holder, (None, ()))
-        if capability is None:
+        if holder not in PREDEFINED:
             return []
-        held = []
-        for group in self.database.groups:
-            is_covered = group.thing in _ROWS_OF_ALL and capability in GIVES[group.thing].values()
-            if is_covered and not group.creator and (usable is None or group.schema in usable):
-                undecided = group.undecided_writes if capability is Capability.WRITE else group.undecided
-                each = Holding(capability, group.thing, group.schema, holder, "", privileges, undecided=undecided)
-                held.append((each, group))
-        return sum_up(held)
-
-    # --- roles and schemas -----------------------------------------------------------------------------------------
-
-    def _acting(self) -> frozenset[str]:
-        """The roles as which something can be done here: who holds something, and whoever inherits from those."""
-        holders = self._by_holder.keys() | self._users.keys() | PREDEFINED.keys()
-        found = {member for holder in holders for member in self._graph.inheritors.get(holder, ())}
-        return frozenset(found | self._graph.superusers | holders) - {PUBLIC}
-
-    def _settable(self, name: str) -> list[tuple[str, tuple[Chain, ...]]]:
-        settable = self._graph.settable(name)
-        found = [(role, settable[role]) for role in sorted(settable.keys() & self._relevant)]
-        owner = self.database.owner
-        if self._graph.has_database_owner and (owner == name or owner in settable):
-            found.append((DATABASE_OWNER, self._through_owner(((),) if owner == name else settable[owner])))
-        return found
-
-    def _inherited(self, name: str) -> Mapping[str, tuple[Chain, ...]]:
-        """With the membership that no catalog has: that of the database's owner in pg_database_owner."""
-        roles = self._graph.inherited(name)
-        owner = self.database.owner
-        if not self._graph.has_database_owner or owner not in roles or not self._graph.expands(owner):
-            return roles
-        return {**roles, DATABASE_OWNER: self._through_owner(roles[owner])}
-
-    def _through_owner(self, chains: Iterable[Chain]) -> tuple[Chain, ...]:
-        return tuple((*chain, self._graph.owner_membership(self.database.owner)) for chain in chains)
+        capability = CAPABILITIES[PREDEFINED[holder][0]]
+        privileges = tuple((name, False) for name in PREDEFINED[holder])
+        return sum_up(
+            group.held(capability, holder, privileges=privileges, undecided=group.is_undecided(capability))
+            for group in self.database.groups
+            if group.thing.kind in {ObjectKind.TABLE, ObjectKind.SEQUENCE}
+            and not group.thing.privileges.isdisjoint(PREDEFINED[holder])
+            and not group.creator
+            and (usable is None or group.schema in usable)
+        )
 
     def _usable(self, roles: Mapping[str, object]) -> set[str] | None:
         """The schemas that these roles have USAGE on; None for all of them."""
@@ -236,12 +210,8 @@ class Access:
 
 
 def _is_reachable(holding: Holding, usable: set[str] | None) -> bool:
-    return holding.thing not in IN_SCHEMAS or bool(holding.creator) or usable is None or holding.schema in usable
+    return not holding.thing.is_in_schema or bool(holding.creator) or usable is None or holding.schema in usable
 
 
 def _is_connect(holding: Holding) -> bool:
     return holding.capability is Capability.CONNECT
-
-
-def _everything(role: str) -> list[Holding]:
-    return [Holding(each, Thing.EVERYTHING, "", role) for each in _SUPERUSER_MAY]

@@ -6,12 +6,11 @@ of the objects, of which each list names the first few.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 from provisioner.core.access_facts import MAX_NAMED, AccessGroup, DatabaseAccess, Thing
 from provisioner.core.acl import parse_acl
@@ -22,38 +21,6 @@ from provisioner.edges.postgres import Connection
 
 # As for a plan: beyond this a database is somebody's experiment, and is unknown rather than held in memory.
 MAX_GROUPS, MAX_ACL_CHARACTERS = 20_000, 32_000_000
-
-_THINGS = {
-    "d": Thing.DATABASE,
-    "n": Thing.SCHEMA,
-    "r": Thing.TABLE,
-    "v": Thing.VIEW,
-    "w": Thing.FIXED_VIEW,
-    "m": Thing.MATERIALIZED_VIEW,
-    "s": Thing.SEQUENCE,
-    "S": Thing.SEQUENCE,
-    "c": Thing.COLUMN,
-    "k": Thing.FIXED_COLUMN,
-    "f": Thing.ROUTINE,
-    "F": Thing.DEFINER,
-    "T": Thing.TYPE,
-    "L": Thing.LARGE_OBJECT,
-}
-
-
-class _Row(NamedTuple):
-    """A group as the query has it; see `AccessGroup`. `number` of the database itself is its connection limit."""
-
-    letter: str
-    schema: str
-    owner: str
-    creator: str
-    extension: bool
-    acl: str
-    number: int
-    narrowed: int
-    undecided: int
-    names: str
 
 
 def read_access(login: Login, databases: Iterable[Database], workers: int) -> list[DatabaseAccess]:
@@ -84,41 +51,24 @@ def _read_one(login: Login, facts: Database) -> DatabaseAccess:
 
 
 def _read_inside(connection: Connection, access: DatabaseAccess) -> DatabaseAccess:
-    rows = [_Row(*row) for row in connection.run(_ACCESS_QUERY)]
+    rows = connection.run(_ACCESS_QUERY)
     if len(rows) > MAX_GROUPS:
         return replace(access, unknown=f"its objects have more than {MAX_GROUPS} different access control lists")
-    if sum(len(row.acl) for row in rows) > MAX_ACL_CHARACTERS:
+    if sum(len(acl) for _, _, _, acl, *_ in rows) > MAX_ACL_CHARACTERS:
         return replace(access, unknown=f"its access control lists are longer than {MAX_ACL_CHARACTERS} characters")
-    limit = next((row.number for row in rows if row.letter == "d"), -1)
     # The server groups in whatever order it likes.
-    groups = tuple(_group(row) for row in sorted(rows))
-    return replace(access, groups=groups, connection_limit=limit)
+    return replace(access, groups=tuple(_group(*row) for row in sorted(rows)))
 
 
-def _group(row: _Row) -> AccessGroup:
-    names: list[Any] = json.loads(row.names)
-    return AccessGroup(
-        thing=_THINGS[row.letter],
-        schema=row.schema,
-        owner=row.owner,
-        items=parse_acl(row.acl),
-        count=1 if row.letter == "d" else row.number,
-        names=tuple(map(str, names)),
-        extension=row.extension,
-        narrowed=row.narrowed,
-        undecided=row.undecided > 1,
-        undecided_writes=row.undecided > 0,
-        creator=row.creator,
-    )
+def _group(thing: str, schema: str, owner: str, acl: str, count: int, names: list[str], *facts: Any) -> AccessGroup:
+    return AccessGroup(Thing(thing), schema, owner, parse_acl(acl), count, tuple(names), *facts)
 
 
 # --- the query ------------------------------------------------------------------------------------------------------
 
-_NO_NAMES = "'[]'"
-
 
 def _names(name: str) -> str:
-    return f"array_to_json((array_agg({name} ORDER BY {name}))[1:{MAX_NAMED}])::text"
+    return f"array_to_json((array_agg({name} ORDER BY {name}))[1:{MAX_NAMED}])"
 
 
 # A view reads with its owner's rights, so who may select from it reads only what its owner may, and through a view on
@@ -160,52 +110,59 @@ _ROUTINE = (
 )
 # INSERT, UPDATE or DELETE, by triggers and rules too.
 _READ_ONLY = "c.relkind = 'v' AND pg_relation_is_updatable(c.oid, true) & 28 = 0"
-
-
-_LETTER = f"""CASE WHEN {_READ_ONLY} THEN 'w' WHEN c.relkind IN ('v', 'm') THEN c.relkind::text
-                    WHEN c.relkind = 'S' THEN 's' ELSE 'r' END"""
-_DEFAULT_LETTER = """CASE c.relkind WHEN 'S' THEN 's'::"char" ELSE 'r' END"""
+_RELATION = f"""CASE WHEN {_READ_ONLY} THEN '{Thing.FIXED_VIEW}' WHEN c.relkind = 'v' THEN '{Thing.VIEW}'
+                 WHEN c.relkind = 'm' THEN '{Thing.MATERIALIZED_VIEW}' WHEN c.relkind = 'S' THEN '{Thing.SEQUENCE}'
+                 ELSE '{Thing.TABLE}' END"""
+_COLUMN = f"CASE WHEN c.relkind = 'm' OR {_READ_ONLY} THEN '{Thing.FIXED_COLUMN}' ELSE '{Thing.COLUMN}' END"
+# What will be made may run with its owner's rights; a type gives nothing.
+_DEFAULT = f"""CASE d.defaclobjtype WHEN 'n' THEN '{Thing.SCHEMA}' WHEN 'S' THEN '{Thing.SEQUENCE}'
+               WHEN 'f' THEN '{Thing.DEFINER}' WHEN 'L' THEN '{Thing.LARGE_OBJECT}' ELSE '{Thing.TABLE}' END"""
+# Of the objects of a relation `c`, in the groups that they make.
+_OF_RELATION = f"""count(*), {{names}}, {in_extension("pg_class", "c")}, count(*) FILTER (WHERE c.relrowsecurity),
+            coalesce(b.doubt, 0), ''"""
+# A row for each group, its columns those of `AccessGroup`; the count of the database is its connection limit.
 _PARTS = f"""
-    SELECT 'd', ''::text, pg_get_userbyid(d.datdba)::text, ''::text, false,
-           coalesce(d.datacl, acldefault('d', d.datdba))::text, d.datconnlimit::bigint, 0::bigint, 0, {_NO_NAMES}
+    SELECT '{Thing.DATABASE}', ''::text, pg_get_userbyid(d.datdba)::text,
+           coalesce(d.datacl, acldefault('d', d.datdba))::text, d.datconnlimit::bigint, '[]'::json, false, 0::bigint, 0,
+           ''::text
     FROM pg_database AS d WHERE d.datname = current_database()
     UNION ALL
-    SELECT 'n', n.nspname, pg_get_userbyid(n.nspowner), '', {in_extension("pg_namespace", "n")},
-           coalesce(n.nspacl, acldefault('n', n.nspowner))::text, 1, 0, 0, array_to_json(ARRAY[n.nspname])::text
+    SELECT '{Thing.SCHEMA}', n.nspname, pg_get_userbyid(n.nspowner),
+           coalesce(n.nspacl, acldefault('n', n.nspowner))::text, 1, array_to_json(ARRAY[n.nspname]),
+           {in_extension("pg_namespace", "n")}, 0, 0, ''
     FROM pg_namespace AS n WHERE {NOT_SYSTEM}
     UNION ALL
-    (SELECT {_LETTER}, n.nspname, pg_get_userbyid(c.relowner), '', {in_extension("pg_class", "c")} AS extension,
-            coalesce(c.relacl, acldefault({_DEFAULT_LETTER}, c.relowner))::text, count(*),
-            count(*) FILTER (WHERE c.relrowsecurity), coalesce(b.doubt, 0), {_names("c.relname::text")}
+    (SELECT {_RELATION}, n.nspname, pg_get_userbyid(c.relowner),
+            coalesce(c.relacl, acldefault(CASE c.relkind WHEN 'S' THEN 's'::"char" ELSE 'r' END, c.relowner))::text,
+            {_OF_RELATION.format(names=_names("c.relname::text"))}
      FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace LEFT JOIN doubtful AS b ON b.oid = c.oid
      WHERE c.oid >= {FIRST_OBJECT} AND c.relkind IN ('r', 'p', 'f', 'v', 'm', 'S') AND {NOT_SYSTEM}
-     GROUP BY 1, 2, 3, 5, 6, 9, c.relrowsecurity LIMIT {MAX_GROUPS + 1})
+     GROUP BY 1, 2, 3, 4, 7, 9, c.relrowsecurity LIMIT {MAX_GROUPS + 1})
     UNION ALL
-    (SELECT CASE WHEN c.relkind = 'm' OR {_READ_ONLY} THEN 'k' ELSE 'c' END, n.nspname, pg_get_userbyid(c.relowner), '',
-            {in_extension("pg_class", "c")}, a.attacl::text, count(*),
-            count(*) FILTER (WHERE c.relrowsecurity), coalesce(b.doubt, 0),
-            {_names("c.relname || '(' || a.attname || ')'")}
+    (SELECT {_COLUMN}, n.nspname, pg_get_userbyid(c.relowner), a.attacl::text,
+            {_OF_RELATION.format(names=_names("c.relname || '(' || a.attname || ')'"))}
      FROM pg_attribute AS a JOIN pg_class AS c ON c.oid = a.attrelid JOIN pg_namespace AS n ON n.oid = c.relnamespace
      LEFT JOIN doubtful AS b ON b.oid = c.oid
      WHERE a.attrelid >= {FIRST_OBJECT} AND a.attacl IS NOT NULL AND NOT a.attisdropped AND {NOT_SYSTEM}
-     GROUP BY 1, 2, 3, 5, 6, 9, c.relrowsecurity LIMIT {MAX_GROUPS + 1})
+     GROUP BY 1, 2, 3, 4, 7, 9, c.relrowsecurity LIMIT {MAX_GROUPS + 1})
     UNION ALL
-    (SELECT CASE WHEN {IS_DEFINER} THEN 'F' ELSE 'f' END, n.nspname, pg_get_userbyid(p.proowner), '',
-            {in_extension("pg_proc", "p")},
+    (SELECT CASE WHEN {IS_DEFINER} THEN '{Thing.DEFINER}' ELSE '{Thing.ROUTINE}' END, n.nspname,
+            pg_get_userbyid(p.proowner),
             CASE WHEN {IS_DEFINER} THEN coalesce(p.proacl, acldefault('f', p.proowner))::text ELSE '{{}}' END,
-            count(*), 0, 0, {_names(_ROUTINE)}
+            count(*), {_names(_ROUTINE)}, {in_extension("pg_proc", "p")}, 0, 0, ''
      FROM pg_proc AS p JOIN pg_namespace AS n ON n.oid = p.pronamespace
      WHERE p.oid >= {FIRST_OBJECT} AND {NOT_SYSTEM}
-     GROUP BY 1, 2, 3, 5, 6 LIMIT {MAX_GROUPS + 1})
+     GROUP BY 1, 2, 3, 4, 7 LIMIT {MAX_GROUPS + 1})
     UNION ALL
-    (SELECT 'L', '', pg_get_userbyid(l.lomowner), '', false, coalesce(l.lomacl, acldefault('L', l.lomowner))::text,
-            count(*), 0, 0, {_names("l.oid::text")}
-     FROM pg_largeobject_metadata AS l GROUP BY 3, 6 LIMIT {MAX_GROUPS + 1})
+    (SELECT '{Thing.LARGE_OBJECT}', '', pg_get_userbyid(l.lomowner),
+            coalesce(l.lomacl, acldefault('L', l.lomowner))::text, count(*), {_names("l.oid::text")}, false, 0, 0, ''
+     FROM pg_largeobject_metadata AS l GROUP BY 3, 4 LIMIT {MAX_GROUPS + 1})
     UNION ALL
-    (SELECT d.defaclobjtype::text, coalesce(n.nspname, ''), pg_get_userbyid(d.defaclrole),
-            pg_get_userbyid(d.defaclrole), false, d.defaclacl::text, 1, 0, 0, {_NO_NAMES}
-     FROM pg_default_acl AS d LEFT JOIN pg_namespace AS n ON n.oid = d.defaclnamespace LIMIT {MAX_GROUPS + 1})"""
-_COLUMNS = "letter, schema, owner, creator, extension, acl, number, narrowed, undecided, names"
+    (SELECT {_DEFAULT}, coalesce(n.nspname, ''), pg_get_userbyid(d.defaclrole), d.defaclacl::text, 1, '[]', false, 0, 0,
+            pg_get_userbyid(d.defaclrole)
+     FROM pg_default_acl AS d LEFT JOIN pg_namespace AS n ON n.oid = d.defaclnamespace
+     WHERE d.defaclobjtype <> 'T' LIMIT {MAX_GROUPS + 1})"""
+_COLUMNS = "thing, schema, owner, acl, number, names, extension, narrowed, doubt, creator"
 # What is told stops with the row that makes it too much; the server holds one row at a time.
 _ACCESS_QUERY = f"""{_DOUBTS}
     SELECT {_COLUMNS} FROM (

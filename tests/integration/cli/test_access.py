@@ -20,7 +20,7 @@ ADDRESS = "s3://acme-governance/governance/prod/access/20261127T101500.000Z-1"
 @pytest.fixture
 def stored(monkeypatch: pytest.MonkeyPatch) -> dict[str, bytes]:
     report = example(is_hostile=True)
-    files = {"html": render_html(report), "csv": render_csv(report.rows), "json": render_json(report)}
+    files = {"html": render_html(report), "csv": render_csv(report.access), "json": render_json(report)}
     found = {f"{ADDRESS}.{name}": text.encode() for name, text in files.items()}
     monkeypatch.setattr(access, "read_object", lambda address: found[address])
     return found

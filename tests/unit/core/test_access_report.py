@@ -28,9 +28,9 @@ def test_the_json_is_what_its_schema_says_and_the_schema_has_the_words_of_the_co
 
 def test_the_csv_has_the_columns_of_the_contract_and_one_row_for_each_path() -> None:
     report = example()
-    rows = list(csv.reader(io.StringIO(render_csv(report.rows))))
+    rows = list(csv.reader(io.StringIO(render_csv(report.access))))
     assert rows[0] == ["database", "role", "capability", "scope", "path", "declared_level", "managed", "expected"]
-    assert len(rows) == len(report.rows) + 1
+    assert len(rows) == len(report.access) + 1
     assert tuple(rows[0]) == COLUMNS
     assert len(set(map(tuple, rows))) == len(rows)
 
@@ -38,7 +38,7 @@ def test_the_csv_has_the_columns_of_the_contract_and_one_row_for_each_path() -> 
 def test_a_stored_report_is_read_again() -> None:
     report = example(is_hostile=True)
     created, rows = parse_report(render_json(report).encode(), "prod")
-    assert (created, rows) == (report.about["created"], report.rows)
+    assert (created, rows) == (report.about["created"], report.access)
 
 
 @pytest.mark.parametrize(
@@ -58,7 +58,7 @@ def test_a_report_with_other_values_than_texts_is_refused() -> None:
 
 
 def test_what_came_and_what_went_is_told_and_a_table_more_is_neither() -> None:
-    rows = example().rows
+    rows = example().access
     more = replace(rows[3], scope="2 tables in schema public")
     difference = compare(rows[1:], (*rows[:3], more, *rows[4:-1]), "then")
     assert difference.added == rows[:1]
@@ -67,17 +67,17 @@ def test_what_came_and_what_went_is_told_and_a_table_more_is_neither() -> None:
 
 def test_a_name_that_does_not_print_is_no_difference_to_itself() -> None:
     report = example()
-    rows = tuple(replace(row, role="a\nb\u202ec", path=f"level x:\n{row.path}") for row in report.rows)
-    since, before = parse_report(render_json(replace(report, rows=rows)).encode(), "prod")
+    rows = tuple(replace(row, role="a\nb\u202ec", path=f"level x:\n{row.path}") for row in report.access)
+    since, before = parse_report(render_json(replace(report, access=rows)).encode(), "prod")
     difference = compare(before, rows, since)
     assert (difference.added, difference.removed) == ((), ())
 
 
 def test_the_reason_is_the_last_change_that_succeeded_for_the_role_in_the_database() -> None:
-    row = next(row for row in example().rows if row.role == "shop_reader")
+    row = next(row for row in example().access if row.role == "shop_reader")
     audit = AuditRow(
         "t1", "prod", "b1", "r1", "shop", "shop_reader", "grant", Status.SUCCESS, 1, "", "tf", "alice", "v", "d"
     )
     trail = [audit, replace(audit, timestamp_utc="t2", run_id="r2"), replace(audit, run_id="r3", status=Status.ERROR)]
     [reason] = reasons([*trail, replace(audit, username="another")], [row])
-    assert (reason.run_id, reason.approved_by, reason.change) == ("r2", "alice", "grant")
+    assert (reason["run_id"], reason["approved_by"], reason["change"]) == ("r2", "alice", "grant")
