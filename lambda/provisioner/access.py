@@ -7,7 +7,6 @@ from dataclasses import replace
 from operator import attrgetter
 
 from provisioner.audit_log import AuditLog
-from provisioner.core.access_facts import DatabaseAccess
 from provisioner.core.access_html import render_html
 from provisioner.core.access_report import (
     AccessReport,
@@ -29,7 +28,7 @@ from provisioner.core.ownership import has_marker
 from provisioner.core.plan import Plan
 from provisioner.core.role_graph import OPTIONS_VERSION, RoleGraph
 from provisioner.core.state import Database, Membership, Server
-from provisioner.edges.access_catalogs import read_access
+from provisioner.edges.access_catalogs import Inside, read_access
 from provisioner.edges.clock import now_utc
 from provisioner.edges.observe import Login
 from provisioner.edges.server_catalogs import observe_server
@@ -57,19 +56,16 @@ def report_access(
         raise DatabaseUnavailable(connection_finding(login, error)) from None
     environment = audit_log.settings.environment
     ours = [each for each in server.databases.values() if each.name in databases or has_marker(each, environment)]
-    facts = sorted(ours, key=attrgetter("name"))
-    found = read_access(login, facts, count_workers(server, audit_log.settings))
-    report = _with_difference(_build(declaration, server, facts, found, audit_log), audit_log)
-    unknown = [_unknown(each) for each in found if each.unknown]
+    found = read_access(login, sorted(ours, key=attrgetter("name")), count_workers(server, audit_log.settings))
+    report = _with_difference(_build(declaration, server, found, audit_log), audit_log)
+    unknown = [_unknown(each) for each, _ in found if each.unreadable_reason]
     report = replace(report, warnings=tuple(sorted({*report.warnings, *warnings, *unknown})))
     _store(report, audit_log)
     _record(report, audit_log)
     return Plan(environment, warnings=report.warnings), report.text()
 
 
-def _build(
-    declaration: Declaration, server: Server, facts: list[Database], found: list[DatabaseAccess], audit_log: AuditLog
-) -> AccessReport:
+def _build(declaration: Declaration, server: Server, found: list[Inside], audit_log: AuditLog) -> AccessReport:
     environment = audit_log.settings.environment
     declared = Declared(
         levels={(entry.database, entry.username): entry.access_level for entry in declaration.entries},
@@ -77,15 +73,17 @@ def _build(
         administrator=server.administrator,
     )
     graph = RoleGraph(server.roles, (*server.memberships, *_of_the_administrator(server)), server.version)
-    accesses = [Access(graph, each) for each in found]
+    accesses = [Access(graph, *each) for each in found]
     rows = tuple(row for each in accesses for row in build_rows(each, declared))
     databases = {database for database, _ in declared.levels}
     content, _ = audit_log.bucket.get(trail_key(audit_log.bucket.folder))
     return AccessReport(
         about=_about(server, audit_log),
         databases=tuple(
-            DatabaseFact(each.name, each.owner, each.name in databases, has_marker(each, environment), inside.unknown)
-            for each, inside in zip(facts, found, strict=True)
+            DatabaseFact(
+                each.name, each.owner, each.name in databases, has_marker(each, environment), each.unreadable_reason
+            )
+            for each, _ in found
         ),
         roles=_roles(server, declared, {row.role for row in rows}),
         access=rows,
@@ -141,8 +139,8 @@ def _roles(server: Server, declared: Declared, named: set[str]) -> tuple[RoleFac
     return tuple(found)
 
 
-def _unknown(database: DatabaseAccess) -> Finding:
-    message = f'who can do what in database "{database.name}" is unknown: {database.unknown}'
+def _unknown(database: Database) -> Finding:
+    message = f'who can do what in database "{database.name}" is unknown: {database.unreadable_reason}'
     next_step = "give the administrator CONNECT on it, or mend what keeps it out; then ask again"
     return Finding("access_unknown", message, next_step, database=database.name)
 

@@ -1,6 +1,6 @@
 """An example of a report of access, made by the product from facts that are written down here: no server is needed."""
 
-from provisioner.core.access_facts import AccessGroup, DatabaseAccess, Thing
+from provisioner.core.access_facts import AccessGroup, Thing
 from provisioner.core.access_levels import AccessLevel
 from provisioner.core.access_report import AccessReport, DatabaseFact, RoleFact, compare, reasons
 from provisioner.core.access_rows import Declared, build_rows
@@ -9,8 +9,9 @@ from provisioner.core.audit import AuditRow
 from provisioner.core.effective_access import Access
 from provisioner.core.model import Status
 from provisioner.core.role_graph import RoleGraph
-from provisioner.core.state import Membership, Role
+from provisioner.core.state import Database, Membership, Role
 
+Inside = tuple[Database, tuple[AccessGroup, ...]]
 HOSTILE = '"><script>alert(1)</script><b onmouseover=alert(2)>'
 LEVELS = {
     ("shop", "shop_user"): AccessLevel.OWNER,
@@ -47,8 +48,12 @@ def example(*, is_hostile: bool = False) -> AccessReport:
     memberships = [Membership("analysts", "finance_reader", "platform_admin", set_option=False)]
     graph = RoleGraph(roles, memberships, 16)
     declared = Declared(LEVELS, frozenset(role for _, role in LEVELS), "platform_admin")
-    databases = (_shop(odd), _billing(), DatabaseAccess("keycloak", "keycloak_user", unknown="connection refused"))
-    accesses = [Access(graph, each) for each in databases]
+    databases = (
+        _shop(odd),
+        _billing(),
+        (Database("keycloak", "keycloak_user", unreadable_reason="connection refused"), ()),
+    )
+    accesses = [Access(graph, *each) for each in databases]
     rows = tuple(row for each in accesses for row in build_rows(each, declared))
     before = tuple(row for row in rows if row.role != odd and "analysts" not in row.path)
     return AccessReport(
@@ -64,7 +69,8 @@ def example(*, is_hostile: bool = False) -> AccessReport:
             "administrator": "platform_admin",
         },
         databases=tuple(
-            DatabaseFact(each.name, each.owner, declared=True, managed=True, unknown=each.unknown) for each in databases
+            DatabaseFact(each.name, each.owner, declared=True, managed=True, unknown=each.unreadable_reason)
+            for each, _ in databases
         ),
         roles=tuple(
             RoleFact(
@@ -85,7 +91,7 @@ def example(*, is_hostile: bool = False) -> AccessReport:
     )
 
 
-def _shop(odd: str) -> DatabaseAccess:
+def _shop(odd: str) -> Inside:
     quoted = odd.replace('"', '""').replace("\\", "\\\\")
     item = f'"{quoted}"'.replace("\\", "\\\\").replace('"', '\\"')
     return _database(
@@ -100,7 +106,7 @@ def _shop(odd: str) -> DatabaseAccess:
     )
 
 
-def _billing() -> DatabaseAccess:
+def _billing() -> Inside:
     return _database(
         "billing",
         "billing_user",
@@ -111,7 +117,7 @@ def _billing() -> DatabaseAccess:
     )
 
 
-def _database(name: str, owner: str, *acls: str, tables: dict[tuple[str, ...], str]) -> DatabaseAccess:
+def _database(name: str, owner: str, *acls: str, tables: dict[tuple[str, ...], str]) -> Inside:
     everyone = ",".join([f"{owner}=CTc/{owner}", *acls])
     usage = parse_acl("{" + f"pg_database_owner=UC/pg_database_owner,=U/pg_database_owner,{owner}=UC/{owner}" + "}")
     groups = [
@@ -121,4 +127,4 @@ def _database(name: str, owner: str, *acls: str, tables: dict[tuple[str, ...], s
     for names, acl in tables.items():
         items = parse_acl("{" + f"{owner}=arwdDxt/{owner},{acl}" + "}")
         groups.append(AccessGroup(Thing.TABLE, "public", owner, items, len(names), names))
-    return DatabaseAccess(name, owner, tuple(groups))
+    return Database(name, owner), tuple(groups)

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
-from itertools import islice
 from typing import Any, Self
 
+from provisioner.core.access_levels import OWN
 from provisioner.core.kinds import ObjectKind
 from provisioner.core.state import PUBLIC, Grant
 
@@ -124,16 +124,6 @@ class AccessGroup:
         return Holding(capability, self.thing, self.schema, holder, **objects, **facts)
 
 
-@dataclass(frozen=True, slots=True)
-class DatabaseAccess:
-    """One database: what was found in it, or in `unknown` why nothing could be."""
-
-    name: str
-    owner: str
-    groups: tuple[AccessGroup, ...] = ()
-    unknown: str = ""
-
-
 @dataclass(frozen=True, slots=True, order=True)
 class Holding:
     """One capability that somebody holds on the things of one kind in one schema, by a grant or (no grantor) by owning.
@@ -165,11 +155,11 @@ def sum_up(held: Iterable[Holding]) -> list[Holding]:
     return [
         replace(
             holding,
-            count=sum(each.count for each in found[holding]),
-            names=tuple(islice((name for each in found[holding] for name in each.names), MAX_NAMED)),
-            narrowed=sum(each.narrowed for each in found[holding]),
+            count=sum(each.count for each in alike),
+            names=tuple(name for each in alike for name in each.names)[:MAX_NAMED],
+            narrowed=sum(each.narrowed for each in alike),
         )
-        for holding in sorted(found)
+        for holding, alike in sorted(found.items())
     ]
 
 
@@ -177,12 +167,12 @@ def holdings_of(group: AccessGroup) -> Iterable[Holding]:
     """What a group's list gives, and its ownership."""
     held: dict[tuple[Capability, str, str], dict[str, bool]] = {}
     for item in group.items:
-        # What the creator gets of its own objects it has by owning them.
-        if item.privilege in group.thing.privileges and not (group.creator and item.grantee == group.creator):
+        if item.privilege in group.thing.privileges:
             given = held.setdefault((CAPABILITIES[item.privilege], item.grantee, item.grantor), {})
             given[item.privilege] = given.get(item.privilege, False) or item.grant_option
     for (capability, holder, grantor), given in held.items():
-        if not group.creator or capability in FUTURE:
+        # What a creator gets of its own objects it has by owning them.
+        if not group.creator or (capability in FUTURE and holder != group.creator):
             yield group.held(
                 FUTURE[capability] if group.creator else capability,
                 holder,
@@ -194,7 +184,7 @@ def holdings_of(group: AccessGroup) -> Iterable[Holding]:
                 owner=group.owner if group.thing is Thing.DEFINER else "",
             )
     if not group.creator and group.thing.kind is not ObjectKind.COLUMN:
-        yield group.held(Capability.OWN, group.owner, extension=group.extension)
+        yield group.held(Capability.OWN, group.owner, privileges=((OWN, False),), extension=group.extension)
 
 
 def _is_undecided(group: AccessGroup, capability: Capability, holder: str, privileges: Iterable[str]) -> bool:

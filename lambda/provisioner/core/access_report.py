@@ -100,9 +100,6 @@ class AccessReport:
         return "\n".join([*lines[:_MAX_TEXT_LINES], *more])
 
 
-# --- what is told of one role in one database ------------------------------------------------------------------------
-
-
 def describe(rows: Sequence[AccessRow]) -> str:
     """What one role can do in one database, in words: its level where that is all, else what is beyond it."""
     if not (rows and rows[0].role):
@@ -146,9 +143,6 @@ def build_matrices(
         yield part, sorted(lines, key=lambda line: min(VERDICTS.index(judge(cell)) for cell in line[1]))
 
 
-# --- the files --------------------------------------------------------------------------------------------------------
-
-
 def render_csv(rows: Iterable[AccessRow]) -> str:
     """The rows as CSV with a header: RFC 4180's quoting, no line breaks in values, formulas defused."""
     text = io.StringIO()
@@ -187,9 +181,6 @@ def _text(value: Any) -> str:
     if not isinstance(value, str):
         raise TypeError("not a text")
     return sanitize(value, _LONGEST)
-
-
-# --- what the report before and the trail have to say -----------------------------------------------------------------
 
 
 def compare(before: Sequence[AccessRow], now: Sequence[AccessRow], since: str) -> Difference:

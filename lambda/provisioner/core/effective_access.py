@@ -7,14 +7,14 @@ that by trying. What would take a change first (to grant oneself a role by ADMIN
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 
 from provisioner.core.access_facts import (
     CAPABILITIES,
+    AccessGroup,
     Capability,
-    DatabaseAccess,
     Holding,
     Thing,
     holdings_of,
@@ -22,7 +22,7 @@ from provisioner.core.access_facts import (
 )
 from provisioner.core.kinds import ObjectKind
 from provisioner.core.role_graph import Chain, RoleGraph
-from provisioner.core.state import DATABASE_OWNER, PUBLIC, Membership
+from provisioner.core.state import DATABASE_OWNER, PUBLIC, Database, Membership
 from provisioner.core.text import join_names
 
 # The predefined roles whose members hold more than any list says, on all that has rows: since 14, 14 and 17.
@@ -75,14 +75,14 @@ class Dormant:
 class Access:
     """One database's access, role by role."""
 
-    def __init__(self, graph: RoleGraph, database: DatabaseAccess) -> None:
-        self._graph, self.database, self.version = graph, database, graph.version
+    def __init__(self, graph: RoleGraph, database: Database, groups: Sequence[AccessGroup]) -> None:
+        self._graph, self.database, self._groups, self.version = graph, database, groups, graph.version
         self._by_holder: dict[str, list[Holding]] = {}
-        for each in sum_up(held for group in database.groups for held in holdings_of(group)):
+        for each in sum_up(held for group in groups for held in holdings_of(group)):
             self._by_holder.setdefault(self._who(each.holder), []).append(each)
-        self._is_shut = any(group.thing is Thing.DATABASE and not group.count for group in database.groups)
+        self._is_shut = any(group.thing is Thing.DATABASE and not group.count for group in groups)
         self._users: dict[str, set[str]] = {}
-        for group in database.groups:
+        for group in groups:
             if group.thing is Thing.SCHEMA and not group.creator:
                 for item in group.items:
                     if item.privilege == "USAGE":
@@ -195,7 +195,7 @@ class Access:
         privileges = tuple((name, False) for name in PREDEFINED[holder])
         return sum_up(
             group.held(capability, holder, privileges=privileges, undecided=group.is_undecided(capability))
-            for group in self.database.groups
+            for group in self._groups
             if group.thing.kind in {ObjectKind.TABLE, ObjectKind.SEQUENCE}
             and not group.thing.privileges.isdisjoint(PREDEFINED[holder])
             and not group.creator

@@ -12,19 +12,21 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
-from provisioner.core.access_facts import MAX_NAMED, AccessGroup, DatabaseAccess, Thing
+from provisioner.core.access_facts import MAX_NAMED, AccessGroup, Thing
 from provisioner.core.acl import parse_acl
 from provisioner.core.state import Database
 from provisioner.edges.database_catalogs import FIRST_OBJECT, IS_DEFINER, NOT_SYSTEM, in_extension
 from provisioner.edges.observe import Login, look
-from provisioner.edges.postgres import Connection
 
 # As for a plan: beyond this a database is somebody's experiment, and is unknown rather than held in memory.
 MAX_GROUPS, MAX_ACL_CHARACTERS = 20_000, 32_000_000
 
 
-def read_access(login: Login, databases: Iterable[Database], workers: int) -> list[DatabaseAccess]:
-    """Look into each database; one that cannot be looked into says why.
+Inside = tuple[Database, tuple[AccessGroup, ...]]
+
+
+def read_access(login: Login, databases: Iterable[Database], workers: int) -> list[Inside]:
+    """Look into each database; one that cannot be looked into says why in `unreadable_reason`.
 
     Raises:
         OutOfTime: there was not time enough.
@@ -34,30 +36,25 @@ def read_access(login: Login, databases: Iterable[Database], workers: int) -> li
         return list(pool.map(partial(_read_one, login), databases))
 
 
-def _read_one(login: Login, facts: Database) -> DatabaseAccess:
-    access = DatabaseAccess(facts.name, facts.owner)
-    if facts.invalid:
-        return replace(access, unknown="its DROP DATABASE was interrupted; drop it")
-    if not facts.allows_connections:
-        return replace(access, unknown="it allows no connections, so nobody gets in, nor does this look")
-    if facts.unreadable_reason:
-        return replace(access, unknown=facts.unreadable_reason)
+def _read_one(login: Login, facts: Database) -> Inside:
+    def unreadable(reason: str) -> Inside:
+        return replace(facts, unreadable_reason=reason), ()
 
-    def read() -> DatabaseAccess:
+    def read() -> Inside:
         with login.connect(facts.name) as connection:
-            return _read_inside(connection, access)
+            rows = connection.run(_ACCESS_QUERY)
+        if len(rows) > MAX_GROUPS:
+            return unreadable(f"its objects have more than {MAX_GROUPS} different access control lists")
+        if sum(len(acl) for _, _, _, acl, *_ in rows) > MAX_ACL_CHARACTERS:
+            return unreadable(f"its access control lists are longer than {MAX_ACL_CHARACTERS} characters")
+        # The server groups in whatever order it likes.
+        return facts, tuple(_group(*row) for row in sorted(rows))
 
-    return look(login, f'database "{facts.name}"', read, lambda reason: replace(access, unknown=reason))
-
-
-def _read_inside(connection: Connection, access: DatabaseAccess) -> DatabaseAccess:
-    rows = connection.run(_ACCESS_QUERY)
-    if len(rows) > MAX_GROUPS:
-        return replace(access, unknown=f"its objects have more than {MAX_GROUPS} different access control lists")
-    if sum(len(acl) for _, _, _, acl, *_ in rows) > MAX_ACL_CHARACTERS:
-        return replace(access, unknown=f"its access control lists are longer than {MAX_ACL_CHARACTERS} characters")
-    # The server groups in whatever order it likes.
-    return replace(access, groups=tuple(_group(*row) for row in sorted(rows)))
+    if facts.invalid:
+        return unreadable("its DROP DATABASE was interrupted; drop it")
+    if not facts.allows_connections:
+        return unreadable("it allows no connections, so nobody gets in, nor does this look")
+    return (facts, ()) if facts.unreadable_reason else look(login, f'database "{facts.name}"', read, unreadable)
 
 
 def _group(thing: str, schema: str, owner: str, acl: str, count: int, names: list[str], *facts: Any) -> AccessGroup:

@@ -1,13 +1,14 @@
 """Ways into a database: what counts, what is held without effect, what is told of many roles."""
 
-from provisioner.core.access_facts import AccessGroup, Capability, DatabaseAccess, Thing
+from provisioner.core.access_facts import AccessGroup, Capability, Thing
 from provisioner.core.access_levels import AccessLevel
 from provisioner.core.access_rows import Declared, build_rows
 from provisioner.core.acl import parse_acl
 from provisioner.core.effective_access import MAX_OF_PUBLIC, Access
 from provisioner.core.role_graph import RoleGraph
-from provisioner.core.state import Membership, Role
+from provisioner.core.state import Database, Membership, Role
 
+Inside = tuple[Database, tuple[AccessGroup, ...]]
 NOBODY = Declared({}, frozenset(), "admin")
 
 
@@ -16,7 +17,7 @@ def server(*names: str, memberships: tuple[Membership, ...] = (), **facts: Role)
     return RoleGraph(roles, memberships, 16)
 
 
-def database(connect: str = "", usage: str = "", select: str = "", names: tuple[str, ...] = ("t",)) -> DatabaseAccess:
+def database(connect: str = "", usage: str = "", select: str = "", names: tuple[str, ...] = ("t",)) -> Inside:
     def acl(more: str) -> str:
         return "{" + ",".join(filter(None, ["owner=/owner", more])) + "}"
 
@@ -25,11 +26,11 @@ def database(connect: str = "", usage: str = "", select: str = "", names: tuple[
         AccessGroup(Thing.SCHEMA, "s", "owner", parse_acl(acl(usage)), names=("s",)),
         AccessGroup(Thing.TABLE, "s", "owner", parse_acl(acl(select)), len(names), names),
     )
-    return DatabaseAccess("d", "owner", groups)
+    return Database("d", "owner"), groups
 
 
-def capabilities(found: RoleGraph, inside: DatabaseAccess, role: str) -> set[str]:
-    return {row.capability for row in build_rows(Access(found, inside), NOBODY) if row.role == role}
+def capabilities(found: RoleGraph, inside: Inside, role: str) -> set[str]:
+    return {row.capability for row in build_rows(Access(found, *inside), NOBODY) if row.role == role}
 
 
 def test_without_connect_or_usage_a_grant_has_no_effect_and_that_is_told() -> None:
@@ -37,7 +38,7 @@ def test_without_connect_or_usage_a_grant_has_no_effect_and_that_is_told() -> No
     assert capabilities(known, database(select="reader=r/owner"), "reader") == set()
     half = database(connect="reader=c/owner", select="reader=r/owner")
     assert capabilities(known, half, "reader") == {Capability.CONNECT}
-    assert [(item.role, item.reason) for item in Access(known, half).dormant() if item.role == "reader"] == [
+    assert [(item.role, item.reason) for item in Access(known, *half).dormant() if item.role == "reader"] == [
         ("reader", "it has no USAGE on their schemas: s")
     ]
     whole = database("reader=c/owner", "reader=U/owner", "reader=r/owner")
@@ -49,7 +50,7 @@ def test_a_role_that_cannot_log_in_has_nothing_and_its_members_have_it_through_i
     known = server("ann", memberships=memberships, team=Role("team", can_login=False))
     inside = database("team=c/owner", "team=U/owner", "team=r/owner")
     assert capabilities(known, inside, "team") == set()
-    rows = [row for row in build_rows(Access(known, inside), NOBODY) if (row.role, row.capability) == ("ann", "read")]
+    rows = [row for row in build_rows(Access(known, *inside), NOBODY) if (row.role, row.capability) == ("ann", "read")]
     assert [row.path for row in rows] == ['member of "team" (granted by "owner"), SELECT granted by "owner"']
     assert rows[0].statement == 'REVOKE "team" FROM "ann" GRANTED BY "owner"'
 
@@ -58,7 +59,7 @@ def test_a_member_that_does_not_inherit_has_it_by_set_role() -> None:
     memberships = (Membership("team", "ann", "owner", inherit_option=False),)
     known = server("ann", memberships=memberships, team=Role("team", can_login=False))
     inside = database("ann=c/owner", "team=U/owner", "team=r/owner")
-    [row] = [row for row in build_rows(Access(known, inside), NOBODY) if (row.role, row.capability) == ("ann", "read")]
+    [row] = [row for row in build_rows(Access(known, *inside), NOBODY) if (row.role, row.capability) == ("ann", "read")]
     assert row.path == 'SET ROLE "team" (granted by "owner"), SELECT granted by "owner"'
 
 
@@ -72,19 +73,19 @@ def test_usage_and_select_have_to_meet_in_one_role() -> None:
 def test_the_right_to_pass_on_is_no_readers() -> None:
     declared = Declared({("d", "reader"): AccessLevel.READER}, frozenset({"reader"}), "admin")
     inside = database("reader=c/owner", "reader=U/owner", "reader=r*/owner")
-    [row] = [row for row in build_rows(Access(server("reader"), inside), declared) if row.capability == "read"]
+    [row] = [row for row in build_rows(Access(server("reader"), *inside), declared) if row.capability == "read"]
     assert (row.expected, row.path) == ("no", 'SELECT with grant option granted by "owner"')
 
 
 def test_very_many_roles_that_come_by_public_alone_are_told_as_public() -> None:
     names = [f"r{number}" for number in range(MAX_OF_PUBLIC + 2)]
     inside = database("=c/owner", "r0=U/owner", "r0=r/owner")
-    assert {row.role for row in build_rows(Access(server(*names), inside), NOBODY)} == {"public", "r0", "owner"}
-    assert len({row.role for row in build_rows(Access(server(*names[:-1]), inside), NOBODY)}) == MAX_OF_PUBLIC + 3
+    assert {row.role for row in build_rows(Access(server(*names), *inside), NOBODY)} == {"public", "r0", "owner"}
+    assert len({row.role for row in build_rows(Access(server(*names[:-1]), *inside), NOBODY)}) == MAX_OF_PUBLIC + 3
 
 
 def test_names_cannot_break_out_of_a_statement() -> None:
     odd = 'x"; DROP TABLE t; --'
     inside = database("reader=c/owner", "reader=U/owner", "reader=r/owner", names=(odd,))
-    [row] = [row for row in build_rows(Access(server("reader"), inside), NOBODY) if row.capability == "read"]
+    [row] = [row for row in build_rows(Access(server("reader"), *inside), NOBODY) if row.capability == "read"]
     assert row.statement == 'REVOKE SELECT ON TABLE "s"."x""; DROP TABLE t; --" FROM "reader"; -- as "owner"'
