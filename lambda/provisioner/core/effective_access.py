@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from itertools import product
 
 from provisioner.core.access_facts import (
-    CAPABILITIES,
+    PREDEFINED,
     AccessGroup,
     Capability,
     Holding,
@@ -20,17 +20,10 @@ from provisioner.core.access_facts import (
     holdings_of,
     sum_up,
 )
-from provisioner.core.kinds import ObjectKind
 from provisioner.core.role_graph import Chain, RoleGraph
 from provisioner.core.state import DATABASE_OWNER, PUBLIC, Database, Membership
 from provisioner.core.text import join_names
 
-# The predefined roles whose members hold more than any list says, on all that has rows: since 14, 14 and 17.
-PREDEFINED = {
-    "pg_read_all_data": ("SELECT",),
-    "pg_write_all_data": ("DELETE", "INSERT", "UPDATE"),
-    "pg_maintain": ("MAINTAIN",),
-}
 # The two that come with USAGE on every schema.
 _USE_ALL_SCHEMAS = frozenset({"pg_read_all_data", "pg_write_all_data"})
 _SUPERUSER_MAY = (
@@ -76,7 +69,7 @@ class Access:
     """One database's access, role by role."""
 
     def __init__(self, graph: RoleGraph, database: Database, groups: Sequence[AccessGroup]) -> None:
-        self._graph, self.database, self._groups, self.version = graph, database, groups, graph.version
+        self._graph, self.database, self.version = graph, database, graph.version
         self._by_holder: dict[str, list[Holding]] = {}
         for each in sum_up(held for group in groups for held in holdings_of(group)):
             self._by_holder.setdefault(self._who(each.holder), []).append(each)
@@ -112,7 +105,7 @@ class Access:
 
     def dormant(self) -> Iterator[Dormant]:
         """What roles hold in the database without being able to get in, or to the schema, by name and reason."""
-        known = {PUBLIC, *self._graph.roles} - self._graph.superusers
+        known = {PUBLIC, *self._graph.roles} - self._graph.superusers - PREDEFINED.keys()
         for holder in sorted(self._by_holder.keys() & known):
             held = self._by_holder[holder]
             reason = "" if holder == PUBLIC else self._kept_out(holder)
@@ -158,7 +151,6 @@ class Access:
         usable = self._usable(roles)
         for holder, chains in {**roles, PUBLIC: ((),)}.items():
             held = [each for each in self._by_holder.get(holder, ()) if _is_reachable(each, usable)]
-            held += self._predefined(holder, usable)
             yield from (Way(name, each, chain, set_role) for each, chain in product(held, chains))
 
     def _settable(self, name: str) -> Iterator[tuple[str, Chain]]:
@@ -173,34 +165,15 @@ class Access:
                 yield DATABASE_OWNER, (*chain, membership)
 
     def _administered(self, name: str) -> Iterator[Way]:
-        ways: dict[str, tuple[Membership | None, Chain, Chain]] = {}
-        settable = self._graph.settable(name)
-        for acting, chains in settable.items():
-            for role, (admin, through) in self._graph.administered(acting).items():
-                ways.setdefault(role, (admin, chains[0], through))
+        ways = self._graph.administered(name)
         # Who may SET ROLE to it anyway needs no grant; its own members it cannot be granted to, and this one to nobody.
-        useless = {DATABASE_OWNER, *settable}
+        useless = {DATABASE_OWNER, *self._graph.settable(name)}
         for role in sorted((ways.keys() & (self._by_holder.keys() | PREDEFINED.keys())) - useless):
             admin, set_role, through = ways[role]
             acting = set_role[-1].role if set_role else name
             if self._graph.roles[acting].createrole or name not in self._graph.member_of(role):
-                holding = Holding(Capability.ADMINISTER, Thing.ROLE, "", role, count=1, names=(role,))
+                holding = Holding(Capability.ADMINISTER, Thing.ROLE, "", role)
                 yield Way(name, holding, through, set_role, attribute="" if admin else "CREATEROLE", admin=admin)
-
-    def _predefined(self, holder: str, usable: set[str] | None) -> list[Holding]:
-        """What members of a predefined role may do to all tables, views and sequences of the schemas they can use."""
-        if holder not in PREDEFINED:
-            return []
-        capability = CAPABILITIES[PREDEFINED[holder][0]]
-        privileges = tuple((name, False) for name in PREDEFINED[holder])
-        return sum_up(
-            group.held(capability, holder, privileges=privileges, undecided=group.is_undecided(capability))
-            for group in self._groups
-            if group.thing.kind in {ObjectKind.TABLE, ObjectKind.SEQUENCE}
-            and not group.thing.privileges.isdisjoint(PREDEFINED[holder])
-            and not group.creator
-            and (usable is None or group.schema in usable)
-        )
 
     def _usable(self, roles: Mapping[str, object]) -> set[str] | None:
         """The schemas that these roles have USAGE on; None for all of them."""

@@ -100,20 +100,20 @@ class RoleGraph:
                 found.setdefault(role, set()).add(member)
         return {role: frozenset(members) for role, members in found.items()}
 
-    def administered(self, role: str) -> Mapping[str, tuple[Membership | None, Chain]]:
-        """The roles that a role may make itself a member of, without SET ROLE, each with the ADMIN that allows it.
+    def administered(self, role: str) -> Mapping[str, tuple[Membership | None, Chain, Chain]]:
+        """The roles that a role may make itself a member of, each with the ADMIN that allows it.
 
-        With it goes the chain to the role that has the ADMIN. None stands for CREATEROLE, which up to 15 is enough for
-        every role but a superuser.
+        With it go the chain to whom it takes SET ROLE first, and from there to who has the ADMIN. None stands for
+        CREATEROLE, which up to 15 is enough for every role but a superuser.
         """
-        found: dict[str, tuple[Membership | None, Chain]] = {}
-        facts = self.roles.get(role)
-        if self.version < OPTIONS_VERSION and facts and facts.createrole:
-            found = {name: (None, ()) for name, each in self.roles.items() if not each.superuser}
+        found: dict[str, tuple[Membership | None, Chain, Chain]] = {}
         # From 16 the ADMIN of a role counts only for who inherits that role's privileges.
-        holders = self.inherited if self.version >= OPTIONS_VERSION else self.settable
-        for holder, chains in holders(role).items():
-            for item in self._admin.by_member.get(holder, ()):
-                if item.role not in self.superusers:
-                    found.setdefault(item.role, (item, chains[0]))
-        return {name: item for name, item in found.items() if name != role}
+        has_options = self.version >= OPTIONS_VERSION
+        holders = self.inherited if has_options else self.settable
+        for acting, chains in self.settable(role).items():
+            if not has_options and acting in self.roles and self.roles[acting].createrole:
+                found = {**dict.fromkeys(self.roles, (None, chains[0], ())), **found}
+            for holder, through in holders(acting).items():
+                for item in self._admin.by_member.get(holder, ()):
+                    found.setdefault(item.role, (item, chains[0], through[0]))
+        return {name: way for name, way in found.items() if name != role and name not in self.superusers}
