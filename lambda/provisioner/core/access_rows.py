@@ -165,7 +165,8 @@ def _describe_path(way: Way) -> str:
     elif way.attribute:
         steps.append(f"attribute {way.attribute}")
     else:
-        steps += [f"as the database's owner in {DATABASE_OWNER}"] if holding.holder == DATABASE_OWNER else []
+        if DATABASE_OWNER == holding.holder != way.acting:
+            steps.append(f"as the database's owner in {DATABASE_OWNER}")
         steps.append("owner" if holding.capability is Capability.OWN else _describe_grant(holding))
     if holding.undecided:
         steps.append(_UNDECIDED.get(holding.thing, _OWNERS_RIGHTS))
@@ -188,7 +189,7 @@ def _take_away(ways: Sequence[Way], version: int, database: str) -> str:
     if first and first[0].grantor:
         return _revoke_role("REVOKE", first[0], version)
     if way.attribute:
-        return f"ALTER ROLE {quote(way.set_role[-1].role if way.set_role else way.role)} NO{way.attribute}"
+        return f"ALTER ROLE {quote(way.acting)} NO{way.attribute}"
     if way.admin:
         return _revoke_role("REVOKE ADMIN OPTION FOR", way.admin, version)
     if holding.capability is Capability.OWN:

@@ -54,6 +54,11 @@ class Way:
     attribute: str = ""
     admin: Membership | None = None
 
+    @property
+    def acting(self) -> str:
+        """As whom it is done."""
+        return self.set_role[-1].role if self.set_role else self.role
+
 
 @dataclass(frozen=True, slots=True)
 class Dormant:

@@ -9,8 +9,18 @@ import jsonschema
 import pytest
 
 from provisioner.core.access_facts import Capability
-from provisioner.core.access_report import compare, parse_report, reasons, render_csv, render_json
-from provisioner.core.access_rows import COLUMNS
+from provisioner.core.access_report import (
+    VERDICTS,
+    build_matrices,
+    compare,
+    describe,
+    judge,
+    parse_report,
+    reasons,
+    render_csv,
+    render_json,
+)
+from provisioner.core.access_rows import COLUMNS, AccessRow
 from provisioner.core.audit import AuditRow
 from provisioner.core.model import Status
 from stack.access_example import example
@@ -71,6 +81,19 @@ def test_a_name_that_does_not_print_is_no_difference_to_itself() -> None:
     since, before = parse_report(render_json(replace(report, access=rows)).encode(), "prod")
     difference = compare(before, rows, since)
     assert (difference.added, difference.removed) == ((), ())
+
+
+def test_a_role_that_is_not_listed_where_something_is_unknown_is_unknown_and_the_most_doubtful_come_first() -> None:
+    rows = example().access
+    more = AccessRow("billing", "", "unknown", "the database", "more than 20000 paths", "", "no", "unknown")
+    [(_, shop), (_, billing)] = build_matrices([*rows, more], ["shop", "billing"], 1)
+    verdicts = [judge(found) for _, [found] in shop]
+    assert shop[0][0] == "shop_reader"
+    assert verdicts == sorted(verdicts, key=VERDICTS.index)
+    [(names, both)] = build_matrices([*rows, more], ["shop", "billing"], 2)
+    assert list(names) == ["shop", "billing"]
+    assert {role: describe(cells[1]) for role, cells in both}["shop_reader"] == "unknown"
+    assert "" not in {role for role, _ in (*both, *billing)}
 
 
 def test_the_reason_is_the_last_change_that_succeeded_for_the_role_in_the_database() -> None:

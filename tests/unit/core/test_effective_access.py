@@ -63,6 +63,26 @@ def test_a_member_that_does_not_inherit_has_it_by_set_role() -> None:
     assert row.path == 'SET ROLE "team" (granted by "owner"), SELECT granted by "owner"'
 
 
+def test_what_pg_database_owner_holds_its_one_member_holds_and_is_told_once() -> None:
+    memberships = (Membership("owner", "ann", "admin"),)
+    public = AccessGroup(
+        Thing.SCHEMA, "public", "pg_database_owner", parse_acl("{pg_database_owner=UC/pg_database_owner}")
+    )
+    inside, groups = database("owner=c/owner")
+    last = 'as the database\'s owner in pg_database_owner, CREATE granted by "pg_database_owner"'
+
+    def paths(known: RoleGraph, role: str) -> list[str]:
+        rows = build_rows(Access(known, inside, (*groups, public)), NOBODY)
+        return [row.path for row in rows if (row.role, row.capability) == (role, "create")]
+
+    assert paths(server("ann", memberships=memberships), "owner") == [last]
+    assert paths(server("ann", memberships=memberships), "ann") == [f'member of "owner" (granted by "admin"), {last}']
+    roles = {"owner": Role("owner", inherits=False), "pg_database_owner": Role("pg_database_owner", can_login=False)}
+    assert paths(RoleGraph(roles, (), 15), "owner") == [
+        'SET ROLE "pg_database_owner", CREATE granted by "pg_database_owner"'
+    ]
+
+
 def test_usage_and_select_have_to_meet_in_one_role() -> None:
     memberships = tuple(Membership(role, "ann", "owner", inherit_option=False) for role in ("x", "y"))
     known = server("ann", "x", "y", memberships=memberships)
