@@ -15,7 +15,6 @@ from provisioner.core.credentials import (
 )
 from provisioner.core.errors import Finding, SecretUnavailable
 from provisioner.core.model import Declaration, Settings
-from provisioner.core.ownership import group_by
 from provisioner.edges.aws import AwsClients
 from provisioner.edges.observe import Login
 from provisioner.edges.postgres import ServerAddress, tls_context
@@ -63,7 +62,7 @@ def load_secrets(declaration: Declaration, settings: Settings, clients: AwsClien
         problems += error.findings
     credentials: dict[str, Credentials] = {}
     secrets: dict[str, Secret] = {}
-    for role, entries in group_by(declaration.entries, "username", "application").items():
+    for role, entries in declaration.by_role.items():
         secret = found[names[entries[0].application]]
         if isinstance(secret, Finding):
             problems += [replace(secret, database=entry.database, username=role) for entry in entries]

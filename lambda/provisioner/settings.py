@@ -14,12 +14,17 @@ from provisioner.core.model import Settings
 # The build puts the certificates beside the package: /var/task/rds-ca-bundle.pem in the function.
 DEFAULT_CA_BUNDLE = str(Path(__file__).resolve().parent.parent / "rds-ca-bundle.pem")
 
-_ENVIRONMENT = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,62}")
-_BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
-_ACCOUNT = re.compile(r"[0-9]{12}")
-_TOPIC = re.compile(r"arn:[a-z0-9-]+:sns:[a-z0-9-]+:\d{12}:[A-Za-z0-9_-]{1,256}")
-_NUMBER = re.compile(r"[0-9]{1,5}")  # Python refuses to convert thousands of digits, with an error of its own
-_PLACEHOLDER = re.compile(r"\{[^{}]*\}|[{}]")
+_NAME = "[A-Za-z0-9][A-Za-z0-9_-]{0,62}"
+_FILLED_IN = r"(?:[^{}]|\{environment\})*"
+# What a setting has to look like, as a pattern and in words.
+_ENVIRONMENT = _NAME, "a name of at most 63 letters, digits, _ and -"
+_ENVIRONMENTS = f"(?:{_NAME})?(?: *, *(?:{_NAME})?)*", "names of environments with commas between"
+_BUCKET = r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]", "the name of a bucket"
+_ACCOUNT = r"([0-9]{12})?", "an account: twelve digits"
+_TOPIC = r"(arn:[a-z0-9-]+:sns:[a-z0-9-]+:\d{12}:[A-Za-z0-9_-]{1,256})?", "the ARN of an SNS topic"
+_KEY = rf"(?!/){_FILLED_IN}\.tfvars(?:\.json)?", "a key that ends in .tfvars or .tfvars.json"
+_TEMPLATE = _FILLED_IN, "a text with nothing in braces but {environment}"
+_APPLICATION = rf"{_FILLED_IN}(?:\{{app\}}{_FILLED_IN})+", "a name with {app} in it, so that no two share a secret"
 _NEXT_STEP = "correct it in the function's environment variables (a parameter of the stack)"
 
 
@@ -34,23 +39,23 @@ def read_settings(environ: Mapping[str, str] | None = None) -> Settings:
     reader = _Reader(os.environ if environ is None else environ)
     settings = Settings(
         environment=reader.environment,
-        snapshot_bucket=reader.bucket("SNAPSHOT_BUCKET"),
-        snapshot_key=reader.snapshot_key("SNAPSHOT_KEY", "{environment}/terraform.tfvars"),
-        audit_bucket=reader.bucket("AUDIT_BUCKET"),
-        audit_prefix=reader.template("AUDIT_PREFIX", "governance").strip("/"),
-        admin_secret_id=reader.template("ADMIN_SECRET_ID", "goldenpath/{environment}/rds/master"),
-        app_secret_id=reader.application_template("APP_SECRET_ID", "goldenpath/{environment}/{app}/postgres"),
+        snapshot_bucket=reader.text("SNAPSHOT_BUCKET", "", _BUCKET),
+        snapshot_key=reader.text("SNAPSHOT_KEY", "{environment}/terraform.tfvars", _KEY),
+        audit_bucket=reader.text("AUDIT_BUCKET", "", _BUCKET),
+        audit_prefix=reader.text("AUDIT_PREFIX", "governance", _TEMPLATE).strip("/"),
+        admin_secret_id=reader.text("ADMIN_SECRET_ID", "goldenpath/{environment}/rds/master", _TEMPLATE),
+        app_secret_id=reader.text("APP_SECRET_ID", "goldenpath/{environment}/{app}/postgres", _APPLICATION),
         database_host=reader.text("DB_HOST"),
         database_port=reader.number("DB_PORT", default=5432, highest=65535),
         database_name=reader.text("DB_NAME", "postgres"),
         ca_bundle=reader.text("DB_CA_BUNDLE", DEFAULT_CA_BUNDLE),
         ungated_environments=reader.environments("UNGATED_ENVIRONMENTS", "dev"),
         digest_environments=reader.environments("REQUIRE_PLAN_DIGEST", "prod"),
-        notify_topic_arn=reader.text("NOTIFY_TOPIC_ARN", "", _TOPIC, "the ARN of an SNS topic"),
+        notify_topic_arn=reader.text("NOTIFY_TOPIC_ARN", "", _TOPIC),
         max_workers=reader.number("MAX_WORKERS", default=8, highest=64),
         retire_after_days=reader.number("RETIRE_AFTER_DAYS", default=7, highest=3650),
-        snapshot_bucket_owner=reader.text("SNAPSHOT_BUCKET_OWNER", "", _ACCOUNT, "an account: twelve digits"),
-        audit_bucket_owner=reader.text("AUDIT_BUCKET_OWNER", "", _ACCOUNT, "an account: twelve digits"),
+        snapshot_bucket_owner=reader.text("SNAPSHOT_BUCKET_OWNER", "", _ACCOUNT),
+        audit_bucket_owner=reader.text("AUDIT_BUCKET_OWNER", "", _ACCOUNT),
         approval_hours=reader.number("APPROVAL_HOURS", default=24, highest=8760),
     )
     reader.problems.raise_if_any(InvalidRequest)
@@ -58,57 +63,29 @@ def read_settings(environ: Mapping[str, str] | None = None) -> Settings:
 
 
 class _Reader:
-    """Reads one variable after the other; a wrong one reads as its default."""
+    """Reads one variable after the other; one that is missing or wrong is refused by what it must be."""
 
     def __init__(self, environ: Mapping[str, str]) -> None:
         self._environ = environ
         self.problems = Problems()
-        self.environment = self._required("ENVIRONMENT", _ENVIRONMENT, "a name of at most 63 letters, digits, _ and -")
+        self.environment = ""
+        self.environment = self.text("ENVIRONMENT", "", _ENVIRONMENT)
 
-    def text(self, name: str, default: str = "", pattern: re.Pattern[str] | None = None, wanted: str = "") -> str:
-        value = self._environ.get(name, "").strip()
-        fields = Fields({name: value} if value else {}, self.problems, "setting", prefix="the setting ")
-        return fields.text(name, default, limit=1024, pattern=pattern, wanted=wanted, next_step=_NEXT_STEP)
-
-    def bucket(self, name: str) -> str:
-        return self._required(name, _BUCKET, "the name of a bucket")
-
-    def template(self, name: str, default: str, *, kept: str = "") -> str:
-        value = self.text(name, default)
-        if wrong := sorted(set(_PLACEHOLDER.findall(value)) - {"{environment}", kept}):
-            self._refuse(name, f"has {', '.join(wrong)}, which nothing fills in")
-            return default
-        return value.replace("{environment}", self.environment)
-
-    def application_template(self, name: str, default: str) -> str:
-        value = self.template(name, default, kept="{app}")
-        if "{app}" not in value:
-            self._refuse(name, "lacks {app}: every application would share one secret")
-        return value
-
-    def snapshot_key(self, name: str, default: str) -> str:
-        value = self.template(name, default)
-        if self._environ.get(name, "").startswith("/") or not value.endswith((".tfvars", ".tfvars.json")):
-            self._refuse(name, "is not a key that ends in .tfvars or .tfvars.json")
-        return value
+    def text(self, name: str, default: str = "", shape: tuple[str, str] = (".*", "")) -> str:
+        value = self._environ.get(name, "").strip() or default
+        fields = Fields({name: value}, self.problems, "setting", prefix="the setting ")
+        pattern, wanted = re.compile(shape[0]), shape[1]
+        text = fields.text(name, default, limit=1024, pattern=pattern, wanted=wanted, next_step=_NEXT_STEP)
+        return text.replace("{environment}", self.environment)
 
     def number(self, name: str, *, default: int, highest: int) -> int:
         wanted = f"a whole number from 1 to {highest}"
-        number = int(self.text(name, str(default), _NUMBER, wanted))
+        # Python refuses to convert thousands of digits, with an error of its own.
+        number = int(self.text(name, str(default), ("[0-9]{1,5}", wanted)))
         if not 1 <= number <= highest:
-            self._refuse(name, f"must be {wanted}")
+            self.problems.refuse("setting", f"the setting {name} must be {wanted}", _NEXT_STEP, name)
         return number
 
     def environments(self, name: str, default: str) -> frozenset[str]:
-        names = frozenset(part.strip() for part in self._environ.get(name, default).split(",") if part.strip())
-        if not all(_ENVIRONMENT.fullmatch(each) for each in names):
-            self._refuse(name, "is not a list of environment names with commas between")
-        return names
-
-    def _required(self, name: str, pattern: re.Pattern[str], wanted: str) -> str:
-        if not self._environ.get(name, "").strip():
-            self._refuse(name, "is not set")
-        return self.text(name, "", pattern, wanted)
-
-    def _refuse(self, name: str, problem: str) -> None:
-        self.problems.refuse("setting", f"the setting {name} {problem}", _NEXT_STEP, name)
+        names = self._environ.get(name, default).strip() and self.text(name, default, _ENVIRONMENTS)
+        return frozenset(part.strip() for part in names.split(",") if part.strip())

@@ -93,11 +93,7 @@ READ_ALIKE = [
     f'application_databases = {{ "a-b" = {{ {ENTRY} }} }}',
     f"application_databases = {{ a-b = {{ {ENTRY} }} }}",
     f"application_databases = {{ 7 = {{ {ENTRY} }} }}",
-    f"application_databases = {{ 007 = {{ {ENTRY} }} }}",
-    f"application_databases = {{ 1e3 = {{ {ENTRY} }} }}",
-    f"application_databases = {{ -1 = {{ {ENTRY} }} }}",
     f"application_databases = {{ true = {{ {ENTRY} }} }}",
-    f"application_databases = {{ (true) = {{ {ENTRY} }} }}",
     f"application_databases = {{ null = {{ {ENTRY} }} }}",
     f"application_databases = {{ if = {{ {ENTRY} }} }}",
     f"application_databases = {{ format = {{ {ENTRY} }} }}",
@@ -293,6 +289,12 @@ STRICTER = {
         'application_databases = { a = { database_name = "${"d"}", username = "u" } }'
     ),
     "computed key": f'application_databases = {{ "${{"a"}}" = {{ {ENTRY} }} }}',
+    **{
+        f"{key} as a key: nobody means the string that Terraform makes of it": (
+            f"application_databases = {{ {key} = {{ {ENTRY} }} }}"
+        )
+        for key in ("007", "1e3", "-1", "(true)")
+    },
     "number as a name: Terraform would make a string of it": (
         'application_databases = { a = { database_name = 1, username = "u" } }'
     ),

@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import json
 import re
-import unicodedata
 from dataclasses import dataclass, field
 
 from scramp import ScramException, ScramMechanism
@@ -19,8 +18,12 @@ from provisioner.core.model import Entry, Settings
 ITERATIONS = 4096
 
 _MECHANISM = ScramMechanism("SCRAM-SHA-256")
-_VERIFIER = re.compile(r"SCRAM-SHA-256\$[0-9]+:([A-Za-z0-9+/=]+)\$([A-Za-z0-9+/=]+):([A-Za-z0-9+/=]+)")
-_KEY_BYTES = 32  # of SHA-256
+# By the measure of the server (`parse_scram_secret`): a salt and two keys of 32 bytes, in base64. What only looks like
+# one is a password to the server.
+_VERIFIER = re.compile(
+    r"SCRAM-SHA-256\$[0-9]+:(?:[A-Za-z0-9+/]{4})*[A-Za-z0-9+/]{2}(?:==|[A-Za-z0-9+/][A-Za-z0-9+/=])"
+    r"\$[A-Za-z0-9+/]{43}=:[A-Za-z0-9+/]{43}="
+)
 _MAX_NAME_BYTES = 63
 
 
@@ -109,19 +112,6 @@ def scram_verifier(password: str, salt: bytes) -> str:
     return f"SCRAM-SHA-256${ITERATIONS}:{encoded[0]}${encoded[1]}:{encoded[2]}"
 
 
-def _is_verifier(password: str) -> bool:
-    """Whether the text is a SCRAM-SHA-256 verifier and no password, by the measure of the server.
-
-    What only looks like one is a password to the server (`parse_scram_secret`), so it is one here.
-    """
-    match = _VERIFIER.fullmatch(password)
-    try:
-        salt, *keys = (base64.b64decode(each, validate=True) for each in match.groups()) if match else (b"",)
-    except ValueError:
-        return False
-    return bool(salt) and [len(key) for key in keys] == [_KEY_BYTES, _KEY_BYTES]
-
-
 @dataclass(frozen=True, slots=True)
 class _Secret:
     """A secret while it is read; what is wrong with it is said without a word of what is in it."""
@@ -142,12 +132,11 @@ class _Secret:
             fields = json.loads(secret_string)
         except (ValueError, RecursionError):
             # The parser's own message quotes nothing, but its position would tell the length of a bare password.
-            self.refuse("secret_not_json", "is not JSON", next_step)
-            return None
-        if not isinstance(fields, dict):
-            self.refuse("secret_not_object", "is not a JSON object", next_step)
-            return None
-        return fields
+            fields = None
+        if isinstance(fields, dict):
+            return fields
+        self.refuse("secret_not_json", "is not a JSON object", next_step)
+        return None
 
     def password(self, fields: dict[str, object]) -> str:
         password = fields.get("password")
@@ -155,23 +144,20 @@ class _Secret:
             what = 'has no "password", or one that is empty or no text'
             self.refuse("secret_without_password", what, "add it to the secret")
             return ""
-        if _is_verifier(password):
+        if _VERIFIER.fullmatch(password):
             what = "holds a SCRAM verifier and no password: nobody can log in with that"
             self.refuse("secret_password_verifier", what, "store the password itself")
-        elif any(unicodedata.category(each) in {"Cc", "Cs"} for each in password):
-            what = "has control characters in its password (a line break at its end?)"
-            self.refuse("secret_password_controls", what, "store the password without them")
         elif not _survives_saslprep(password):
-            what = "has characters in its password that SASLprep (RFC 4013) refuses"
-            self.refuse("secret_password_characters", what, "generate a password of ASCII characters")
+            what = "has control characters (a line break at its end?) or others in its password that no login takes"
+            self.refuse("secret_password_characters", what, "store the password without them, best in ASCII")
         return password
 
 
 def _survives_saslprep(password: str) -> bool:
-    """Whether scramp, which also logs in with it, takes the password, and something of it is left."""
-    # What is ASCII is left as it is, after looking each character up in a dozen tables: 0.1 ms for every secret.
+    """Whether scramp, which also logs in with it, takes the password (RFC 4013), and something of it is left."""
+    # Of ASCII only controls are refused, after looking each character up in a dozen tables: 0.1 ms for every secret.
     if password.isascii():
-        return True
+        return password.isprintable()
     try:
         return bool(saslprep(password))
     except ScramException:
@@ -179,10 +165,8 @@ def _survives_saslprep(password: str) -> bool:
 
 
 def _parse_port(value: object) -> int:
-    if isinstance(value, str) and re.fullmatch(r"[0-9]{1,5}", value):
-        value = int(value)
-    is_port = isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= 65535
-    return int(str(value)) if is_port else 0
+    digits = str(value)
+    return int(digits) if re.fullmatch(r"[0-9]{1,5}", digits) and int(digits) <= 65535 else 0
 
 
 def _printable(value: object) -> str:

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import replace
 
 from provisioner.core.access_levels import AccessLevel
 from provisioner.core.document import NotLiteral, Object, redact
-from provisioner.core.entry import read_entry, repeated
+from provisioner.core.entry import read_entry
 from provisioner.core.errors import Finding, InvalidSnapshot
 from provisioner.core.fields import Fields, Problems, attributes_by_key
-from provisioner.core.model import Declaration, Entry
+from provisioner.core.model import Declaration, Entry, group_by
 
 _BLOCK = "application_databases"
 _COUPLED = "rds_config"
@@ -57,7 +56,7 @@ def refuse_administrator_login(declaration: Declaration, administrator: str) -> 
 
 def _fields(table: Object, path: str, problems: Problems, line: int = 0) -> Fields:
     attributes = attributes_by_key(table, path, problems)
-    values = {key: attribute.value.content for key, attribute in attributes.items()}
+    values = {key: attribute.content for key, attribute in attributes.items()}
     lines = {key: attribute.line for key, attribute in attributes.items()}
     return Fields(values, problems, "wrong_type", path=f"{path}." if path else "", lines=lines, line=line)
 
@@ -76,41 +75,35 @@ def _refuse_other_environment(top: Fields, environment: str) -> None:
 
 def _around_block(top: Fields) -> tuple[Fields | None, tuple[Finding, ...]]:
     """Find what the active block stands in, the top level or rds_config: not both, not neither."""
-    coupled, enabled = _coupled(top)
-    is_standalone = _BLOCK in top.values
-    warnings: tuple[Finding, ...] = ()
-    if coupled and not enabled:
-        warnings = (_inactive(coupled),)
-    elif coupled and is_standalone:
-        line = coupled.lines[_BLOCK]
-        message = (
-            f"application_databases stands here and {f'on line {line}' if line else 'again'} under rds_config, "
-            "and both are active"
-        )
-        top.refuse("declared_twice", _BLOCK, message, "keep one of them, or set rds_config.enabled = false")
-    if is_standalone:
-        return top, warnings
-    if coupled:
-        return (coupled if enabled else None), warnings
-    if _COUPLED not in top.values or isinstance(top.values[_COUPLED], Object):
-        message = "neither application_databases nor rds_config.application_databases is in the file"
-        top.problems.refuse("nothing_declared", message, _DECLARE_NOTHING, top.problems.location(0))
-    return None, warnings
-
-
-def _coupled(top: Fields) -> tuple[Fields | None, bool]:
-    """Return rds_config if a block is in it, and whether it is active: a missing or null `enabled` is true."""
-    if top.values.get(_COUPLED, NotLiteral.REFUSED) is None and _BLOCK in top.values:
-        return None, False
-    table = top.read(_COUPLED, Object, "an object", _DECLARE_NOTHING)
-    if table is None:
-        return None, False
-    fields = _fields(table, _COUPLED, top.problems)
-    enabled = fields.values.get("enabled")
+    standalone, coupled = (top if _BLOCK in top.values else None), _coupled(top)
+    if not coupled:
+        if not standalone and isinstance(top.values.get(_COUPLED, Object(())), Object):
+            message = "neither application_databases nor rds_config.application_databases is in the file"
+            top.problems.refuse("nothing_declared", message, _DECLARE_NOTHING, top.problems.location(0))
+        return standalone, ()
+    line = coupled.lines[_BLOCK]
+    enabled = coupled.values.get("enabled")
     active = _as_bool(enabled)
     if active is None:
-        fields.refuse_type("enabled", enabled, "true or false", "write true or false without quotes")
-    return (fields if _BLOCK in fields.values else None), active is not False
+        coupled.refuse_type("enabled", enabled, "true or false", "write true or false without quotes")
+    elif not active:
+        message = "rds_config.enabled is false, so its application_databases is inactive: nothing is declared by it"
+        where = coupled.problems.location(line, f"{_COUPLED}.{_BLOCK}")
+        return standalone, (Finding("inactive", message, "set enabled = true to provision it", where),)
+    if standalone:
+        again = f"on line {line}" if line else "again"
+        message = f"application_databases stands here and {again} under rds_config, and both are active"
+        top.refuse("declared_twice", _BLOCK, message, "keep one of them, or set rds_config.enabled = false")
+    return standalone or coupled, ()
+
+
+def _coupled(top: Fields) -> Fields | None:
+    """Return rds_config if a block is in it."""
+    if top.values.get(_COUPLED, NotLiteral.REFUSED) is None and _BLOCK in top.values:
+        return None
+    table = top.read(_COUPLED, Object, "an object", _DECLARE_NOTHING)
+    fields = _fields(table, _COUPLED, top.problems) if table else None
+    return fields if fields and _BLOCK in fields.values else None
 
 
 def _as_bool(content: object) -> bool | None:
@@ -118,15 +111,6 @@ def _as_bool(content: object) -> bool | None:
     if content is None or isinstance(content, bool):
         return content is not False
     return {"true": True, "1": True, "false": False, "0": False}.get(content) if isinstance(content, str) else None
-
-
-def _inactive(coupled: Fields) -> Finding:
-    return Finding(
-        code="inactive",
-        message="rds_config.enabled is false, so its application_databases is inactive: nothing is declared by it",
-        next_step="set enabled = true to provision it",
-        where=coupled.problems.location(coupled.lines[_BLOCK], f"{_COUPLED}.{_BLOCK}"),
-    )
 
 
 # --- the entries ------------------------------------------------------------------------------------------------------
@@ -155,19 +139,22 @@ def _entry(application: str, applications: Fields) -> Entry | None:
 
 def _refuse_contradictions(entries: list[Entry], applications: Fields, template: str) -> None:
     """Refuse what each entry may say and all of them together may not."""
-    owners = [entry for entry in entries if entry.access_level is AccessLevel.OWNER]
-    for database, declared in _grouped(owners, "database"):
-        message = f'database "{database}" has {len(declared)} owners'
-        _refuse_together("two_owners", message, "keep one, make the others editor or reader", declared, applications)
-    for username, declared in _grouped(entries, "username"):
+    declaration = Declaration(tuple(entries))
+    for database, declared in declaration.by_database.items():
+        owners = [entry for entry in declared if entry.access_level is AccessLevel.OWNER]
+        if len(owners) > 1:
+            message = f'database "{database}" has {len(owners)} owners'
+            _refuse_together("two_owners", message, "keep one, make the others editor or reader", owners, applications)
+    for username, declared in declaration.by_role.items():
         _refuse_contradictory_role(f'username "{username}"', declared, applications, template)
 
 
-def _refuse_contradictory_role(role: str, declared: list[Entry], applications: Fields, template: str) -> None:
+def _refuse_contradictory_role(role: str, declared: Sequence[Entry], applications: Fields, template: str) -> None:
     """One role has one password, one set of attributes and one access level per database."""
-    for database in repeated(entry.database for entry in declared):
-        message = f'{role} is declared more than once for database "{database}"'
-        _refuse_together("duplicate_role", message, "keep one of the entries", declared, applications)
+    for database, same in group_by(declared, "database").items():
+        if len(same) > 1:
+            message = f'{role} is declared more than once for database "{database}"'
+            _refuse_together("duplicate_role", message, "keep one of the entries", same, applications)
     secrets = {entry.secret_id(template) for entry in declared}
     if len(secrets) > 1:
         message = f"{role} would have {len(secrets)} passwords, one of each secret"
@@ -179,15 +166,7 @@ def _refuse_contradictory_role(role: str, declared: list[Entry], applications: F
             _refuse_together("role_differs", message, f"say the same {attribute} in all", declared, applications)
 
 
-def _grouped(entries: list[Entry], attribute: str) -> Iterable[tuple[str, list[Entry]]]:
-    """The entries that share a name, where there is more than one of them."""
-    groups: defaultdict[str, list[Entry]] = defaultdict(list)
-    for entry in entries:
-        groups[getattr(entry, attribute)].append(entry)
-    return [(name, declared) for name, declared in groups.items() if len(declared) > 1]
-
-
-def _refuse_together(code: str, message: str, next_step: str, declared: list[Entry], applications: Fields) -> None:
+def _refuse_together(code: str, message: str, next_step: str, declared: Sequence[Entry], applications: Fields) -> None:
     lines = [(redact(entry.application), applications.lines[entry.application]) for entry in declared[:20]]
     listed = ", ".join(f"{name}{f' (line {line})' if line else ''}" for name, line in lines)
     last = declared[-1]

@@ -19,17 +19,11 @@ class NotLiteral(Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class Value:
-    """A value of the file and its line; the line is 0 where the format does not tell (JSON)."""
-
-    content: Content
-    line: int = 0
-
-
-@dataclass(frozen=True, slots=True)
 class Attribute:
+    """The line is 0 where the format does not tell (JSON)."""
+
     key: str | NotLiteral
-    value: Value
+    content: Content
     line: int = 0
 
 
@@ -40,11 +34,9 @@ class Object:
     attributes: tuple[Attribute, ...]
 
 
-Content = str | Decimal | bool | None | tuple[Value, ...] | Object | NotLiteral
+Content = str | Decimal | bool | None | tuple["Content", ...] | Object | NotLiteral
 
 _SHOWABLE = re.compile(r"[A-Za-z0-9_-]{1,80}")
-
-
 _MAX_EXPONENT = 2**31 - 1
 
 
@@ -52,14 +44,14 @@ def parse_number(digits: str) -> Decimal:
     """Return a number as it is written.
 
     Raises:
-        ValueError: its exponent is beyond what Terraform reads.
+        ValueError: it is none, or its exponent is beyond what Terraform reads.
     """
     try:
         number = Decimal(digits)
     except InvalidOperation:
-        raise ValueError("the exponent has too many digits") from None
-    if number and abs(number.adjusted()) > _MAX_EXPONENT:
-        raise ValueError("the exponent is too large")
+        number = Decimal("NaN")
+    if not number.is_finite() or (number and abs(number.adjusted()) > _MAX_EXPONENT):
+        raise ValueError("no number that Terraform would read")
     return number
 
 

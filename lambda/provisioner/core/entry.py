@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections import Counter
 from collections.abc import Iterable
 from dataclasses import replace
 from decimal import Decimal
@@ -30,6 +29,10 @@ _ATTRIBUTES = (
     "accepted_findings",
 )  # fmt: skip
 _NAME = re.compile(r"[a-z][a-z0-9_-]{0,62}")
+_NAMES_ARE = "a lower-case letter, then lower-case letters, digits, _ or -, at most 63 in all"
+_IN_QUOTES = 'write a list of names in quotes: ["...", "..."]'
+_LEVEL = re.compile("|".join(AccessLevel))
+_ACCEPTABLE = re.compile("|".join(ACCEPTABLE))
 _SECRET_NAME = re.compile(
     r"[A-Za-z0-9/_+=.@-]{1,512}"
     r"|arn:aws[a-z-]*:secretsmanager:[a-z0-9-]+:[0-9]{12}:secret:[A-Za-z0-9/_+=.@-]{1,519}"
@@ -42,26 +45,28 @@ def read_entry(application: str, attributes: Fields) -> Entry | None:
     Null means the default, as in Terraform.
     """
     given = {name: value for name, value in attributes.values.items() if value is not None}
-    fields = replace(attributes, values=given)
+    fields = replace(attributes, values={"access_level": AccessLevel.OWNER.value, **given})
     # Names come first, so that the other findings can carry them.
     names = Entry(application, _name(fields, "database_name"), _name(fields, "username"))
     fields = replace(fields, subject=names)
     _refuse_unknown(fields, attributes.values)
-    level = _access_level(fields)
+    levels, accepted = f"one of {', '.join(AccessLevel)}", f"one of {', '.join(sorted(ACCEPTABLE))}"
+    next_step = "write one of those in quotes"
+    level = fields.text("access_level", pattern=_LEVEL, code="invalid_value", wanted=levels, next_step=next_step)
     entry = replace(
         names,
-        access_level=level or AccessLevel.OWNER,
+        access_level=AccessLevel(level or AccessLevel.OWNER),
         secret_name=_secret_name(fields),
-        createdb=_createdb(fields, level),
+        createdb=fields.read("createdb", bool, "true or false", "write true or false without quotes") or False,
         connection_limit=_connection_limit(fields),
-        extensions=_extensions(fields, level),
-        accepted_findings=_accepted_findings(fields),
+        extensions=_strings(fields, "extensions", _NAME, "invalid_name", _NAMES_ARE),
+        accepted_findings=_strings(fields, "accepted_findings", _ACCEPTABLE, "invalid_value", accepted),
     )
+    for attribute in ("createdb", "extensions"):
+        if getattr(entry, attribute) and entry.access_level is not AccessLevel.OWNER:
+            message = f'{attribute} is for owners only, and access_level is "{entry.access_level}"'
+            fields.refuse("invalid_value", attribute, message, "move it to the entry of the database's owner")
     return entry if names.database and names.username and level else None
-
-
-def repeated(names: Iterable[str]) -> list[str]:
-    return sorted(name for name, count in Counter(names).items() if count > 1)
 
 
 def _refuse_unknown(fields: Fields, names: Iterable[str]) -> None:
@@ -72,70 +77,27 @@ def _refuse_unknown(fields: Fields, names: Iterable[str]) -> None:
             fields.refuse("unknown_attribute", name, f"there is no attribute {redact(name)}", next_step)
 
 
-def _string(fields: Fields, attribute: str) -> str | None:
-    return fields.read(attribute, str, "a string", "write it in quotes")
-
-
 def _name(fields: Fields, attribute: str) -> str:
     if attribute not in fields.values:
-        state = "is null" if attribute in fields.lines else "is missing"
-        fields.refuse("missing_attribute", attribute, f"{attribute} {state}, and it is required", "add it")
-    name = _string(fields, attribute)
-    if name is None:
-        return ""
-    code, problem = "invalid_name", _name_problem(name)
-    if not problem and (name in RESERVED_NAMES or name.startswith(RESERVED_PREFIXES)):
-        code, problem = "reserved_name", f'"{name}" is reserved by PostgreSQL or RDS'
-    if problem:
-        fields.refuse(code, attribute, f"{attribute} {problem}", f"choose another {attribute}")
+        fields.refuse("missing_attribute", attribute, f"{attribute} is missing or null, and it is required", "add it")
+    next_step = f"choose another {attribute}"
+    name = fields.text(attribute, pattern=_NAME, code="invalid_name", wanted=_NAMES_ARE, next_step=next_step)
+    if name in RESERVED_NAMES or name.startswith(RESERVED_PREFIXES):
+        message = f'{attribute} "{name}" is reserved by PostgreSQL or RDS'
+        fields.refuse("reserved_name", attribute, message, next_step)
         return ""
     return name
 
 
-def _name_problem(name: str) -> str:
-    """Return what keeps a name from being one, never the name itself unless it can be shown."""
-    label = f'"{name}"' if redact(name) == name else f"of {len(name)} characters"
-    checks = (
-        (not name, "is empty"),
-        (len(name.encode(errors="replace")) > 63, f"{label} is longer than 63 bytes: PostgreSQL would cut it silently"),
-        (name != name.lower(), f"{label} has upper-case letters"),
-        (not _NAME.fullmatch(name), f"{label} must be a lower-case letter, then letters, digits, _ or -"),
-    )
-    return next((problem for failed, problem in checks if failed), "")
-
-
-def _access_level(fields: Fields) -> AccessLevel | None:
-    if "access_level" not in fields.values:
-        return AccessLevel.OWNER
-    level = _string(fields, "access_level")
-    if level in list(AccessLevel):
-        return AccessLevel(level)
-    if level is not None:
-        next_step = f"use one of {', '.join(AccessLevel)}"
-        fields.refuse("invalid_value", "access_level", "access_level is not one that exists", next_step)
-    return None
-
-
 def _secret_name(fields: Fields) -> str:
-    name = _string(fields, "secret_name")
-    if name is not None and not _SECRET_NAME.fullmatch(name):
-        message = f"secret_name of {len(name)} characters is neither a name nor an ARN of Secrets Manager"
-        next_step = "use 1 to 512 of letters, digits and /_+=.@-, or leave it out for the default"
-        fields.refuse("invalid_value", "secret_name", message, next_step)
-    return name or ""
-
-
-def _createdb(fields: Fields, level: AccessLevel | None) -> bool:
-    createdb = fields.read("createdb", bool, "true or false", "write true or false without quotes") or False
-    if createdb:
-        _refuse_unless_owner(fields, level, "createdb", "remove it, or make the entry an owner")
-    return createdb
-
-
-def _refuse_unless_owner(fields: Fields, level: AccessLevel | None, attribute: str, next_step: str) -> None:
-    if level not in {None, AccessLevel.OWNER}:
-        message = f'{attribute} is for owners only, and access_level is "{level}"'
-        fields.refuse("invalid_value", attribute, message, next_step)
+    return fields.text(
+        "secret_name",
+        limit=1024,
+        pattern=_SECRET_NAME,
+        code="invalid_value",
+        wanted="a name or an ARN of Secrets Manager",
+        next_step="use 1 to 512 of letters, digits and /_+=.@-, or leave it out for the default",
+    )
 
 
 def _connection_limit(fields: Fields) -> int | None:
@@ -148,34 +110,8 @@ def _connection_limit(fields: Fields) -> int | None:
     return None
 
 
-def _extensions(fields: Fields, level: AccessLevel | None) -> tuple[str, ...]:
-    names = _strings(fields, "extensions", "extension", '["citext"]')
-    for name in names:
-        if not _NAME.fullmatch(name):
-            next_step = "a lower-case letter, then letters, digits, _ or -, at most 63"
-            fields.refuse("invalid_name", "extensions", f"{redact(name)} is no extension's name", next_step)
-    if fields.values.get("extensions"):
-        _refuse_unless_owner(fields, level, "extensions", "move them to the entry of the database's owner")
-    return names
-
-
-def _accepted_findings(fields: Fields) -> tuple[str, ...]:
-    codes = _strings(fields, "accepted_findings", "finding", '["public_can_create"]')
-    for code in codes:
-        if code not in ACCEPTABLE:
-            message = f"{redact(code)} is no finding that can be accepted"
-            next_step = f"those that can are {', '.join(sorted(ACCEPTABLE))}"
-            fields.refuse("invalid_value", "accepted_findings", message, next_step)
-    return codes
-
-
-def _strings(fields: Fields, attribute: str, singular: str, example: str) -> tuple[str, ...]:
-    items = fields.read(attribute, tuple, "a list of strings", f"write a list: {example}") or ()
-    for item in items:
-        if not isinstance(item.content, str):
-            there = replace(fields, prefix="each of ", lines={attribute: item.line})
-            there.refuse_type(attribute, item.content, "a string", f"write each in quotes: {example}")
-    strings = tuple(item.content for item in items if isinstance(item.content, str))
-    for name in repeated(strings):
-        fields.refuse("duplicate", attribute, f'{singular} "{redact(name)}" is listed twice', "remove one")
-    return strings
+def _strings(fields: Fields, attribute: str, pattern: re.Pattern[str], code: str, wanted: str) -> tuple[str, ...]:
+    items = fields.read(attribute, tuple, "a list of strings", _IN_QUOTES) or ()
+    each = (replace(fields, values={attribute: item}, prefix="each of ") for item in items)
+    texts = [item.text(attribute, pattern=pattern, code=code, wanted=wanted, next_step=_IN_QUOTES) for item in each]
+    return tuple(dict.fromkeys(text for text in texts if text))

@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from itertools import accumulate, groupby
 from operator import attrgetter
 
+from provisioner.core.text import sanitize
+
 # A failed invocation carries its message in 256 KiB, as JSON that may write a character in six bytes a half; the audit
 # has every finding.
 MAX_SHOWN = 200
@@ -113,7 +115,7 @@ class AuditUnavailable(ProvisioningError):
 
 
 def _message(findings: tuple[Finding, ...]) -> str:
-    texts = [_shorten(str(finding)) for finding in findings[:MAX_SHOWN]]
+    texts = [sanitize(str(finding), _MAX_FINDING) for finding in findings[:MAX_SHOWN]]
     if len(findings) == 1:
         return texts[0]
     lines = [f"{number}. {text}" for number, text in enumerate(texts, start=1)]
@@ -122,7 +124,3 @@ def _message(findings: tuple[Finding, ...]) -> str:
     if len(findings) > len(shown):
         shown.append(f"... and {len(findings) - len(shown)} more, each a row of the audit")
     return "\n".join([f"{len(findings)} problems:", *shown])
-
-
-def _shorten(text: str) -> str:
-    return text if len(text) <= _MAX_FINDING else text[: _MAX_FINDING - 1] + "…"

@@ -80,17 +80,18 @@ class Fields:
         *,
         limit: int = MAX_TEXT,
         pattern: re.Pattern[str] | None = None,
+        code: str = "",
         wanted: str = "",
         next_step: str = "",
     ) -> str:
-        """Return a printable string; `wanted` says what the pattern asks for."""
+        """Return a printable string; `wanted` says what the pattern asks for, `code` is that of another string."""
         wanted = wanted or f"a string of at most {limit} characters without control characters"
         value = self.read(name, str, wanted, next_step)
         if value is None:
             return default
         if len(value) <= limit and value.isprintable() and (pattern is None or pattern.fullmatch(value)):
             return value
-        self.refuse(self.code, name, f"{self.prefix}{name} must be {wanted}", next_step)
+        self.refuse(code or self.code, name, f"{self.prefix}{name} must be {wanted}", next_step)
         return default
 
     def refuse(self, code: str, name: str, message: str, next_step: str) -> None:

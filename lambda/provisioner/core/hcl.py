@@ -11,15 +11,16 @@ import hcl2
 from lark import Token, Tree
 from lark.exceptions import LarkError
 
-from provisioner.core.document import Attribute, Content, NotLiteral, Object, Value, parse_number, redact
+from provisioner.core.document import Attribute, Content, NotLiteral, Object, parse_number, redact
 from provisioner.core.errors import Finding, InvalidSnapshot
 from provisioner.core.fields import Problems
-from provisioner.core.hcl_tokens import TokenError, blank
+from provisioner.core.hcl_tokens import NO_HCL, TokenError, blank
 
 _ESCAPES = re.compile(r"\\u([0-9a-fA-F]{4})|\\U([0-9a-fA-F]{8})|\\(.)|([$%])\4(?=\{)", re.DOTALL)
 _ESCAPED = {"n": "\n", "r": "\r", "t": "\t", '"': '"', "\\": "\\"}
 # One minus before a number; any other operation is not computed.
 _NEGATIVE = re.compile(r"-[ \t]*([0-9][0-9.eE+-]*)")
+_OWN_NAME = re.compile(r"[^\W\d][\w-]*|0|[1-9][0-9]{,14}")
 _LITERALS: dict[str, bool | None] = {"true": True, "false": False, "null": None}
 _LOOPS = {"for_tuple_expr", "for_object_expr"}
 _NUMBERS = {"int_lit", "float_lit"}
@@ -56,8 +57,8 @@ class _HclReader:
             if item.data == "block":
                 self._refuse("block", "a tfvars file has no blocks", "write name = { ... }", item, redact(name))
                 continue
-            value = self._value(_child(item, -1), redact(name))
-            attributes.append(Attribute(name, value, self._line(_start(item))))
+            content = self._content(_child(item, -1), redact(name))
+            attributes.append(Attribute(name, content, self._line(_start(item))))
         return Object(tuple(attributes))
 
     def _parse(self) -> Tree[Token]:
@@ -66,21 +67,17 @@ class _HclReader:
         except TokenError as problem:
             code, message, offset = problem.code, problem.reason, problem.offset
         except LarkError as error:
-            code, message = "syntax", "this is not HCL that Terraform would read"
-            offset = _error_offset(error, len(self._text))
+            code, message, offset = "syntax", NO_HCL, _error_offset(error, len(self._text))
         # Raised here and not in the handler: the error of the parser holds source text, and would come along.
         line = self._line(offset)
         column = offset - (self._line_ends[line - 2] if line > 1 else -1)
         where = f"{self._problems.location(line)} column {column}"
         raise InvalidSnapshot(Finding(code, message, _NEXT_STEPS[code], where))
 
-    def _value(self, node: Tree[Token], path: str) -> Value:
-        return Value(self._content(node, path), self._line(_start(node)))
-
     def _content(self, node: Tree[Token], path: str) -> Content:
         node = _unwrapped(node)
         if node.data == "tuple":
-            return tuple(self._value(item, f"{path}[{number}]") for number, item in enumerate(_trees(node)))
+            return tuple(self._content(item, f"{path}[{number}]") for number, item in enumerate(_trees(node)))
         if node.data == "object":
             return Object(tuple(self._attribute(element, path) for element in _trees(node)))
         literal = self._literal(node)
@@ -111,20 +108,17 @@ class _HclReader:
 
     def _attribute(self, element: Tree[Token], path: str) -> Attribute:
         key = self._key(_child(_child(element, 0), 0), path)
-        value = self._value(_child(element, -1), f"{path}.{redact(key)}")
-        return Attribute(key, value, self._line(_start(element)))
+        content = self._content(_child(element, -1), f"{path}.{redact(key)}")
+        return Attribute(key, content, self._line(_start(element)))
 
     def _key(self, node: Tree[Token], path: str) -> str | NotLiteral:
-        """Return a key as Terraform reads it: a bare word is its own name, a number is written out."""
-        if _is_bare_word(node):
-            return self._source(node)
-        content = self._content(node, path)
-        if isinstance(content, bool):
-            return "true" if content else "false"
-        if isinstance(content, Decimal):
-            return _written_out(content)
+        """Return a key that is its own name, or a string; other numbers and truths are not written out."""
+        source = self._source(node)
+        content = source if _OWN_NAME.fullmatch(source) else self._content(node, path)
         if isinstance(content, str | NotLiteral):
             return content
+        if isinstance(content, bool | Decimal):
+            return NotLiteral.COMPUTED
         self._refuse("key_type", "a key must be a string", "write the key in quotes", node, path)
         return NotLiteral.REFUSED
 
@@ -195,14 +189,6 @@ def _is_bare_word(node: Tree[Token]) -> bool:
 
 def _start(node: Tree[Token]) -> int:
     return int(node.meta.start_pos)
-
-
-def _written_out(number: Decimal) -> str | NotLiteral:
-    # 1e999999999, written out, would fill the memory.
-    if abs(number.adjusted()) >= 100:
-        return NotLiteral.COMPUTED
-    digits = f"{number:f}"
-    return digits.rstrip("0").rstrip(".") if "." in digits else digits
 
 
 def _unescape(match: re.Match[str]) -> str:

@@ -17,6 +17,8 @@ MAX_NESTING = 64
 MAX_TOKENS = 150_000
 """What the parser takes a few seconds and 300 MB for at the worst; 2,000 applications need 40,000."""
 
+NO_HCL = "this is not HCL that Terraform would read"
+
 # Names may be written in any alphabet; whether they are names is asked of what was found.
 _NAME = r"[A-Za-z_\x80-\ud7ff\ue000-\U0010ffff][A-Za-z0-9_\x80-\ud7ff\ue000-\U0010ffff-]*+"
 _BLANK = r"[ \t]+|(?:\#|//)[^\n]*|/\*.*?\*/"
@@ -48,11 +50,6 @@ _HEREDOC_LINE = re.compile(r"(?:[^$%\r\n\ud800-\udfff]++|[$]{2}[{]|%{2}[{]|[$%](
 _TEMPLATE = re.compile(r"[$%][{]~?")
 # What Go strips from the line of a marker: the blanks of Unicode, and not Python's additions to them.
 _MARKER_BLANKS = "\t\v\f \x85\xa0\u1680\u2028\u2029\u202f\u205f\u3000" + "".join(map(chr, range(0x2000, 0x200B)))
-_UNREADABLE = {
-    "\r": "there is a carriage return without a line feed",
-    "/": "the comment is never closed",
-    "<": "this starts no heredoc",
-}
 _PAIRS = {"{": "}", "[": "]", "(": ")", "$": "}"}
 
 
@@ -80,7 +77,7 @@ def blank(text: str) -> str:
         blanking.step()
     last = blanking.frames[-1]
     if last.kind:
-        raise TokenError(f"{'the heredoc' if last.kind == '<' else 'this'} is never closed", last.offset)
+        raise TokenError("this is never closed", last.offset)
     return "".join(blanking.pieces)
 
 
@@ -229,7 +226,7 @@ class _Blanking:
         if not found.endswith("\n") and self.position < len(self.text):
             self._template()
 
-    def _template(self, otherwise: str = "") -> None:
+    def _template(self, otherwise: str = NO_HCL) -> None:
         match = _TEMPLATE.match(self.text, self.position)
         if match is None:
             raise self._unreadable(otherwise)
@@ -257,9 +254,7 @@ class _Blanking:
         self.pieces.append(piece)
         self.position += len(piece)
 
-    def _unreadable(self, reason: str = "") -> TokenError:
-        character = self.text[self.position]
-        if "\ud800" <= character <= "\udfff":
+    def _unreadable(self, reason: str = NO_HCL) -> TokenError:
+        if "\ud800" <= self.text[self.position] <= "\udfff":
             return TokenError("the file is not UTF-8", self.position, "not_utf8")
-        reason = reason or _UNREADABLE.get(character, "this is not HCL that Terraform would read")
         return TokenError(reason, self.position)

@@ -5,10 +5,17 @@ Everything here is immutable and free of secrets: a password never enters the mo
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from functools import cached_property
+from itertools import groupby
+from operator import attrgetter
+from typing import TypeVar
 
 from provisioner.core.access_levels import AccessLevel
+
+T = TypeVar("T")
 
 # --- what was asked -------------------------------------------------------------------------------------------------
 
@@ -134,16 +141,30 @@ class Entry:
         return self.secret_name or template.replace("{app}", self.application)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Declaration:
     """What a snapshot declares, entries ordered by application; `path` is that of the block in the file."""
 
     entries: tuple[Entry, ...]
     path: str = "application_databases"
 
+    @cached_property
+    def by_role(self) -> Mapping[str, tuple[Entry, ...]]:
+        return group_by(self.entries, "username", "application")
+
+    @cached_property
+    def by_database(self) -> Mapping[str, tuple[Entry, ...]]:
+        return group_by(self.entries, "database", "application")
+
     @property
     def has_extensions(self) -> bool:
         return any(entry.extensions for entry in self.entries)
+
+
+def group_by(items: Iterable[T], attribute: str, *order: str) -> dict[str, tuple[T, ...]]:
+    """Items by the value of an attribute, sorted by it; those of one group by the attributes that are named besides."""
+    key = attrgetter(attribute)
+    return {name: tuple(group) for name, group in groupby(sorted(items, key=attrgetter(attribute, *order)), key)}
 
 
 # --- what came of it ------------------------------------------------------------------------------------------------

@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from itertools import groupby
-from operator import attrgetter
-from typing import TypeVar
 
 from provisioner.core.access_levels import AccessLevel
 from provisioner.core.errors import Finding
 from provisioner.core.holdings import Leaving
-from provisioner.core.model import Declaration, Entry
+from provisioner.core.model import Declaration, Entry, group_by
 from provisioner.core.quoting import quote
 from provisioner.core.state import DATABASE_OWNER, IAM_ROLE, PUBLIC, Database, Membership, Role, Server, all_members
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -37,13 +32,13 @@ class Ownership:
     port: int = 0
     leaving: Leaving = field(default_factory=Leaving)
 
-    @cached_property
+    @property
     def by_role(self) -> Mapping[str, tuple[Entry, ...]]:
-        return group_by(self.declaration.entries, "username", "application")
+        return self.declaration.by_role
 
-    @cached_property
+    @property
     def by_database(self) -> Mapping[str, tuple[Entry, ...]]:
-        return group_by(self.declaration.entries, "database", "application")
+        return self.declaration.by_database
 
     @cached_property
     def memberships_in(self) -> Mapping[str, tuple[Membership, ...]]:
@@ -172,9 +167,3 @@ class Ownership:
 
 def has_marker(subject: Role | Database, environment: str) -> bool:
     return subject.marker is not None and subject.marker.environment == environment
-
-
-def group_by(items: Iterable[T], attribute: str, *order: str) -> dict[str, tuple[T, ...]]:
-    """Items by the value of an attribute, sorted by it; those of one group by the attributes that are named besides."""
-    key = attrgetter(attribute)
-    return {name: tuple(group) for name, group in groupby(sorted(items, key=attrgetter(attribute, *order)), key)}

@@ -19,7 +19,7 @@ DIRECT_FIELDS = frozenset(
     }
 )  # fmt: skip
 PLACE_FIELDS = frozenset({"bucket", "key", "version_id"})
-TFVARS_FIELDS = PLACE_FIELDS | {"inline", "name"}
+INLINE_FIELDS = frozenset({"inline", "name"})
 APPROVAL_FIELDS = frozenset({"allow_db_provision", "approved_by", "plan_digest"})
 
 SNAPSHOT_SUFFIXES = (".tfvars", ".tfvars.json")
@@ -51,7 +51,8 @@ def parse_request(event: object, settings: Settings) -> Request:
 
 def _read_direct(event: Fields, settings: Settings) -> Request:
     _refuse_unknown(event, DIRECT_FIELDS)
-    tfvars, approval = _inside(event, "tfvars", TFVARS_FIELDS), _inside(event, "approval", APPROVAL_FIELDS)
+    tfvars, approval = _inside(event, "tfvars"), _inside(event, "approval")
+    _refuse_unknown(approval, APPROVAL_FIELDS)
     mode = _read_mode(event)
     request = Request(
         environment=settings.environment,
@@ -81,6 +82,7 @@ def _read_direct(event: Fields, settings: Settings) -> Request:
 
 
 def _read_place(tfvars: Fields, settings: Settings) -> SnapshotReference:
+    _refuse_unknown(tfvars, PLACE_FIELDS)
     place = SnapshotReference(
         bucket=tfvars.text("bucket", settings.snapshot_bucket),
         key=tfvars.text("key", settings.snapshot_key, limit=_MAX_KEY),
@@ -89,20 +91,15 @@ def _read_place(tfvars: Fields, settings: Settings) -> SnapshotReference:
     _refuse_bucket(tfvars, "bucket", place.bucket, settings)
     if not _is_key_of_environment(place.key, settings):
         _refuse_key(tfvars, place.key, settings)
-    if "name" in tfvars.values:
-        message = "tfvars.name is the name of a text in the event, and there is none"
-        tfvars.refuse(_CODE, "name", message, "leave it out")
     return place
 
 
 def _read_inline(tfvars: Fields, mode: Mode) -> SnapshotReference:
     """A text that the event brings along, to be planned before it is put anywhere."""
+    _refuse_unknown(tfvars, INLINE_FIELDS)
     if mode is not Mode.DRY_RUN:
         next_step = 'set "mode": "dry_run"; to apply it, put it where the snapshot lies'
         tfvars.refuse(_CODE, "inline", "a text in the event can be planned and nothing else", next_step)
-    for name in sorted(PLACE_FIELDS & tfvars.values.keys()):
-        message = f"tfvars.{name} and tfvars.inline name two snapshots"
-        tfvars.refuse(_CODE, name, message, "leave one of them out")
     text = tfvars.read("inline", str, "a string", "send the content of the file") or ""
     name = tfvars.text("name", "terraform.tfvars", limit=_MAX_KEY)
     # What is no text after all is refused as a file with the same bytes would be.
@@ -175,13 +172,10 @@ def _is_key_of_environment(key: str, settings: Settings) -> bool:
 # --- the values of a field --------------------------------------------------------------------------------------------
 
 
-def _inside(parent: Fields, name: str, known: frozenset[str] | None = None) -> Fields:
-    """An object inside the event; with `known` given, no other fields may be in it."""
+def _inside(parent: Fields, name: str) -> Fields:
+    """An object inside the event."""
     path = f"{parent.path}{name}."
-    found = replace(parent, values=parent.read(name, dict, "an object") or {}, path=path, prefix=path)
-    if known is not None:
-        _refuse_unknown(found, known)
-    return found
+    return replace(parent, values=parent.read(name, dict, "an object") or {}, path=path, prefix=path)
 
 
 def _read_flag(fields: Fields, name: str) -> bool:
@@ -229,12 +223,10 @@ def _refuse_unknown(fields: Fields, known: frozenset[str]) -> None:
 
 
 def _refuse_environment(event: Fields, environment: str) -> None:
-    if "environment" not in event.values:
-        next_step = f'name the environment that this function serves: "environment": "{environment}"'
-        event.refuse(_CODE, "environment", "the event names no environment", next_step)
-    elif event.values["environment"] != environment:
+    if event.values.get("environment") != environment:
         message = f'the event is not for "{environment}", which is all this function serves'
-        event.refuse(_CODE, "environment", message, "call the function of that environment")
+        next_step = f'say "environment": "{environment}", or call the function of the other environment'
+        event.refuse(_CODE, "environment", message, next_step)
 
 
 def _refuse_bucket(fields: Fields, name: str, bucket: str, settings: Settings) -> None:

@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from decimal import Decimal
 
 from provisioner.core.declaration import parse_declaration
-from provisioner.core.document import Attribute, NotLiteral, Object, Value, parse_number, redact
+from provisioner.core.document import Attribute, Content, NotLiteral, Object, parse_number, redact
 from provisioner.core.errors import Finding, InvalidSnapshot
 from provisioner.core.fields import Problems, attributes_by_key
-from provisioner.core.hcl_tokens import MAX_NESTING
 from provisioner.core.model import Declaration
 
 MAX_BYTES = 1_048_576
 """The largest file that is read; 2,000 applications are 270 KB of HCL."""
-
-_JSON_BRACKETS = re.compile(r'"(?:[^"\\]|\\.)*"?|(?P<open>[\[{])|(?P<close>[\]}])', re.DOTALL)
 
 
 def parse_snapshot(
@@ -64,46 +62,31 @@ def _read_hcl(content: bytes, problems: Problems) -> Object:
 
 
 def _read_json(content: bytes, problems: Problems) -> Object:
+    finding = Finding(
+        "syntax", "this is not a JSON object that Terraform would read", "check it with jq", problems.file_name
+    )
     try:
-        text = content.decode("utf-8")
-        _refuse_deep_json(text, problems)
         document = json.loads(
-            text,
+            content.decode("utf-8"),
             object_pairs_hook=tuple,
             parse_int=parse_number,
             parse_float=parse_number,
-            parse_constant=_refuse_constant,
+            parse_constant=parse_number,
         )
+        if isinstance(document, tuple):
+            return _json_object(tuple(pair for pair in document if pair[0] != "//"), "", problems)
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1
         finding = Finding("not_utf8", "the file is not UTF-8", "save it as UTF-8", problems.location(line))
-    except ValueError as error:
-        where = problems.file_name
-        if isinstance(error, json.JSONDecodeError):
-            where = f"{where}:{error.lineno} column {error.colno}"
-        finding = Finding("syntax", _NO_JSON, "check it with jq", where)
-    else:
-        if isinstance(document, tuple):
-            return _json_object(tuple(pair for pair in document if pair[0] != "//"), "", problems)
-        finding = Finding("syntax", _NO_JSON, "check it with jq", problems.file_name)
+    except json.JSONDecodeError as error:
+        finding = replace(finding, where=f"{finding.where}:{error.lineno} column {error.colno}")
+    except RecursionError:
+        message = "too many brackets stand in each other"
+        finding = Finding("too_deep", message, "flatten it", problems.file_name)
+    except ValueError:
+        # A number that is none, of which no place is known.
+        pass
     raise InvalidSnapshot(finding)
-
-
-_NO_JSON = "this is not a JSON object that Terraform would read"
-
-
-def _refuse_deep_json(text: str, problems: Problems) -> None:
-    depth = 0
-    for match in _JSON_BRACKETS.finditer(text):
-        depth += (match["open"] is not None) - (match["close"] is not None)
-        if depth > MAX_NESTING:
-            message = f"more than {MAX_NESTING} brackets stand in each other"
-            where = problems.location(text.count("\n", 0, match.start()) + 1)
-            raise InvalidSnapshot(Finding("too_deep", message, "flatten it", where))
-
-
-def _refuse_constant(_name: str) -> None:
-    raise ValueError("NaN and Infinity are no JSON")
 
 
 def _json_object(pairs: tuple[tuple[str, object], ...], path: str, problems: Problems) -> Object:
@@ -114,13 +97,13 @@ def _json_object(pairs: tuple[tuple[str, object], ...], path: str, problems: Pro
     return Object(tuple(attributes_by_key(Object(tuple(attributes)), path, problems).values()))
 
 
-def _json_value(item: object, path: str, problems: Problems) -> Value:
+def _json_value(item: object, path: str, problems: Problems) -> Content:
     if isinstance(item, tuple):
-        return Value(_json_object(item, path, problems))
+        return _json_object(item, path, problems)
     if isinstance(item, list):
-        return Value(tuple(_json_value(each, f"{path}[{number}]", problems) for number, each in enumerate(item)))
+        return tuple(_json_value(each, f"{path}[{number}]", problems) for number, each in enumerate(item))
     if isinstance(item, str) and re.search(r"[$%]\{", item):
-        return Value(NotLiteral.TEMPLATE)
+        return NotLiteral.TEMPLATE
     if item is None or isinstance(item, (str, bool, Decimal)):
-        return Value(item)
+        return item
     raise TypeError(f"json made a {type(item).__name__}")

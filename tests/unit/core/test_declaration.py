@@ -48,7 +48,6 @@ WRONG_ATTRIBUTES = {
     "extensions in a string": ('extensions = "citext"', "wrong_type"),
     "extension as a number": ("extensions = [1]", "wrong_type"),
     "extension with a semicolon": ('extensions = ["a; drop"]', "invalid_name"),
-    "extension twice": ('extensions = ["citext", "citext"]', "duplicate"),
     "extensions of a reader": ('access_level = "reader", extensions = ["citext"]', "invalid_value"),
     "secret empty": ('secret_name = ""', "invalid_value"),
     "secret with a blank": ('secret_name = "a b"', "invalid_value"),
@@ -79,6 +78,10 @@ def test_an_unknown_attribute_is_answered_with_the_nearest_one() -> None:
 def test_null_means_the_default_as_in_terraform() -> None:
     nulls = "access_level = null, secret_name = null, createdb = null, connection_limit = null, extensions = null"
     assert read(with_attributes(nulls)).entries == (Entry("a", "d", "u"),)
+
+
+def test_an_extension_that_is_listed_twice_is_one() -> None:
+    assert read(with_attributes('extensions = ["citext", "citext"]')).entries[0].extensions == ("citext",)
 
 
 @pytest.mark.parametrize("limit", [0, 2147483647])

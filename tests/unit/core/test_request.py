@@ -244,7 +244,7 @@ def test_a_dry_run_may_bring_the_text_itself() -> None:
         ("drift", {"inline": ""}, ["tfvars.inline"]),
         ("dry_run", {"inline": None}, ["tfvars.inline"]),
         ("dry_run", {"inline": "", "name": "a\nb"}, ["tfvars.name"]),
-        ("dry_run", {"inline": "", "bucket": "acme-tfvars", "version_id": "1"}, ["tfvars.bucket", "tfvars.version_id"]),
+        ("dry_run", {"inline": "", "bucket": "acme-tfvars", "version_id": "1"}, ["tfvars.bucket"]),
         ("dry_run", {"name": "terraform.tfvars"}, ["tfvars.name"]),
     ],
 )
