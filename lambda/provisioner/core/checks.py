@@ -8,13 +8,15 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import replace
 
+from provisioner.core.access_levels import AccessLevel
 from provisioner.core.changes import Change
 from provisioner.core.errors import Finding
 from provisioner.core.kept import is_kept, kept_blockers
 from provisioner.core.model import Entry
 from provisioner.core.ownership import Ownership
 from provisioner.core.quoting import quote
-from provisioner.core.state import IAM_ROLE, Database, Role
+from provisioner.core.roles import iam_login
+from provisioner.core.state import Database, Role
 from provisioner.core.text import join_names
 
 
@@ -48,8 +50,7 @@ def _role_blockers(role: Role, application: str, ownership: Ownership) -> Iterab
         message = f'role "{role.name}" has {", ".join(powers)}, which no access level may have'
         remedy = f"ALTER ROLE {quote(role.name)} " + " ".join("NO" + word for word in powers)
         yield Finding("privileged_role", message, f"as a superuser: {remedy}; or give it another username", **place)
-    if role.name in ownership.iam_roles:
-        yield _iam_login(role.name, ownership, **place)
+    yield from iam_login(role.name, ownership, **place)
     if not ownership.manages(role.name):
         elsewhere = f' (its mark names environment "{role.marker.environment}")' if role.marker else ""
         yield Finding(
@@ -58,18 +59,6 @@ def _role_blockers(role: Role, application: str, ownership: Ownership) -> Iterab
             f'adopt it (adopt: ["{application}"]) or give {application} another username',
             **place,
         )
-
-
-def _iam_login(name: str, ownership: Ownership, **place: str) -> Finding:
-    way, facts = ownership.iam_ways[name], ownership.server.roles[name]
-    is_member = ownership.server.has_membership_options and facts.has_admin_option
-    return Finding(
-        "iam_login",
-        f'role "{name}" is a member of "{IAM_ROLE}": RDS takes no password of it, nor of who is a member of it, as the '
-        f"administrator {'is' if is_member else 'would have to be'}",
-        f'as "{way.grantor}": REVOKE {quote(way.role)} FROM {quote(name)}; or declare another username',
-        **place,
-    )
 
 
 def _missing_database(name: str, ownership: Ownership) -> Finding:
@@ -84,15 +73,13 @@ def _missing_database(name: str, ownership: Ownership) -> Finding:
 
 def _database_blockers(database: Database, ownership: Ownership) -> Iterable[Finding]:
     name = database.name
-    owner = ownership.declared_owner(name)
     if is_kept(database, ownership):
         yield from kept_blockers(database, ownership)
         return
-    if owner and database.owner != owner:
-        yield _different_owner(database, owner, ownership)
-        return
-    if not owner and any(entry.username == database.owner for entry in ownership.by_database[name]):
-        yield _owner_declared_lower(database, ownership)
+    levels = {entry.username: entry.access_level for entry in ownership.by_database[name]}
+    owner, level = ownership.declared_owner(name), levels.get(database.owner)
+    if database.owner != owner and (owner or level):
+        yield _different_owner(database, owner, level, ownership)
         return
     if database.invalid:
         message = f'database "{name}" is invalid: a DROP DATABASE was interrupted, and nobody can connect to it'
@@ -130,38 +117,24 @@ def _who_owns(database: Database, ownership: Ownership) -> Iterable[Finding]:
             f'declare an entry for its owner "{database.owner}" and adopt it',
             database=name,
         )
-    elif not owner and database.owner in ownership.iam_roles:
-        yield _iam_login(database.owner, ownership, database=name)
+    elif not owner:
+        yield from iam_login(database.owner, ownership, database=name)
 
 
-def _different_owner(database: Database, owner: str, ownership: Ownership) -> Finding:
-    was_ours = ownership.manages(database.owner)
-    # A run that is blocked creates no role, so a new owner has to come by another declaration first.
-    first = (
-        "" if owner in ownership.server.roles else f'declare "{owner}" as an editor first, so that it is created; then '
+def _different_owner(database: Database, owner: str, level: AccessLevel | None, ownership: Ownership) -> Finding:
+    """Where another owner is declared, or the one that it has at a lower level."""
+    declared = f'"{owner}" is declared as its owner' if owner else f"that role is declared as its {level}"
+    remedy = (
+        f', or move everything by hand: in each database of "{database.owner}", as who administers both roles: '
+        f"{reassign_sql(database.owner, owner)}"
     )
     return Finding(
-        "owner_change" if was_ours else "foreign_owner",
-        f'database "{database.name}" belongs to "{database.owner}", and "{owner}" is declared as its owner; an owner '
-        "is never changed here, since every object would have to move too",
-        f'declare "{database.owner}" as the owner, or move everything by hand: {first}'
-        f'in each database of "{database.owner}", as who administers both roles: '
-        f"{reassign_sql(database.owner, owner)}",
+        "owner_change" if ownership.manages(database.owner) else "foreign_owner",
+        f'database "{database.name}" belongs to "{database.owner}", and {declared}; an owner can do everything in it, '
+        "and is never changed here, since every object would have to move too",
+        f'declare "{database.owner}" as the owner' + (remedy if owner else ""),
         database=database.name,
-        username=owner,
-    )
-
-
-def _owner_declared_lower(database: Database, ownership: Ownership) -> Finding:
-    entries = ownership.by_database[database.name]
-    level = next(entry.access_level.value for entry in entries if entry.username == database.owner)
-    return Finding(
-        "owner_change",
-        f'database "{database.name}" belongs to "{database.owner}", which is declared as its {level}: an owner can do '
-        "everything in it, and an owner is never changed here",
-        f'declare "{database.owner}" as the owner',
-        database=database.name,
-        username=database.owner,
+        username=owner or database.owner,
     )
 
 

@@ -19,24 +19,25 @@ OBJECTS_PER_STATEMENT = 500
 
 
 def create_role(change: Change) -> PasswordStatement:
-    text = "CREATE ROLE {} LOGIN"
-    if change.createdb:
-        text += " CREATEDB"
-    if change.connection_limit is not None:
-        text += f" CONNECTION LIMIT {change.connection_limit:d}"
-    return PasswordStatement(statement(text, Identifier(change.username)), change.username)
+    return PasswordStatement(
+        statement("CREATE ROLE {} LOGIN" + _attributes(change), Identifier(change.username)), change.username
+    )
 
 
 def alter_role(change: Change) -> Statement:
+    return statement("ALTER ROLE {}" + _attributes(change), Identifier(change.username))
+
+
+def _attributes(change: Change) -> str:
     """Only the attributes that differ: naming some others is refused to a non-superuser, even unchanged."""
-    text = "ALTER ROLE {}"
+    text = ""
     if change.createdb is not None:
         text += " CREATEDB" if change.createdb else " NOCREATEDB"
     if change.createrole is not None:
         text += " CREATEROLE" if change.createrole else " NOCREATEROLE"
     if change.connection_limit is not None:
         text += f" CONNECTION LIMIT {change.connection_limit:d}"
-    return statement(text, Identifier(change.username))
+    return text
 
 
 def set_login(role: str, *, login: bool) -> Statement:

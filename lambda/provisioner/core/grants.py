@@ -121,18 +121,22 @@ class DatabasePolicy:
 
     def _is_kept(self, grant: Grant, group: ObjectGroup, findings: list[Finding]) -> bool:
         """Whether a grant that no level asks for is left as it is, with a finding where that is worth one."""
-        target = group.target
-        if grant.grantee == PUBLIC:
-            return self._public_grant_is_kept(grant, group, findings)
-        is_declared = grant.grantee in self.ownership.by_role and self.ownership.manages(grant.grantee)
-        if not is_declared or grant.grantee == target.owner or self._is_within_level(grant, target):
+        target, is_public = group.target, grant.grantee == PUBLIC
+        if is_public:
+            is_fine = levels.allows(None, target.kind, grant.privilege, to_public=True)
+        else:
+            is_declared = grant.grantee in self.ownership.by_role and self.ownership.manages(grant.grantee)
+            is_fine = not is_declared or grant.grantee == target.owner or self._is_within_level(grant, target)
+        if is_fine:
             return True
-        if target.extension or target.kind not in levels.LEVEL_KINDS:
-            findings.append(findings_of.outside_levels(grant, group, self.database))
-            return True
-        if self.ownership.may_act_as(grant.grantor, self.owner):
+        has_level = target.kind in levels.LEVEL_KINDS and not target.extension
+        if has_level and self.ownership.may_act_as(grant.grantor, self.owner):
             return False
-        findings.append(findings_of.unrevocable(grant, group, self.database))
+        findings.append(
+            findings_of.public_exceeds(grant, group, self.database, self.owner)
+            if is_public
+            else findings_of.exceeds(grant, group, self.database)
+        )
         return True
 
     def _is_within_level(self, grant: Grant, target: Target) -> bool:
@@ -143,16 +147,6 @@ class DatabasePolicy:
             # The owner's own grant stands beside it, and a privilege passed on would keep its giver's option alive.
             return False
         return levels.allows(level, target.kind, grant.privilege, option=grant.grant_option)
-
-    def _public_grant_is_kept(self, grant: Grant, group: ObjectGroup, findings: list[Finding]) -> bool:
-        target = group.target
-        if levels.allows(None, target.kind, grant.privilege, to_public=True):
-            return True
-        is_revocable_here = not target.extension and target.kind is not ObjectKind.LARGE_OBJECT
-        if is_revocable_here and self.ownership.may_act_as(grant.grantor, self.owner):
-            return False
-        findings.append(findings_of.public_exceeds(grant, group, self.database, self.owner))
-        return True
 
     def _ungrantable(self, group: ObjectGroup) -> list[Finding]:
         """What the levels lack on a schema `public` that belongs to somebody in whose place we cannot grant."""

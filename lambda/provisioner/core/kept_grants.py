@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from provisioner.core.access_levels import LEVEL_KINDS
 from provisioner.core.errors import Finding
 from provisioner.core.kinds import ObjectKind
 from provisioner.core.quoting import quote
@@ -27,27 +28,19 @@ def public_exceeds(grant: Grant, group: ObjectGroup, database: Database, owner: 
     )
 
 
-def outside_levels(grant: Grant, group: ObjectGroup, database: Database) -> Finding:
-    """What a role holds beyond its level where none is enforced: an extension's objects, kinds without a level."""
-    is_extension = group.target.extension
-    what = group.target.in_words() + (" that belongs to an extension" if is_extension else "")
+def exceeds(grant: Grant, group: ObjectGroup, database: Database) -> Finding:
+    """What a role holds beyond its level: of an extension, on a kind without levels, or by somebody else's grant."""
+    target, code = group.target, "privilege_beyond_reach"
+    what = target.in_words(group.object_count)
+    if target.extension:
+        code, what = "extension_privileges", f"{what} that belongs to an extension"
+    elif target.kind not in LEVEL_KINDS:
+        code = "privileges_outside_levels"
     return Finding(
-        "extension_privileges" if is_extension else "privileges_outside_levels",
-        f'role "{grant.grantee}" holds {grant.privilege} on {what} in database "{database.name}", beyond its level',
+        code,
+        f'role "{grant.grantee}" holds {grant.privilege} on {what} in database "{database.name}", granted by '
+        f'"{grant.grantor}": beyond its level, and not ours to revoke',
         f'if that is not meant, as "{grant.grantor}": REVOKE {grant.privilege} there FROM {quote(grant.grantee)}',
-        database=database.name,
-        username=grant.grantee,
-    )
-
-
-def unrevocable(grant: Grant, group: ObjectGroup, database: Database) -> Finding:
-    """What a role holds beyond its level by somebody else's grant."""
-    what = group.target.in_words(group.object_count)
-    return Finding(
-        "privilege_beyond_reach",
-        f'role "{grant.grantee}" holds {grant.privilege} on {what}, beyond its level, '
-        f'granted by "{grant.grantor}", which is not managed here',
-        f'as "{grant.grantor}": REVOKE {grant.privilege} there FROM {quote(grant.grantee)}',
         database=database.name,
         username=grant.grantee,
     )

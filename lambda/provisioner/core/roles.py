@@ -6,7 +6,9 @@ from collections.abc import Iterable
 from typing import Any
 
 from provisioner.core.changes import Change, ChangeKind
+from provisioner.core.errors import Finding
 from provisioner.core.ownership import Ownership, has_marker
+from provisioner.core.quoting import quote
 from provisioner.core.state import IAM_ROLE, NO_LIMIT, Membership, PasswordCheck, Role
 
 _WHY_SET = {
@@ -33,6 +35,21 @@ def is_revocable(membership: Membership, ownership: Ownership) -> bool:
     """
     is_ours = not ownership.server.has_membership_options or membership.grantor == ownership.server.administrator
     return is_ours and membership.member in ownership.by_role and ownership.manages(membership.role)
+
+
+def iam_login(name: str, ownership: Ownership, **place: str) -> Iterable[Finding]:
+    """What stands against a role that logs in by IAM."""
+    if name not in ownership.iam_roles:
+        return
+    way, facts = ownership.iam_ways[name], ownership.server.roles[name]
+    is_member = ownership.server.has_membership_options and facts.has_admin_option
+    yield Finding(
+        "iam_login",
+        f'role "{name}" is a member of "{IAM_ROLE}": RDS takes no password of it, nor of who is a member of it, as the '
+        f"administrator {'is' if is_member else 'would have to be'}",
+        f'as "{way.grantor}": REVOKE {quote(way.role)} FROM {quote(name)}; or declare another username',
+        **place,
+    )
 
 
 def _changes(name: str, ownership: Ownership) -> Iterable[Change]:
