@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from provisioner.core.errors import InvalidRequest
-from provisioner.core.fields import Fields, Problems
+from provisioner.core.fields import TEXT, Fields, Problems, Shape
 from provisioner.core.model import Settings
 
 # The build puts the certificates beside the package: /var/task/rds-ca-bundle.pem in the function.
@@ -16,15 +16,14 @@ DEFAULT_CA_BUNDLE = str(Path(__file__).resolve().parent.parent / "rds-ca-bundle.
 
 _NAME = "[A-Za-z0-9][A-Za-z0-9_-]{0,62}"
 _FILLED_IN = r"(?:[^{}]|\{environment\})*"
-# What a setting has to look like, as a pattern and in words.
-_ENVIRONMENT = _NAME, "a name of at most 63 letters, digits, _ and -"
-_ENVIRONMENTS = f"(?:{_NAME})?(?: *, *(?:{_NAME})?)*", "names of environments with commas between"
-_BUCKET = r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]", "the name of a bucket"
-_ACCOUNT = r"([0-9]{12})?", "an account: twelve digits"
-_TOPIC = r"(arn:[a-z0-9-]+:sns:[a-z0-9-]+:\d{12}:[A-Za-z0-9_-]{1,256})?", "the ARN of an SNS topic"
-_KEY = rf"(?!/){_FILLED_IN}\.tfvars(?:\.json)?", "a key that ends in .tfvars or .tfvars.json"
-_TEMPLATE = _FILLED_IN, "a text with nothing in braces but {environment}"
-_APPLICATION = rf"{_FILLED_IN}(?:\{{app\}}{_FILLED_IN})+", "a name with {app} in it, so that no two share a secret"
+_ENVIRONMENT = Shape("a name of at most 63 letters, digits, _ and -", _NAME)
+_ENVIRONMENTS = Shape("names of environments with commas between", f"(?:{_NAME})?(?: *, *(?:{_NAME})?)*")
+_BUCKET = Shape("the name of a bucket", "[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
+_ACCOUNT = Shape("an account: twelve digits", "([0-9]{12})?")
+_TOPIC = Shape("the ARN of an SNS topic", "(arn:[a-z0-9-]+:sns:[a-z0-9-]+:[0-9]{12}:[A-Za-z0-9_-]{1,256})?")
+_KEY = Shape("a key that ends in .tfvars or .tfvars.json", rf"(?!/){_FILLED_IN}\.tfvars(\.json)?")
+_TEMPLATE = Shape("a text with nothing in braces but {environment}", _FILLED_IN)
+_APPLICATION = Shape("a name with {app} in it, one for each application", rf"{_FILLED_IN}(\{{app\}}{_FILLED_IN})+")
 _NEXT_STEP = "correct it in the function's environment variables (a parameter of the stack)"
 
 
@@ -39,23 +38,23 @@ def read_settings(environ: Mapping[str, str] | None = None) -> Settings:
     reader = _Reader(os.environ if environ is None else environ)
     settings = Settings(
         environment=reader.environment,
-        snapshot_bucket=reader.text("SNAPSHOT_BUCKET", "", _BUCKET),
-        snapshot_key=reader.text("SNAPSHOT_KEY", "{environment}/terraform.tfvars", _KEY),
-        audit_bucket=reader.text("AUDIT_BUCKET", "", _BUCKET),
-        audit_prefix=reader.text("AUDIT_PREFIX", "governance", _TEMPLATE).strip("/"),
-        admin_secret_id=reader.text("ADMIN_SECRET_ID", "goldenpath/{environment}/rds/master", _TEMPLATE),
-        app_secret_id=reader.text("APP_SECRET_ID", "goldenpath/{environment}/{app}/postgres", _APPLICATION),
+        snapshot_bucket=reader.text("SNAPSHOT_BUCKET", _BUCKET),
+        snapshot_key=reader.text("SNAPSHOT_KEY", _KEY, "{environment}/terraform.tfvars"),
+        audit_bucket=reader.text("AUDIT_BUCKET", _BUCKET),
+        audit_prefix=reader.text("AUDIT_PREFIX", _TEMPLATE, "governance").strip("/"),
+        admin_secret_id=reader.text("ADMIN_SECRET_ID", _TEMPLATE, "goldenpath/{environment}/rds/master"),
+        app_secret_id=reader.text("APP_SECRET_ID", _APPLICATION, "goldenpath/{environment}/{app}/postgres"),
         database_host=reader.text("DB_HOST"),
         database_port=reader.number("DB_PORT", default=5432, highest=65535),
-        database_name=reader.text("DB_NAME", "postgres"),
-        ca_bundle=reader.text("DB_CA_BUNDLE", DEFAULT_CA_BUNDLE),
+        database_name=reader.text("DB_NAME", default="postgres"),
+        ca_bundle=reader.text("DB_CA_BUNDLE", default=DEFAULT_CA_BUNDLE),
         ungated_environments=reader.environments("UNGATED_ENVIRONMENTS", "dev"),
         digest_environments=reader.environments("REQUIRE_PLAN_DIGEST", "prod"),
-        notify_topic_arn=reader.text("NOTIFY_TOPIC_ARN", "", _TOPIC),
+        notify_topic_arn=reader.text("NOTIFY_TOPIC_ARN", _TOPIC),
         max_workers=reader.number("MAX_WORKERS", default=8, highest=64),
         retire_after_days=reader.number("RETIRE_AFTER_DAYS", default=7, highest=3650),
-        snapshot_bucket_owner=reader.text("SNAPSHOT_BUCKET_OWNER", "", _ACCOUNT),
-        audit_bucket_owner=reader.text("AUDIT_BUCKET_OWNER", "", _ACCOUNT),
+        snapshot_bucket_owner=reader.text("SNAPSHOT_BUCKET_OWNER", _ACCOUNT),
+        audit_bucket_owner=reader.text("AUDIT_BUCKET_OWNER", _ACCOUNT),
         approval_hours=reader.number("APPROVAL_HOURS", default=24, highest=8760),
     )
     reader.problems.raise_if_any(InvalidRequest)
@@ -69,23 +68,22 @@ class _Reader:
         self._environ = environ
         self.problems = Problems()
         self.environment = ""
-        self.environment = self.text("ENVIRONMENT", "", _ENVIRONMENT)
+        self.environment = self.text("ENVIRONMENT", _ENVIRONMENT)
 
-    def text(self, name: str, default: str = "", shape: tuple[str, str] = (".*", "")) -> str:
-        value = self._environ.get(name, "").strip() or default
-        fields = Fields({name: value}, self.problems, "setting", prefix="the setting ")
-        pattern, wanted = re.compile(shape[0]), shape[1]
-        text = fields.text(name, default, limit=1024, pattern=pattern, wanted=wanted, next_step=_NEXT_STEP)
+    def text(self, name: str, shape: Shape = TEXT, default: str = "") -> str:
+        given = {name: self._environ.get(name, "").strip() or default}
+        fields = Fields(given, self.problems, "setting", prefix="the setting ")
+        text = fields.text(name, replace(shape, next_step=_NEXT_STEP, limit=1024), default)
         return text.replace("{environment}", self.environment)
 
     def number(self, name: str, *, default: int, highest: int) -> int:
         wanted = f"a whole number from 1 to {highest}"
         # Python refuses to convert thousands of digits, with an error of its own.
-        number = int(self.text(name, str(default), ("[0-9]{1,5}", wanted)))
+        number = int(self.text(name, Shape(wanted, "[0-9]{1,5}"), str(default)))
         if not 1 <= number <= highest:
             self.problems.refuse("setting", f"the setting {name} must be {wanted}", _NEXT_STEP, name)
         return number
 
     def environments(self, name: str, default: str) -> frozenset[str]:
-        names = self._environ.get(name, default).strip() and self.text(name, default, _ENVIRONMENTS)
+        names = self._environ.get(name, default).strip() and self.text(name, _ENVIRONMENTS, default)
         return frozenset(part.strip() for part in names.split(",") if part.strip())

@@ -105,10 +105,10 @@ def test_every_mistake_in_an_event_is_named_at_once(world: World) -> None:
         "the event has fields that nothing reads: dry_run",
         "the event has fields that nothing reads: tfvars.version",
         "the event has fields that nothing reads: approval.approved",
-        "the mode is none that there is",
+        "mode must be one of apply, dry_run, drift, access, preflight",
         "fail_fast must be true or false, not a string",
-        "adopt must be a list of application names, not a string",
-        "build_id must be a string of at most 256 characters without control characters, not a number",
+        "adopt must be a list of strings, not a string",
+        "build_id must be a string, not a number",
         "approval.plan_digest must be the digest of a plan",
         'the event is not for "dev"',
         "the snapshot lies in another bucket than snapshots",
@@ -282,11 +282,11 @@ SECRET = "goldenpath/dev/wiki/postgres"
         ({"password": ""}, f'the secret "{SECRET}" has no "password"'),
         ({"password": 12}, f'the secret "{SECRET}" has no "password"'),
         (b"\x00\x01", f'the secret "{SECRET}" is binary'),
-        ("hunter2", f'the secret "{SECRET}" is not JSON'),
+        ("hunter2", f'the secret "{SECRET}" is not a JSON object'),
         ('["hunter2"]', f'the secret "{SECRET}" is not a JSON object'),
         ({"password": "hunter2", "username": "somebody"}, 'has another "username" than the declared "wiki_app"'),
         ({"password": "hunter2", "dbname": "elsewhere"}, 'has another "dbname" than the declared "wiki"'),
-        ({"password": "hunter2\n"}, "has control characters in its password"),
+        ({"password": "hunter2\n"}, "has control characters (a line break at its end?)"),
     ],
     ids=[
         "without password",
@@ -319,7 +319,7 @@ def test_every_secret_that_is_missing_or_unusable_is_named_at_once(world: World)
         'the secret "goldenpath/dev/rds/master" has no "password"',
         'the secret "goldenpath/dev/blog/postgres" does not exist or has no value',
         'the secret "goldenpath/dev/chat/postgres" does not exist or has no value',
-        'the secret "goldenpath/dev/shop/postgres" is not JSON',
+        'the secret "goldenpath/dev/shop/postgres" is not a JSON object',
     )
 
 

@@ -12,7 +12,6 @@ from provisioner.core.access_levels import AccessLevel
 from provisioner.core.changes import Change
 from provisioner.core.errors import Finding
 from provisioner.core.kept import is_kept, kept_blockers
-from provisioner.core.model import Entry
 from provisioner.core.ownership import Ownership
 from provisioner.core.quoting import quote
 from provisioner.core.roles import iam_login
@@ -148,38 +147,25 @@ def reassign_sql(old: str, new: str) -> str:
 
 def _extension_blockers(ownership: Ownership) -> Iterable[Finding]:
     for entry in ownership.declaration.entries:
-        database = ownership.server.databases.get(entry.database)
-        if database is None or not database.unreadable_reason:
-            installed = database.extensions if database else frozenset()
-            missing = sorted(set(entry.extensions) - installed)
-            for extension in missing:
-                yield from _one_extension(extension, entry, ownership)
-            if missing and database and database.may_be_entered and not _has_public_schema(database):
-                yield Finding(
-                    "extension_without_schema",
-                    f'database "{entry.database}" has no schema "public" any more, where extensions are created',
-                    f'as "{database.owner}" in that database: CREATE SCHEMA "public", or CREATE EXTENSION in another',
-                    database=entry.database,
-                    username=entry.username,
-                )
-
-
-def _has_public_schema(database: Database) -> bool:
-    return any(group.target.is_public_schema for group in database.groups)
-
-
-def _one_extension(extension: str, entry: Entry, ownership: Ownership) -> Iterable[Finding]:
-    place = {"database": entry.database, "username": entry.username}
-    trusted = ownership.server.available_extensions.get(extension)
-    if trusted is None:
-        message = f'extension "{extension}" is not available on this server'
-        yield Finding("extension_unavailable", message, "correct the name, or leave it out", **place)
-    elif not trusted:
-        message = f'extension "{extension}" is not trusted: the owner of a database may not create it'
-        remedy = (
-            f'in database "{entry.database}" as the RDS master: CREATE EXTENSION {quote(extension)}; then run again'
-        )
-        yield Finding("extension_not_trusted", message, remedy, **place)
+        name, database = entry.database, ownership.server.databases.get(entry.database)
+        if database and database.unreadable_reason:
+            continue
+        place = {"database": name, "username": entry.username}
+        missing = sorted(set(entry.extensions) - (database.extensions if database else frozenset()))
+        for extension in missing:
+            trusted = ownership.server.available_extensions.get(extension)
+            if trusted is None:
+                message = f'extension "{extension}" is not available on this server'
+                yield Finding("extension_unavailable", message, "correct the name, or leave it out", **place)
+            elif not trusted:
+                message = f'extension "{extension}" is not trusted: the owner of a database may not create it'
+                remedy = f'in database "{name}" as the RDS master: CREATE EXTENSION {quote(extension)}; then run again'
+                yield Finding("extension_not_trusted", message, remedy, **place)
+        has_public = database is None or any(group.target.is_public_schema for group in database.groups)
+        if missing and database and database.may_be_entered and not has_public:
+            message = f'database "{name}" has no schema "public" any more, where extensions are created'
+            remedy = f'as "{database.owner}" in that database: CREATE SCHEMA "public", or CREATE EXTENSION in another'
+            yield Finding("extension_without_schema", message, remedy, **place)
 
 
 def _missing_administrator_rights(ownership: Ownership, changes: tuple[Change, ...]) -> Iterable[Finding]:

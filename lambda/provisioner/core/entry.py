@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import difflib
-import re
 from collections.abc import Iterable
 from dataclasses import replace
 from decimal import Decimal
 
 from provisioner.core.access_levels import ACCEPTABLE, AccessLevel
 from provisioner.core.document import redact
-from provisioner.core.fields import Fields
+from provisioner.core.fields import Fields, Shape
 from provisioner.core.model import Entry
 
 MAX_CONNECTION_LIMIT = 2_147_483_647
@@ -28,14 +27,22 @@ _ATTRIBUTES = (
     "database_name", "username", "access_level", "secret_name", "createdb", "connection_limit", "extensions",
     "accepted_findings",
 )  # fmt: skip
-_NAME = re.compile(r"[a-z][a-z0-9_-]{0,62}")
-_NAMES_ARE = "a lower-case letter, then lower-case letters, digits, _ or -, at most 63 in all"
-_IN_QUOTES = 'write a list of names in quotes: ["...", "..."]'
-_LEVEL = re.compile("|".join(AccessLevel))
-_ACCEPTABLE = re.compile("|".join(ACCEPTABLE))
-_SECRET_NAME = re.compile(
+_IN_QUOTES = "write it in quotes"
+_NAME = Shape(
+    "a lower-case letter, then lower-case letters, digits, _ or -, at most 63 in all",
+    "[a-z][a-z0-9_-]{0,62}",
+    "choose another name, in quotes",
+    code="invalid_name",
+)
+_LEVEL = Shape(f"one of {', '.join(AccessLevel)}", "|".join(AccessLevel), _IN_QUOTES, code="invalid_value")
+_ACCEPTABLE = Shape(f"one of {', '.join(sorted(ACCEPTABLE))}", "|".join(ACCEPTABLE), _IN_QUOTES, code="invalid_value")
+_SECRET_NAME = Shape(
+    "a name of 1 to 512 letters, digits and /_+=.@-, or an ARN of Secrets Manager",
     r"[A-Za-z0-9/_+=.@-]{1,512}"
-    r"|arn:aws[a-z-]*:secretsmanager:[a-z0-9-]+:[0-9]{12}:secret:[A-Za-z0-9/_+=.@-]{1,519}"
+    r"|arn:aws[a-z-]*:secretsmanager:[a-z0-9-]+:[0-9]{12}:secret:[A-Za-z0-9/_+=.@-]{1,519}",
+    "correct it, or leave it out for the default",
+    code="invalid_value",
+    limit=1024,
 )
 
 
@@ -50,17 +57,15 @@ def read_entry(application: str, attributes: Fields) -> Entry | None:
     names = Entry(application, _name(fields, "database_name"), _name(fields, "username"))
     fields = replace(fields, subject=names)
     _refuse_unknown(fields, attributes.values)
-    levels, accepted = f"one of {', '.join(AccessLevel)}", f"one of {', '.join(sorted(ACCEPTABLE))}"
-    next_step = "write one of those in quotes"
-    level = fields.text("access_level", pattern=_LEVEL, code="invalid_value", wanted=levels, next_step=next_step)
+    level = fields.text("access_level", _LEVEL)
     entry = replace(
         names,
         access_level=AccessLevel(level or AccessLevel.OWNER),
-        secret_name=_secret_name(fields),
+        secret_name=fields.text("secret_name", _SECRET_NAME),
         createdb=fields.read("createdb", bool, "true or false", "write true or false without quotes") or False,
         connection_limit=_connection_limit(fields),
-        extensions=_strings(fields, "extensions", _NAME, "invalid_name", _NAMES_ARE),
-        accepted_findings=_strings(fields, "accepted_findings", _ACCEPTABLE, "invalid_value", accepted),
+        extensions=fields.texts("extensions", tuple, _NAME),
+        accepted_findings=fields.texts("accepted_findings", tuple, _ACCEPTABLE),
     )
     for attribute in ("createdb", "extensions"):
         if getattr(entry, attribute) and entry.access_level is not AccessLevel.OWNER:
@@ -80,24 +85,12 @@ def _refuse_unknown(fields: Fields, names: Iterable[str]) -> None:
 def _name(fields: Fields, attribute: str) -> str:
     if attribute not in fields.values:
         fields.refuse("missing_attribute", attribute, f"{attribute} is missing or null, and it is required", "add it")
-    next_step = f"choose another {attribute}"
-    name = fields.text(attribute, pattern=_NAME, code="invalid_name", wanted=_NAMES_ARE, next_step=next_step)
+    name = fields.text(attribute, _NAME)
     if name in RESERVED_NAMES or name.startswith(RESERVED_PREFIXES):
         message = f'{attribute} "{name}" is reserved by PostgreSQL or RDS'
-        fields.refuse("reserved_name", attribute, message, next_step)
+        fields.refuse("reserved_name", attribute, message, f"choose another {attribute}")
         return ""
     return name
-
-
-def _secret_name(fields: Fields) -> str:
-    return fields.text(
-        "secret_name",
-        limit=1024,
-        pattern=_SECRET_NAME,
-        code="invalid_value",
-        wanted="a name or an ARN of Secrets Manager",
-        next_step="use 1 to 512 of letters, digits and /_+=.@-, or leave it out for the default",
-    )
 
 
 def _connection_limit(fields: Fields) -> int | None:
@@ -108,10 +101,3 @@ def _connection_limit(fields: Fields) -> int | None:
     message = f"connection_limit must be a whole number from 0 to {MAX_CONNECTION_LIMIT}"
     fields.refuse("invalid_value", "connection_limit", message, "leave it out for no limit")
     return None
-
-
-def _strings(fields: Fields, attribute: str, pattern: re.Pattern[str], code: str, wanted: str) -> tuple[str, ...]:
-    items = fields.read(attribute, tuple, "a list of strings", _IN_QUOTES) or ()
-    each = (replace(fields, values={attribute: item}, prefix="each of ") for item in items)
-    texts = [item.text(attribute, pattern=pattern, code=code, wanted=wanted, next_step=_IN_QUOTES) for item in each]
-    return tuple(dict.fromkeys(text for text in texts if text))

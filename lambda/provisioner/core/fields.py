@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from typing import TypeVar
 
@@ -15,7 +15,7 @@ from provisioner.core.model import Entry
 MAX_FINDINGS = 200
 """More problems than this are counted, not listed: the answer of an invocation has a size."""
 
-MAX_TEXT = 256
+MAX_ITEMS = 1000
 
 T = TypeVar("T")
 
@@ -49,6 +49,26 @@ class Problems:
 
 
 @dataclass(frozen=True, slots=True)
+class Shape:
+    """What a string has to be, in words and by a pattern; what to do about another, and its code if it has its own."""
+
+    wanted: str = ""
+    pattern: str = ".*"
+    next_step: str = ""
+    code: str = ""
+    limit: int = 256
+
+    def refusal(self, value: str) -> str:
+        """What a string that is not of this shape has to be; empty for one that is."""
+        if len(value) <= self.limit and value.isprintable() and re.fullmatch(self.pattern, value):
+            return ""
+        return self.wanted or f"a string of at most {self.limit} characters without control characters"
+
+
+TEXT = Shape()
+
+
+@dataclass(frozen=True, slots=True)
 class Fields:
     """One untrusted mapping: a value that is not what is wanted is kept as a problem and reads as if it were absent.
 
@@ -73,26 +93,21 @@ class Fields:
         self.refuse_type(name, value, wanted, next_step)
         return None
 
-    def text(
-        self,
-        name: str,
-        default: str = "",
-        *,
-        limit: int = MAX_TEXT,
-        pattern: re.Pattern[str] | None = None,
-        code: str = "",
-        wanted: str = "",
-        next_step: str = "",
-    ) -> str:
-        """Return a printable string; `wanted` says what the pattern asks for, `code` is that of another string."""
-        wanted = wanted or f"a string of at most {limit} characters without control characters"
-        value = self.read(name, str, wanted, next_step)
-        if value is None:
-            return default
-        if len(value) <= limit and value.isprintable() and (pattern is None or pattern.fullmatch(value)):
-            return value
-        self.refuse(code or self.code, name, f"{self.prefix}{name} must be {wanted}", next_step)
-        return default
+    def text(self, name: str, shape: Shape = TEXT, default: str = "") -> str:
+        value = self.read(name, str, "a string", shape.next_step)
+        wanted = "" if value is None else shape.refusal(value)
+        if wanted:
+            self.refuse(shape.code or self.code, name, f"{self.prefix}{name} must be {wanted}", shape.next_step)
+        return default if wanted or value is None else value
+
+    def texts(self, name: str, kind: type[Sequence[object]], shape: Shape) -> tuple[str, ...]:
+        """Return the strings of a list, each once."""
+        items = self.read(name, kind, "a list of strings", shape.next_step) or ()
+        if len(items) > MAX_ITEMS:
+            self.refuse(self.code, name, f"{name} must be a list of at most {MAX_ITEMS} strings", shape.next_step)
+            return ()
+        each = (replace(self, values={name: item}, prefix="each of ") for item in items)
+        return tuple(dict.fromkeys(text for item in each if (text := item.text(name, shape))))
 
     def refuse(self, code: str, name: str, message: str, next_step: str) -> None:
         """Keep a problem with the value of a key."""

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import replace
 
 from provisioner.core.errors import Finding, InvalidRequest
-from provisioner.core.fields import MAX_TEXT, Fields, Problems
+from provisioner.core.fields import Fields, Problems, Shape
 from provisioner.core.model import Approval, Mode, Request, Settings, SnapshotReference, Trigger
 from provisioner.core.reviewed_plan import approval_key, digest_of_key
 from provisioner.core.rotation import DETAIL_TYPES, EVENT_NAMES, EVENT_SOURCE, secret_in
@@ -25,9 +24,14 @@ APPROVAL_FIELDS = frozenset({"allow_db_provision", "approved_by", "plan_digest"}
 SNAPSHOT_SUFFIXES = (".tfvars", ".tfvars.json")
 
 _CODE = "event"
-_MAX_KEY = 1024  # the limit of S3, for keys and for version ids
-_MAX_ADOPTED = 1000
-_DIGEST = re.compile(r"sha256:[0-9a-f]{64}|")
+_KEY = Shape(limit=1024)  # the limit of S3, for keys and for version ids
+_MODE = Shape(f"one of {', '.join(Mode)}", "|".join(Mode))
+_NAMES = Shape("a name in quotes", ".+", 'such as ["keycloak"]')
+_DIGEST = Shape(
+    "the digest of a plan",
+    "(sha256:[0-9a-f]{64})?",
+    "copy plan_digest from the answer of a dry run: sha256: and 64 hexadecimal digits",
+)
 
 
 def parse_request(event: object, settings: Settings) -> Request:
@@ -53,7 +57,7 @@ def _read_direct(event: Fields, settings: Settings) -> Request:
     _refuse_unknown(event, DIRECT_FIELDS)
     tfvars, approval = _inside(event, "tfvars"), _inside(event, "approval")
     _refuse_unknown(approval, APPROVAL_FIELDS)
-    mode = _read_mode(event)
+    mode = Mode(event.text("mode", _MODE, Mode.APPLY))
     request = Request(
         environment=settings.environment,
         mode=mode,
@@ -65,15 +69,10 @@ def _read_direct(event: Fields, settings: Settings) -> Request:
         approval=Approval(
             allow_db_provision=_read_flag(approval, "allow_db_provision"),
             approved_by=approval.text("approved_by"),
-            plan_digest=approval.text(
-                "plan_digest",
-                pattern=_DIGEST,
-                wanted="the digest of a plan",
-                next_step="copy plan_digest from the answer of a dry run: sha256: and 64 hexadecimal digits",
-            ),
+            plan_digest=approval.text("plan_digest", _DIGEST),
         ),
         fail_fast=_read_flag(event, "fail_fast"),
-        adopt=_read_names(event, "adopt", "application names"),
+        adopt=event.texts("adopt", list, _NAMES),
         quarantine=_read_leaving(event, "quarantine", mode),
         retire=_read_leaving(event, "retire", mode),
     )
@@ -84,9 +83,9 @@ def _read_direct(event: Fields, settings: Settings) -> Request:
 def _read_place(tfvars: Fields, settings: Settings) -> SnapshotReference:
     _refuse_unknown(tfvars, PLACE_FIELDS)
     place = SnapshotReference(
-        bucket=tfvars.text("bucket", settings.snapshot_bucket),
-        key=tfvars.text("key", settings.snapshot_key, limit=_MAX_KEY),
-        version_id=tfvars.text("version_id", limit=_MAX_KEY),
+        bucket=tfvars.text("bucket", default=settings.snapshot_bucket),
+        key=tfvars.text("key", _KEY, settings.snapshot_key),
+        version_id=tfvars.text("version_id", _KEY),
     )
     _refuse_bucket(tfvars, "bucket", place.bucket, settings)
     if not _is_key_of_environment(place.key, settings):
@@ -101,7 +100,7 @@ def _read_inline(tfvars: Fields, mode: Mode) -> SnapshotReference:
         next_step = 'set "mode": "dry_run"; to apply it, put it where the snapshot lies'
         tfvars.refuse(_CODE, "inline", "a text in the event can be planned and nothing else", next_step)
     text = tfvars.read("inline", str, "a string", "send the content of the file") or ""
-    name = tfvars.text("name", "terraform.tfvars", limit=_MAX_KEY)
+    name = tfvars.text("name", _KEY, "terraform.tfvars")
     # What is no text after all is refused as a file with the same bytes would be.
     return SnapshotReference("", name, inline=text.encode("utf-8", "surrogatepass"))
 
@@ -117,8 +116,8 @@ def _read_s3_event(event: Fields, settings: Settings) -> Request:
     # The version is absent where the bucket is not versioned; reading the snapshot refuses that.
     place = SnapshotReference(
         bucket=bucket.text("name"),
-        key=stored.text("key", limit=_MAX_KEY),
-        version_id=stored.text("version-id", limit=_MAX_KEY),
+        key=stored.text("key", _KEY),
+        version_id=stored.text("version-id", _KEY),
     )
     request, approved = _unattended(event, settings), digest_of_key(place.key, settings.audit_folder)
     if place.bucket == settings.audit_bucket and (approved or place.bucket != settings.snapshot_bucket):
@@ -138,7 +137,7 @@ def _read_secret_event(event: Fields, settings: Settings) -> Request:
         message = "the event of Secrets Manager is none after which a password has to follow"
         raise InvalidRequest(Finding(_CODE, message, f"send only {', '.join(EVENT_NAMES)}", "detail.eventName"))
     secret = secret_in(detail.values)
-    if not secret or len(secret) > _MAX_KEY or not secret.isprintable():
+    if not secret or _KEY.refusal(secret):
         detail.refuse(_CODE, "", "the event names no secret", "send it as CloudTrail writes it")
     request = _unattended(event, settings)
     return replace(request, trigger=Trigger.SECRET_EVENT, requested_by="secretsmanager", secret=secret)
@@ -182,33 +181,12 @@ def _read_flag(fields: Fields, name: str) -> bool:
     return fields.read(name, bool, "true or false", "write it without quotes") or False
 
 
-def _read_mode(event: Fields) -> Mode:
-    value = event.values.get("mode", Mode.APPLY)
-    if isinstance(value, str) and value in set(Mode):
-        return Mode(value)
-    event.refuse(_CODE, "mode", "the mode is none that there is", f"one of: {', '.join(Mode)}")
-    return Mode.DRY_RUN
-
-
 def _read_leaving(event: Fields, name: str, mode: Mode) -> tuple[str, ...]:
-    roles = _read_names(event, name, "role names")
+    roles = event.texts(name, list, _NAMES)
     if roles and mode is Mode.DRIFT:
         message = f"a drift check looks at what stands, and {name} asks for a change"
         event.refuse(_CODE, name, message, 'set "mode": "dry_run" to see what it would do')
     return roles
-
-
-def _read_names(event: Fields, name: str, what: str) -> tuple[str, ...]:
-    wanted, next_step = f"a list of {what}", f'such as "{name}": ["keycloak"]'
-    value = event.read(name, list, wanted, next_step) or []
-    if len(value) <= _MAX_ADOPTED and all(_is_name(each) for each in value):
-        return tuple(dict.fromkeys(value))
-    event.refuse(_CODE, name, f"{name} must be {wanted}", next_step)
-    return ()
-
-
-def _is_name(value: object) -> bool:
-    return isinstance(value, str) and 0 < len(value) <= MAX_TEXT and value.isprintable()
 
 
 # --- what is refused --------------------------------------------------------------------------------------------------

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from decimal import Decimal
 
 import pytest
 
 from provisioner.core.document import NotLiteral, Object
 from provisioner.core.errors import Finding, InvalidSnapshot
-from provisioner.core.fields import MAX_FINDINGS, Fields, Problems, describe
+from provisioner.core.fields import MAX_FINDINGS, Fields, Problems, Shape, describe
 from provisioner.core.model import Entry
 
 
@@ -56,7 +55,7 @@ def test_a_value_that_is_empty_is_a_value(value: object) -> None:
 def test_what_is_absent_is_no_problem() -> None:
     found = fields()
     assert found.read("name", str, "a string") is None
-    assert found.text("name", "default") == "default"
+    assert found.text("name", default="default") == "default"
     assert found.problems.findings == []
 
 
@@ -83,7 +82,7 @@ def test_what_is_no_literal_has_a_code_of_its_own(value: object, code: str, next
 @pytest.mark.parametrize("value", ["x" * 9, "a\nb", "a\u202eb", "\ud800", "B"])
 def test_a_text_that_is_too_long_unprintable_or_of_another_shape_reads_as_its_default(value: str) -> None:
     found = fields(name=value)
-    read = found.text("name", "default", limit=8, pattern=re.compile("[a-z]*"), wanted="lower-case letters")
+    read = found.text("name", Shape("lower-case letters", "[a-z]*", limit=8), "default")
     assert read == "default"
     assert [each.message for each in found.problems.findings] == ["name must be lower-case letters"]
 
