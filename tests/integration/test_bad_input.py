@@ -214,7 +214,7 @@ def test_a_file_that_cannot_be_used_is_refused(world: World, content: bytes, sai
         ({"database_name": '"template1"'}, 'database_name "template1" is reserved by PostgreSQL or RDS'),
         ({"username": '"rds_provisioner"'}, 'username "rds_provisioner" is reserved'),
         ({"database_name": '""'}, "database_name must be a lower-case letter"),
-        ({"database_name": '"' + "d" * 64 + '"'}, "digits, _ or -, at most 63 in all; choose another database_name"),
+        ({"database_name": '"' + "d" * 64 + '"'}, "digits, _ or -, at most 63 in all; choose another name, in quotes"),
         ({"database_name": '"Wiki"'}, "database_name must be a lower-case letter, then lower-case letters"),
         ({"username": '"wiki app"'}, "username must be a lower-case letter"),
         ({"username": "null"}, "username is missing or null, and it is required"),

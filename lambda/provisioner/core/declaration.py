@@ -167,6 +167,7 @@ def _refuse_contradictory_role(role: str, declared: Sequence[Entry], application
 
 
 def _refuse_together(code: str, message: str, next_step: str, declared: Sequence[Entry], applications: Fields) -> None:
+    declared = sorted(declared, key=lambda entry: applications.lines[entry.application])
     lines = [(redact(entry.application), applications.lines[entry.application]) for entry in declared[:20]]
     listed = ", ".join(f"{name}{f' (line {line})' if line else ''}" for name, line in lines)
     last = declared[-1]
