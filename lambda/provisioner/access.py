@@ -129,7 +129,7 @@ def _roles(server: Server, declared: Declared, named: set[str]) -> tuple[RoleFac
             "REPLICATION": role.replication,
             "BYPASSRLS": role.bypass_rls,
             "NOLOGIN": not role.can_login,
-            f"quarantined since {role.marker.quarantined if role.marker else ''}": is_quarantined(role),
+            f"quarantined since {role.marker.quarantined}": is_quarantined(role),
             "password expired": role.expired,
             "the administrator of this function": name == server.administrator,
         }

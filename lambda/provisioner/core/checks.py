@@ -51,7 +51,7 @@ def _role_blockers(role: Role, application: str, ownership: Ownership) -> Iterab
         yield Finding("privileged_role", message, f"as a superuser: {remedy}; or give it another username", **place)
     yield from iam_login(role.name, ownership, **place)
     if not ownership.manages(role.name):
-        elsewhere = f' (its mark names environment "{role.marker.environment}")' if role.marker else ""
+        elsewhere = f' (its mark names environment "{role.marker.environment}")' if role.marker.environment else ""
         yield Finding(
             "foreign_role",
             f'role "{role.name}" exists but is not managed here{elsewhere}',
@@ -100,7 +100,9 @@ def _who_owns(database: Database, ownership: Ownership) -> Iterable[Finding]:
     name, owner = database.name, ownership.declared_owner(database.name)
     if not ownership.manages_database(database):
         application = ownership.by_database[name][0].application
-        elsewhere = f' (its mark names environment "{database.marker.environment}")' if database.marker else ""
+        elsewhere = (
+            f' (its mark names environment "{database.marker.environment}")' if database.marker.environment else ""
+        )
         yield Finding(
             "foreign_database",
             f'database "{name}" exists but is not managed here{elsewhere}',

@@ -73,8 +73,8 @@ def database_transactions(
         if change.kind is ChangeKind.CREATE_EXTENSION:
             body += ddl.create_extension(change)
         elif change.kind in MAKES_OURS:
-            original = database.marker.comment if database.marker else database.comment
-            body.append(ddl.set_database_marker(change.database, Marker(ownership.environment, comment=original)))
+            marker = Marker(ownership.environment, comment=database.marker.comment)
+            body.append(ddl.set_database_marker(change.database, marker))
     parts: list[list[Statement]] = [[]]
     named = 0
     for count, statements in _grant_statements(changes, database, ownership):

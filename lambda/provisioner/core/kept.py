@@ -14,13 +14,13 @@ from provisioner.core.text import join_names
 
 def is_kept(database: Database, ownership: Ownership) -> bool:
     """Whether the administrator keeps a database; a marker that somebody else can write counts for nothing."""
-    return bool(database.marker and database.marker.kept and database.owner == ownership.server.administrator)
+    return bool(database.marker.kept and database.owner == ownership.server.administrator)
 
 
 def kept_warning(database: Database, ownership: Ownership) -> Finding | None:
     """What is said of a kept database that nobody declares."""
     marker, me = database.marker, ownership.server.administrator
-    if not marker or not is_kept(database, ownership):
+    if not is_kept(database, ownership):
         return None
     size = f"{ownership.leaving.sizes.get(database.name, 0) / 2**20:.0f} MB"
     return Finding(
@@ -53,7 +53,7 @@ def kept_blockers(database: Database, ownership: Ownership) -> Iterable[Finding]
     """A kept database is given to a new owner by name only: what a new entry calls its database may be an accident."""
     owner = ownership.declared_owner(database.name)
     marker, entries = database.marker, ownership.by_database[database.name]
-    if (owner and database.name in ownership.adopted_databases) or not marker:
+    if owner and database.name in ownership.adopted_databases:
         return
     application = next((entry.application for entry in entries if entry.username == owner), "...")
     message = f'database "{database.name}" is kept since {marker.kept}; it was "{marker.kept_from}"\'s'
@@ -66,7 +66,7 @@ def adoptions(ownership: Ownership) -> Iterable[Change]:
     """The kept databases that pass to a new owner, in order."""
     for name in sorted(ownership.by_database):
         database, owner = ownership.server.databases.get(name), ownership.declared_owner(name)
-        if database and database.marker and owner and is_kept(database, ownership):
+        if database and owner and is_kept(database, ownership):
             reason = f'kept since {database.marker.kept}: passes with all that is in it to "{owner}"'
             yield Change(
                 ChangeKind.GIVE_DATABASE,

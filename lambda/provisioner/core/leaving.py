@@ -45,14 +45,14 @@ def split(changes: Iterable[Change]) -> tuple[list[Change], dict[str, list[Chang
 
 def is_quarantined(role: Role) -> bool:
     """Whether a role was quarantined and still may not log in."""
-    return role.marker is not None and bool(role.marker.quarantined) and not role.can_login
+    return bool(role.marker.quarantined) and not role.can_login
 
 
 def restorations(ownership: Ownership) -> Iterable[Change]:
     """The declared roles that are given back, in order."""
     for name in sorted(ownership.by_role):
         role = ownership.server.roles.get(name)
-        if role and role.marker and role.marker.quarantined and ownership.manages(name):
+        if role and role.marker.quarantined and ownership.manages(name):
             login = role.marker.login or role.can_login
             reason = "may log in" if login else "NOLOGIN as before it was quarantined"
             yield Change(ChangeKind.RESTORE_ROLE, username=name, login=login, reason=reason)
@@ -73,8 +73,7 @@ def _departures(ownership: Ownership) -> Iterable[Change]:
         sessions = leaving.sessions.get(name, 0)
         if is_quarantined(role):
             if sessions:
-                since = role.marker.quarantined if role.marker else ""
-                yield _quarantine(name, sessions, ownership, since)
+                yield _quarantine(name, sessions, ownership, role.marker.quarantined)
             if name in leaving.retire:
                 yield from retirement(name, ownership)
         elif name in leaving.quarantine:
@@ -127,7 +126,7 @@ def _refuse_name(name: str, key: str, ownership: Ownership) -> Iterable[Finding]
 
 def _too_early(role: Role, ownership: Ownership) -> tuple[str, str]:
     """Why a role may not be retired yet, and what to do; both empty where it may."""
-    since, leaving = role.marker.quarantined if role.marker else "", ownership.leaving
+    since, leaving = role.marker.quarantined, ownership.leaving
     if not is_quarantined(role):
         return f'role "{role.name}" is not quarantined', f'quarantine it first: quarantine: ["{role.name}"]'
     try:
@@ -166,7 +165,7 @@ def blockers(ownership: Ownership, changes: Iterable[Change]) -> Iterable[Findin
 
 def warning(role: Role) -> Finding | None:
     """What is said of a managed role that is not declared any more, instead of that it is an orphan."""
-    since = role.marker.quarantined if role.marker else ""
+    since = role.marker.quarantined
     if not since:
         return None
     if role.can_login:

@@ -19,21 +19,19 @@ MANAGED_BY = "rds-provisioner"
 MAX_COMMENT_CHARACTERS, MAX_ROLE_COMMENT_CHARACTERS = 8_192, 1_000_000
 
 
-def parse_marker(comment: str) -> Marker | None:
-    """Read a comment; None where it is not our marker, whatever else it holds."""
-    if MANAGED_BY not in comment:
-        return None
+def parse_marker(comment: str) -> Marker:
+    """Read a comment; one that is not ours is the comment of a mark of no environment, whatever it holds."""
     try:
-        value = json.loads(comment)
+        value = json.loads(comment) if MANAGED_BY in comment else None
     except (ValueError, RecursionError):
-        return None
-    if not isinstance(value, dict) or value.get("managed_by") != MANAGED_BY:
-        return None
-    environment, creating = value.get("environment"), value.get("creating", [])
-    if not isinstance(environment, str) or not isinstance(creating, list):
-        return None
+        value = None
+    if not isinstance(value, dict) or value.get("managed_by") != MANAGED_BY or not _text(value, "environment"):
+        return Marker(comment=comment)
+    creating = value.get("creating", [])
+    if not isinstance(creating, list):
+        return Marker(comment=comment)
     marker = Marker(
-        environment=_encodable(environment),
+        environment=_text(value, "environment"),
         creating=tuple(sorted(_encodable(name) for name in creating if isinstance(name, str))),
         has_temporary_membership=value.get("borrowed") is True,
         comment=_text(value, "comment"),

@@ -104,8 +104,7 @@ class Ownership:
         return bool(
             not has_marker(database, self.environment)
             and owner
-            and owner.marker
-            and owner.marker.environment == self.environment
+            and has_marker(owner, self.environment)
             and database.name in owner.marker.creating
         )
 
@@ -144,7 +143,7 @@ class Ownership:
         role = self.server.roles.get(name)
         if name == self.server.administrator:
             return False
-        is_temporary = role is not None and role.marker is not None and role.marker.has_temporary_membership
+        is_temporary = role is not None and role.marker.has_temporary_membership
         return role is None or not role.administrator_inherits or is_temporary or name in self.self_granted
 
     def may_act_as(self, role: str, database_owner: str) -> bool:
@@ -166,4 +165,4 @@ class Ownership:
 
 
 def has_marker(subject: Role | Database, environment: str) -> bool:
-    return subject.marker is not None and subject.marker.environment == environment
+    return subject.marker.environment == environment

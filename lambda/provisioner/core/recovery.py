@@ -102,8 +102,7 @@ def _departure_shows(ownership: Ownership, change: PlannedChange) -> bool:
     if change.action == "give_database":
         return database is not None and database.owner == change.username
     if change.action == "keep_database":
-        marker = database.marker if database else None
-        return bool(marker and marker.kept and marker.kept_from == change.username)
+        return bool(database and database.marker.kept and database.marker.kept_from == change.username)
     if change.action == "pass_objects" and (holdings := ownership.leaving.holdings.get(change.username)):
         there = [item for item in holdings.databases if item.database == change.database]
         return not holdings.refusal and all(item.is_empty and not item.refusal for item in there)
@@ -117,12 +116,12 @@ def _role_shows(ownership: Ownership, change: PlannedChange, role: Role) -> bool
         case ("create_role" | "adopt_role", *_):
             is_shown = True
         case ("quarantine_role", *_):
-            is_shown = marker is not None and bool(marker.quarantined) and not role.can_login
+            is_shown = bool(marker.quarantined) and not role.can_login
             is_shown = is_shown and role.name not in ownership.leaving.sessions
         case ("restore_role", *_):
-            is_shown = marker is not None and not marker.quarantined
+            is_shown = not marker.quarantined
         case ("finish", *_):
-            is_shown = marker is not None and not marker.creating and not marker.has_temporary_membership
+            is_shown = not marker.creating and not marker.has_temporary_membership
         case ("alter_role", _, _, detail):
             as_it_is = Change(
                 ChangeKind.ALTER_ROLE,
@@ -144,7 +143,7 @@ def _database_shows(ownership: Ownership, change: PlannedChange, database: Datab
     is_ours = has_marker(database, ownership.environment)
     match change.identity:
         case ("create_database", _, username, *_):
-            creating = owner.marker.creating if owner and owner.marker else ()
+            creating = owner.marker.creating if owner else ()
             return database.owner == username and (is_ours or database.name in creating)
         case ("adopt_database", *_):
             return is_ours

@@ -95,8 +95,7 @@ def members_of(role: str, ownership: Ownership) -> str:
 
 
 def _what_goes(role: str, ownership: Ownership) -> Iterable[str]:
-    marker = ownership.server.roles[role].marker
-    yield f"retired: quarantined since {marker.quarantined if marker else ''}"
+    yield f"retired: quarantined since {ownership.server.roles[role].marker.quarantined}"
     if groups := sorted(item.role for item in ownership.memberships_of.get(role, ())):
         yield f"no longer a member of {join_names(groups)}"
     if members := members_of(role, ownership):

@@ -9,7 +9,7 @@ from provisioner.core import ddl
 from provisioner.core.changes import Change, ChangeKind
 from provisioner.core.ownership import Ownership
 from provisioner.core.quoting import PasswordStatement, Statement
-from provisioner.core.state import NO_LIMIT, Marker
+from provisioner.core.state import Marker
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,14 +27,15 @@ class RoleComments:
     creating: Mapping[str, list[str]]
     limits: Mapping[str, int]
 
-    def final(self, role: str) -> Marker:
+    def stands(self, role: str) -> Marker:
         facts = self.ownership.server.roles.get(role)
-        marker = facts.marker if facts else None
-        limit = self.limits.get(role, marker.connection_limit if marker else NO_LIMIT)
-        if marker is None:
-            return Marker(self.ownership.environment, comment=facts.comment if facts else "", connection_limit=limit)
-        marker = replace(marker, environment=self.ownership.environment, connection_limit=limit)
-        return replace(marker, creating=(), has_temporary_membership=False, quarantined="", login=True)
+        return facts.marker if facts else Marker()
+
+    def final(self, role: str) -> Marker:
+        marker, environment = self.stands(role), self.ownership.environment
+        limit = self.limits.get(role, marker.connection_limit)
+        marker = replace(marker, environment=environment, connection_limit=limit, creating=())
+        return replace(marker, has_temporary_membership=False, quarantined="", login=True)
 
     def during_create(self, role: str) -> Marker:
         creating = tuple(sorted(self.creating.get(role, ())))
@@ -49,9 +50,8 @@ def write_role_script(role: str, changes: Sequence[Change], comments: RoleCommen
     """What is done to one role; where databases are created for it, up to the membership that this takes."""
     statements = [item for change in changes for item in _role_statements(change, comments.ownership)]
     of_role = {change.kind for change in changes if "role" in change.kind.aspects} - {ChangeKind.REVOKE_MEMBERSHIP}
-    facts = comments.ownership.server.roles.get(role)
-    marker = facts.marker if facts else None
-    is_right = marker is not None and marker.current and marker == comments.during_create(role)
+    marker = comments.stands(role)
+    is_right = marker.current and marker == comments.during_create(role)
     if (of_role or role in comments.creating) and not is_right:
         statements.append(ddl.set_role_marker(role, comments.during_create(role)))
     if role in comments.creating and comments.ownership.needs_membership(role):
@@ -62,7 +62,7 @@ def write_role_script(role: str, changes: Sequence[Change], comments: RoleCommen
 def _role_statements(change: Change, ownership: Ownership) -> Iterable[Statement | PasswordStatement]:
     if change.kind is ChangeKind.REVOKE_TEMPORARY_MEMBERSHIP:
         marker = ownership.server.roles[change.username].marker
-        if not (change.username in ownership.self_granted or (marker and marker.has_temporary_membership)):
+        if not (change.username in ownership.self_granted or marker.has_temporary_membership):
             return
     if change.kind is ChangeKind.RESTORE_ROLE and not change.login:
         return

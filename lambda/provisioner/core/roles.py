@@ -90,10 +90,10 @@ def _wanted_attributes(name: str, role: Role | None, ownership: Ownership) -> di
 
 def _why_finished(role: Role, ownership: Ownership) -> str:
     """Why what an interrupted run had started has to be ended; empty where it had not."""
-    if role.marker and role.marker.creating:
+    if role.marker.creating:
         return "a run was cut off while it created databases for this role; what it borrowed goes back"
     if role.name in ownership.self_granted:
         return "the administrator has made itself a member of this role, which no run needs; it gives that back"
-    if role.marker and not role.marker.current:
+    if not role.marker.current:
         return "its mark is not as this version writes it; what is too much in it goes"
     return ""

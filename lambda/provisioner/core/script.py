@@ -15,7 +15,6 @@ from provisioner.core import ddl, leaving
 from provisioner.core.changes import Change, ChangeKind
 from provisioner.core.database_script import DatabaseScript, write_database_script
 from provisioner.core.difference import Difference
-from provisioner.core.holdings import Holding
 from provisioner.core.marker import parse_marker
 from provisioner.core.ownership import Ownership
 from provisioner.core.quoting import Identifier, PasswordStatement, Statement
@@ -125,9 +124,7 @@ def _quarantine_step(change: Change, ownership: Ownership) -> LeavingStep:
     name, statements = change.username, []
     if not change.since:
         role = ownership.server.roles[name]
-        marker = replace(
-            role.marker or Marker(ownership.environment), quarantined=ownership.leaving.now, login=role.can_login
-        )
+        marker = replace(role.marker, quarantined=ownership.leaving.now, login=role.can_login)
         statements = [ddl.set_login(name, login=False), ddl.set_role_marker(name, marker)]
     return LeavingStep((change,), tuple(statements), ends_sessions=True)
 
@@ -137,12 +134,12 @@ def _retirement_statements(change: Change, ownership: Ownership) -> tuple[set[st
     name, me = change.username, ownership.server.administrator
     statements: list[Statement] = []
     if change.kind is ChangeKind.GIVE_DATABASE:
-        facts = ownership.server.databases[change.database]
-        marker = Marker(ownership.environment, comment=facts.marker.comment if facts.marker else "")
+        comment = ownership.server.databases[change.database].marker.comment
         statements = [
             ddl.set_owner("DATABASE", Identifier(change.database), name),
             ddl.grant_database("CONNECT", change.database),
         ]
+        marker = Marker(ownership.environment, comment=comment)
         return {name}, [*statements, ddl.set_database_marker(change.database, marker)]
     holdings = ownership.leaving.holdings[name]
     holding = next((item for item in holdings.databases if item.database == change.database), None)
@@ -152,7 +149,9 @@ def _retirement_statements(change: Change, ownership: Ownership) -> tuple[set[st
         statements.append(ddl.grant_database("ALL", change.database))
         for holder in holding.holders:
             statements += ddl.revoke_from("DATABASE", [Identifier(change.database)], holder)
-        return {name}, [*statements, ddl.set_database_marker(change.database, _kept_marker(holding, name, ownership))]
+        comment = parse_marker(holding.comment).comment
+        marker = Marker(ownership.environment, comment=comment, kept=ownership.leaving.now, kept_from=name)
+        return {name}, [*statements, ddl.set_database_marker(change.database, marker)]
     if change.kind is ChangeKind.PASS_OBJECTS and holding:
         passes = [ddl.reassign_owned(name, change.owner)] if holding.owned else []
         return set(change.acting_roles), passes
@@ -170,12 +169,6 @@ def _database_grants(name: str, ownership: Ownership, *, own: bool) -> Iterable[
         kept = [ddl.grant_again("DATABASE", target, item) for item in granted_again(passed_on, database, ownership)]
         if own == (grantor == me):
             yield from ddl.revoke_from("DATABASE", [target], name, act_as="" if own else grantor, first=kept)
-
-
-def _kept_marker(holding: Holding, role: str, ownership: Ownership) -> Marker:
-    marker = parse_marker(holding.comment)
-    original = marker.comment if marker else holding.comment
-    return Marker(ownership.environment, comment=original, kept=ownership.leaving.now, kept_from=role)
 
 
 def _completes_interrupted_create(change: Change, ownership: Ownership) -> bool:

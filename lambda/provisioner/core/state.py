@@ -110,10 +110,10 @@ class Marker:
     administrator has made itself a member of the role for that time. `quarantined` is the moment since when a role
     is, by the server's clock in ISO 8601, and `login` whether it could log in before. `comment` is what stood there
     before the object was adopted, `connection_limit` the one that we set. `current` says that it was read as we
-    would write it.
+    would write it. What is not ours has the mark of no environment, with its comment.
     """
 
-    environment: str
+    environment: str = ""
     creating: tuple[str, ...] = ()
     has_temporary_membership: bool = False
     comment: str = ""
@@ -127,7 +127,7 @@ class Marker:
 
 @dataclass(frozen=True, slots=True)
 class Role:
-    """One role as `pg_roles` has it; `marker` is None where the comment is not ours, `valid_until` empty for never.
+    """One role as `pg_roles` has it; `valid_until` empty for never.
 
     `has_admin_option`: the administrator may alter the role and grant it. `administrator_inherits`: the administrator
     has the role's privileges already, without borrowing them. `inherits`: the role has the privileges of the roles it
@@ -144,8 +144,7 @@ class Role:
     connection_limit: int = -1
     valid_until: str = ""
     expired: bool = False
-    comment: str = ""
-    marker: Marker | None = None
+    marker: Marker = Marker()
     has_admin_option: bool = True
     administrator_inherits: bool = False
     inherits: bool = True
@@ -154,7 +153,7 @@ class Role:
     @property
     def has_limit_of_ours(self) -> bool:
         """Whether its connection limit is the one that we set; any other is an operator's."""
-        return self.marker is not None and self.marker.connection_limit == self.connection_limit
+        return self.marker.connection_limit == self.connection_limit
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,8 +182,7 @@ class Database:
     owner: str
     allows_connections: bool = True
     is_template: bool = False
-    comment: str = ""
-    marker: Marker | None = None
+    marker: Marker = Marker()
     groups: tuple[ObjectGroup, ...] = ()
     extensions: frozenset[str] = frozenset()
     unreadable_reason: str = ""

@@ -45,7 +45,7 @@ def find_warnings(ownership: Ownership) -> Iterable[Finding]:
 def _role_warnings(role: Role, ownership: Ownership) -> Iterable[Finding]:
     name = role.name
     declared = ownership.by_role[name]
-    if not role.can_login and not (role.marker and role.marker.quarantined and role.marker.login):
+    if not role.can_login and not (role.marker.quarantined and role.marker.login):
         message = f'role "{name}" is NOLOGIN: somebody disabled it, and it stays so'
         yield Finding("nologin", message, f"to let it in again: ALTER ROLE {quote(name)} LOGIN", username=name)
     if role.valid_until:
@@ -254,7 +254,7 @@ def _orphans(ownership: Ownership) -> Iterable[Finding]:
         is_ours = has_marker(database, ownership.environment) and database.owner not in ownership.leaving.retire
         if is_ours and name not in ownership.by_database:
             finding = kept_warning(database, ownership) or _orphaned_database(name)
-            was_of = database.marker.kept_from if database.marker and is_kept_database(database, ownership) else ""
+            was_of = database.marker.kept_from if is_kept_database(database, ownership) else ""
             by_tenant.setdefault((finding.code, was_of or database.owner), []).append(finding)
     for (code, tenant), found in by_tenant.items():
         yield from found[:MAX_ALIKE]

@@ -23,11 +23,11 @@ def observe_leaving(connection: Connection, server: Server, leaving: Leaving) ->
     Raises:
         SqlError: the connection was lost.
     """
-    quarantined = {name for name, role in server.roles.items() if role.marker and role.marker.quarantined}
+    quarantined = {name for name, role in server.roles.items() if role.marker.quarantined}
     kept = {
         name
         for name, database in server.databases.items()
-        if database.marker and database.marker.kept and database.owner == server.administrator
+        if database.marker.kept and database.owner == server.administrator
     }
     names = quarantined | leaving.quarantine | leaving.retire
     if not names | kept:

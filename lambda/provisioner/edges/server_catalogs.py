@@ -80,8 +80,8 @@ def _lasting(connection: Connection, locked: Mapping[str, str]) -> dict[str, str
 
 
 def _role(row: Row) -> Role:
-    # The row has the fields of `Role` in their order, but for the marker, which is read out of the comment.
-    fields = [*row[:11], parse_marker(row[10]), *row[11:]]
+    # The row has the fields of `Role` in their order, with the comment in the place of the marker.
+    fields = [*row[:10], parse_marker(row[10]), *row[11:]]
     return Role(*fields)
 
 
@@ -92,9 +92,8 @@ def _database(row: Row, locked: Mapping[str, str]) -> Database:
         owner=owner,
         allows_connections=allows_connections,
         is_template=is_template,
-        # What was cut is no marker, and nothing that an adoption could keep.
-        comment=comment[:MAX_COMMENT_CHARACTERS],
-        marker=parse_marker(comment) if len(comment) <= MAX_COMMENT_CHARACTERS else None,
+        # What is cut is no marker.
+        marker=parse_marker(comment[:MAX_COMMENT_CHARACTERS]),
         invalid=limit == _INVALID_DATABASE,
     )
     if name in locked:

@@ -68,8 +68,8 @@ def test_all_blockers_are_shown_at_once() -> None:
 
 
 def test_an_adopted_entry_is_taken_with_its_role_and_its_database() -> None:
-    ownership = ownership_of(OWNER, roles=(Role("owner", comment="of the shop"),), owned="owner")
-    facts = replace(ownership.server.databases["shop"], marker=None)
+    ownership = ownership_of(OWNER, roles=(Role("owner", marker=Marker(comment="of the shop")),), owned="owner")
+    facts = replace(ownership.server.databases["shop"], marker=Marker())
     ownership = replace(ownership, server=replace(ownership.server, databases={"shop": facts}))
     assert blockers(ownership) == ["foreign_database", "foreign_role"]
     plan = plan_of(replace(ownership, adopt=frozenset({"shop"})))

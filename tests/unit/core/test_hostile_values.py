@@ -64,7 +64,7 @@ def scope_over(schema: str, table: str, column: str, comment: str) -> Ownership:
     facts = Database(
         "shop",
         "shop_user",
-        comment=comment,
+        marker=Marker(comment=comment),
         groups=(
             ObjectGroup(Target(ObjectKind.DATABASE, owner="shop_user"), ()),
             ObjectGroup(Target(ObjectKind.SCHEMA, schema=schema, owner="shop_user"), ()),

@@ -106,13 +106,13 @@ def database(draw: st.DrawFn, name: str, version: int) -> Database:
         kind = draw(st.sampled_from((ObjectKind.TABLE, ObjectKind.SEQUENCE, ObjectKind.COLUMN)))
         groups.append(draw(group(number, draw(st.sampled_from(("public", "app"))), kind)))
     defaults = {item.target: item for item in draw(st.lists(default_privileges(), max_size=3)) if item.items}
-    marker = draw(st.sampled_from((MARK, MARK, MARK, None, Marker("prod"))))
+    marker = draw(st.sampled_from((MARK, MARK, MARK, Marker(), Marker("prod"))))
     return replace(facts, groups=(*groups, *defaults.values()), marker=marker)
 
 
 @st.composite
 def role(draw: st.DrawFn, name: str) -> Role:
-    marker = draw(st.sampled_from((MARK, MARK, MARK, None))) if name in APPLICATIONS else None
+    marker = draw(st.sampled_from((MARK, MARK, MARK, Marker()))) if name in APPLICATIONS else Marker()
     return Role(
         name,
         createdb=draw(st.booleans()),
