@@ -203,9 +203,12 @@ def test_a_file_that_cannot_be_used_is_refused(world: World, content: bytes, sai
     [
         ({"username": "var.user"}, "username: a reference stands here; write the value itself"),
         ({"username": '"${var.user}"'}, "username: a reference stands here; write the value itself"),
-        ({"username": '"a${1}"'}, "username must be a string, not a template in a string"),
+        ({"username": '"a${1}"'}, "username must be a string, not a template, a heredoc or another computed value"),
         ({"username": 'lower("U")'}, "username: a function call stands here; write the value itself"),
-        ({"connection_limit": "1 + 1"}, "connection_limit must be a number, not a computed value"),
+        (
+            {"connection_limit": "1 + 1"},
+            "connection_limit must be a number, not a template, a heredoc or another computed value",
+        ),
         ({"access_levle": '"reader"'}, 'did you mean "access_level"?'),
         ({"access_level": '"admin"'}, "access_level must be one of owner, editor, reader"),
         ({"createdb": '"yes"'}, "createdb must be true or false, not a string"),

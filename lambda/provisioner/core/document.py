@@ -11,10 +11,8 @@ from enum import Enum
 class NotLiteral(Enum):
     """What stands in a file where a literal does not: why, in place of the value."""
 
-    TEMPLATE = "a template in a string"
-    HEREDOC = "a heredoc"
     FOR = "a for expression"
-    COMPUTED = "a computed value"
+    COMPUTED = "a template, a heredoc or another computed value"
     REFUSED = "already reported"
 
 

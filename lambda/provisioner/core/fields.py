@@ -147,14 +147,13 @@ def describe(value: object) -> str:
     """Describe a value by its type alone: it could be a secret."""
     if isinstance(value, NotLiteral):
         return value.value
-    if value is None:
-        return "null"
-    return next((words for kind, words in _KINDS if isinstance(value, kind)), "an object")
+    return _WORDS.get(type(value), "an object")
 
 
-_KINDS: tuple[tuple[type | tuple[type, ...], str], ...] = (
-    (bool, "a bool"),
-    (str, "a string"),
-    ((int, float, Decimal), "a number"),
-    ((list, tuple), "a list"),
-)
+_WORDS: dict[type, str] = {
+    type(None): "null",
+    bool: "a bool",
+    str: "a string",
+    **dict.fromkeys((int, float, Decimal), "a number"),
+    **dict.fromkeys((list, tuple), "a list"),
+}

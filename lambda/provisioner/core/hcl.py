@@ -100,10 +100,8 @@ class _HclReader:
         return literal
 
     def _string(self, node: Tree[Token]) -> str | NotLiteral:
-        if any(_trees(part) for part in _trees(node)):
-            return NotLiteral.TEMPLATE
-        if self._text.startswith("<<", _start(node)):
-            return NotLiteral.HEREDOC
+        if any(_trees(part) for part in _trees(node)) or self._text.startswith("<<", _start(node)):
+            return NotLiteral.COMPUTED
         return _ESCAPES.sub(_unescape, self._source(node)[1:-1])
 
     def _attribute(self, element: Tree[Token], path: str) -> Attribute:

@@ -103,7 +103,7 @@ def _json_value(item: object, path: str, problems: Problems) -> Content:
     if isinstance(item, list):
         return tuple(_json_value(each, f"{path}[{number}]", problems) for number, each in enumerate(item))
     if isinstance(item, str) and re.search(r"[$%]\{", item):
-        return NotLiteral.TEMPLATE
+        return NotLiteral.COMPUTED
     if item is None or isinstance(item, (str, bool, Decimal)):
         return item
     raise TypeError(f"json made a {type(item).__name__}")

@@ -29,7 +29,7 @@ def fields(**values: object) -> Fields:
         ((), "a list"),
         ({}, "an object"),
         (Object(()), "an object"),
-        (NotLiteral.TEMPLATE, "a template in a string"),
+        (NotLiteral.COMPUTED, "a template, a heredoc or another computed value"),
     ],
 )
 def test_a_value_is_described_by_its_type_alone(value: object, words: str) -> None:
@@ -69,7 +69,7 @@ def test_what_was_reported_already_is_not_reported_again() -> None:
     ("value", "code", "next_step"),
     [
         (NotLiteral.FOR, "for_expression", "write the values out"),
-        (NotLiteral.HEREDOC, "computed_value", "write it in quotes"),
+        (NotLiteral.COMPUTED, "computed_value", "write it in quotes"),
         (7, "wrong_type", "write it in quotes"),
     ],
 )
