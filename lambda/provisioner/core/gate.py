@@ -62,13 +62,11 @@ def how_to_approve(plan_digest: str) -> str:
 
 
 def _missing_approval(request: Request, settings: Settings) -> list[str]:
-    if request.trigger is Trigger.SECRET_EVENT:
-        # The plan is one of passwords that follow their secret (`core.rotation`), which is no change of access.
+    # After a change of a secret passwords follow it and nothing else (`core.rotation`), which is no change of access.
+    if request.trigger is Trigger.SECRET_EVENT or not needs_approval(settings):
         return []
     if settings.needs_approval_objects:
         return ["an approval"]
-    if settings.environment in settings.ungated_environments:
-        return []
     approval = request.approval
     present = {
         "approval.allow_db_provision": approval.allow_db_provision,

@@ -6,15 +6,15 @@ and what is not ours to touch is wanted exactly as it is. What we would have to 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
 from provisioner.core import access_levels as levels
-from provisioner.core import kept_grants as findings_of
 from provisioner.core.access_levels import AccessLevel
 from provisioner.core.errors import Finding
 from provisioner.core.kinds import ObjectKind
 from provisioner.core.ownership import Ownership
+from provisioner.core.quoting import quote
 from provisioner.core.roles import is_revocable
 from provisioner.core.state import DATABASE_OWNER, PUBLIC, Database, Grant, ObjectGroup, Target
 
@@ -62,7 +62,7 @@ class DatabasePolicy:
         wanted, present = self._level_grants(group.target), frozenset(group.items)
         kept = frozenset(grant for grant in present - wanted if self._is_kept(grant, group, findings))
         held = _needed_by_kept(kept, present - wanted - kept, group.target.owner)
-        findings += [findings_of.dependent(grant, group, self.database) for grant in held if grant.grant_option]
+        findings += [_dependent(grant, group, self.database) for grant in held if grant.grant_option]
         findings += self._ungrantable(group)
         return wanted | kept | held
 
@@ -133,9 +133,9 @@ class DatabasePolicy:
         if has_level and self.ownership.may_act_as(grant.grantor, self.owner):
             return False
         findings.append(
-            findings_of.public_exceeds(grant, group, self.database, self.owner)
+            _public_exceeds(grant, group, self.database, self.owner)
             if is_public
-            else findings_of.exceeds(grant, group, self.database)
+            else _exceeds(grant, group, self.database)
         )
         return True
 
@@ -157,7 +157,7 @@ class DatabasePolicy:
             held = {grant.privilege for grant in group.items if grant.grantee in {role, PUBLIC}}
             lacks = level.on(ObjectKind.SCHEMA) - held
             if lacks and role != target.owner and not (role == self.owner and target.owner == DATABASE_OWNER):
-                found.append(findings_of.ungrantable(role, lacks, target, self.database))
+                found.append(_ungrantable(role, lacks, target, self.database))
         return found
 
 
@@ -180,3 +180,66 @@ def _by_default(target: Target) -> tuple[Grant, ...]:
 
 def _is_object(target: Target) -> bool:
     return target.kind in {ObjectKind.TABLE, ObjectKind.SEQUENCE} and not target.creator and not target.extension
+
+
+# --- what is not ours to change ---------------------------------------------------------------------------------------
+
+
+def _public_exceeds(grant: Grant, group: ObjectGroup, database: Database, owner: str) -> Finding:
+    """What everybody holds beyond what PUBLIC may keep."""
+    target = group.target
+    codes = {ObjectKind.DATABASE: "public_can_connect", ObjectKind.SCHEMA: "public_can_create"}
+    # The owner creates by what everybody may; it must not lose that on the way.
+    keep = f'GRANT CREATE, USAGE ON SCHEMA "public" TO {quote(owner)}; ' if target.is_public_schema else ""
+    on = f"{target.kind.keyword} {quote(target.schema or database.name)}" if target.kind in codes else "..."
+    whose = "an extension" if target.extension else f'"{target.owner}"'
+    return Finding(
+        codes.get(target.kind, "public_privileges"),
+        f'in database "{database.name}" everybody has {grant.privilege} on {target.in_words()}, which belongs '
+        f"to {whose} and is not ours to change",
+        f'as "{grant.grantor}" in that database: {keep}REVOKE {grant.privilege} ON {on} FROM PUBLIC',
+        database=database.name,
+    )
+
+
+def _exceeds(grant: Grant, group: ObjectGroup, database: Database) -> Finding:
+    """What a role holds beyond its level: of an extension, on a kind without levels, or by somebody else's grant."""
+    target, code = group.target, "privilege_beyond_reach"
+    what = target.in_words(group.object_count)
+    if target.extension:
+        code, what = "extension_privileges", f"{what} that belongs to an extension"
+    elif target.kind not in levels.LEVEL_KINDS:
+        code = "privileges_outside_levels"
+    return Finding(
+        code,
+        f'role "{grant.grantee}" holds {grant.privilege} on {what} in database "{database.name}", granted by '
+        f'"{grant.grantor}": beyond its level, and not ours to revoke',
+        f'if that is not meant, as "{grant.grantor}": REVOKE {grant.privilege} there FROM {quote(grant.grantee)}',
+        database=database.name,
+        username=grant.grantee,
+    )
+
+
+def _dependent(grant: Grant, group: ObjectGroup, database: Database) -> Finding:
+    """What a role has passed on to somebody who keeps it."""
+    return Finding(
+        "dependent_grants",
+        f'role "{grant.grantee}" has passed {grant.privilege} on {group.target.in_words()} on to a role that is not '
+        "managed here; revoking it would take that grant too, so both stay",
+        f'as "{grant.grantee}": REVOKE {grant.privilege} there from whom it was passed on to; then run again',
+        database=database.name,
+        username=grant.grantee,
+    )
+
+
+def _ungrantable(role: str, privileges: Iterable[str], target: Target, database: Database) -> Finding:
+    """What a role lacks on somebody else's schema `public`."""
+    lacks = ", ".join(sorted(privileges))
+    return Finding(
+        "level_out_of_reach",
+        f'role "{role}" lacks {lacks} on schema "public" of database "{database.name}", which belongs to '
+        f'"{target.owner}" and is not ours to grant on',
+        f'as "{target.owner}" in that database: GRANT {lacks} ON SCHEMA "public" TO {quote(role)}',
+        database=database.name,
+        username=role,
+    )
