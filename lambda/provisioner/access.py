@@ -18,9 +18,9 @@ from provisioner.core.access_report import (
     render_csv,
     render_json,
 )
-from provisioner.core.access_rows import Declared, build_rows
+from provisioner.core.access_rows import AccessRow, Declared, build_rows
 from provisioner.core.audit import access_folder, access_key, parse_csv, trail_key
-from provisioner.core.effective_access import Access
+from provisioner.core.effective_access import Access, Dormant
 from provisioner.core.errors import DatabaseUnavailable, Finding
 from provisioner.core.leaving import is_quarantined
 from provisioner.core.model import Declaration, Outcome, Status
@@ -58,7 +58,7 @@ def report_access(
     ours = [each for each in server.databases.values() if each.name in databases or has_marker(each, environment)]
     found = read_access(login, sorted(ours, key=attrgetter("name")), count_workers(server, audit_log.settings))
     report = _with_difference(_build(declaration, server, found, audit_log), audit_log)
-    unknown = [_unknown(each) for each, _ in found if each.unreadable_reason]
+    unknown = [_unknown(each) for each in report.databases if each.unknown]
     report = replace(report, warnings=tuple(sorted({*report.warnings, *warnings, *unknown})))
     _store(report, audit_log)
     _record(report, audit_log)
@@ -73,8 +73,8 @@ def _build(declaration: Declaration, server: Server, found: list[Inside], audit_
         administrator=server.administrator,
     )
     graph = RoleGraph(server.roles, (*server.memberships, *_of_the_administrator(server)), server.version)
-    accesses = [Access(graph, *each) for each in found]
-    rows = tuple(row for each in accesses for row in build_rows(each, declared))
+    told = [_tell(graph, each, declared, audit_log) for each in found]
+    rows = tuple(row for _, found_rows, _ in told for row in found_rows)
     databases = {database for database, _ in declared.levels}
     content, _ = audit_log.bucket.get(trail_key(audit_log.bucket.folder))
     return AccessReport(
@@ -83,13 +83,27 @@ def _build(declaration: Declaration, server: Server, found: list[Inside], audit_
             DatabaseFact(
                 each.name, each.owner, each.name in databases, has_marker(each, environment), each.unreadable_reason
             )
-            for each, _ in found
+            for each, _, _ in told
         ),
         roles=_roles(server, declared, {row.role for row in rows}),
         access=rows,
-        dormant=tuple(item for each in accesses for item in each.dormant()),
+        dormant=tuple(item for _, _, dormant in told for item in dormant),
         reasons=reasons(parse_csv(content or b""), rows),
     )
+
+
+def _tell(
+    graph: RoleGraph, inside: Inside, declared: Declared, audit_log: AuditLog
+) -> tuple[Database, list[AccessRow], list[Dormant]]:
+    """One database, the rows of its access, and what is held in it without effect."""
+    try:
+        access = Access(graph, *inside)
+        return access.database, build_rows(access, declared), list(access.dormant())
+    except Exception as error:  # noqa: BLE001 - whatever one database makes us stumble over is about that one
+        audit_log.log_mistake(error)
+        reason = f"what stands there cannot be read ({type(error).__name__})"
+        database = replace(inside[0], unreadable_reason=reason)
+        return database, build_rows(Access(graph, database, ()), declared), []
 
 
 def _of_the_administrator(server: Server) -> list[Membership]:
@@ -139,8 +153,8 @@ def _roles(server: Server, declared: Declared, named: set[str]) -> tuple[RoleFac
     return tuple(found)
 
 
-def _unknown(database: Database) -> Finding:
-    message = f'who can do what in database "{database.name}" is unknown: {database.unreadable_reason}'
+def _unknown(database: DatabaseFact) -> Finding:
+    message = f'who can do what in database "{database.name}" is unknown: {database.unknown}'
     next_step = "give the administrator CONNECT on it, or mend what keeps it out; then ask again"
     return Finding("access_unknown", message, next_step, database=database.name)
 

@@ -5,6 +5,7 @@ Every outcome is in the log before it is in S3, so that a change of which the tr
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
@@ -64,6 +65,8 @@ class AuditLog:
     # The hash of its content, in hexadecimal.
     snapshot_sha256: str = ""
     plan_digest: str = ""
+    # The address of a plan to be approved that this very run has stored first.
+    unread_plan: str = ""
     # Under which the changes are made, once one is found to count.
     approval: ApprovedPlan | None = None
     # The sums of the plan: all that the trail says of a run that only looks.
@@ -103,6 +106,10 @@ class AuditLog:
             words = {name: sanitize(fields.pop(name), 256) for name in ("database", "username")}
             detail = sanitize(fields.pop("message"), 2000)
             write("outcome", extra={**fields, **words, "detail": detail, "plan_digest": self.plan_digest})
+
+    def log_mistake(self, error: Exception) -> None:
+        """Write a line about where a mistake of ours was made; what its text says may be anything."""
+        self.log.error("unexpected", extra={"place": traceback.format_tb(error.__traceback__)})
 
     def record_findings(self, findings: Iterable[Finding], *, action: str, status: Status) -> None:
         """Keep findings as outcomes of the stage that `action` names."""
@@ -151,11 +158,12 @@ class AuditLog:
     def store_reviewed_plan(self, digest: str, content: str) -> None:
         """Store the plan once more where an approver finds it by its digest. Raises `AuditUnavailable`."""
         snapshot = name_version(self.snapshot_version) if self.snapshot_version else self.snapshot_sha256
-        store_reviewed_plan(self.bucket, digest, snapshot, content, self.require_request().requested_by)
+        requested_by = self.require_request().requested_by
+        self.unread_plan = store_reviewed_plan(self.bucket, digest, snapshot, content, requested_by)
 
     def find_evidence(self, digest: str) -> Evidence:
         """What is there for a digest while the snapshot of this run is the newest. Raises `AuditUnavailable`."""
-        return find_evidence(self.bucket, digest, self.snapshot_version, self.snapshot_sha256)
+        return find_evidence(self.bucket, digest, self.snapshot_version, self.snapshot_sha256, self.unread_plan)
 
     def append(self, rows: Sequence[AuditRow], *, is_first: bool = True) -> str:
         findings = self.bucket.append(rows, is_first=is_first)

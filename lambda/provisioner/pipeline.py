@@ -5,7 +5,6 @@ A dry run and a drift check do what an apply does and stop at the gate, before t
 
 from __future__ import annotations
 
-import traceback
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
@@ -106,14 +105,10 @@ def _run_and_store(event: object, audit_log: AuditLog, seconds_left: Callable[[]
 
 def _mistake(error: Exception, audit_log: AuditLog) -> ApplyFailed:
     """A mistake of ours. Its text may hold anything, so only its kind is told; the log has the place."""
-    _log_mistake(audit_log, error)
+    audit_log.log_mistake(error)
     message = f"the run stopped at a mistake of its own ({type(error).__name__})"
     next_step = "report it with the log of this run; what was committed stands, and the next run continues"
     return ApplyFailed(Finding("unexpected", message, next_step))
-
-
-def _log_mistake(audit_log: AuditLog, error: Exception) -> None:
-    audit_log.log.error("unexpected", extra={"place": traceback.format_tb(error.__traceback__)})
 
 
 def _provision(request: Request, audit_log: AuditLog, seconds_left: Callable[[], float], lock: ExitStack) -> RunResult:
@@ -159,7 +154,7 @@ def _run_stages(request: Request, audit_log: AuditLog, seconds_left: Callable[[]
         reserve=reserve,
         fence=fence(session.session_id),
         blocked_roles=plan.blocked_roles,
-        log_mistake=partial(_log_mistake, audit_log),
+        log_mistake=audit_log.log_mistake,
         only_shown=plan.is_approved_by_object,
     )
     audit_log.mark_in_progress()

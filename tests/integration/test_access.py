@@ -9,6 +9,7 @@ import sys
 from collections.abc import Iterator
 from typing import Any
 
+import pg8000.native
 import pytest
 
 from provisioner.edges.lock import TAKE_NAME
@@ -122,6 +123,182 @@ def test_the_difference_since_the_report_before_is_told_and_garbage_there_is_nam
     assert [item["code"] for item in answer["warnings"]] == ["access_report_unreadable"]
     assert third["difference"] == {"since": second["created"], "added": [], "removed": []}
     assert "99991231T000000.000Z-x.json" in html
+
+
+def test_what_a_path_beyond_a_level_leads_to_by_now_is_a_difference_and_what_a_level_gives_is_none(
+    world: World,
+) -> None:
+    with world.login("shop_user", "shop") as owner:
+        owner.run("CREATE TABLE salaries (id int); GRANT INSERT ON items TO shop_reader")
+        report(world)
+        owner.run("GRANT INSERT ON salaries TO shop_reader")
+        owner.run("CREATE TABLE news (id int)")
+    difference = report(world)[2]["difference"]
+    scopes = {name: [row["scope"] for row in difference[name]] for name in ("added", "removed")}
+    assert scopes == {
+        "added": ['2 tables in schema "public": items, salaries'],
+        "removed": ['1 table in schema "public": items'],
+    }
+    with world.login("shop_user", "shop") as owner:
+        owner.run("REVOKE INSERT ON salaries FROM shop_reader")
+    difference = report(world)[2]["difference"]
+    assert [row["scope"] for row in difference["removed"]] == scopes["added"]
+    assert [row["scope"] for row in difference["added"]] == scopes["removed"]
+
+
+# What a view calls runs with the rights of who reads it; each of these is read by nobody but the owner.
+CALLING = {
+    "by_name": "SELECT asks() AS n",
+    "by_operator": "SELECT 1 OPERATOR(public.===) 2 AS n",
+    "by_domain": "SELECT 1::checked AS n",
+    "by_domain_over_domain": "SELECT 1::checked_again AS n",
+    "by_view": "SELECT * FROM by_operator",
+}
+CALLED = """
+    CREATE TABLE hidden (id int);
+    REVOKE SELECT ON hidden FROM shop_editor, shop_reader;
+    CREATE FUNCTION asks() RETURNS bigint LANGUAGE sql AS 'SELECT count(*) FROM public.hidden';
+    CREATE FUNCTION mine(int, int) RETURNS bool LANGUAGE sql AS 'SELECT true';
+    CREATE OPERATOR === (FUNCTION = mine, LEFTARG = int, RIGHTARG = int);
+    REVOKE EXECUTE ON FUNCTION mine FROM PUBLIC;
+    CREATE DOMAIN checked AS int CHECK (mine(VALUE, 1));
+    CREATE DOMAIN checked_again AS checked"""
+
+
+def test_a_view_that_only_its_owner_can_read_is_no_claim_however_it_asks_for_more(world: World) -> None:
+    views = dict(CALLING)
+    with world.login("shop_user", "shop") as owner:
+        owner.run(CALLED)
+        for name, query in CALLING.items():
+            owner.run(f"CREATE VIEW {name} AS {query}")
+        for word in ("t", "ye", "TRUE", "on", "1") if world.server.version >= 15 else ():
+            views[f"v_{word}"] = "hidden"
+            owner.run(f'CREATE VIEW "v_{word}" WITH (security_invoker = {word}) AS SELECT * FROM hidden')
+        owner.run("CREATE TABLE guarded (id int)")
+        owner.run("CREATE POLICY p ON guarded USING (id OPERATOR(public.===) 1)")
+        owner.run("ALTER TABLE guarded ENABLE ROW LEVEL SECURITY; INSERT INTO guarded VALUES (1)")
+    rows = [row for row in report(world)[2]["access"] if (row["role"], row["capability"]) == ("shop_reader", "read")]
+    claimed = " ".join(row["scope"] for row in rows if row["expected"] != "unknown")
+    told = " ".join(row["scope"] for row in rows if row["expected"] == "unknown")
+    with world.login("shop_reader", "shop") as reader:
+        for name in [*views, "guarded"]:
+            with pytest.raises(pg8000.native.DatabaseError, match="42501"):
+                reader.run(f'SELECT * FROM "{name}"')
+            assert name not in claimed
+    assert sum(int(row["scope"].split()[0]) for row in rows if row["expected"] == "unknown") == len(views) + 1, told
+
+
+def test_a_view_that_calls_what_everybody_may_execute_is_read_by_its_list_alone(world: World) -> None:
+    with world.login("shop_user", "shop") as owner:
+        owner.run("CREATE FUNCTION shows() RETURNS bigint LANGUAGE sql SECURITY DEFINER AS 'SELECT 1'")
+        owner.run("CREATE VIEW shown AS SELECT shows() AS n, upper('x') AS x, 1 = 2 AS y")
+    [row] = [row for row in report(world)[2]["access"] if "shown" in row["scope"] and row["role"] == "shop_reader"]
+    assert (row["capability"], row["expected"]) == ("read", "yes")
+    with world.login("shop_reader", "shop") as reader:
+        assert reader.run("SELECT n FROM shown") == [[1]]
+
+
+def test_a_definer_routine_that_only_triggers_may_call_is_unknown_and_each_of_a_name_is_told_apart(
+    world: World,
+) -> None:
+    definer = "LANGUAGE plpgsql SECURITY DEFINER AS 'BEGIN RETURN NULL; END'"
+    with world.login("shop_user", "shop") as owner:
+        owner.run(f"CREATE FUNCTION watches() RETURNS trigger {definer}")
+        for kind in ("int", "text"):
+            owner.run(f"CREATE FUNCTION adds({kind}, {kind}) RETURNS {kind} {definer}")
+            owner.run(f"CREATE AGGREGATE adds_up({kind}) (SFUNC = adds, STYPE = {kind})")
+        rows = [row for row in report(world)[2]["access"] if row["capability"] == "execute"]
+        found = {row["expected"]: row["scope"].partition(": ")[2] for row in rows if row["role"] == "shop_reader"}
+        assert found.pop("unknown") == "watches()"
+        names = ["adds(integer, integer)", "adds(text, text)", "adds_up(integer)", "adds_up(text)"]
+        assert sorted(re.findall(r"\w+\([^)]*\)", found.pop("no"))) == names
+        assert found == {}
+        with world.login("shop_reader", "shop") as reader, pytest.raises(pg8000.native.DatabaseError, match="0A000"):
+            reader.run("SELECT watches()")
+        [statement] = {row["statement"] for row in rows if row["role"] == "shop_reader" and row["expected"] == "no"}
+        owner.run(statement.partition("; -- as ")[0])
+    assert "adds_up" not in str([row for row in report(world)[2]["access"] if row["role"] == "shop_reader"])
+
+
+def test_a_definer_routine_in_a_schema_that_may_not_be_used_is_unknown_where_something_else_calls_it(
+    world: World,
+) -> None:
+    world.server.run_as_superuser("CREATE ROLE guest LOGIN PASSWORD 'guest-Pa55'")
+    with world.login("shop_user", "shop") as owner:
+        owner.run("GRANT CONNECT ON DATABASE shop TO guest; CREATE SCHEMA inner_room")
+        for name in ("by_operator", "by_none"):
+            sql = "(int, int) RETURNS int LANGUAGE sql SECURITY DEFINER AS 'SELECT 7'"
+            owner.run(f"CREATE FUNCTION inner_room.{name}{sql}")
+        owner.run("CREATE OPERATOR public.=== (FUNCTION = inner_room.by_operator, LEFTARG = int, RIGHTARG = int)")
+    _, _, document, _ = report(world)
+    found = [row for row in document["access"] if (row["role"], row["capability"]) == ("guest", "execute")]
+    assert [(row["expected"], row["scope"].partition(": ")[2]) for row in found] == [
+        ("unknown", "by_operator(integer, integer)")
+    ]
+    with world.server.connect("guest", "guest-Pa55", "shop") as guest:
+        assert guest.run("SELECT 1 OPERATOR(public.===) 2") == [[7]]
+        with pytest.raises(pg8000.native.DatabaseError, match="42501"):
+            guest.run("SELECT inner_room.by_none(1, 2)")
+    [hidden] = [item for item in document["dormant"] if item["role"] == "public"]
+    assert (hidden["count"], "inner_room" in hidden["reason"]) == (1, True)
+
+
+def test_what_is_granted_on_large_objects_to_come_is_told_with_its_statement(world: World) -> None:
+    if world.server.version < 18:
+        return  # There are no such default privileges.
+    with world.login("shop_user", "shop") as owner:
+        owner.run("ALTER DEFAULT PRIVILEGES GRANT SELECT, UPDATE ON LARGE OBJECTS TO shop_reader")
+    found = [row for row in report(world)[2]["access"] if "large objects that" in row["scope"]]
+    assert {row["capability"] for row in found} == {"future_read", "future_write"}
+    with world.login("shop_user", "shop") as owner:
+        for row in found:
+            owner.run(row["statement"].partition("; -- as ")[0])
+    assert not [row for row in report(world)[2]["access"] if "large objects that" in row["scope"]]
+
+
+def test_more_large_objects_than_are_named_are_told_with_a_statement_for_the_first(world: World) -> None:
+    with world.login("shop_user", "shop") as owner:
+        owner.run("SELECT lo_create(800000 + n) FROM generate_series(1, 30) AS n")
+        owner.run(
+            "DO $$ BEGIN FOR i IN 800001..800030 LOOP EXECUTE format("
+            "'GRANT SELECT ON LARGE OBJECT %s TO shop_reader', i); END LOOP; END $$"
+        )
+        [row] = [
+            row
+            for row in report(world)[2]["access"]
+            if "30 large objects" in row["scope"] and row["role"] == "shop_reader"
+        ]
+        owner.run(row["statement"].partition("; -- as ")[0])
+    [row] = [
+        row for row in report(world)[2]["access"] if "large object" in row["scope"] and row["role"] == "shop_reader"
+    ]
+    assert row["scope"].startswith("10 large objects")
+
+
+def test_what_one_database_makes_us_stumble_over_is_unknown_there_and_hides_no_other(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from provisioner.core import access_rows
+
+    world.declare_entries(ENTRIES | {"zoo": {"database_name": "zoo", "username": "zoo_user"}})
+    world.apply()
+    take_away = access_rows._take_away
+
+    def stumble(ways: Any, version: int, database: str) -> str:
+        if database == "zoo":
+            raise KeyError(database)
+        return take_away(ways, version, database)
+
+    monkeypatch.setattr(access_rows, "_take_away", stumble)
+    answer, rows, document, _ = report(world)
+    assert [(item["code"], item["database"]) for item in answer["warnings"]] == [("access_unknown", "zoo")]
+    assert [(row["capability"], row["expected"]) for row in rows if row["database"] == "zoo"] == [
+        ("unknown", "unknown")
+    ]
+    assert can(rows, "shop_reader")["read"] == "yes"
+    assert [each["unknown"] for each in document["databases"] if each["name"] == "zoo"] == [
+        "what stands there cannot be read (KeyError)"
+    ]
 
 
 def test_the_reason_is_told_where_the_trail_knows_it(world: World) -> None:

@@ -335,6 +335,18 @@ def test_one_of_a_snapshot_that_is_no_longer_the_newest_although_the_plan_is_the
     assert refusal(world, PlanChanged) == ["plan_changed"]
 
 
+def test_one_of_an_older_snapshot_does_not_count_by_the_plan_that_the_apply_itself_stores(world: World) -> None:
+    """S3 tells the time in seconds: within one, that plan is no younger than the approval."""
+    digest = world.dry_run()["plan_digest"]
+    for number in range(3):
+        key = world.approve(digest)
+        world.declare(render_tfvars("prod", SHOP | BANK) + "# the same\n" * (number + 1))
+        # Once it is stored, it is one that could be read.
+        assert refusal(world, PlanChanged) == ["plan_changed"]
+    world.approve(digest)
+    assert world.call(event_of_approval(key))["status"] == "applied"
+
+
 def test_one_for_another_server(world: World, postgres_servers: Callable[[int], Server]) -> None:
     digest = world.dry_run()["plan_digest"]
     world.approve(digest)

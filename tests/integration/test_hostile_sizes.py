@@ -107,6 +107,28 @@ def test_lists_that_are_too_long_together_are_the_business_of_their_own_database
     assert "its access control lists are longer than 2000 characters" in apply_blocked(world)
 
 
+def test_changes_without_number_are_the_business_of_their_own_database(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from provisioner.edges import observe
+
+    monkeypatch.setattr(observe, "MAX_CHANGES", 50)
+    run_as_owner(
+        world,
+        "DO $$ BEGIN FOR i IN 1..30 LOOP EXECUTE format('CREATE SCHEMA s%1$s', i); EXECUTE format("
+        "'CREATE TABLE s%1$s.t (); GRANT INSERT ON s%1$s.t TO shop_reader, PUBLIC', i); END LOOP; END $$",
+    )
+    problem = apply_blocked(world)
+    assert "more than 50 changes would have to be made in it" in problem
+    assert "as its owner: take back there what no entry of the snapshot asks for" in problem
+    run_as_owner(
+        world,
+        "DO $$ BEGIN FOR i IN 1..30 LOOP EXECUTE format("
+        "'REVOKE INSERT ON s%1$s.t FROM shop_reader, PUBLIC', i); END LOOP; END $$",
+    )
+    assert world.apply()["status"] == "no_change"
+
+
 def test_names_without_number_are_the_business_of_their_own_database(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:

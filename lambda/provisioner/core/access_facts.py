@@ -109,7 +109,8 @@ class AccessGroup:
 
     `count` of a database is its connection limit. `names` holds the first of them. `narrowed` is how many have
     row-level security. `doubt` says of views that it is for the rights of others whether they can be written (1), or
-    read as well (2). Where `creator` is set, these are the default privileges for what that role creates.
+    read as well (2); of routines that something else than their name leads to them (1), or only a trigger (2). Where
+    `creator` is set, these are the default privileges for what that role creates.
     """
 
     thing: Thing
@@ -134,7 +135,8 @@ class Holding:
     """One capability that somebody holds on the things of one kind in one schema, by a grant or (no grantor) by owning.
 
     `privileges` are those it rests on, each with whether it may be passed on. `owner` is told of routines, which act as
-    who owns them. The last three are of the groups that it is held on, see `AccessGroup`, and set no two apart.
+    who owns them, and `called_elsewhere` that it may take no USAGE on their schema to reach them. The last three are of
+    the groups that it is held on, see `AccessGroup`, and set no two apart.
     """
 
     capability: Capability
@@ -145,6 +147,7 @@ class Holding:
     privileges: tuple[tuple[str, bool], ...] = ()
     extension: bool = False
     undecided: bool = False
+    called_elsewhere: bool = False
     creator: str = ""
     owner: str = ""
     count: int = field(default=0, compare=False)
@@ -185,6 +188,7 @@ def holdings_of(group: AccessGroup) -> Iterable[Holding]:
                 privileges=tuple(sorted(given.items())),
                 extension=group.extension,
                 undecided=_is_undecided(group, capability, holder, given),
+                called_elsewhere=group.thing is Thing.DEFINER and group.doubt == 1,
                 creator=group.creator,
                 owner=group.owner if group.thing is Thing.DEFINER else "",
             )

@@ -184,19 +184,28 @@ def _text(value: Any) -> str:
 
 
 def compare(before: Sequence[AccessRow], now: Sequence[AccessRow], since: str) -> Difference:
-    """What came and went: a path is the same as long as database, role, capability and path are."""
-    known, current = {_identity(row) for row in before}, {_identity(row) for row in now}
-    return Difference(
-        since,
-        added=tuple(row for row in now if _identity(row) not in known),
-        removed=tuple(row for row in before if _identity(row) not in current),
+    """What came and went: a path is the same as long as database, role, capability and path are.
+
+    What a level gives follows whatever its owner makes. Of any other path it counts as well what it leads to.
+    """
+    return Difference(since, added=_more(now, before), removed=_more(before, now))
+
+
+def _more(rows: Sequence[AccessRow], others: Sequence[AccessRow]) -> tuple[AccessRow, ...]:
+    paths, places = {_identity(row) for row in others}, {_place(row) for row in others}
+    return tuple(
+        row for row in rows if _identity(row) not in paths or (row.expected != YES and _place(row) not in places)
     )
+
+
+def _place(row: AccessRow) -> tuple[str, ...]:
+    return *_identity(row), sanitize(row.scope, _LONGEST)
 
 
 def _identity(row: AccessRow) -> tuple[str, ...]:
     # As they come back from a stored report.
     database, role, path = (sanitize(each, _LONGEST) for each in (row.database, row.role, row.path))
-    return database, role, row.capability, path.partition(": ")[2] or path
+    return database, role, row.capability, path.removeprefix(f"level {row.declared_level}: ")
 
 
 def reasons(trail: Iterable[AuditRow], rows: Iterable[AccessRow]) -> tuple[Mapping[str, str], ...]:

@@ -24,11 +24,12 @@ YES, NO, UNKNOWN = "yes", "no", "unknown"
 # Names told of the things of one path, schemas of one path, and statements that take one away.
 _MAX_NAMES, _MAX_SCHEMAS, _MAX_STATEMENTS = 5, 10, 5
 
-_OWNERS_RIGHTS = "whether it succeeds is for the rights of the view's owner on what the view reads"
+_OTHER_RIGHTS = "whether it succeeds is for other rights: on what the view reads, and on what it calls"
 _UNDECIDED = {
     Thing.TABLE: "for which row-level security, or another server, decides",
-    Thing.COLUMN: "for which row-level security, another server, or the rights of a view's owner decide",
+    Thing.COLUMN: "for which row-level security, another server, or other rights than those on a view decide",
     Thing.LARGE_OBJECT: "which takes SELECT on it as well",
+    Thing.DEFINER: "whether it succeeds is for what calls it: a trigger, or an operator of another schema",
 }
 
 
@@ -169,7 +170,7 @@ def _describe_path(way: Way) -> str:
             steps.append(f"as the database's owner in {DATABASE_OWNER}")
         steps.append("owner" if holding.capability is Capability.OWN else _describe_grant(holding))
     if holding.undecided:
-        steps.append(_UNDECIDED.get(holding.thing, _OWNERS_RIGHTS))
+        steps.append(_UNDECIDED.get(holding.thing, _OTHER_RIGHTS))
     return ", ".join(steps)
 
 

@@ -7,8 +7,8 @@ that by trying. What would take a change first (to grant oneself a role by ADMIN
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from itertools import product
 
 from provisioner.core.access_facts import (
@@ -116,7 +116,7 @@ class Access:
             reason = "" if holder == PUBLIC else self._kept_out(holder)
             if not reason:
                 usable = self._usable(self._graph.inherited(holder))
-                held = [each for each in held if not _is_reachable(each, usable)]
+                held = [each for each in held if not (_is_reachable(each, usable) or each.called_elsewhere)]
                 reason = f"it has no USAGE on their schemas: {join_names(sorted({each.schema for each in held}))}"
             if held:
                 yield Dormant(self.database.name, holder, reason, len(held))
@@ -155,7 +155,7 @@ class Access:
         roles = self._graph.inherited(acting)
         usable = self._usable(roles)
         for holder, chains in {**roles, PUBLIC: ((),)}.items():
-            held = [each for each in self._by_holder.get(holder, ()) if _is_reachable(each, usable)]
+            held = _reached(self._by_holder.get(holder, ()), usable)
             yield from (Way(name, each, chain, set_role) for each, chain in product(held, chains))
 
     def _settable(self, name: str) -> Iterator[tuple[str, Chain]]:
@@ -185,6 +185,18 @@ class Access:
         if roles.keys() & _USE_ALL_SCHEMAS:
             return None
         return {schema for holder in (*roles, PUBLIC) for schema in self._users.get(holder, ())}
+
+
+def _reached(held: Iterable[Holding], usable: set[str] | None) -> list[Holding]:
+    """What is reached through schemas that may be used, and, undecided, what something else leads to."""
+    by_name, elsewhere = [], []
+    for each in held:
+        if each.called_elsewhere:
+            is_undecided = each.undecided or not _is_reachable(each, usable)
+            elsewhere.append(replace(each, called_elsewhere=False, undecided=is_undecided))
+        elif _is_reachable(each, usable):
+            by_name.append(each)
+    return sum_up([*by_name, *elsewhere]) if elsewhere else by_name
 
 
 def _is_reachable(holding: Holding, usable: set[str] | None) -> bool:

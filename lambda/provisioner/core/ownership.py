@@ -135,6 +135,9 @@ class Ownership:
         """The next step that lets the administrator look into a database again."""
         if database in self.server.locked_databases:
             return "end that transaction (pg_terminate_backend, ROLLBACK PREPARED), then run again"
+        facts = self.server.databases.get(database)
+        if facts and facts.is_too_large:
+            return "as its owner: take back there what no entry of the snapshot asks for, until it is less"
         remedy = f"GRANT CONNECT ON DATABASE {quote(database)} TO {quote(self.server.administrator)}"
         return f"as its owner: {remedy}; or find what keeps the administrator out"
 

@@ -175,7 +175,7 @@ class Database:
 
     `groups` holds the database itself, its schemas, the groups of objects and the default privileges. `extensions` are
     installed, `definers` is what runs with its owner's rights. `unreadable_reason` says why it could not be looked
-    into, `invalid` that a DROP DATABASE was interrupted.
+    into, `is_too_large` that there is more than a run holds in memory, `invalid` that a DROP DATABASE was interrupted.
     """
 
     name: str
@@ -186,6 +186,7 @@ class Database:
     groups: tuple[ObjectGroup, ...] = ()
     extensions: frozenset[str] = frozenset()
     unreadable_reason: str = ""
+    is_too_large: bool = False
     invalid: bool = False
     names: Mapping[Target, tuple[tuple[str, ...], ...]] = field(default_factory=lambda: MappingProxyType({}))
     definers: tuple[ObjectGroup, ...] = ()
@@ -194,6 +195,10 @@ class Database:
     def may_be_entered(self) -> bool:
         """Whether nothing that is known of it from outside keeps a session from looking into it."""
         return self.allows_connections and not (self.is_template or self.invalid or self.unreadable_reason)
+
+    def refuse_as_too_large(self, reason: str) -> Database:
+        """The database as one that is the business of its owner alone, and costs nobody else anything."""
+        return replace(self, unreadable_reason=reason, is_too_large=True)
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,7 +19,7 @@ from provisioner.edges.database_catalogs import FIRST_OBJECT, IS_DEFINER, NOT_SY
 from provisioner.edges.observe import Login, look
 
 # As for a plan: beyond this a database is somebody's experiment, and is unknown rather than held in memory.
-MAX_GROUPS, MAX_ACL_CHARACTERS = 20_000, 32_000_000
+MAX_GROUPS, MAX_ACL_CHARACTERS = 20_000, 4_000_000
 
 
 Inside = tuple[Database, tuple[AccessGroup, ...]]
@@ -69,9 +69,13 @@ def _names(name: str) -> str:
 
 
 # A view reads with its owner's rights, so who may select from it reads only what its owner may, and through a view on
-# another view that one's owner; with security_invoker (from 15) the rights are the reader's, as are those to execute
-# what a view or a row-level policy calls. The same goes for writing: where all that a view reads belongs to its owner,
-# nothing is left to ask. Of a foreign table another server decides.
+# another view that one's owner; with security_invoker (from 15; any beginning of a word for true is one) the rights are
+# the reader's. So are those with which all runs that a view or a row-level policy calls, by name, by an operator or by
+# the check of a domain: to execute it, and of what is neither C nor SECURITY DEFINER to do what it does. The same goes
+# for writing: where all that a view reads belongs to its owner, nothing is left to ask. Of a foreign table another
+# server decides.
+_CALLED = f"""SELECT d.refobjid FROM pg_depend AS d WHERE d.classid = 'pg_constraint'::regclass AND d.objid = k.oid
+              AND d.refclassid IN ('pg_proc'::regclass, 'pg_operator'::regclass) AND d.refobjid >= {FIRST_OBJECT}"""
 _DOUBTS = f"""WITH RECURSIVE needs AS (
         SELECT DISTINCT w.ev_class AS oid, d.refclassid, d.refobjid FROM pg_rewrite AS w
         JOIN pg_class AS v ON v.oid = w.ev_class AND v.relkind = 'v'
@@ -79,16 +83,33 @@ _DOUBTS = f"""WITH RECURSIVE needs AS (
         WHERE w.ev_class >= {FIRST_OBJECT} AND w.ev_type = '1'
     ),
     reads AS (SELECT oid AS view, refobjid AS oid FROM needs WHERE refclassid = 'pg_class'::regclass),
+    asks AS (
+        SELECT oid, refclassid, refobjid FROM needs
+        UNION
+        SELECT p.polrelid, d.refclassid, d.refobjid FROM pg_policy AS p
+        JOIN pg_depend AS d ON d.classid = 'pg_policy'::regclass AND d.objid = p.oid AND d.refobjid <> p.polrelid
+    ),
+    calls AS (
+        SELECT oid, refobjid AS routine FROM asks WHERE refclassid = 'pg_proc'::regclass
+        UNION
+        SELECT a.oid, o.oprcode FROM asks AS a JOIN pg_operator AS o ON o.oid = a.refobjid
+        WHERE a.refclassid = 'pg_operator'::regclass
+    ),
     doubts AS (
         SELECT v.oid, 2 AS doubt FROM pg_class AS v
         WHERE v.oid >= {FIRST_OBJECT} AND (
             v.relkind = 'f' OR v.relkind = 'v' AND (
-                v.reloptions::text ~* 'security_invoker=(true|on|yes|1)'
+                v.reloptions::text ~* 'security_invoker=(t|y|on|1)'
                 OR EXISTS (SELECT FROM reads AS r
                            WHERE r.view = v.oid AND NOT has_table_privilege(v.relowner, r.oid, 'SELECT'))))
         UNION
-        SELECT n.oid, 2 FROM needs AS n JOIN pg_proc AS p ON p.oid = n.refobjid AND p.proacl IS NOT NULL
-        WHERE n.refclassid = 'pg_proc'::regclass
+        SELECT c.oid, 2
+        FROM calls AS c JOIN pg_proc AS p ON p.oid = c.routine JOIN pg_language AS l ON l.oid = p.prolang
+        WHERE p.proacl IS NOT NULL OR NOT p.prosecdef AND p.oid >= {FIRST_OBJECT} AND l.lanname NOT IN ('c', 'internal')
+        UNION
+        SELECT a.oid, 2 FROM asks AS a JOIN pg_type AS t ON t.oid = a.refobjid AND t.typtype = 'd'
+        WHERE a.refclassid = 'pg_type'::regclass AND (t.typbasetype >= {FIRST_OBJECT} OR EXISTS (
+            SELECT FROM pg_constraint AS k WHERE k.contypid = t.oid AND EXISTS ({_CALLED})))
         UNION
         SELECT p.polrelid, 2 FROM pg_policy AS p
         JOIN pg_depend AS d ON d.classid = 'pg_policy'::regclass AND d.objid = p.oid AND d.refobjid <> p.polrelid
@@ -102,9 +123,16 @@ _DOUBTS = f"""WITH RECURSIVE needs AS (
     doubtful AS (SELECT oid, max(doubt) AS doubt FROM doubts GROUP BY oid)"""
 # As a statement names it, among those of the same name.
 _ROUTINE = (
-    "CASE WHEN p.prosecdef THEN quote_ident(p.proname) || '(' || pg_get_function_identity_arguments(p.oid) || ')' "
-    "ELSE p.proname::text END"
+    "CASE WHEN p.prosecdef OR p.prokind = 'a' "
+    "THEN quote_ident(p.proname) || '(' || pg_get_function_identity_arguments(p.oid) || ')' ELSE p.proname::text END"
 )
+# What only a trigger may call takes a table to hang that on.
+_FOR_TRIGGERS = "p.prorettype IN ('trigger'::regtype, 'event_trigger'::regtype)"
+# By an operator, a cast, a domain, a view or a routine whose body was parsed when it was made: by none of them it takes
+# USAGE on the routine's schema. A trigger asks nobody for EXECUTE.
+_CALLED_ELSEWHERE = """EXISTS (
+    SELECT FROM pg_depend AS u WHERE u.refclassid = 'pg_proc'::regclass AND u.refobjid = p.oid
+    AND u.deptype IN ('n', 'a') AND u.classid <> 'pg_trigger'::regclass)"""
 # INSERT, UPDATE or DELETE, by triggers and rules too.
 _READ_ONLY = "c.relkind = 'v' AND pg_relation_is_updatable(c.oid, true) & 28 = 0"
 _RELATION = f"""CASE WHEN {_READ_ONLY} THEN '{Thing.FIXED_VIEW}' WHEN c.relkind = 'v' THEN '{Thing.VIEW}'
@@ -146,10 +174,11 @@ _PARTS = f"""
     (SELECT CASE WHEN {IS_DEFINER} THEN '{Thing.DEFINER}' ELSE '{Thing.ROUTINE}' END, n.nspname,
             pg_get_userbyid(p.proowner),
             CASE WHEN {IS_DEFINER} THEN coalesce(p.proacl, acldefault('f', p.proowner))::text ELSE '{{}}' END,
-            count(*), {_names(_ROUTINE)}, {in_extension("pg_proc", "p")}, 0, 0, ''
+            count(*), {_names(_ROUTINE)}, {in_extension("pg_proc", "p")}, 0,
+            CASE WHEN NOT {IS_DEFINER} THEN 0 WHEN {_FOR_TRIGGERS} THEN 2 WHEN {_CALLED_ELSEWHERE} THEN 1 ELSE 0 END, ''
      FROM pg_proc AS p JOIN pg_namespace AS n ON n.oid = p.pronamespace
      WHERE p.oid >= {FIRST_OBJECT} AND {NOT_SYSTEM}
-     GROUP BY 1, 2, 3, 4, 7 LIMIT {MAX_GROUPS + 1})
+     GROUP BY 1, 2, 3, 4, 7, 9 LIMIT {MAX_GROUPS + 1})
     UNION ALL
     (SELECT '{Thing.LARGE_OBJECT}', '', pg_get_userbyid(l.lomowner),
             coalesce(l.lomacl, acldefault('L', l.lomowner))::text, count(*), {_names("l.oid::text")}, false, 0, 0, ''

@@ -38,7 +38,8 @@ def check_versioning(clients: AwsClients, bucket: str, why: str, name: str) -> C
         versioning = clients.s3.get_bucket_versioning(Bucket=bucket)
     if versioning.get("Status") == "Enabled":
         return ok(name, f"{bucket} keeps versions")
-    return failed(name, f"{bucket} keeps no versions", why, "switch versioning on; put the snapshot there again")
+    next_step = "switch versioning on; what lies there has no version until it is put again"
+    return failed(name, f"{bucket} keeps no versions", why, next_step)
 
 
 def check_events(

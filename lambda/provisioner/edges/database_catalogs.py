@@ -19,7 +19,7 @@ from provisioner.edges.postgres import Connection
 # Beyond this many distinct access control lists a database is somebody's experiment; it is refused, not held in memory.
 MAX_GROUPS = 20_000
 # The same for the length of all its lists together, and for how many objects would have to be changed one by one.
-MAX_ACL_CHARACTERS, MAX_NAMES = 32_000_000, 100_000
+MAX_ACL_CHARACTERS, MAX_NAMES = 4_000_000, 100_000
 
 # Beside the letters of `ObjectKind`, the rows of what is installed.
 _EXTENSION = "e"
@@ -41,7 +41,7 @@ def read_database(
     try:
         return _with_groups(facts, rows)
     except ValueError as error:
-        return replace(facts, unreadable_reason=str(error))
+        return facts.refuse_as_too_large(str(error))
 
 
 def _with_groups(facts: Database, rows: Sequence[GroupRow]) -> Database:
@@ -72,9 +72,7 @@ def read_object_names(connection: Connection, facts: Database, targets: Sequence
     names: dict[Target, list[tuple[str, ...]]] = {target: [] for target in targets}
     rows = connection.run(_names_query(targets))
     if len(rows) > MAX_NAMES:
-        return replace(
-            facts, unreadable_reason=f"more than {MAX_NAMES} of its objects would have to be changed one by one"
-        )
+        return facts.refuse_as_too_large(f"more than {MAX_NAMES} of its objects would have to be changed one by one")
     for number, *name in rows:
         names[targets[number]].append(tuple(part for part in name if part))
     return replace(facts, names={target: tuple(found) for target, found in names.items()})

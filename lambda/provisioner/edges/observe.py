@@ -20,6 +20,9 @@ from provisioner.edges.sqlstates import SqlError
 
 T = TypeVar("T")
 
+# Each is held in memory and stored in the plan. An owner can grant any number of things to everybody's roles.
+MAX_CHANGES = 25_000
+
 
 @dataclass(frozen=True, slots=True)
 class Login:
@@ -74,6 +77,9 @@ def _inspect_database(login: Login, ownership: Ownership, facts: Database) -> Di
         with login.connect(facts.name) as connection:
             found = read_database(connection, facts, with_extensions=ownership.declaration.has_extensions)
             result = difference.of(found, ownership)
+            if len(result.changes) > MAX_CHANGES:
+                reason = f"more than {MAX_CHANGES} changes would have to be made in it"
+                return Difference(facts.refuse_as_too_large(reason))
             found = read_object_names(connection, found, needs_object_names(result.changes))
             return replace(result, database=found)
 

@@ -101,7 +101,7 @@ def _database(row: Row, locked: Mapping[str, str]) -> Database:
     try:
         return replace(facts, groups=_groups(owner, acl, has_large_settings=has_large_settings))
     except ValueError as error:
-        return replace(facts, unreadable_reason=str(error))
+        return facts.refuse_as_too_large(str(error))
 
 
 def _groups(owner: str, acl: str, *, has_large_settings: bool) -> tuple[ObjectGroup, ...]:

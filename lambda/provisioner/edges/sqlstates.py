@@ -40,7 +40,10 @@ _REMEDIES: dict[str, tuple[Remedy, str]] = {
     ),
     "57014": (Remedy.LATER, "the server was slow: " + _RETRY_LATER),
     "25006": (Remedy.LATER, "the server has become a standby (a failover?): " + _RETRY_LATER),
-    "53300": (Remedy.LATER, "the server has no connection left: end some, or raise max_connections, and call again"),
+    "53300": (
+        Remedy.LATER,
+        "the server has no connection left for it: end some, or raise max_connections or that CONNECTION LIMIT",
+    ),
     "53200": (
         Remedy.LATER,
         "the server has no memory left, or a session holds thousands of locks (count them by pid in pg_locks) and has "
