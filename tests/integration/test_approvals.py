@@ -393,6 +393,53 @@ def test_a_tenants_noise_keeps_its_own_unit_and_no_other(world: World) -> None:
     assert world.apply()["status"] == "applied"
 
 
+@pytest.mark.parametrize("place", ["", " IN SCHEMA public"])
+def test_a_readers_noise_in_somebody_elses_database_keeps_its_own_role_and_no_database(
+    world: World, place: str
+) -> None:
+    world.approve(world.dry_run()["plan_digest"])
+    world.apply()
+    more = SHOP | BANK | {"desk": {"database_name": "shop", "username": "shop_desk", "access_level": "editor"}}
+    world.declare_entries(more)
+    digest = world.dry_run()["plan_digest"]
+    world.approve(digest)
+    with contextlib.closing(world.login("shop_reader", "shop")) as tenant:
+        tenant.run(f"ALTER DEFAULT PRIVILEGES{place} GRANT INSERT ON TABLES TO PUBLIC")
+    with pytest.raises(PlanChanged) as caught:
+        world.apply(approval={"plan_digest": digest})
+    assert [(each.code, each.database, each.username) for each in caught.value.findings] == [
+        ("unit_not_approved", "", "shop_reader")
+    ]
+    assert 'public in database "shop": INSERT on future tables of "shop_' in caught.value.findings[0].message
+    world.login("shop_desk", "shop").close()
+    world.approve(world.dry_run()["plan_digest"])
+    assert world.apply()["status"] == "applied"
+    assert world.apply()["status"] == "no_change"
+
+
+def test_a_readers_noise_after_the_plan_keeps_nothing_back(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    from provisioner import pipeline
+
+    world.approve(world.dry_run()["plan_digest"])
+    world.apply()
+    world.declare_entries(
+        SHOP | BANK | {"desk": {"database_name": "shop", "username": "shop_desk", "access_level": "editor"}}
+    )
+    world.approve(world.dry_run()["plan_digest"])
+    apply_script = pipeline.apply_script
+
+    def make_noise_first(*arguments: Any) -> Any:
+        with contextlib.closing(world.login("shop_reader", "shop")) as tenant:
+            tenant.run("ALTER DEFAULT PRIVILEGES GRANT INSERT ON TABLES TO PUBLIC")
+        return apply_script(*arguments)
+
+    monkeypatch.setattr(pipeline, "apply_script", make_noise_first)
+    assert world.apply()["status"] == "applied"
+    monkeypatch.undo()
+    world.login("shop_desk", "shop").close()
+    assert [(each["action"], each["username"]) for each in world.drift()["changes"]] == [("revoke_default", "public")]
+
+
 def test_a_role_whose_secret_is_another_now_is_left_with_all_that_depends_on_it(world: World) -> None:
     digest = world.dry_run()["plan_digest"]
     world.approve(digest)

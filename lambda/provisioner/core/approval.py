@@ -138,16 +138,24 @@ def leave_unapproved(plan: Plan, approved: Mapping[Unit, UnitEffects], continued
 
     A unit may do all that was approved for it or what is left of that, so that a run can go on where another ended.
     `continued` are the databases that such a run created and could not mark: to mark one is to finish its creation.
-    A unit that was blocked when it was read may do nothing once it is not: nobody read that it would.
+    A unit that was blocked when it was read may do nothing once it is not: nobody read that it would. What is new in a
+    database on what another role than its owner has made there stands against that role.
     """
     changes: dict[Unit, list[Change]] = {}
     for change in plan.changes:
         changes.setdefault(unit_of(change), []).append(change)
     findings = []
+    administrator = plan.validity.administrator if plan.validity else ""
     for unit in sorted({*plan.units, *approved}):
         now, then = plan.units.get(unit, UnitEffects()), approved.get(unit, UnitEffects())
         read = frozenset(then.effects)
         new = [change for change in changes.get(unit, ()) if not _is_covered(change, read, continued)]
+        # A reader can set default privileges of its own too: that is no reason to leave the database's owner without.
+        of_others = [change for change in new if change.others_objects - {administrator}]
+        for role in sorted({role for change in of_others for role in change.others_objects}):
+            theirs = [change for change in of_others if role in change.others_objects]
+            findings.append(_not_approved(Unit("role", role), theirs, [], plan))
+        new = [change for change in new if change not in of_others]
         freed = sorted({*then.blockers} - {*now.blockers})
         if new or (freed and any(_depends(change, unit) for change in plan.changes)):
             findings.append(_not_approved(unit, new, freed, plan))
@@ -171,7 +179,7 @@ def _depends(change: Change, unit: Unit) -> bool:
 
 def _not_approved(unit: Unit, new: list[Change], freed: list[str], plan: Plan) -> Finding:
     what = f'{unit.kind} "{unit.name}"' if unit.kind else "the plan"
-    details = [f"{change.action} {change.username}: {change.detail}" for change in new]
+    details = [f"{change.action} {change.username}{_in_database(change, unit)}: {change.detail}" for change in new]
     reason = f"not read by who approved: {join_names(details, _MAX_NAMED)}" if new else ""
     reason = reason or f"what stood against it when it was read is gone ({join_names(freed, _MAX_NAMED)})"
     return Finding(
@@ -181,3 +189,7 @@ def _not_approved(unit: Unit, new: list[Change], freed: list[str], plan: Plan) -
         database=unit.name if unit.kind == "database" else "",
         username=unit.name if unit.kind == "role" else "",
     )
+
+
+def _in_database(change: Change, unit: Unit) -> str:
+    return f' in database "{change.database}"' if change.database and unit.kind == "role" else ""

@@ -133,6 +133,12 @@ class Change:
         roles = {self.owner, self.grantor, *(target.owner for target in self.targets)}
         return frozenset(self.owner if role == DATABASE_OWNER else role for role in roles)
 
+    @property
+    def others_objects(self) -> frozenset[str]:
+        """To whom all belongs that a grant is on, or who will create it, where none of that is the database's owner."""
+        owners = frozenset(target.owner for target in self.targets)
+        return owners if owners.isdisjoint({self.owner, DATABASE_OWNER}) else frozenset()
+
     def concerns(self, roles: Collection[str]) -> bool:
         """Whether one of the roles is given or loses something, or the change is made in its place."""
         return self.username in roles or not self.acting_roles.isdisjoint(roles)
