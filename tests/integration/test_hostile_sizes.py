@@ -107,6 +107,31 @@ def test_lists_that_are_too_long_together_are_the_business_of_their_own_database
     assert "its access control lists are longer than 2000 characters" in apply_blocked(world)
 
 
+def test_large_objects_of_a_reader_are_its_own_business_however_many_lists_they_have(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from provisioner.edges import access_catalogs, database_catalogs
+
+    monkeypatch.setattr(database_catalogs, "MAX_GROUPS", 300)
+    monkeypatch.setattr(access_catalogs, "MAX_GROUPS", 300)
+    for number in range(9):
+        world.server.run_as_superuser(f"CREATE ROLE other{number}")
+    with world.login("shop_reader", "shop") as reader:
+        reader.run(
+            "DO $$ DECLARE made oid; BEGIN FOR i IN 1..500 LOOP made := lo_create(0); FOR k IN 0..8 LOOP"
+            " IF (i >> k) & 1 = 1 THEN EXECUTE format('GRANT SELECT ON LARGE OBJECT %s TO other%s', made, k);"
+            " END IF; END LOOP; END LOOP; END $$"
+        )
+    desk = {"desk": {"database_name": "shop", "username": "shop_desk", "access_level": "editor"}}
+    world.declare_entries(SHOP | desk)
+    answer = world.apply()
+    assert answer["status"] == "applied"
+    assert '500 large objects belong to "shop_reader"' in str(answer["warnings"])
+    world.login("shop_desk", "shop").close()
+    answer = world.call(mode="access")
+    assert [item for item in answer["warnings"] if item["code"] == "access_unknown"] == []
+
+
 def test_changes_without_number_are_the_business_of_their_own_database(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -109,8 +109,9 @@ class AccessGroup:
 
     `count` of a database is its connection limit. `names` holds the first of them. `narrowed` is how many have
     row-level security. `doubt` says of views that it is for the rights of others whether they can be written (1), or
-    read as well (2); of routines that something else than their name leads to them (1), or only a trigger (2). Where
-    `creator` is set, these are the default privileges for what that role creates.
+    read as well (2); of routines that something else than their name leads to them (1), or only a trigger (2); of large
+    objects that their lists are too many (2). Where `creator` is set, these are the default privileges for what that
+    role creates.
     """
 
     thing: Thing
@@ -211,5 +212,5 @@ def _is_undecided(group: AccessGroup, capability: Capability, holder: str, privi
     if group.thing is Thing.LARGE_OBJECT and capability is Capability.WRITE:
         # To open one for writing takes SELECT as well, which may come from elsewhere.
         readers = {item.grantee for item in group.items if item.privilege == "SELECT"}
-        return not readers & {holder, PUBLIC}
+        return group.doubt > 1 or not readers & {holder, PUBLIC}
     return group.doubt > (0 if capability is Capability.WRITE else 1)

@@ -28,7 +28,7 @@ _OTHER_RIGHTS = "whether it succeeds is for other rights: on what the view reads
 _UNDECIDED = {
     Thing.TABLE: "for which row-level security, or another server, decides",
     Thing.COLUMN: "for which row-level security, another server, or other rights than those on a view decide",
-    Thing.LARGE_OBJECT: "which takes SELECT on it as well",
+    Thing.LARGE_OBJECT: "which takes SELECT on it as well, or has lists that are too many to be told",
     Thing.DEFINER: "whether it succeeds is for what calls it: a trigger, or an operator of another schema",
 }
 

@@ -15,7 +15,7 @@ from typing import Any
 from provisioner.core.access_facts import MAX_NAMED, AccessGroup, Thing
 from provisioner.core.acl import parse_acl
 from provisioner.core.state import Database
-from provisioner.edges.database_catalogs import FIRST_OBJECT, IS_DEFINER, NOT_SYSTEM, in_extension
+from provisioner.edges.database_catalogs import FIRST_OBJECT, IS_DEFINER, LARGE_OBJECTS, NOT_SYSTEM, in_extension
 from provisioner.edges.observe import Login, look
 
 # As for a plan: beyond this a database is somebody's experiment, and is unknown rather than held in memory.
@@ -126,6 +126,8 @@ _ROUTINE = (
     "CASE WHEN p.prosecdef OR p.prokind = 'a' "
     "THEN quote_ident(p.proname) || '(' || pg_get_function_identity_arguments(p.oid) || ')' ELSE p.proname::text END"
 )
+# For all that is known of it.
+_ANYBODYS = "ARRAY[makeaclitem(0, l.lomowner, 'SELECT', false), makeaclitem(0, l.lomowner, 'UPDATE', false)]::text"
 # What only a trigger may call takes a table to hang that on.
 _FOR_TRIGGERS = "p.prorettype IN ('trigger'::regtype, 'event_trigger'::regtype)"
 # By an operator, a cast, a domain, a view or a routine whose body was parsed when it was made: by none of them it takes
@@ -181,8 +183,9 @@ _PARTS = f"""
      GROUP BY 1, 2, 3, 4, 7, 9 LIMIT {MAX_GROUPS + 1})
     UNION ALL
     (SELECT '{Thing.LARGE_OBJECT}', '', pg_get_userbyid(l.lomowner),
-            coalesce(l.lomacl, acldefault('L', l.lomowner))::text, count(*), {_names("l.oid::text")}, false, 0, 0, ''
-     FROM pg_largeobject_metadata AS l GROUP BY 3, 4 LIMIT {MAX_GROUPS + 1})
+            CASE WHEN l.is_told THEN l.acl ELSE {_ANYBODYS} END, count(*), {_names("l.oid::text")}, false, 0,
+            CASE WHEN l.is_told THEN 0 ELSE 2 END, ''
+     FROM {LARGE_OBJECTS} AS l GROUP BY 3, 4, 9 LIMIT {MAX_GROUPS + 1})
     UNION ALL
     (SELECT {_DEFAULT}, coalesce(n.nspname, ''), pg_get_userbyid(d.defaclrole), d.defaclacl::text, 1, '[]', false, 0, 0,
             pg_get_userbyid(d.defaclrole)

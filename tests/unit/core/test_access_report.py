@@ -69,10 +69,19 @@ def test_a_report_with_other_values_than_texts_is_refused() -> None:
 
 def test_what_came_and_what_went_is_told_and_a_table_more_is_neither() -> None:
     rows = example().access
-    more = replace(rows[3], scope="2 tables in schema public")
-    difference = compare(rows[1:], (*rows[:3], more, *rows[4:-1]), "then")
+    number = next(each for each, row in enumerate(rows) if row.expected == "yes" and 0 < each < len(rows) - 1)
+    more = replace(rows[number], scope="2 tables in schema public")
+    difference = compare(rows[1:], (*rows[:number], more, *rows[number + 1 : -1]), "then")
     assert difference.added == rows[:1]
     assert difference.removed == rows[-1:]
+
+
+def test_a_table_more_is_both_where_no_level_gives_it() -> None:
+    rows = example().access
+    number = next(each for each, row in enumerate(rows) if row.expected == "no" and row.declared_level)
+    more = replace(rows[number], scope="2 tables in schema public")
+    difference = compare(rows, (*rows[:number], more, *rows[number + 1 :]), "then")
+    assert (difference.added, difference.removed) == ((more,), (rows[number],))
 
 
 def test_a_name_that_does_not_print_is_no_difference_to_itself() -> None:
