@@ -10,6 +10,7 @@ from dataclasses import KW_ONLY, dataclass
 from enum import Enum
 from typing import Any
 
+from provisioner.core.kinds import ObjectKind
 from provisioner.core.model import Outcome, Status
 from provisioner.core.state import DATABASE_OWNER, NO_LIMIT, Target
 
@@ -135,9 +136,10 @@ class Change:
 
     @property
     def others_objects(self) -> frozenset[str]:
-        """To whom all belongs that a grant is on, or who will create it, where none of that is the database's owner."""
+        """To whom all belongs that a grant in a database is on, or who will create it, where none is the owner's."""
         owners = frozenset(target.owner for target in self.targets)
-        return owners if owners.isdisjoint({self.owner, DATABASE_OWNER}) else frozenset()
+        is_inside = all(target.kind is not ObjectKind.DATABASE for target in self.targets)
+        return owners if is_inside and owners.isdisjoint({self.owner, DATABASE_OWNER}) else frozenset()
 
     def concerns(self, roles: Collection[str]) -> bool:
         """Whether one of the roles is given or loses something, or the change is made in its place."""

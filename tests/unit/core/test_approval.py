@@ -71,6 +71,13 @@ def test_the_same_words_about_something_else_are_not_what_was_read(now: Change) 
     assert left(Plan("prod", (now,))) == ([("shop", "")], {now})
 
 
+def test_what_is_new_on_what_another_role_made_stands_against_that_role_alone() -> None:
+    made = Target(ObjectKind.TABLE, owner="reader", creator="reader")
+    noise = replace(REVOKE, kind=ChangeKind.REVOKE_DEFAULT, privileges=("INSERT",), targets=(made,), grantor="reader")
+    now = Plan("prod", (*READ.changes, noise))
+    assert left(now) == ([("", "reader")], {noise, GRANT})
+
+
 def test_another_secret_leaves_the_role_and_all_that_is_made_in_its_place() -> None:
     role = replace(ROLE, secret=ARN.replace("AbCdEf", "GhIjKl"))
     now = Plan("prod", (role, CREATE, GRANT, REVOKE, OTHER))
