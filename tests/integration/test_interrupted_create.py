@@ -1,12 +1,13 @@
 """A database that was created and then failed: what was borrowed goes back, and the next run still knows it as ours."""
 
+import contextlib
 from collections.abc import Iterator
 
 import pytest
 
 from provisioner.core.errors import ApplyFailed
 from stack.aws import Aws
-from stack.postgres import Server
+from stack.postgres import Login, Server
 from stack.world import World
 
 ENTRY = {"app": {"database_name": "app", "username": "app_user", "extensions": ["citext"]}}
@@ -38,10 +39,54 @@ def test_a_failure_after_create_database_leaves_nothing_borrowed_and_the_next_ru
         assert world.apply()["status"] == "no_change"
 
 
+OTHER = {"other": {"database_name": "other", "username": "other_user"}}
+MARK = '{"managed_by": "rds-provisioner", "environment": "dev", "creating": ["app"], "borrowed": true}'
+
+
+@pytest.fixture
+def cut_off(pg_server: Server, admin: Login, aws: Aws) -> Iterator[World]:
+    """A run was killed between CREATE DATABASE and what follows."""
+    with World(pg_server, aws, admin) as world, contextlib.closing(pg_server.connect(*admin)) as administrator:
+        world.declare_entries(OTHER)
+        world.apply()
+        options = " WITH INHERIT TRUE, SET TRUE" if pg_server.version >= 16 else ""
+        for statement in (
+            "CREATE ROLE app_user LOGIN",
+            f"COMMENT ON ROLE app_user IS '{MARK}'",
+            f"GRANT app_user TO CURRENT_USER{options}",
+            "CREATE DATABASE app OWNER app_user TEMPLATE template0 ALLOW_CONNECTIONS false",
+        ):
+            administrator.run(statement)
+        yield world
+
+
+@pytest.mark.parametrize(
+    "declared",
+    [{}, {"app": {"database_name": "renamed", "username": "app_user"}}],
+    ids=["the entry is gone", "the entry has another database"],
+)
+def test_what_a_cut_off_run_borrowed_goes_back_whatever_is_declared_since(
+    cut_off: World, declared: dict[str, dict[str, str]]
+) -> None:
+    cut_off.declare_entries(OTHER | declared)
+    assert "finish" in {change["action"] for change in cut_off.dry_run()["changes"]}
+    for status in ("applied", "no_change"):
+        answer = cut_off.apply()
+        assert answer["status"] == status
+        assert [item["database"] for item in answer["warnings"] if item["code"] == "orphaned_database"] == ["app"]
+        assert memberships_to_act_with(cut_off.server) == []
+    # What was created is known, and goes on where it is declared again.
+    cut_off.put_secret("app", "app_user", "app")
+    cut_off.declare_entries(OTHER | ENTRY)
+    assert cut_off.apply()["status"] == "applied"
+    assert cut_off.apply()["status"] == "no_change"
+    assert cut_off.login("app_user", "app").run("SELECT 1") == [[1]]
+
+
 def memberships_to_act_with(server: Server) -> list[list[str]]:
     """The roles that the administrator could act as; from 16 its implicit row only administers, and is none."""
     return server.run_as_superuser(
         "SELECT m.roleid::regrole::text FROM pg_auth_members AS m "
-        "WHERE m.member = 'rds_provisioner'::regrole AND m.roleid = 'app_user'::regrole "
+        "JOIN pg_roles AS r ON r.oid = m.member AND r.rolcreaterole WHERE m.roleid = 'app_user'::regrole "
         "AND coalesce((to_jsonb(m) ->> 'set_option')::bool, true)"
     )

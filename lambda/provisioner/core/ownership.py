@@ -108,6 +108,15 @@ class Ownership:
             and database.name in owner.marker.creating
         )
 
+    def left_creating(self, role: Role) -> tuple[str, ...]:
+        """The databases that an interrupted run created for a role and nobody declares any more: they stay known."""
+        known = self.server.databases.keys() - self.by_database.keys()
+        return tuple(name for name in role.marker.creating if name in known)
+
+    def was_cut_off(self, role: Role) -> bool:
+        """Whether a run ended while it created databases for a role of ours, and that has to be ended."""
+        return role.marker.has_temporary_membership or role.marker.creating != self.left_creating(role)
+
     def is_left_closed(self, database: Database) -> bool:
         """Whether such a database was not even opened: PUBLIC loses CONNECT in the transaction that opens it.
 

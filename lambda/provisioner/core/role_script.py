@@ -32,16 +32,19 @@ class RoleComments:
         return facts.marker if facts else Marker()
 
     def final(self, role: str) -> Marker:
-        marker, environment = self.stands(role), self.ownership.environment
-        limit = self.limits.get(role, marker.connection_limit)
-        marker = replace(marker, environment=environment, connection_limit=limit, creating=())
-        return replace(marker, has_temporary_membership=False, quarantined="", login=True)
+        ownership, stands = self.ownership, self.stands(role)
+        facts, limit = ownership.server.roles.get(role), self.limits.get(role, stands.connection_limit)
+        left = ownership.left_creating(facts) if facts else ()
+        marker = replace(stands, environment=ownership.environment, creating=left, has_temporary_membership=False)
+        if facts and role not in ownership.by_role:
+            return marker
+        return replace(marker, connection_limit=limit, quarantined="", login=True)
 
     def during_create(self, role: str) -> Marker:
-        creating = tuple(sorted(self.creating.get(role, ())))
+        creating, final = self.creating.get(role, ()), self.final(role)
         return replace(
-            self.final(role),
-            creating=creating,
+            final,
+            creating=tuple(sorted({*creating, *final.creating})),
             has_temporary_membership=bool(creating) and self.ownership.needs_membership(role),
         )
 

@@ -11,6 +11,7 @@ from provisioner.core.ownership import Ownership, has_marker
 from provisioner.core.quoting import quote
 from provisioner.core.state import IAM_ROLE, NO_LIMIT, Membership, PasswordCheck, Role
 
+_CUT_OFF = "a run was cut off while it created databases for this role; what it borrowed goes back"
 _WHY_SET = {
     PasswordCheck.DIFFERS: "the server has another password than the secret",
     PasswordCheck.OTHER_VERIFIER: "the server keeps the password in another form than a SCRAM verifier of 4096 rounds",
@@ -18,8 +19,13 @@ _WHY_SET = {
 
 
 def role_changes(ownership: Ownership) -> list[Change]:
-    """What leads the declared roles to what they should be, in no order."""
-    return [change for name in ownership.by_role for change in _changes(name, ownership)]
+    """What leads the declared roles to what they should be, in no order, and ends what was begun for others of ours."""
+    changes = [change for name in ownership.by_role for change in _changes(name, ownership)]
+    for name, role in ownership.server.roles.items():
+        is_ours = name not in ownership.by_role and has_marker(role, ownership.environment) and role.has_admin_option
+        if is_ours and ownership.was_cut_off(role):
+            changes.append(Change(ChangeKind.REVOKE_TEMPORARY_MEMBERSHIP, username=name, reason=_CUT_OFF))
+    return changes
 
 
 def is_kept(membership: Membership, ownership: Ownership) -> bool:
@@ -90,8 +96,8 @@ def _wanted_attributes(name: str, role: Role | None, ownership: Ownership) -> di
 
 def _why_finished(role: Role, ownership: Ownership) -> str:
     """Why what an interrupted run had started has to be ended; empty where it had not."""
-    if role.marker.creating:
-        return "a run was cut off while it created databases for this role; what it borrowed goes back"
+    if ownership.was_cut_off(role):
+        return _CUT_OFF
     if role.name in ownership.self_granted:
         return "the administrator has made itself a member of this role, which no run needs; it gives that back"
     if not role.marker.current:

@@ -251,8 +251,8 @@ def _orphans(ownership: Ownership) -> Iterable[Finding]:
     for name, database in sorted(ownership.server.databases.items()):
         if opened := opened_warning(database, ownership):
             yield opened
-        is_ours = has_marker(database, ownership.environment) and database.owner not in ownership.leaving.retire
-        if is_ours and name not in ownership.by_database:
+        is_ours = has_marker(database, ownership.environment) or ownership.is_interrupted_create(database)
+        if is_ours and database.owner not in ownership.leaving.retire and name not in ownership.by_database:
             finding = kept_warning(database, ownership) or _orphaned_database(name)
             was_of = database.marker.kept_from if is_kept_database(database, ownership) else ""
             by_tenant.setdefault((finding.code, was_of or database.owner), []).append(finding)

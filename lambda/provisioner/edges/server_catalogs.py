@@ -226,6 +226,8 @@ wanted AS (
     WHERE {named}
        OR d.oid IN (SELECT c.objoid FROM pg_shdescription AS c
                     WHERE c.classoid = 'pg_database'::regclass AND {_SHORT_COMMENT} LIKE '%rds-provisioner%')
+       OR d.datdba IN (SELECT c.objoid FROM pg_shdescription AS c
+                       WHERE c.classoid = 'pg_authid'::regclass AND c.description LIKE '%"creating"%')
 )
 SELECT json_build_object(
     'version', current_setting('server_version_num'),

@@ -2,11 +2,12 @@
 
 from dataclasses import replace
 
+from provisioner.core import ddl
 from provisioner.core.access_levels import AccessLevel
 from provisioner.core.model import Declaration, Entry
 from provisioner.core.ownership import Ownership
 from provisioner.core.script import Script, write_script
-from provisioner.core.state import Marker, Role, Server
+from provisioner.core.state import Database, Marker, Role, Server
 from unit.core.shop import differences_of, plan_of
 
 ADMINISTRATOR = Role("admin", createdb=True, createrole=True, administrator_inherits=True)
@@ -88,3 +89,23 @@ def test_equal_plans_give_equal_scripts() -> None:
 def test_a_connection_limit_of_none_at_all_is_known_as_ours() -> None:
     script = script_for(replace(OWNER, connection_limit=0))
     assert '"connection_limit": 0' in str(script.role_statements[1])
+
+
+def test_what_was_begun_for_a_role_that_nobody_declares_any_more_is_ended() -> None:
+    """It keeps what else its mark says, and what was created for it is known until it is declared or gone."""
+    marker = Marker("dev", creating=("gone", "shop"), has_temporary_membership=True, quarantined="since", login=False)
+    roles = {"admin": ADMINISTRATOR, "owner": Role("owner", marker=marker)}
+    server = Server(16, "admin", "rdsadmin", roles, {"shop": Database("shop", "owner")})
+    ownership = Ownership(Declaration(entries=()), server, "dev")
+    plan = plan_of(ownership)
+    script = write_script(plan.changes, ownership, ())
+    left = replace(marker, creating=("shop",), has_temporary_membership=False)
+    assert [str(each) for each in script.role_statements] == [
+        'REVOKE "owner" FROM CURRENT_USER',
+        ddl.set_role_marker("owner", left),
+    ]
+    assert [(item.code, item.database) for item in plan.warnings if item.database] == [("orphaned_database", "shop")]
+    ended = replace(server, roles=roles | {"owner": Role("owner", marker=left)})
+    assert plan_of(replace(ownership, server=ended)).changes == ()
+    foreign = replace(server, roles=roles | {"owner": Role("owner", marker=marker, has_admin_option=False)})
+    assert plan_of(replace(ownership, server=foreign)).changes == ()
