@@ -1,5 +1,6 @@
 """The report of who can do what: reads only, beside a run, in three formats, with what is beyond a level named."""
 
+import contextlib
 import csv
 import io
 import json
@@ -241,6 +242,25 @@ def test_a_definer_routine_in_a_schema_that_may_not_be_used_is_unknown_where_som
             guest.run("SELECT inner_room.by_none(1, 2)")
     [hidden] = [item for item in document["dormant"] if item["role"] == "public"]
     assert (hidden["count"], "inner_room" in hidden["reason"]) == (1, True)
+
+
+def test_a_member_of_ones_own_role_is_administered_where_its_password_can_be_set(world: World) -> None:
+    password = "maker-Pa55"
+    world.server.run_as_superuser(f"CREATE ROLE maker LOGIN CREATEROLE PASSWORD '{password}'")
+    for name, attribute in (("plain", ""), ("copier", "REPLICATION")):
+        world.server.run_as_superuser(f"CREATE ROLE {name} LOGIN {attribute}; GRANT maker TO {name}")
+        world.server.run_as_superuser(f"SET ROLE shop_user; GRANT CONNECT ON DATABASE shop TO {name}", "shop")
+    world.server.run_as_superuser("SET ROLE shop_user; GRANT CONNECT ON DATABASE shop TO maker", "shop")
+    told = {row["scope"] for row in report(world)[1] if (row["role"], row["capability"]) == ("maker", "administer")}
+    done = set()
+    with world.server.connect("maker", password, "shop") as maker:
+        for name in ("plain", "copier"):
+            for statement in (f"GRANT {name} TO maker", f"ALTER ROLE {name} PASSWORD 'x'"):
+                with contextlib.suppress(pg8000.native.DatabaseError):
+                    maker.run(statement)
+                    done.add(f'role "{name}"')
+    assert told & {'role "plain"', 'role "copier"'} == done
+    assert bool(done) == (world.server.version < 16)
 
 
 def test_what_is_granted_on_large_objects_to_come_is_told_with_its_statement(world: World) -> None:

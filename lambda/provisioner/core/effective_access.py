@@ -20,7 +20,7 @@ from provisioner.core.access_facts import (
     holdings_of,
     sum_up,
 )
-from provisioner.core.role_graph import Chain, RoleGraph
+from provisioner.core.role_graph import OPTIONS_VERSION, Chain, RoleGraph
 from provisioner.core.state import DATABASE_OWNER, PUBLIC, Database, Membership
 from provisioner.core.text import join_names
 
@@ -176,7 +176,10 @@ class Access:
         for role in sorted((ways.keys() & (self._by_holder.keys() | PREDEFINED.keys())) - useless):
             admin, set_role, through = ways[role]
             acting = set_role[-1].role if set_role else name
-            if self._graph.roles[acting].createrole or name not in self._graph.member_of(role):
+            # The password of a role with REPLICATION takes a superuser, up to 15.
+            is_settable = self.version >= OPTIONS_VERSION or not self._graph.roles[role].replication
+            may_set_password = self._graph.roles[acting].createrole and is_settable
+            if may_set_password or name not in self._graph.member_of(role):
                 holding = Holding(Capability.ADMINISTER, Thing.ROLE, "", role)
                 yield Way(name, holding, through, set_role, attribute="" if admin else "CREATEROLE", admin=admin)
 
