@@ -10,17 +10,16 @@ import threading
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from datetime import timedelta
 from typing import Any
 from urllib.parse import parse_qsl
 
 from moto import backends
-from moto.core.models import DEFAULT_ACCOUNT_ID
+from moto.moto_api._internal.models import moto_api_backend
 from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
-from moto.s3.models import s3_backends
 from moto.s3.responses import S3Response
 from werkzeug.serving import WSGIRequestHandler, make_server
 
+from stack import aws_contents
 from stack.aws_operations import Request, describe_operation
 
 Environ = dict[str, Any]
@@ -80,23 +79,39 @@ class Layer:
         return self._fail(kind, request, environ, start_response)
 
     def _control(self, environ: Environ, body: bytes, start_response: StartResponse) -> Iterable[bytes]:
-        method, what = environ["REQUEST_METHOD"], environ["PATH_INFO"].removeprefix("/_stack/")
-        answer: Any = None
+        asked = environ["REQUEST_METHOD"], environ["PATH_INFO"].removeprefix("/_stack/")
         with self._lock:
-            if (method, what) == ("GET", "calls"):
-                answer = list(self._calls)
-            elif (method, what) == ("DELETE", "calls"):
-                self._calls.clear()
-            elif (method, what) == ("POST", "faults"):
-                self._faults.append(Fault(**json.loads(body)))
-            elif (method, what) == ("POST", "age"):
-                _make_older(**json.loads(body))
-            elif (method, what) == ("DELETE", "faults"):
-                self._faults.clear()
-                self._healed.set()
-                self._healed = threading.Event()
+            answer = self._put(asked[1], environ, body) if asked[1] in _CONTENTS else self._steer(asked, body)
         start_response("200 OK", [("Content-Type", "application/json")])
         return [json.dumps(answer).encode()]
+
+    def _put(self, what: str, environ: Environ, body: bytes) -> Any:
+        if what == "objects":
+            query = dict(parse_qsl(environ["QUERY_STRING"]))
+            answer, told = aws_contents.put_object(query["bucket"], query["key"], body)
+        else:
+            answer, told = _CONTENTS[what](**json.loads(body))
+        self._calls += [
+            {"service": service, "operation": operation, "caller": "operator", "parameters": parameters}
+            for service, operation, parameters in told
+        ]
+        return answer
+
+    def _steer(self, asked: tuple[str, str], body: bytes) -> Any:
+        if asked == ("GET", "calls"):
+            return list(self._calls)
+        if asked == ("POST", "faults"):
+            self._faults.append(Fault(**json.loads(body)))
+        elif asked == ("POST", "age"):
+            aws_contents.make_older(**json.loads(body))
+        elif asked[0] == "DELETE":
+            self._faults.clear()
+            self._healed.set()
+            self._healed = threading.Event()
+        if asked == ("DELETE", "all"):
+            moto_api_backend.reset()
+            self._calls.clear()
+        return None
 
     def _note(self, request: Request, environ: Environ) -> str | None:
         operation, parameters = describe_operation(request)
@@ -118,12 +133,6 @@ class Layer:
         status, content_type, answer = _error(kind, request)
         start_response(status, [("Content-Type", content_type), ("x-amzn-RequestId", f"fault-{time.time_ns()}")])
         return [answer]
-
-
-def _make_older(bucket: str, key: str, hours: float) -> None:
-    stored = s3_backends[DEFAULT_ACCOUNT_ID]["aws"].get_object(bucket, key)
-    assert stored is not None
-    stored.last_modified -= timedelta(hours=hours)
 
 
 def _read_body(environ: Environ) -> bytes:
@@ -179,6 +188,14 @@ def _error(kind: str, request: Request) -> tuple[str, str, bytes]:
     if is_s3:
         return status, "application/xml", f"<Error>{error}</Error>".encode()
     return status, "text/xml", f"<ErrorResponse><Error><Type>Sender</Type>{error}</Error></ErrorResponse>".encode()
+
+
+# What can be put there without the SDK, each with its name in the path.
+_CONTENTS: dict[str, Callable[..., Any]] = {
+    "buckets": aws_contents.create_bucket,
+    "objects": aws_contents.put_object,
+    "secrets": aws_contents.put_secret,
+}
 
 
 class _KeptAlive(WSGIRequestHandler):

@@ -94,7 +94,8 @@ class Server:
         """Start from a copy of the version's template, with the RDS-like roles in place."""
         self._create(_template(self.version))
         self.start()
-        self._create_roles()
+        with contextlib.closing(self.superuser("template1")) as connection:
+            self._create_roles(connection)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -149,7 +150,9 @@ class Server:
     def create_delegated_admin(self) -> Login:
         """Let the master run `infra/admin-role.sql`, then give the new role a password."""
         login = Login(DELEGATED_ADMIN, secrets.token_urlsafe(18))
-        with contextlib.closing(self.connect(*self.master)) as master:
+        with contextlib.closing(self.superuser()) as master:
+            # A login by TLS and password costs more than all the rest.
+            master.run(f"SET SESSION AUTHORIZATION {MASTER}")
             master.run(DELEGATED_ADMIN_FILE.read_text())
             master.run(f"ALTER ROLE \"{login.username}\" PASSWORD '{make_verifier(login.password)}'")
         return login
@@ -183,7 +186,7 @@ class Server:
             # Not block by block through the log, as is usual from 15 on.
             by_files = " STRATEGY file_copy" if self.version >= 15 else ""
             connection.run(f"CREATE DATABASE postgres TEMPLATE template0{by_files}")
-        self._create_roles()
+            self._create_roles(connection)
 
     def start(self) -> None:
         """Start the server; the first time on a port that the system gives, later on the same."""
@@ -301,18 +304,18 @@ class Server:
             processes.end(self._process, signal.SIGQUIT)
         return False
 
-    def _create_roles(self) -> None:
+    def _create_roles(self, connection: pg8000.native.Connection) -> None:
         """What RDS makes, as far as an administrator can tell the difference."""
         with_admin = " WITH ADMIN OPTION" if self.version >= 16 else ""
         monitoring = "pg_monitor, pg_signal_backend" + (", pg_checkpoint" if self.version >= 15 else "")
-        self.run_as_superuser(
+        connection.run(
             "CREATE ROLE rds_superuser NOLOGIN;"
             "CREATE ROLE rds_iam NOLOGIN;"
             "CREATE ROLE rds_password NOLOGIN;"
             "CREATE ROLE rds_replication NOLOGIN;"
             f"GRANT {monitoring} TO rds_superuser WITH ADMIN OPTION;"
             f"CREATE ROLE {MASTER} LOGIN CREATEDB CREATEROLE VALID UNTIL 'infinity'"
-            f" PASSWORD '{make_verifier(self.master.password)}';"
+            f" PASSWORD '{_kept_verifier(self.master.password)}';"
             f"GRANT rds_superuser TO {MASTER}{with_admin}"
         )
 
@@ -349,6 +352,10 @@ def make_verifier(password: str) -> str:
     salt, stored_key, server_key, iterations = ScramMechanism("SCRAM-SHA-256").make_auth_info(password)
     salt, stored_key, server_key = (_base64(part) for part in (salt, stored_key, server_key))
     return f"SCRAM-SHA-256${iterations}:{salt}${stored_key}:{server_key}"
+
+
+# Of the master, who is made anew with the same password before each test.
+_kept_verifier = functools.cache(make_verifier)
 
 
 def _base64(data: bytes) -> str:

@@ -116,7 +116,7 @@ class World:
         """Put an approval, as its approver would; give back its key."""
         key = f"governance/{self.environment}/approvals/{digest.removeprefix('sha256:')}.json"
         body = {"plan_digest": digest, "approved_by": approved_by, "reason": "read", **fields}
-        self.aws.client("s3").put_object(Bucket=AUDIT, Key=key, Body=json.dumps(body))
+        self.aws.put_snapshot(AUDIT, key, json.dumps(body))
         return key
 
     def dry_run(self, **fields: Any) -> dict[str, Any]:
