@@ -121,10 +121,9 @@ class Ground:
         """Until the server has ended the sessions of a client that is gone."""
         deadline = time.monotonic() + 20
         query = f"SELECT count(*) FROM pg_stat_activity WHERE usename = '{self.world.admin.username}'"
-        with contextlib.closing(self.server.superuser()) as server:
-            while server.run(query) != [[0]]:
-                assert time.monotonic() < deadline, "the server kept a session of a killed run"
-                time.sleep(0.005)
+        while self.server.run_as_superuser(query) != [[0]]:
+            assert time.monotonic() < deadline, "the server kept a session of a killed run"
+            time.sleep(0.005)
 
     def is_untouched(self) -> bool:
         """Whether the run is as good as never started: it left nothing on the server, and no plan."""

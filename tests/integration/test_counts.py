@@ -181,6 +181,7 @@ def test_on_a_server_that_is_nearly_full_room_is_left(world: World, gauge: Gauge
     takes, reserved = latest_server.run_as_superuser(
         "SELECT current_setting('max_connections')::int, current_setting('superuser_reserved_connections')::int"
     )[0]
+    latest_server.end_kept_session()
     left = 4
     with contextlib.ExitStack() as others:
         for _ in range(takes - reserved - left):

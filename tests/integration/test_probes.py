@@ -95,6 +95,7 @@ def test_a_server_that_is_full_tells_nothing_and_one_with_reserved_places_left_d
         latest_server.run_as_superuser(statement)
     query = "SELECT current_setting('max_connections')::int, current_setting('superuser_reserved_connections')::int"
     takes, reserved = latest_server.run_as_superuser(query)[0]
+    latest_server.end_kept_session()
     address, role = address_of(latest_server), Role("probed")
     with contextlib.ExitStack() as others:
         for _ in range(takes - reserved):

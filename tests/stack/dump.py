@@ -1,7 +1,6 @@
 """A server in, everything out that a run can change on it: roles, memberships, databases, privileges, comments."""
 
 import base64
-import contextlib
 import functools
 import hashlib
 import hmac
@@ -54,8 +53,8 @@ def dump(server: Server) -> dict[str, Any]:
 
 def has_password(server: Server, role: str, password: str) -> bool:
     """Whether the verifier that the server keeps of a role is that of an ASCII password."""
-    with contextlib.closing(server.superuser()) as connection:
-        rows = connection.run("SELECT rolpassword FROM pg_authid WHERE rolname = :role", role=role)
+    name = role.replace("'", "''")
+    rows = server.run_as_superuser(f"SELECT rolpassword FROM pg_authid WHERE rolname = '{name}'")
     if not rows or not rows[0][0]:
         return False
     _, costs, keys = rows[0][0].split("$")

@@ -12,6 +12,7 @@ import os
 import pwd
 import re
 import secrets
+import select
 import shutil
 import signal
 import socket
@@ -84,6 +85,7 @@ class Server:
         self._parameters = dict(parameters or {})
         self._folder = Path()
         self._process: subprocess.Popen[bytes] | None = None
+        self._kept: pg8000.native.Connection | None = None
 
     @property
     def ca_file(self) -> Path:
@@ -122,19 +124,39 @@ class Server:
     def superuser(self, database: str = "postgres") -> pg8000.native.Connection:
         """A connection as the superuser that RDS gives to nobody, over the unix socket; not in `log_statements`."""
         # Without the False, pg8000 would read the machine's certificates first, for a socket that has no TLS.
-        connection = pg8000.native.Connection(
+        return pg8000.native.Connection(
             SUPERUSER,
             unix_sock=str(self._folder / f".s.PGSQL.{self.port}"),
             database=database,
             ssl_context=False,
+            startup_params={"log_statement": "none"},
         )
-        connection.run("SET log_statement = none")
-        return connection
 
     def run_as_superuser(self, sql: str, database: str = "postgres") -> Rows:
         """Run SQL as the superuser and give back the rows of its last statement."""
-        with contextlib.closing(self.superuser(database)) as connection:
-            return connection.run(sql) or []
+        if database != "postgres":
+            with contextlib.closing(self.superuser(database)) as connection:
+                return connection.run(sql) or []
+        # Kept, since a login costs ten times the statement. In databases of tenants a session would be in the way.
+        kept, self._kept = self._kept, None
+        if kept is None or _is_spoken_to(kept):
+            kept = self.superuser()
+        try:
+            rows: Rows = kept.run(sql) or []
+            kept.run("DISCARD ALL")
+        except BaseException:
+            _hang_up(kept)
+            raise
+        # Of two that asked at once, one is kept.
+        self.end_kept_session()
+        self._kept = kept
+        return rows
+
+    def end_kept_session(self) -> None:
+        """End the session that `run_as_superuser` keeps: for who needs every place of a server."""
+        if self._kept is not None:
+            _hang_up(self._kept)
+            self._kept = None
 
     def admin_secret(self, login: Login) -> dict[str, Any]:
         """The secret of an administrator as Secrets Manager holds it for this server."""
@@ -150,11 +172,11 @@ class Server:
     def create_delegated_admin(self) -> Login:
         """Let the master run `infra/admin-role.sql`, then give the new role a password."""
         login = Login(DELEGATED_ADMIN, secrets.token_urlsafe(18))
-        with contextlib.closing(self.superuser()) as master:
-            # A login by TLS and password costs more than all the rest.
-            master.run(f"SET SESSION AUTHORIZATION {MASTER}")
-            master.run(DELEGATED_ADMIN_FILE.read_text())
-            master.run(f"ALTER ROLE \"{login.username}\" PASSWORD '{make_verifier(login.password)}'")
+        # In the master's name; its own login, by TLS and password, would cost more than all the rest.
+        self.run_as_superuser(
+            f"SET SESSION AUTHORIZATION {MASTER};\n{DELEGATED_ADMIN_FILE.read_text()};\n"
+            f"ALTER ROLE {login.username} PASSWORD '{make_verifier(login.password)}'"
+        )
         return login
 
     def create_standby(self) -> "Server":
@@ -166,6 +188,7 @@ class Server:
 
     def reset(self) -> None:
         """As new: only the template databases and a fresh `postgres`, only the RDS-like roles."""
+        self.end_kept_session()
         with contextlib.closing(self.superuser("template1")) as connection:
             connection.run("ALTER SYSTEM RESET ALL")
             connection.run("SELECT pg_reload_conf()")
@@ -207,6 +230,7 @@ class Server:
     def stop(self, mode: str = "fast") -> None:
         """Stop as `pg_ctl stop` does: `smart`, `fast`, or `immediate` (which is a crash)."""
         numbers = {"smart": signal.SIGTERM, "fast": signal.SIGINT, "immediate": signal.SIGQUIT}
+        self.end_kept_session()
         if self._process:
             processes.end(self._process, numbers[mode])
             self._process = None
@@ -318,6 +342,16 @@ class Server:
             f" PASSWORD '{_kept_verifier(self.master.password)}';"
             f"GRANT rds_superuser TO {MASTER}{with_admin}"
         )
+
+
+def _is_spoken_to(connection: pg8000.native.Connection) -> bool:
+    """Whether the server said something to a session that asked nothing: it has ended it, or had it look anew."""
+    return bool(select.select([connection._usock], [], [], 0)[0])
+
+
+def _hang_up(connection: pg8000.native.Connection) -> None:
+    with contextlib.suppress(pg8000.native.InterfaceError, OSError):
+        connection.close()
 
 
 @functools.cache

@@ -140,6 +140,7 @@ def test_without_a_connection_left_a_run_says_so_and_the_next_continues(aws: Aws
         server = stack.enter_context(Server(max(binaries.available()), parameters=parameters))
         world = stack.enter_context(World(server, aws, server.create_delegated_admin()))
         world.declare_entries(SHOP)
+        server.end_kept_session()
         with HeldRun(world) as run:
             others = _take_every_connection(server)
         others += _take_every_connection(server)
