@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import replace
-from operator import attrgetter
 
 from provisioner.audit_log import AuditLog
 from provisioner.core.access_html import render_html
@@ -46,7 +45,7 @@ def report_access(
 
     Raises:
         DatabaseUnavailable: the server broke off, is a standby, or is too old.
-        OutOfTime: there was not time enough to look at everything.
+        OutOfTime: there was not time enough to look at everything that is declared.
         AuditUnavailable: the report could not be stored.
     """
     databases = {entry.database for entry in declaration.entries}
@@ -56,7 +55,7 @@ def report_access(
         raise DatabaseUnavailable(connection_finding(login, error)) from None
     environment = audit_log.settings.environment
     ours = [each for each in server.databases.values() if each.name in databases or has_marker(each, environment)]
-    found = read_access(login, sorted(ours, key=attrgetter("name")), count_workers(server, audit_log.settings))
+    found = read_access(login, ours, databases, count_workers(server, audit_log.settings))
     report = _with_difference(_build(declaration, server, found, audit_log), audit_log)
     unknown = [_unknown(each) for each in report.databases if each.unknown]
     report = replace(report, warnings=tuple(sorted({*report.warnings, *warnings, *unknown})))

@@ -413,3 +413,30 @@ def test_what_a_tenant_makes_odd_or_large_breaks_nothing_and_hides_nothing_of_an
     assert folded["scope"].startswith("400 tables in 400 schemas (n1, n10, ")
     assert len([row for row in rows if row["database"] == "zoo"]) < 100
     assert answer["status"] == "reported"
+
+
+class UsedUp:
+    """A function whose time is nearly up as soon as somebody has entered a database."""
+
+    aws_request_id = "4713"
+
+    def __init__(self, world: World, database: str) -> None:
+        self.has_come = f"authorized: user={world.admin.username} database={database}"
+        self.server, self.mark = world.server, world.server.mark()
+
+    def get_remaining_time_in_millis(self) -> int:
+        return 40_000 if self.has_come in self.server.log_text(self.mark) else 900_000
+
+
+def test_what_a_tenant_marks_takes_no_time_from_what_is_declared(world: World) -> None:
+    """Who may create databases can mark any number, and keep each look into one waiting."""
+    world.server.run_as_superuser("ALTER ROLE shop_user CREATEDB")
+    with world.login("shop_user", "postgres") as tenant:
+        tenant.run("CREATE DATABASE bait")
+        tenant.run("""COMMENT ON DATABASE bait IS '{"managed_by": "rds-provisioner", "environment": "dev"}'""")
+    world.settings["MAX_WORKERS"] = "1"
+    answer, rows, *_ = report(world, context=UsedUp(world, "bait"))
+    assert answer["status"] == "reported"
+    [warning] = [each for each in answer["warnings"] if each["code"] == "access_unknown"]
+    assert (warning["database"], "no time was left" in warning["message"]) == ("bait", True)
+    assert can(rows, "shop_reader") == can(rows, "shop_reader") | {"connect": "yes", "read": "yes"}

@@ -6,7 +6,7 @@ of the objects, of which each list names the first few.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
@@ -14,6 +14,7 @@ from typing import Any
 
 from provisioner.core.access_facts import MAX_NAMED, AccessGroup, Thing
 from provisioner.core.acl import parse_acl
+from provisioner.core.errors import OutOfTime
 from provisioner.core.state import Database
 from provisioner.edges.database_catalogs import FIRST_OBJECT, IS_DEFINER, LARGE_OBJECTS, NOT_SYSTEM, in_extension
 from provisioner.edges.observe import Login, look
@@ -25,18 +26,21 @@ MAX_GROUPS, MAX_ACL_CHARACTERS = 20_000, 4_000_000
 Inside = tuple[Database, tuple[AccessGroup, ...]]
 
 
-def read_access(login: Login, databases: Iterable[Database], workers: int) -> list[Inside]:
-    """Look into each database; one that cannot be looked into says why in `unreadable_reason`.
+def read_access(login: Login, databases: Iterable[Database], declared: Collection[str], workers: int) -> list[Inside]:
+    """Look into each database, the declared ones first; one that cannot be looked into says why.
+
+    Who may create databases may mark any number, and keep each look waiting: for those no time may be left.
 
     Raises:
-        OutOfTime: there was not time enough.
+        OutOfTime: there was not time enough for what is declared.
         DatabaseUnavailable: the server broke off.
     """
     with ThreadPoolExecutor(workers) as pool:
-        return list(pool.map(partial(_read_one, login), databases))
+        first = sorted(databases, key=lambda each: (each.name not in declared, each.name))
+        return sorted(pool.map(partial(_read_one, login, declared), first), key=lambda each: each[0].name)
 
 
-def _read_one(login: Login, facts: Database) -> Inside:
+def _read_one(login: Login, declared: Collection[str], facts: Database) -> Inside:
     def unreadable(reason: str) -> Inside:
         return replace(facts, unreadable_reason=reason), ()
 
@@ -54,7 +58,12 @@ def _read_one(login: Login, facts: Database) -> Inside:
         return unreadable("its DROP DATABASE was interrupted; drop it")
     if not facts.allows_connections:
         return unreadable("it allows no connections, so nobody gets in, nor does this look")
-    return (facts, ()) if facts.unreadable_reason else look(login, f'database "{facts.name}"', read, unreadable)
+    try:
+        return (facts, ()) if facts.unreadable_reason else look(login, f'database "{facts.name}"', read, unreadable)
+    except OutOfTime:
+        if facts.name in declared:
+            raise
+        return unreadable("no time was left for what nobody declares")
 
 
 def _group(thing: str, schema: str, owner: str, acl: str, count: int, names: list[str], *facts: Any) -> AccessGroup:

@@ -147,6 +147,8 @@ def _acl(acl: str, kind: str, owner: str) -> str:
 
 
 _LETTER = """CASE c.relkind WHEN 'S' THEN 's'::"char" ELSE 'r' END"""
+# What is a session's own is nobody else's: an editor makes as many temporary tables as it likes.
+_STAYS = "c.relpersistence <> 't'"
 # A row for each group, its columns those of `GroupRow`.
 _PARTS = f"""
     SELECT 'd'::"char", 0::oid, ''::text, pg_get_userbyid(d.datdba), false, {_acl("d.datacl", "'d'", "d.datdba")},
@@ -159,25 +161,26 @@ _PARTS = f"""
     UNION ALL
     (SELECT {_LETTER}, c.relnamespace, '', pg_get_userbyid(c.relowner), {in_extension("pg_class", "c")},
             {_acl("c.relacl", _LETTER, "c.relowner")}, false, count(*)
-     FROM pg_class AS c WHERE c.oid >= {FIRST_OBJECT} AND (c.relkind IN {_TABLE_KINDS} OR c.relkind = 'S')
+     FROM pg_class AS c WHERE c.oid >= {FIRST_OBJECT} AND {_STAYS} AND (c.relkind IN {_TABLE_KINDS} OR c.relkind = 'S')
      GROUP BY 1, 2, 4, 5, 6, 7 LIMIT {MAX_GROUPS + 1})
     UNION ALL
     (SELECT 'c', c.relnamespace, '', pg_get_userbyid(c.relowner), {in_extension("pg_class", "c")}, a.attacl::text, '',
             false, count(*)
      FROM pg_attribute AS a JOIN pg_class AS c ON c.oid = a.attrelid
-     WHERE a.attrelid >= {FIRST_OBJECT} AND a.attacl IS NOT NULL AND NOT a.attisdropped
+     WHERE a.attrelid >= {FIRST_OBJECT} AND a.attacl IS NOT NULL AND NOT a.attisdropped AND {_STAYS}
      GROUP BY 2, 4, 5, 6 LIMIT {MAX_GROUPS + 1})
     UNION ALL
     (SELECT 'F', p.pronamespace, min(p.proname::text), pg_get_userbyid(p.proowner), false,
             {_acl("p.proacl", "'f'", "p.proowner")}, false, count(*)
-     FROM pg_proc AS p WHERE p.oid >= {FIRST_OBJECT} AND {IS_DEFINER}
+     FROM pg_proc AS p
+     WHERE p.oid >= {FIRST_OBJECT} AND {IS_DEFINER} AND NOT pg_is_other_temp_schema(p.pronamespace)
      GROUP BY 2, 4, 6, 7 LIMIT {MAX_GROUPS + 1})
     UNION ALL
     (SELECT 'F', p.pronamespace, p.proname::text, pg_get_userbyid(p.proowner), false,
             array_agg(DISTINCT makeaclitem(x.grantee, p.proowner, 'EXECUTE', false)::text)::text, '', false, 1
      FROM pg_trigger AS t JOIN pg_proc AS p ON p.oid = t.tgfoid AND p.prosecdef
      JOIN pg_class AS c ON c.oid = t.tgrelid, aclexplode(c.relacl) AS x
-     WHERE x.privilege_type IN ('INSERT', 'UPDATE', 'DELETE', 'TRUNCATE') AND p.proacl IS NOT NULL
+     WHERE x.privilege_type IN ('INSERT', 'UPDATE', 'DELETE', 'TRUNCATE') AND p.proacl IS NOT NULL AND {_STAYS}
        AND NOT EXISTS (SELECT FROM aclexplode(p.proacl) AS y WHERE y.grantee IN (0, x.grantee))
      GROUP BY p.oid, 2, 3, 4 LIMIT {MAX_GROUPS + 1})
     UNION ALL
