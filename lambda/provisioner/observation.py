@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 
 from provisioner.core import difference
 from provisioner.core.difference import Difference
-from provisioner.core.errors import DatabaseUnavailable, Finding
+from provisioner.core.errors import DatabaseUnavailable, Finding, ProvisioningError
 from provisioner.core.holdings import Leaving
 from provisioner.core.model import Declaration, Request, Settings, Trigger
 from provisioner.core.ownership import Ownership
@@ -22,7 +22,8 @@ from provisioner.edges.observe import Login, observe_databases
 from provisioner.edges.postgres import Connection
 from provisioner.edges.probe import probe_passwords
 from provisioner.edges.secret_store import has_pending_rotation
-from provisioner.edges.server_catalogs import observe_server
+from provisioner.edges.server_catalogs import observe_server, read_locked
+from provisioner.edges.server_findings import locked_out
 from provisioner.edges.sqlstates import Remedy, SqlError
 from provisioner.run_secrets import RunSecrets
 
@@ -42,6 +43,8 @@ class Session:
 
 # SQLSTATE classes that speak of a login, a database or a right; any other says nothing of the administrator.
 _ABOUT_WHO_ASKS = frozenset({"28", "3D", "42", "55"})
+# How long is asked why nobody gets in, once it is known that nobody does.
+SECONDS_FOR_A_REASON = 5.0
 
 
 def connect_and_lock(login: Login, seconds: float, check: Callable[[], object], *, with_lock: bool) -> Session:
@@ -52,7 +55,7 @@ def connect_and_lock(login: Login, seconds: float, check: Callable[[], object], 
         RunInProgress: another run holds the lock.
     """
     with _own_session(login), ExitStack() as stack:
-        connection = stack.enter_context(login.connect())
+        connection = stack.enter_context(enter(login))
         if with_lock:
             session = Session(connection, *acquire_run_lock(connection, seconds, check))
         else:
@@ -60,6 +63,29 @@ def connect_and_lock(login: Login, seconds: float, check: Callable[[], object], 
             session = Session(connection, warnings=(under_way,) if under_way else ())
         stack.pop_all()
     return session
+
+
+def enter(login: Login) -> Connection:
+    """A connection to the administrator's own database.
+
+    Raises:
+        SqlError: the server refused.
+        DatabaseUnavailable: it could not be reached or trusted, or somebody's lock keeps everybody out.
+    """
+    try:
+        return login.connect()
+    except DatabaseUnavailable as error:
+        if error.findings[0].code == "unreachable" and (holder := _who_locks_out(login)):
+            raise DatabaseUnavailable(locked_out(login.database, holder)) from None
+        raise
+
+
+def _who_locks_out(login: Login) -> str:
+    """Who holds a lock that lets nobody into the administrator's database, asked in one where everybody may ask."""
+    address = replace(login.address, deadline=replace(login.address.deadline, at_most=SECONDS_FOR_A_REASON))
+    with suppress(SqlError, ProvisioningError), replace(login, address=address).connect("template1") as connection:
+        return min(read_locked(connection).get(login.database, ()), default="")
+    return ""
 
 
 @contextmanager

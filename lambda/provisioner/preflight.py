@@ -39,7 +39,7 @@ from provisioner.edges.postgres import ServerAddress, tls_context
 from provisioner.edges.secret_store import read_secrets
 from provisioner.edges.snapshot_store import read_snapshot
 from provisioner.edges.sqlstates import SqlError
-from provisioner.observation import connection_finding
+from provisioner.observation import connection_finding, enter
 from provisioner.run_secrets import name_secrets, parse_administrator
 
 # How long one answer of the server is waited for.
@@ -249,7 +249,7 @@ def check_server(preflight: Preflight) -> list[Check]:
     address = ServerAddress(administrator.host, administrator.port, tls_context(ca_bundle), deadline)
     login = Login(address, administrator.username, administrator.password, administrator.database)
     try:
-        with login.connect() as connection:
+        with enter(login) as connection:
             checks.append(ok("login", f'"{login.username}" logs in, and the server knows the password too'))
             facts, run = server_probe.read_facts(connection), find_run(connection)
             preflight.warnings += [run] if run else []

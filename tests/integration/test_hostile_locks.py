@@ -1,12 +1,15 @@
 """The owner of a database holds a lock that no login gets past: nobody tries, and nobody of ours is left waiting."""
 
 import contextlib
+import re
 import threading
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
-from provisioner.core.errors import PlanBlocked
+from provisioner.core.errors import DatabaseUnavailable, PlanBlocked
+from provisioner.edges import postgres
 from stack.aws import Aws
 from stack.leaver import blocked, is_there, leave, world_of_a_leaver
 from stack.postgres import Login, Server
@@ -106,3 +109,87 @@ def test_a_role_does_not_leave_a_database_that_its_owner_has_locked(pg_server: S
             assert world.server.run_as_superuser(WAITING.format("<>")) == [[0]]
         assert world.apply(retire=["leaver"])["status"] == "applied"
         assert not is_there(world)
+
+
+@contextlib.contextmanager
+def at_work(world: World, statement: str, count: int) -> Iterator[None]:
+    """So many sessions of a tenant's that run a statement until they are ended."""
+    with contextlib.ExitStack() as stack:
+        for _ in range(count):
+            session = stack.enter_context(contextlib.closing(world.login("shop_user", "shop")))
+            [[pid]] = session.run("SELECT pg_backend_pid()")
+            works = threading.Thread(target=suppressed, args=(session, statement))
+            works.start()
+            stack.callback(works.join)
+            stack.callback(world.server.run_as_superuser, f"SELECT pg_terminate_backend({pid})", "template1")
+        yield
+
+
+def suppressed(session: Any, statement: str) -> None:
+    with contextlib.suppress(Exception):
+        session.run(statement)
+
+
+AGAIN_AND_AGAIN = """DO $$ BEGIN LOOP BEGIN ALTER DATABASE bank RENAME TO x; EXCEPTION WHEN OTHERS THEN NULL; END;
+    END LOOP; END $$"""
+
+
+def test_a_database_that_anybody_locks_for_moments_is_not_taken_for_locked(world: World) -> None:
+    """A lock of any database is anybody's until the server sees that it is not theirs; a login gets past."""
+    world.declare_entries(SHOP | BANK | LATE)
+    with at_work(world, AGAIN_AND_AGAIN, 4):
+        assert world.dry_run()["blockers"] == []
+        assert world.apply()["status"] == "applied"
+        world.login("bank_reader", "bank").close()
+        assert world.call(mode="access")["warnings"] == []
+
+
+@contextlib.contextmanager
+def locked_by_a_stranger(world: World, database: str) -> Iterator[None]:
+    """Who may do nothing there holds the lesser lock, and has another wait behind it for the greater."""
+    with contextlib.closing(world.login("shop_user", "shop")) as holder:
+        holder.run("BEGIN")
+        holder.run(f"ALTER ROLE CURRENT_USER IN DATABASE {database} SET work_mem = '4MB'")
+        with at_work(world, f"ALTER DATABASE {database} RENAME TO x", 1):
+            while world.server.run_as_superuser(WAITING.format("="), "template1") != [[1]]:
+                pass
+            yield
+        holder.run("ROLLBACK")
+
+
+def test_who_lets_nobody_into_the_database_of_another_is_named(world: World) -> None:
+    world.declare_entries(SHOP | BANK | LATE)
+    with locked_by_a_stranger(world, "bank"):
+        [finding] = world.dry_run()["blockers"]
+    assert (finding["code"], finding["database"]) == ("database_unreadable", "bank")
+    assert 'of "shop_user" holds a lock that lets nobody in' in finding["message"]
+
+
+def test_who_lets_nobody_into_the_database_of_the_administrator_is_named(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No role needs a right for that, and no run gets in: who it is, is told from another database."""
+    monkeypatch.setattr(postgres, "LOGIN_TIMEOUT_SECONDS", 1.0)
+    with locked_by_a_stranger(world, "postgres"):
+        for mode in ("apply", "drift", "access"):
+            with pytest.raises(DatabaseUnavailable) as caught:
+                world.call(mode=mode)
+            [finding] = caught.value.findings
+            assert finding.code == "administrator_locked_out"
+            assert re.search('session [0-9]+ of "shop_user" holds a lock .* into database "postgres"', finding.message)
+            assert "pg_terminate_backend" in finding.next_step
+        [check] = [each for each in world.call(mode="preflight")["checks"] if each["name"] == "login"]
+        assert (check["status"], 'of "shop_user" holds a lock' in str(check)) == ("failed", True)
+    assert world.apply()["status"] == "no_change"
+
+
+def test_who_lets_no_database_be_created_is_named(world: World) -> None:
+    world.declare_entries(SHOP | BANK | LATE | {"new": {"database_name": "new", "username": "new_user"}})
+    with locked_by_a_stranger(world, "template0"):
+        with pytest.raises(PlanBlocked) as caught:
+            world.apply()
+        [finding] = caught.value.findings
+        assert (finding.code, finding.database) == ("template_locked", "new")
+        assert 'of "shop_user" holds a lock on template0' in finding.message
+        world.login("bank_reader", "bank").close()
+    assert world.apply()["status"] == "applied"

@@ -34,6 +34,11 @@ def find_blockers(ownership: Ownership, changes: tuple[Change, ...]) -> Iterable
             yield from _database_blockers(database, ownership)
         elif not ownership.declared_owner(name):
             yield _missing_database(name, ownership)
+        elif holder := ownership.server.locked_databases.get("template0"):
+            message = (
+                f'database "{name}" cannot be created: {holder} holds a lock on template0, which it is copied from'
+            )
+            yield Finding("template_locked", message, ownership.way_in("template0"), database=name)
     yield from _extension_blockers(ownership)
 
 

@@ -28,8 +28,10 @@ MAX_DATABASE_ACL_CHARACTERS = 500_000
 MAX_SETTINGS_BYTES = 100_000
 # `datconnlimit` of a database whose DROP DATABASE was interrupted.
 _INVALID_DATABASE = -2
-# A lock that keeps everybody out of a database counts once it outlived this: a VACUUM FULL passes, a tenant stays.
-LOCK_SECONDS = 1.0
+# A lock that keeps everybody out of a database counts once it outlived this: a VACUUM FULL passes, a tenant stays. So
+# does a session that is seen each time: for a moment everybody can lock any database (ALTER DATABASE ... RENAME takes
+# its lock first and then sees whose it is), again and again.
+LOCK_SECONDS, LOCK_LOOKS = 1.0, 20
 
 Row = list[Any]
 
@@ -70,13 +72,20 @@ def observe_server(connection: Connection, databases: Collection[str], *, with_e
     )
 
 
-def _lasting(connection: Connection, locked: Mapping[str, str]) -> dict[str, str]:
-    """Of the databases that nobody gets into those that are still so a moment later, by what keeps them locked."""
-    if not locked:
-        return {}
-    time.sleep(LOCK_SECONDS)
-    now = json.loads(connection.run(f"SELECT {_LOCKED}::text")[0][0])
-    return {name: holder for name, holder in now.items() if name in locked}
+def _lasting(connection: Connection, locked: Mapping[str, list[str]]) -> dict[str, str]:
+    """Of the databases that nobody gets into those that the same one keeps locked all the while, by who that is."""
+    for _ in range(LOCK_LOOKS):
+        if locked:
+            time.sleep(LOCK_SECONDS / LOCK_LOOKS)
+            now = read_locked(connection)
+            still = {name: [each for each in holders if each in now.get(name, ())] for name, holders in locked.items()}
+            locked = {name: holders for name, holders in still.items() if holders}
+    return {name: min(holders) for name, holders in locked.items()}
+
+
+def read_locked(connection: Connection) -> dict[str, list[str]]:
+    """The databases that nobody gets into at the moment, each with who holds a lock there."""
+    return dict(json.loads(connection.run(f"SELECT {_LOCKED}::text")[0][0]))
 
 
 def _role(row: Row) -> Role:
@@ -195,17 +204,21 @@ _OTHER_PRIVILEGES = """(
 
 
 # A login takes a lock of its database, then reads its catalogs. Who keeps either from it (ALTER DATABASE ... RENAME in
-# an open transaction, a VACUUM FULL that waits for one) holds it without a limit, even where its client has left.
+# an open transaction, a VACUUM FULL that waits for one) holds it without a limit, even where its client has left. Who
+# only waits for such a lock keeps out everybody behind it too, for as long as another holds a lesser one.
 _LOCKED = f"""(
-        SELECT coalesce(json_object_agg(o.datname, o.holder), '{{}}') FROM (
-            SELECT d.datname, min(CASE WHEN l.pid IS NULL THEN 'a prepared transaction'
-                                       ELSE format('session %s of "%s"', l.pid, a.usename) END) AS holder
-            FROM pg_locks AS l
+        SELECT coalesce(json_object_agg(o.datname, o.holders), '{{}}') FROM (
+            SELECT d.datname, json_agg(DISTINCT CASE WHEN l.pid IS NULL THEN 'a prepared transaction'
+                                                ELSE format('session %s of "%s"', l.pid, a.usename) END) AS holders
+            FROM (SELECT k.*, bool_or(
+                      (k.locktype = 'object' AND k.classid = 'pg_database'::regclass
+                       AND k.mode IN ('ShareLock', 'ShareRowExclusiveLock', 'ExclusiveLock', 'AccessExclusiveLock'))
+                      OR (k.locktype = 'relation' AND k.relation < {FIRST_OBJECT} AND k.mode = 'AccessExclusiveLock')
+                  ) OVER (PARTITION BY k.locktype, k.database, k.relation, k.classid, k.objid) AS shuts
+                  FROM pg_locks AS k) AS l
             JOIN pg_database AS d ON d.oid = CASE l.locktype WHEN 'object' THEN l.objid ELSE l.database END
             LEFT JOIN pg_stat_activity AS a ON a.pid = l.pid
-            WHERE (l.locktype = 'object' AND l.classid = 'pg_database'::regclass
-                   AND l.mode IN ('ShareLock', 'ShareRowExclusiveLock', 'ExclusiveLock', 'AccessExclusiveLock'))
-               OR (l.locktype = 'relation' AND l.relation < {FIRST_OBJECT} AND l.mode = 'AccessExclusiveLock')
+            WHERE l.shuts AND l.granted AND l.pid IS DISTINCT FROM pg_backend_pid()
             GROUP BY 1
         ) AS o
     )"""

@@ -51,3 +51,13 @@ def untrusted(server: str, reason: str) -> DatabaseUnavailable:
             "was sent",
         )
     )
+
+
+def locked_out(database: str, holder: str) -> Finding:
+    """Nobody gets into the administrator's own database: any role may hold the lock of any database."""
+    return Finding(
+        "administrator_locked_out",
+        f'{holder} holds a lock that lets nobody into database "{database}", where the administrator logs in',
+        "as the RDS master, in another database (template1, say): pg_terminate_backend, or ROLLBACK PREPARED; then run "
+        "again",
+    )
