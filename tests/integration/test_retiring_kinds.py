@@ -23,7 +23,8 @@ MADE = {
     " suppress_redundant_updates_trigger(); CREATE POLICY own ON works.job TO PUBLIC USING (true);"
     "ALTER TABLE works.job ENABLE ROW LEVEL SECURITY",
     "pg_proc": "CREATE FUNCTION works.one() RETURNS int LANGUAGE sql AS 'SELECT 1';"
-    "CREATE PROCEDURE works.go() LANGUAGE sql AS ''; CREATE AGGREGATE works.total (int) (SFUNC = int4pl, STYPE = int)",
+    "CREATE PROCEDURE works.go() LANGUAGE sql AS ''; CREATE AGGREGATE works.total (int) (SFUNC = int4pl, STYPE = int);"
+    "CREATE AGGREGATE works.rows (*) (SFUNC = int8inc, STYPE = int8, INITCOND = '0')",
     "pg_type": "CREATE TYPE works.mood AS ENUM ('so'); CREATE TYPE works.pair AS (a int, b int); "
     "CREATE DOMAIN works.positive AS int CHECK (VALUE > 0);"
     "CREATE TYPE works.span AS RANGE (subtype = float8);"

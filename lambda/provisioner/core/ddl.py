@@ -107,7 +107,7 @@ def create_extension(change: Change) -> list[Statement]:
     """
     create = statement("CREATE EXTENSION IF NOT EXISTS {}", Identifier(change.subject))
     search_path = statement("SET LOCAL search_path TO {}", Identifier("public"))
-    return _as_role(change.username, [search_path, create, Statement("RESET search_path")])
+    return as_role(change.username, [search_path, create, Statement("RESET search_path")])
 
 
 # --- grants ---------------------------------------------------------------------------------------------------------
@@ -125,7 +125,7 @@ def grant_or_revoke(
     """
     change = changes[0]
     grantees = Statement(", ".join(_grantee(item.username).sql() for item in changes))
-    return _as_role(act_as, [_one_grant(change, what, grantees) for what in _granted(change, objects)])
+    return as_role(act_as, [_one_grant(change, what, grantees) for what in _granted(change, objects)])
 
 
 def _one_grant(change: Change, what: Statement, grantees: Statement) -> Statement:
@@ -180,7 +180,7 @@ def _grantee(name: str) -> Identifier | Keywords:
     return Keywords("PUBLIC") if name == PUBLIC else Identifier(name)
 
 
-def _as_role(role: str, texts: Sequence[Statement]) -> list[Statement]:
+def as_role(role: str, texts: Sequence[Statement]) -> list[Statement]:
     """Statements in the place of a role; as they are where there is none, or nothing to say."""
     if not role or not texts:
         return list(texts)
@@ -229,7 +229,7 @@ def revoke_from(
     every_privilege = statement("ALL ({})", column) if column else Statement("ALL")
     what = statement("{} ON {}", every_privilege, Keywords(kind))
     texts = [statement("REVOKE {} {} FROM {} CASCADE", what, chunk, _grantee(grantee)) for chunk in _chunks(names)]
-    return _as_role(act_as, [*first, *texts])
+    return as_role(act_as, [*first, *texts])
 
 
 def forget_defaults(creator: str, schema: str, letter: str, grantees: Iterable[str], role: str) -> list[Statement]:
@@ -251,6 +251,11 @@ def revoke_granted(role: str, member: str, grantor: str) -> Statement:
     """A membership that a role granted, as from 16 on it has to be named; refused where the member has passed it on."""
     names = (Identifier(role), Identifier(member), Identifier(grantor))
     return statement("REVOKE {} FROM {} GRANTED BY {}", *names)
+
+
+def unset_template(database: str) -> Statement:
+    """A database that only its owner may copy; of a template whoever may create databases is given a copy."""
+    return statement("ALTER DATABASE {} IS_TEMPLATE false", Identifier(database))
 
 
 def drop_role(role: str) -> Statement:

@@ -34,17 +34,22 @@ def kept_warning(database: Database, ownership: Ownership) -> Finding | None:
 
 
 def opened_warning(database: Database, ownership: Ownership) -> Finding | None:
-    """What is said of a kept database, declared or not, on which somebody else was given something."""
+    """What is said of a kept database, declared or not, on which somebody else was given something, or given copies."""
     holders = ownership.leaving.opened.get(database.name, ())
-    if not holders or database.name in ownership.adopted_databases:
+    is_template = database.is_template and is_kept(database, ownership)
+    if not (holders or is_template) or database.name in ownership.adopted_databases:
         return None
-    names = join_names(("everybody" if name == PUBLIC else f'"{name}"' for name in holders), most=100)
+    names = ["everybody" if name == PUBLIC else f'"{name}"' for name in holders]
     grantees = ", ".join("PUBLIC" if name == PUBLIC else quote(name) for name in holders)
+    remedies = [f"REVOKE ALL ON DATABASE {quote(database.name)} FROM {grantees} CASCADE"] if holders else []
+    if is_template:
+        names.append("copies by whoever may create databases")
+        remedies.append(f"ALTER DATABASE {quote(database.name)} IS_TEMPLATE false")
     return Finding(
         "kept_database_open",
-        f'database "{database.name}" is kept for the administrator alone, and is open to {names}: what a tenant wrote '
-        "in it runs there with the administrator's rights",
-        f'as "{ownership.server.administrator}": REVOKE ALL ON DATABASE {quote(database.name)} FROM {grantees} CASCADE',
+        f'database "{database.name}" is kept for the administrator alone, and is open to {join_names(names, most=100)}:'
+        " what a tenant wrote in it runs there with the administrator's rights",
+        f'as "{ownership.server.administrator}": {"; ".join(remedies)}',
         database=database.name,
     )
 

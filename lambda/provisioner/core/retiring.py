@@ -136,10 +136,10 @@ _OBSTACLES = {
     ),
     "maintenance": (
         "owns {}, whose indexes, statistics or ranges run functions of a tenant's: with the rights of {successor} then",
-        "look at them; then, as its owner: ALTER TABLE ... SET (autovacuum_enabled = false), or drop the index",
+        "look at them; then, as {role}, drop them, or as a member of both: ALTER TABLE ... OWNER TO {successor}",
     ),
     "code": (
-        "owns {}, whose triggers, defaults or rules run functions of a tenant's: with the rights of {successor}",
+        "owns {}, whose triggers, defaults, rules or partitions run code of a tenant's: with the rights of {successor}",
         "look at them; then, as {role}, drop them, or as a member of both: ALTER TABLE ... OWNER TO {successor}",
     ),
     "definer": (

@@ -27,37 +27,33 @@ from provisioner.core.state import Marker
 class LeavingStep:
     """One transaction of a role that leaves, in a database or, where none is named, in the administrator's own.
 
-    `ends_sessions` says that those of the role are ended when it is committed. `before` and `after` stand around the
-    statements and around those for what is found in the database by then.
+    `before` and `after` stand around the statements and around those for what is found in the database by then.
+    `ends_sessions` says that those of the role are ended when it is committed, by whoever is a member of `ended_as`.
     """
 
-    changes: tuple[Change, ...]
+    change: Change
     statements: tuple[Statement, ...]
     database: str = ""
-    ends_sessions: bool = False
     before: tuple[Statement, ...] = ()
     after: tuple[Statement, ...] = ()
+    ends_sessions: bool = False
+    ended_as: tuple[str, ...] = ()
 
-
-@dataclass(frozen=True, slots=True)
-class LeavingScript:
-    """The steps by which one role leaves, in order; none is started after one that failed.
-
-    `acts_as` are the roles that the administrator makes itself a member of, for the time of a transaction.
-    """
-
-    role: str
-    steps: tuple[LeavingStep, ...]
-    acts_as: frozenset[str] = frozenset()
+    @property
+    def role(self) -> str:
+        return self.change.username
 
 
 @dataclass(frozen=True, slots=True)
 class Script:
-    """The roles, in one transaction; then each database, those of one owner one after the other; then who leaves."""
+    """The roles, in one transaction; then each database, those of one owner one after the other; then who leaves.
+
+    The steps of one role stand together; none is started after one of them that failed.
+    """
 
     roles: tuple[RoleScript, ...]
     databases: tuple[DatabaseScript, ...]
-    leaving: tuple[LeavingScript, ...] = ()
+    leaving: tuple[LeavingStep, ...] = ()
 
     @property
     def role_statements(self) -> tuple[Statement | PasswordStatement, ...]:
@@ -84,15 +80,8 @@ def write_script(changes: Sequence[Change], ownership: Ownership, differences: I
     return Script(
         tuple(write_role_script(role, by_role.get(role, ()), comments) for role in roles),
         tuple(write_database_script(databases[name], members, comments) for name, members in by_database.items()),
-        tuple(_one_departure(role, members, ownership) for role, members in departing.items()),
+        tuple(_leaving_step(change, ownership) for members in departing.values() for change in members),
     )
-
-
-def _one_departure(name: str, changes: Sequence[Change], ownership: Ownership) -> LeavingScript:
-    role = ownership.server.roles.get(name)
-    may_end = ownership.leaving.may_signal or (role is not None and role.administrator_inherits)
-    steps = tuple(_leaving_step(change, ownership) for change in changes)
-    return LeavingScript(name, steps, frozenset() if may_end else frozenset({name}))
 
 
 # What is done in the database itself.
@@ -108,7 +97,7 @@ def _leaving_step(change: Change, ownership: Ownership) -> LeavingStep:
     with_options = ownership.server.has_membership_options
     temporary = sorted(role for role in acts_as if ownership.needs_membership(role))
     return LeavingStep(
-        (change,),
+        change,
         tuple(statements),
         change.database if change.kind in _INSIDE else "",
         # As a member of who owns a database, what we granted on it would not be what we revoke.
@@ -121,12 +110,12 @@ def _leaving_step(change: Change, ownership: Ownership) -> LeavingStep:
 
 
 def _quarantine_step(change: Change, ownership: Ownership) -> LeavingStep:
-    name, statements = change.username, []
+    name, role, statements = change.username, ownership.server.roles[change.username], []
     if not change.since:
-        role = ownership.server.roles[name]
         marker = replace(role.marker, quarantined=ownership.leaving.now, login=role.can_login)
         statements = [ddl.set_login(name, login=False), ddl.set_role_marker(name, marker)]
-    return LeavingStep((change,), tuple(statements), ends_sessions=True)
+    may_end = ownership.leaving.may_signal or role.administrator_inherits
+    return LeavingStep(change, tuple(statements), ends_sessions=True, ended_as=() if may_end else (name,))
 
 
 def _retirement_statements(change: Change, ownership: Ownership) -> tuple[set[str], list[Statement]]:
@@ -146,7 +135,7 @@ def _retirement_statements(change: Change, ownership: Ownership) -> tuple[set[st
     if change.kind is ChangeKind.KEEP_DATABASE and holding:
         statements = [ddl.set_owner("DATABASE", Identifier(change.database), me)]
         # Its owner may have revoked what an owner has.
-        statements.append(ddl.grant_database("ALL", change.database))
+        statements += [ddl.grant_database("ALL", change.database), ddl.unset_template(change.database)]
         for holder in holding.holders:
             statements += ddl.revoke_from("DATABASE", [Identifier(change.database)], holder)
         comment = parse_marker(holding.comment).comment

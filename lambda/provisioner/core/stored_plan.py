@@ -66,12 +66,11 @@ def render_plan(
             ],
             "leaving": [
                 {
-                    "role": item.role,
+                    "role": step.role,
                     "database": step.database,
                     "statements": [*step.before, *step.statements, *step.after],
                 }
-                for item in script.leaving
-                for step in item.steps
+                for step in script.leaving
             ],
         },
         "plan_text": render_text(plan),

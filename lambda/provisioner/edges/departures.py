@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
 from itertools import groupby
@@ -12,19 +12,20 @@ from operator import itemgetter
 from typing import Any
 
 from provisioner.core import ddl
-from provisioner.core.changes import Change, ChangeKind
+from provisioner.core.changes import ChangeKind
 from provisioner.core.database_script import DatabaseScript
 from provisioner.core.errors import Finding
 from provisioner.core.holdings import Obstacle, PassedOn, RoleHoldings
 from provisioner.core.model import Status
 from provisioner.core.quoting import Quoted, Statement
 from provisioner.core.retiring import granted_again, obstacle_finding
-from provisioner.core.script import LeavingScript, LeavingStep, Script
-from provisioner.core.state import DATABASE_OWNER
+from provisioner.core.script import LeavingStep, Script
+from provisioner.core.state import ANY_NUMBER, DATABASE_OWNER
 from provisioner.core.text import join_names
 from provisioner.edges.holding_obstacles import inside_query
-from provisioner.edges.holding_queries import defaults_query, given_query, grants_query, guests_query, left_query
-from provisioner.edges.leaving_catalogs import outside_databases, sessions_query, terminate_query
+from provisioner.edges.holding_queries import defaults_query, given_query, grants_query, left_query
+from provisioner.edges.leaving_catalogs import outside_databases
+from provisioner.edges.leaving_sessions import end_sessions, refuse_guests, refuse_late_guests, terminate
 from provisioner.edges.postgres import Connection
 from provisioner.edges.sqlstates import SqlError
 from provisioner.edges.transaction import ApplyContext, change_database, refuse_empty_grants, retry, transaction
@@ -39,8 +40,6 @@ from provisioner.edges.unit_results import (
     summarize,
 )
 
-# How long sessions are waited for that were told to end: a backend notices at its next interrupt check.
-SESSION_SECONDS = 15.0
 # One message to the server; more are sent in several, in the one transaction.
 STATEMENTS_PER_MESSAGE = 50
 
@@ -48,24 +47,23 @@ STATEMENTS_PER_MESSAGE = 50
 def apply_departures(script: Script, before: ApplyResult, context: ApplyContext) -> ApplyResult:
     """Let roles leave one after the other, after all else; what fails keeps back the further steps of its role."""
     results: list[UnitResult] = []
+    failed: dict[str, Finding] = {}
     stop = FAIL_FAST if before.failures and context.fail_fast else None
-    for item in script.leaving:
-        failed = stop
-        for step in item.steps:
-            started = time.monotonic()
-            if failed:
-                results.append(skipped_unit(step.changes, failed))
-            elif context.is_late or before.out_of_time:
-                results.append(leave_for_the_next_run(step.changes))
-            else:
-                try:
-                    _change_departure(item, step, context)
-                    results.append(UnitResult(outcomes_of(step.changes, Status.SUCCESS, started)))
-                except Exception as error:  # noqa: BLE001 - whatever it is, it is this role's
-                    subject = f'role "{item.role}"' + (f' in database "{step.database}"' if step.database else "")
-                    results.append(failed_unit(error, step.changes, started, subject, context, username=item.role))
-                    failed = Finding("skipped", f'an earlier step failed: role "{item.role}" stays quarantined')
-                    stop = FAIL_FAST if context.fail_fast else None
+    for step in script.leaving:
+        started, changes, role = time.monotonic(), (step.change,), step.role
+        if reason := failed.get(role, stop):
+            results.append(skipped_unit(changes, reason))
+        elif context.is_late or before.out_of_time:
+            results.append(leave_for_the_next_run(changes))
+        else:
+            try:
+                _change_departure(step, context)
+                results.append(UnitResult(outcomes_of(changes, Status.SUCCESS, started)))
+            except Exception as error:  # noqa: BLE001 - whatever it is, it is this role's
+                subject = f'role "{role}"' + (f' in database "{step.database}"' if step.database else "")
+                results.append(failed_unit(error, changes, started, subject, context, username=role))
+                failed[role] = Finding("skipped", f'an earlier step failed: role "{role}" stays quarantined')
+                stop = FAIL_FAST if context.fail_fast else None
     after = summarize(results, {})
     return ApplyResult(
         (*before.outcomes, *after.outcomes),
@@ -75,54 +73,62 @@ def apply_departures(script: Script, before: ApplyResult, context: ApplyContext)
     )
 
 
-def _change_departure(item: LeavingScript, step: LeavingStep, context: ApplyContext) -> None:
+def _change_departure(step: LeavingStep, context: ApplyContext) -> None:
     """Send one step of a role that leaves.
 
     Raises:
         SqlError: it failed, or sessions of the role stay.
         DatabaseUnavailable: the server could not be reached.
     """
+    kind = step.change.kind
     with context.login.connect(step.database) as connection:
-        if step.changes[0].kind is ChangeKind.PASS_OBJECTS:
-            _pass_in_parts(connection, item.role, step, context)
-            _revoke_in_parts(connection, item.role, step, context)
+        if kind is ChangeKind.PASS_OBJECTS:
+            if step.change.owner == context.ownership.server.administrator:
+                refuse_late_guests(connection, step.database, context)
+            _pass_in_parts(connection, step, context)
+            _revoke_in_parts(connection, step, context)
         if step.statements or step.before or step.after:
-            retry(lambda: _send(connection, item, step, context), context)
+            retry(lambda: _send(connection, step, context), context)
         if step.ends_sessions:
-            _end_sessions(connection, item, context)
+            end_sessions(connection, step, context)
     if step.database:
         _apply_levels(step, context)
 
 
-def _send(connection: Connection, item: LeavingScript, step: LeavingStep, context: ApplyContext) -> None:
+def _send(connection: Connection, step: LeavingStep, context: ApplyContext) -> None:
+    kind = step.change.kind
     with transaction(connection, leave=False):
         connection.run(*context.begin)
-        [change] = step.changes
-        if change.kind is ChangeKind.PASS_OBJECTS:
-            # As a member of who owns something, we would not revoke what we granted on it ourselves.
-            rows = connection.run(grants_query(item.role))
-            _run_all(connection, _revocations(rows, item.role, change, context, own=True))
-        elif change.kind is ChangeKind.DROP_ROLE:
-            _refuse_what_is_new(connection, item.role, context)
+        granted = connection.run(grants_query(step.role)) if kind is ChangeKind.PASS_OBJECTS else []
+        # As a member of who owns something, we would not revoke what we granted on it ourselves.
+        _run_all(connection, _revocations(granted, step, context, own=True))
         if step.before:
             connection.run(*step.before)
-        if change.kind is ChangeKind.PASS_OBJECTS:
-            _pass_on(connection, item.role, step, context)
-        elif step.database:
-            _give(connection, item.role, step, context)
+        if kind is ChangeKind.PASS_OBJECTS:
+            _pass_on(connection, step, granted, context)
+        elif kind is ChangeKind.GIVE_DATABASE:
+            _give(connection, step, context)
         else:
             # Sessions end first: one that changed its own role, and stays in that transaction, would hold us up.
-            ended = _terminate(item, context) if step.ends_sessions and step.statements else ()
+            ended = terminate(step, context) if step.ends_sessions and step.statements else ()
             connection.run(*ended, *step.statements)
-            _refuse_guests(connection, step)
         refuse_empty_grants(connection)
+        if kind is ChangeKind.KEEP_DATABASE:
+            refuse_guests(connection, step.change.database)
+        elif kind is ChangeKind.DROP_ROLE:
+            _refuse_what_is_new(step.role, context)
         if step.after:
             connection.run(*step.after)
 
 
-def _refuse_what_is_new(connection: Connection, role: str, context: ApplyContext) -> None:
-    """Raise where a role has other grants on databases, or of memberships, than the plan says what becomes of."""
-    planned, found = context.ownership.leaving.holdings[role], outside_databases(connection, role)
+def _refuse_what_is_new(role: str, context: ApplyContext) -> None:
+    """Raise where a role has other grants on databases, or of memberships, than the plan says what becomes of.
+
+    Seen from outside they are what they were before our REVOKE, and nobody else can change them until it is committed.
+    """
+    with context.login.connect() as outside:
+        found = outside_databases(outside, role)
+    planned = context.ownership.leaving.holdings[role]
     changed = _what_stays(found, context) ^ _what_stays(planned, context)
     if changed or found.granted != planned.granted:
         where = join_names(sorted({f'"{database}"' for database, *_ in changed})) or "memberships"
@@ -137,33 +143,23 @@ def _what_stays(holdings: RoleHoldings, context: ApplyContext) -> set[tuple[Any,
     }
 
 
-def _refuse_guests(connection: Connection, step: LeavingStep) -> None:
-    """Raise where somebody else still has something on a database that was closed, or is in it."""
-    [change] = step.changes
-    if change.kind is ChangeKind.KEEP_DATABASE:
-        holders, guests = connection.run(guests_query(change.database))[0]
-        if holders or guests:
-            raise SqlError(
-                "", f'others have {holders} privileges on database "{change.database}", and {guests} sessions in it'
-            )
-
-
-def _pass_on(connection: Connection, role: str, step: LeavingStep, context: ApplyContext) -> None:
+def _pass_on(connection: Connection, step: LeavingStep, granted: list[list[Any]], context: ApplyContext) -> None:
     """Hand over what a role owns in the connected database and revoke what it has there, then prove that all is gone.
 
     REASSIGN OWNED would move databases of the role too, so there must be none; it drops nothing, and nothing else does.
     """
-    [change] = step.changes
+    role, heir = step.role, step.change.owner
     _, databases, _ = connection.run(left_query(role))[0]
     if databases:
         raise SqlError("", f'role "{role}" owns {databases} databases by now')
     if step.statements:
         # Who gets a routine has to be able to create in its schema.
         rows = connection.run(given_query(role))
-        schemas = [ddl.set_owner(kind, Quoted(name), change.owner) for kind, name, _ in rows if kind == "SCHEMA"]
+        schemas = [ddl.set_owner(kind, Quoted(name), heir) for kind, name, _ in rows if kind == "SCHEMA"]
         connection.run(*schemas, *step.statements)
-        _refuse_obstacles(connection, role, change)
-    statements = _revocations(connection.run(grants_query(role)), role, change, context, own=False)
+        _refuse_obstacles(connection, step)
+    _revoke(connection, step, granted, context)
+    statements: list[Statement] = []
     for creator, schema, letter, grantees in connection.run(defaults_query(role)):
         statements += ddl.forget_defaults(creator, schema, letter, json.loads(grantees), role)
     _run_all(connection, statements)
@@ -172,11 +168,24 @@ def _pass_on(connection: Connection, role: str, step: LeavingStep, context: Appl
         raise SqlError("", f'{left or databases} objects still belong to role "{role}" or name it, such as {example}')
 
 
-def _revocations(
-    granted: list[list[Any]], role: str, change: Change, context: ApplyContext, *, own: bool
-) -> list[Statement]:
+def _revoke(connection: Connection, step: LeavingStep, granted: list[list[Any]], context: ApplyContext) -> None:
+    """Revoke what others granted a role in the connected database, and nothing that it has passed on since the look.
+
+    Seen from outside all is what it was before our REVOKE, and nobody else can change it until it is committed.
+    """
+    _run_all(connection, _revocations(granted, step, context, own=False))
+    if not granted:
+        return
+    with context.login.connect(step.database) as outside:
+        found = {tuple(row) for row in outside.run(grants_query(step.role))}
+    if changed := [row for row in granted if tuple(row) not in found]:
+        name = changed[0][1]
+        raise SqlError("", f'what role "{step.role}" was granted or passed on has changed since the look: {name}')
+
+
+def _revocations(granted: list[list[Any]], step: LeavingStep, context: ApplyContext, *, own: bool) -> list[Statement]:
     """What a role was granted in the connected database, by ourselves or by the others; what it passed on stays."""
-    ownership, statements = context.ownership, []
+    ownership, change, statements = context.ownership, step.change, []
     for (kind, grantor, column), rows in groupby(granted, key=itemgetter(0, 2, 3)):
         owner, part = change.owner if grantor == DATABASE_OWNER else grantor, Quoted(column) if column else None
         act_as = "" if owner == ownership.server.administrator else owner
@@ -188,7 +197,7 @@ def _revocations(
             items = (PassedOn(*item) for item in json.loads(passed_on))
             kept = granted_again(items, change.database, ownership)
             again += [ddl.grant_again(kind, names[-1], item, part) for item in kept]
-        statements += ddl.revoke_from(kind, names, role, act_as=act_as, column=part, first=again)
+        statements += ddl.revoke_from(kind, names, step.role, act_as=act_as, column=part, first=again)
     return statements
 
 
@@ -197,81 +206,61 @@ def _run_all(connection: Connection, statements: Sequence[Statement]) -> None:
         connection.run(*statements[start : start + STATEMENTS_PER_MESSAGE])
 
 
-def _pass_in_parts(connection: Connection, role: str, step: LeavingStep, context: ApplyContext) -> None:
+def _pass_in_parts(connection: Connection, step: LeavingStep, context: ApplyContext) -> None:
     """Where one transaction would take too many of the server's locks, pass the objects on in several.
 
     The plan lets that be where nobody else can enter: no application sees a database half passed on.
     """
-    rows = connection.run(given_query(role))
+    rows = connection.run(given_query(step.role))
     if not rows or not rows[-1][2]:
         return
     for _, part in groupby(rows, key=itemgetter(2)):
         with transaction(connection, leave=False):
             connection.run(*context.begin, *step.before)
-            _run_all(connection, [ddl.set_owner(kind, Quoted(name), step.changes[0].owner) for kind, name, _ in part])
-            _refuse_obstacles(connection, role, step.changes[0])
+            _run_all(connection, [ddl.set_owner(kind, Quoted(name), step.change.owner) for kind, name, _ in part])
+            _refuse_obstacles(connection, step)
             connection.run(*step.after)
 
 
-def _revoke_in_parts(connection: Connection, role: str, step: LeavingStep, context: ApplyContext) -> None:
+def _revoke_in_parts(connection: Connection, step: LeavingStep, context: ApplyContext) -> None:
     """Revoke what is more than one transaction may name; the rest is left to the last one."""
-    [change], most = step.changes, context.ownership.server.max_named_objects
-    rows = connection.run(grants_query(role))
+    most = context.ownership.server.max_named_objects
+    rows = connection.run(grants_query(step.role)) if most < ANY_NUMBER else []
     for start in range(0, len(rows) - most, most):
         part = rows[start : start + most]
         with transaction(connection, leave=False):
             connection.run(*context.begin)
-            _run_all(connection, _revocations(part, role, change, context, own=True))
+            _run_all(connection, _revocations(part, step, context, own=True))
             connection.run(*step.before)
-            _run_all(connection, _revocations(part, role, change, context, own=False))
+            _revoke(connection, step, part, context)
             connection.run(*step.after)
 
 
-def _refuse_obstacles(connection: Connection, role: str, change: Change) -> None:
+def _refuse_obstacles(connection: Connection, step: LeavingStep) -> None:
     """Raise where something was passed on that stands in the way: a member of the role can still act in its place."""
+    role, change = step.role, step.change
     found = json.loads(connection.run(inside_query(role, connection.version, change.owner))[0][0])["obstacles"]
     if found:
         raise SqlError("", obstacle_finding(role, Obstacle(*found[0]), change.database, change.owner).message)
 
 
-def _give(connection: Connection, owner: str, step: LeavingStep, context: ApplyContext) -> None:
+def _give(connection: Connection, step: LeavingStep, context: ApplyContext) -> None:
     """Give a kept database to its new owner, with all in it that is the administrator's."""
     connection.run(*step.statements)
     rows = connection.run(given_query(context.ownership.server.administrator))
     if rows and rows[-1][2]:
         raise SqlError("", "one transaction would take too many of the server's locks; raise max_locks_per_transaction")
-    _run_all(connection, [ddl.set_owner(kind, Quoted(name), owner) for kind, name, _ in rows])
+    _run_all(connection, [ddl.set_owner(kind, Quoted(name), step.role) for kind, name, _ in rows])
 
 
 def _apply_levels(step: LeavingStep, context: ApplyContext) -> None:
     """What the levels say of what has passed on; what that would take away is left for a plan that shows it."""
-    ownership, [change] = context.ownership, step.changes
+    ownership, change = context.ownership, step.change
     facts = ownership.server.databases.get(step.database)
     if not facts or step.database not in ownership.by_database:
         return
     facts = replace(facts, owner=change.username) if change.kind is ChangeKind.GIVE_DATABASE else facts
-    script = DatabaseScript(facts, step.changes, None, (), ())
+    script = DatabaseScript(facts, (change,), None, (), ())
     if ownership.may_change(facts):
         with suppress(SqlError):
             change_database(script, context.blocked_roles, context)
-
-
-def _end_sessions(connection: Connection, item: LeavingScript, context: ApplyContext) -> None:
-    """End the sessions of a role that may not log in any more; a next look finds those that were on their way in."""
-    deadline = time.monotonic() + SESSION_SECONDS
-    while connection.run(sessions_query(item.role))[0][0]:
-        if time.monotonic() > deadline or context.is_late:
-            raise SqlError("", f'sessions of role "{item.role}" were told to end and stay')
-        with transaction(connection, leave=False):
-            connection.run("BEGIN", context.fence, *_terminate(item, context))
-        time.sleep(0.05)
-
-
-def _terminate(item: LeavingScript, context: ApplyContext) -> Iterable[str]:
-    """Tell the sessions of a role to end, as a member of it where that takes one."""
-    temporary, with_options = sorted(item.acts_as), context.ownership.server.has_membership_options
-    return (
-        *(ddl.grant_self(role, with_options=with_options) for role in temporary),
-        terminate_query(item.role),
-        *(ddl.revoke_self(role) for role in temporary),
-    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from provisioner.edges.database_catalogs import FIRST_OBJECT
 from provisioner.edges.holding_queries import LOCKS, begin
 
 _BOOTSTRAP = 10
@@ -57,7 +58,6 @@ _WITH_RIGHTS = """
     SELECT 'view', count(*), min(c.oid::regclass::text)
     FROM here, gone, relations AS c
     WHERE (c.relkind = 'v' OR c.relhasrules) AND NOT here.is_closed
-      AND NOT coalesce(c.reloptions && ARRAY['security_invoker=true', 'security_invoker=on'], false)
       AND EXISTS (
         SELECT FROM pg_rewrite AS w JOIN pg_depend AS d
             ON d.classid = 'pg_rewrite'::regclass AND d.objid = w.oid AND d.refclassid = 'pg_class'::regclass
@@ -72,7 +72,8 @@ _WITH_RIGHTS = """
               AND x.privilege_type IN ('INSERT', 'UPDATE', 'DELETE')
         ) AS asked
         WHERE w.ev_class = c.oid AND t.oid <> c.oid AND t.oid NOT IN (SELECT r.oid FROM relations AS r)
-          AND NOT has_table_privilege(gone.oid, t.oid, asked.privilege))"""
+          AND (NOT has_table_privilege(gone.oid, t.oid, asked.privilege)
+               OR t.relrowsecurity OR t.reloptions::text LIKE '%security_invoker%'))"""
 _HELD = f"""
     UNION ALL
     SELECT 'prepared_lock', count(DISTINCT c.oid), min(c.oid::regclass::text)
@@ -149,27 +150,52 @@ ranges AS (WITH RECURSIVE every AS (
 
 # What acts with the rights of a table's owner where a foreign key does, beside its indexes.
 _ACTING = """UNION ALL SELECT acting.* FROM here, (
-        SELECT t.tgrelid, 'pg_trigger'::regclass, t.oid FROM pg_trigger AS t WHERE NOT t.tgisinternal
-        UNION ALL SELECT a.adrelid, 'pg_attrdef'::regclass, a.oid FROM pg_attrdef AS a
-        UNION ALL SELECT k.conrelid, 'pg_constraint'::regclass, k.oid FROM pg_constraint AS k
-        UNION ALL SELECT w.ev_class, 'pg_rewrite'::regclass, w.oid FROM pg_rewrite AS w
-        UNION ALL SELECT p.polrelid, 'pg_policy'::regclass, p.oid FROM pg_policy AS p
-        UNION ALL SELECT side.relid, 'pg_class'::regclass, side.other FROM pg_constraint AS k, LATERAL (VALUES
+        SELECT t.tgrelid, 'pg_trigger'::regclass, t.oid, t.tgqual::text FROM pg_trigger AS t WHERE NOT t.tgisinternal
+        UNION ALL SELECT a.adrelid, 'pg_attrdef'::regclass, a.oid, a.adbin::text FROM pg_attrdef AS a
+        UNION ALL SELECT k.conrelid, 'pg_constraint'::regclass, k.oid, k.conbin::text FROM pg_constraint AS k
+        UNION ALL SELECT w.ev_class, 'pg_rewrite'::regclass, w.oid, concat(w.ev_qual, w.ev_action) FROM pg_rewrite AS w
+        UNION ALL SELECT p.polrelid, 'pg_policy'::regclass, p.oid, concat(p.polqual, p.polwithcheck) FROM pg_policy AS p
+        UNION ALL SELECT side.relid, 'pg_class'::regclass, side.other, NULL FROM pg_constraint AS k, LATERAL (VALUES
             (k.conrelid, k.conrelid), (k.conrelid, k.confrelid), (k.confrelid, k.conrelid), (k.confrelid, k.confrelid)
         ) AS side(relid, other) WHERE k.contype = 'f'
     ) AS acting WHERE NOT here.is_closed"""
+# Of the server's own functions those that may run a text, or a view, with the rights of who calls them. No dependency
+# on what is the server's own is kept: they stand in the tree of an expression alone.
+_RUNNING = """p.proname ~ '_to_xml' OR p.provolatile = 'v' AND p.proname NOT IN (
+        'nextval', 'random', 'gen_random_uuid', 'uuidv4', 'uuidv7', 'clock_timestamp', 'timeofday')"""
+# The tables whose expressions, triggers, rules or partitions are code of a tenant's.
+_RUNS = f"""
+running AS (
+    SELECT e.relid FROM here, attached AS e JOIN pg_depend AS d ON d.classid = e.classid AND d.objid = e.objid
+    LEFT JOIN pg_proc AS p ON d.refclassid = 'pg_proc'::regclass AND p.oid = d.refobjid
+    LEFT JOIN pg_operator AS o ON d.refclassid = 'pg_operator'::regclass AND o.oid = d.refobjid
+    LEFT JOIN pg_type AS t ON d.refclassid = 'pg_type'::regclass AND t.oid = d.refobjid
+    WHERE coalesce(p.proowner, o.oprowner, t.typowner, {_BOOTSTRAP}) <> {_BOOTSTRAP}
+       OR p.oid >= {FIRST_OBJECT} AND NOT here.is_closed
+    UNION
+    SELECT e.relid FROM attached AS e, regexp_matches(e.tree, 'funcid ([0-9]+)', 'g') AS called
+    JOIN pg_proc AS p ON p.oid = called[1]::oid WHERE {_RUNNING}
+    UNION
+    SELECT w.ev_class FROM here, pg_rewrite AS w WHERE w.rulename <> '_RETURN' AND NOT here.is_closed
+    UNION
+    SELECT i.inhparent FROM here, gone, pg_inherits AS i JOIN pg_class AS part ON part.oid = i.inhrelid
+    WHERE part.relowner NOT IN (gone.oid, here.successor) AND NOT here.is_closed
+    UNION
+    SELECT a.attrelid FROM ranges JOIN pg_attribute AS a ON a.atttypid = ranges.oid AND NOT a.attisdropped)"""
 
 
 def _code(version: int) -> str:
     """The tables that run code of a tenant's with the rights of who owns the table.
 
     Where nobody else can enter that is autovacuum: indexes and statistics over expressions, and differences of ranges
-    (domains, multiranges); `autovacuum_enabled=false` takes a table out. Elsewhere a foreign key acts as the owner too,
-    and fires triggers, defaults, checks, rules and casts. What the bootstrap superuser owns is of the server's making.
+    (domains, multiranges). It comes to a table with `autovacuum_enabled=false` too when that is old enough. Elsewhere a
+    foreign key acts as the owner as well, and fires triggers, defaults, checks, casts, what a rule reaches, and all
+    that of partitions, whosever they are. What the bootstrap superuser owns is of the server's making; in an extension
+    it acts on what it is told (`lo_manage`).
     """
     statistics = (
         """UNION ALL
-        SELECT s.stxrelid, 'pg_statistic_ext'::regclass, s.oid FROM pg_statistic_ext AS s
+        SELECT s.stxrelid, 'pg_statistic_ext'::regclass, s.oid, s.stxexprs::text FROM pg_statistic_ext AS s
         WHERE s.stxexprs IS NOT NULL"""
         if version >= 14
         else ""
@@ -177,23 +203,15 @@ def _code(version: int) -> str:
     return f"""
 {_RANGES},
 attached AS (
-    SELECT i.indrelid AS relid, 'pg_class'::regclass AS classid, i.indexrelid AS objid FROM pg_index AS i
-    WHERE i.indexprs IS NOT NULL OR i.indpred IS NOT NULL
-    {statistics}
-    {_ACTING}),
+    SELECT every.* FROM relations, (
+        SELECT i.indrelid AS relid, 'pg_class'::regclass AS classid, i.indexrelid AS objid, NULL AS tree
+        FROM pg_index AS i WHERE i.indexprs IS NOT NULL OR i.indpred IS NOT NULL
+        {statistics}
+        {_ACTING}) AS every WHERE every.relid = relations.oid),
+{_RUNS},
 code AS (
     SELECT CASE WHEN here.is_closed THEN 'maintenance' ELSE 'code' END AS kind, c.oid::regclass::text AS example
     FROM here, relations AS c
-    WHERE CASE WHEN here.is_closed THEN c.relkind IN ('r', 'm') AND NOT coalesce(
-              c.reloptions && ARRAY['autovacuum_enabled=false', 'autovacuum_enabled=off'], false)
-          ELSE c.relkind IN ('r', 'm', 'p', 'f') END
-      AND (EXISTS (
-        SELECT FROM attached AS e JOIN pg_depend AS d ON d.classid = e.classid AND d.objid = e.objid
-        LEFT JOIN pg_proc AS p ON d.refclassid = 'pg_proc'::regclass AND p.oid = d.refobjid
-        LEFT JOIN pg_operator AS o ON d.refclassid = 'pg_operator'::regclass AND o.oid = d.refobjid
-        LEFT JOIN pg_type AS t ON d.refclassid = 'pg_type'::regclass AND t.oid = d.refobjid
-        WHERE e.relid = c.oid AND coalesce(p.proowner, o.oprowner, t.typowner, {_BOOTSTRAP}) <> {_BOOTSTRAP})
-       OR EXISTS (
-        SELECT FROM pg_attribute AS a JOIN ranges ON ranges.oid = a.atttypid
-        WHERE a.attrelid = c.oid AND NOT a.attisdropped))
+    WHERE (c.relkind IN ('r', 'm') OR c.relkind IN ('p', 'f') AND NOT here.is_closed)
+      AND c.oid IN (SELECT relid FROM running)
 )"""

@@ -115,7 +115,8 @@ def given_query(role: str) -> str:
     """
     return f"""
 WITH {begin(role)}
-SELECT replace(upper(named.type), 'STATISTICS OBJECT', 'STATISTICS'), named.identity,
+SELECT CASE named.type WHEN 'statistics object' THEN 'STATISTICS' WHEN 'aggregate' THEN 'ROUTINE'
+            ELSE upper(named.type) END, named.identity,
        sum(3 + (SELECT count(*) FROM pg_index AS i
                 WHERE dep.classid = 'pg_class'::regclass AND i.indrelid = dep.objid))
            OVER (ORDER BY named.type <> 'schema', dep.classid, dep.objid)::bigint / ({LOCKS})
@@ -126,16 +127,6 @@ WHERE dep.deptype = 'o' AND dep.classid NOT IN ('pg_extension'::regclass, 'pg_de
     WHERE d.classid = dep.classid AND d.objid = dep.objid AND d.classid = 'pg_class'::regclass
       AND d.deptype IN ('a', 'i') AND d.refobjsubid > 0 AND d.refclassid = 'pg_class'::regclass)
 ORDER BY 3, named.type <> 'schema', dep.classid, dep.objid"""
-
-
-def guests_query(database: str) -> str:
-    """What others than the administrator have on a database, and how many sessions in it."""
-    return f"""
-SELECT (SELECT count(*) FROM aclexplode(coalesce(d.datacl, acldefault('d', d.datdba))) AS x
-        WHERE x.grantee = 0 OR pg_get_userbyid(x.grantee) <> current_user),
-       (SELECT count(*) FROM pg_stat_activity AS a JOIN pg_roles AS r ON r.oid = a.usesysid
-        WHERE a.datid = d.oid AND NOT r.rolsuper AND a.usename <> current_user)
-FROM pg_database AS d WHERE d.datname = {Literal(database).sql()}"""
 
 
 def left_query(role: str) -> str:

@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 from provisioner.core.holdings import DatabaseGrant, Holding, Leaving, Obstacle, PassedOn, RoleHoldings
-from provisioner.core.quoting import Literal, array
+from provisioner.core.quoting import Literal, Statement, array, statement
 from provisioner.core.state import Server
 from provisioner.edges.holding_obstacles import inside_query
 from provisioner.edges.holding_queries import GRANTEE, passed_on
@@ -207,13 +207,35 @@ SELECT json_build_object({_DATABASES},
 )::text"""
 
 
+# The logins that are under way: they hold locks, and no session shows whose they are.
+UNNAMED_LOGINS = """
+SELECT DISTINCT l.pid FROM pg_locks AS l WHERE l.pid NOT IN (
+    SELECT a.pid FROM pg_stat_activity AS a WHERE a.usename IS NOT NULL OR a.backend_type <> 'client backend')"""
+
+
 def sessions_query(role: str) -> str:
     """How many sessions a role has."""
     return f"SELECT count(*) FROM pg_stat_activity AS a WHERE a.usename = {Literal(role).sql()}"
 
 
-def terminate_query(role: str) -> str:
+def terminate_query(role: str) -> Statement:
     """Tell the sessions of a role to end; takes a membership in it, or in pg_signal_backend."""
-    return (
-        f"SELECT count(pg_terminate_backend(a.pid)) FROM pg_stat_activity AS a WHERE a.usename = {Literal(role).sql()}"
-    )
+    end = "SELECT count(pg_terminate_backend(a.pid)) FROM pg_stat_activity AS a WHERE a.usename = {}"
+    return statement(end, Literal(role))
+
+
+def guests_query(database: str) -> str:
+    """What others than the administrator have on a database, and how many sessions in it."""
+    return f"""
+SELECT (SELECT count(*) FROM aclexplode(coalesce(d.datacl, acldefault('d', d.datdba))) AS x
+        WHERE x.grantee = 0 OR pg_get_userbyid(x.grantee) <> current_user),
+       (SELECT count(*) FROM pg_stat_activity AS a JOIN pg_roles AS r ON r.oid = a.usesysid
+        WHERE a.datid = d.oid AND NOT r.rolsuper AND a.usename <> current_user)
+FROM pg_database AS d WHERE d.datname = {Literal(database).sql()}"""
+
+
+def logins_query(database: str) -> str:
+    """How many are about to enter a database: a login is to be seen as a session before it lets go of this lock."""
+    return f"""
+SELECT count(*) FROM pg_locks AS l JOIN pg_database AS d ON d.oid = l.objid
+WHERE l.locktype = 'object' AND l.classid = 'pg_database'::regclass AND d.datname = {Literal(database).sql()}"""

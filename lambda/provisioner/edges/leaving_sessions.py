@@ -1,0 +1,93 @@
+"""Who is in: sessions of a role that leaves are ended, and nobody stays in a database that was closed."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+
+from provisioner.core import ddl
+from provisioner.core.quoting import Statement, statement
+from provisioner.core.script import LeavingStep
+from provisioner.edges.leaving_catalogs import (
+    UNNAMED_LOGINS,
+    guests_query,
+    logins_query,
+    sessions_query,
+    terminate_query,
+)
+from provisioner.edges.postgres import Connection
+from provisioner.edges.sqlstates import SqlError
+from provisioner.edges.transaction import ApplyContext, transaction
+
+# How long sessions are waited for that were told to end: a backend notices at its next interrupt check.
+SESSION_SECONDS = 15.0
+
+
+def end_sessions(connection: Connection, step: LeavingStep, context: ApplyContext) -> None:
+    """End the sessions of a role that may not log in any more, and its logins that were allowed before.
+
+    Raises:
+        SqlError: some stay.
+    """
+    deadline = time.monotonic() + SESSION_SECONDS
+    # A login that has come to its end since is a session by now.
+    while _end_logins(connection, step.role, context) or connection.run(sessions_query(step.role))[0][0]:
+        if time.monotonic() > deadline or context.is_late:
+            raise SqlError("", f'sessions of role "{step.role}" were told to end and stay')
+        with transaction(connection, leave=False):
+            connection.run("BEGIN", context.fence, *terminate(step, context))
+        time.sleep(0.05)
+
+
+def terminate(step: LeavingStep, context: ApplyContext) -> Sequence[Statement]:
+    """Tell the sessions of a role to end: as a member of it, or of pg_signal_backend."""
+    return _as_member(step.ended_as, [terminate_query(step.role)], context)
+
+
+def _end_logins(connection: Connection, role: str, context: ApplyContext) -> bool:
+    """Tell the logins of a role to end that wait, such as for a lock of a database; whether there were any.
+
+    Whose one is, the server does not say; it lets a role end its own, and refuses others'.
+    """
+    ownership, ended = context.ownership, False
+    if not ownership.may_act_as(role, ""):
+        return False
+    temporary = (role,) if ownership.needs_membership(role) else ()
+    for (pid,) in connection.run(UNNAMED_LOGINS):
+        statements = _as_member(
+            temporary, ddl.as_role(role, [statement("SELECT pg_terminate_backend({})", pid)]), context
+        )
+        with suppress(SqlError), transaction(connection, leave=False):
+            connection.run("BEGIN", context.fence, *statements)
+            ended = True
+    return ended
+
+
+def _as_member(roles: Sequence[str], statements: Sequence[Statement], context: ApplyContext) -> Sequence[Statement]:
+    with_options = context.ownership.server.has_membership_options
+    return (
+        *(ddl.grant_self(role, with_options=with_options) for role in roles),
+        *statements,
+        *(ddl.revoke_self(role) for role in roles),
+    )
+
+
+def refuse_guests(connection: Connection, database: str) -> None:
+    """Raise where somebody else has something on a database that was closed, or is in it."""
+    [[holders, sessions]] = connection.run(guests_query(database))
+    if holders or sessions:
+        raise SqlError("", f'others have {holders} privileges on database "{database}", and {sessions} sessions in it')
+
+
+def refuse_late_guests(connection: Connection, database: str, context: ApplyContext) -> None:
+    """Raise where somebody is in a database that is closed by now, whose login was allowed a moment before.
+
+    A login holds a lock of its database until it is to be seen as a session.
+    """
+    deadline = time.monotonic() + SESSION_SECONDS
+    while connection.run(logins_query(database))[0][0]:
+        if time.monotonic() > deadline or context.is_late:
+            raise SqlError("", f'a login to database "{database}" does not come to its end')
+        time.sleep(0.05)
+    refuse_guests(connection, database)
