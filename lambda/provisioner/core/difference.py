@@ -36,7 +36,7 @@ def of(database: Database, ownership: Ownership) -> Difference:
     """The difference of a declared database; none where it is not ours to change, which a blocker says."""
     if not ownership.may_change(database):
         return Difference(database)
-    policy, findings = DatabasePolicy.of(database, ownership), list[Finding]()
+    policy, findings = DatabasePolicy(database, ownership), list[Finding]()
     change = partial(Change, database=database.name, username=policy.owner)
     changes: list[Change] = []
     if database.name not in ownership.server.databases:

@@ -7,7 +7,8 @@ and what is not ours to touch is wanted exactly as it is. What we would have to 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from functools import cached_property
 
 from provisioner.core import access_levels as levels
 from provisioner.core.access_levels import AccessLevel
@@ -19,32 +20,29 @@ from provisioner.core.roles import is_revocable
 from provisioner.core.state import DATABASE_OWNER, PUBLIC, Database, Grant, ObjectGroup, Target
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class DatabasePolicy:
-    """One declared database with all that decides about the grants in it.
-
-    `members` maps each declared role that has an entry here to its level; `covered` are the schemas in which levels
-    hold; `creators` the roles whose future objects get default privileges.
-    """
+    """One declared database with all that decides about the grants in it."""
 
     database: Database
-    owner: str
     ownership: Ownership
-    members: Mapping[str, AccessLevel]
-    covered: frozenset[str] = frozenset()
-    creators: frozenset[str] = frozenset()
 
-    @staticmethod
-    def of(database: Database, ownership: Ownership) -> DatabasePolicy:
-        """The policy of a declared database over what stands in it."""
-        owner = ownership.declared_owner(database.name) or database.owner
-        entries = [entry for entry in ownership.by_database[database.name] if ownership.manages(entry.username)]
-        policy = DatabasePolicy(database, owner, ownership, {entry.username: entry.access_level for entry in entries})
-        creators = policy._creators()
-        schemas = {group.target.schema: group.target.owner for group in database.groups if group.target.is_schema}
-        holders = {owner, DATABASE_OWNER, *creators}
-        covered = frozenset(schema for schema, holder in schemas.items() if schema == "public" or holder in holders)
-        return replace(policy, covered=covered, creators=creators)
+    @cached_property
+    def owner(self) -> str:
+        return self.ownership.declared_owner(self.database.name) or self.database.owner
+
+    @cached_property
+    def members(self) -> Mapping[str, AccessLevel]:
+        """The level of each declared role that has an entry here."""
+        entries = self.ownership.by_database[self.database.name]
+        return {entry.username: entry.access_level for entry in entries if self.ownership.manages(entry.username)}
+
+    @cached_property
+    def covered(self) -> frozenset[str]:
+        """The schemas in which levels hold."""
+        schemas = {group.target.schema: group.target.owner for group in self.database.groups if group.target.is_schema}
+        holders = {self.owner, DATABASE_OWNER, *self.creators}
+        return frozenset(schema for schema, holder in schemas.items() if schema == "public" or holder in holders)
 
     def all_groups(self) -> tuple[ObjectGroup, ...]:
         """The observed groups, and one for each default privilege that is wanted and has no row yet."""
@@ -98,8 +96,9 @@ class DatabasePolicy:
         """Everything but the schema `public` where that belongs to somebody else than the owner."""
         return not target.is_public_schema or target.owner in {self.owner, DATABASE_OWNER}
 
-    def _creators(self) -> frozenset[str]:
-        """The roles whose objects here the levels cover: the owner, and managed roles that create here too.
+    @cached_property
+    def creators(self) -> frozenset[str]:
+        """The roles whose objects here, present and future, the levels cover: the owner, and managed roles that create.
 
         A role creates here if it owns something already, or could: it is a member of the owner. The administrator is
         one where it owns something. Objects of others are reported, not covered.

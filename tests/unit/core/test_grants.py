@@ -16,7 +16,7 @@ DATABASE = Target(ObjectKind.DATABASE, owner="owner")
 
 def wanted_grants(ownership: Ownership, findings: list[Finding] | None = None) -> dict[Target, frozenset[Grant]]:
     policy, found = (
-        DatabasePolicy.of(ownership.server.databases["shop"], ownership),
+        DatabasePolicy(ownership.server.databases["shop"], ownership),
         [] if findings is None else findings,
     )
     return {group.target: policy.wanted_grants(group, found) for group in policy.all_groups()}
