@@ -49,8 +49,7 @@ def name_secrets(declaration: Declaration, settings: Settings) -> dict[str, str]
 def load_secrets(declaration: Declaration, settings: Settings, clients: AwsClients) -> RunSecrets:
     """Read every secret at once: the administrator's and one for each role.
 
-    Raises:
-        SecretUnavailable: the administrator's cannot be used; with everything that is wrong with any of them.
+    Raises `SecretUnavailable` with all that is wrong with any of them, where the administrator's cannot be used.
     """
     names = name_secrets(declaration, settings)
     found = read_secrets(clients, [settings.admin_secret_id, *names.values()])

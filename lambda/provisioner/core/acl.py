@@ -39,8 +39,7 @@ _PRIVILEGE = re.compile(r"([A-Za-z])(\*?)")
 def parse_acl(text: str) -> tuple[Grant, ...]:
     """The items of a list such as `{owner=arw/owner,=r/owner}`, in order.
 
-    Raises:
-        ValueError: it is no such list, or has a privilege that PostgreSQL 13 to 18 do not know.
+    Raises `ValueError` where it is none, or has a privilege that PostgreSQL 13 to 18 do not know.
     """
     items = []
     for quoted, plain in _ELEMENT.findall(text):

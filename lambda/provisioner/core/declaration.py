@@ -24,8 +24,7 @@ def parse_declaration(
 ) -> tuple[Declaration, tuple[Finding, ...]]:
     """Return what the top level of a file declares, and the warnings (code `inactive`).
 
-    Raises:
-        InvalidSnapshot: with every problem in `problems`, those of this file's declaration included.
+    Raises `InvalidSnapshot` with every problem in `problems`, those of this file's declaration included.
     """
     top = _fields(document, "", problems)
     _refuse_other_environment(top, environment)

@@ -39,11 +39,7 @@ _MAX_EXPONENT = 2**31 - 1
 
 
 def parse_number(digits: str) -> Decimal:
-    """Return a number as it is written.
-
-    Raises:
-        ValueError: it is none, or its exponent is beyond what Terraform reads.
-    """
+    """Return a number as it is written; `ValueError` where it is none, or its exponent beyond what Terraform reads."""
     try:
         number = Decimal(digits)
     except InvalidOperation:

@@ -32,16 +32,7 @@ _NEXT_STEPS = {
 }
 
 
-def read_hcl(text: str, problems: Problems) -> Object:
-    """Read a whole file.
-
-    Raises:
-        InvalidSnapshot: the text is no HCL that Terraform would read.
-    """
-    return _HclReader(text, problems).read()
-
-
-class _HclReader:
+class HclReader:
     """Reads the tree that python-hcl2 makes of the blanked text; names, strings and lines come from the original."""
 
     def __init__(self, text: str, problems: Problems) -> None:
@@ -50,7 +41,10 @@ class _HclReader:
         self._line_ends = [match.start() for match in re.finditer("\n", text)]
 
     def read(self) -> Object:
-        """Return the attributes of the top level; what Terraform would refuse anywhere is reported."""
+        """Return the attributes of the top level; what Terraform would refuse anywhere is reported.
+
+        Raises `InvalidSnapshot` where the text is no HCL.
+        """
         attributes = []
         for item in _trees(_child(self._parse(), 0)):
             name = self._source(_child(item, 0))

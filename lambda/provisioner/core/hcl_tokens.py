@@ -69,8 +69,7 @@ def blank(text: str) -> str:
     A string or heredoc becomes a quoted string of `x`; the code of a template in it stays. Newlines stay where they
     separate something, the first of several, and become blanks elsewhere: each costs the parser as much as a value.
 
-    Raises:
-        TokenError: what the parser would let pass and Terraform refuses, or text that is too deep or too long.
+    Raises `TokenError` for what the parser would let pass and Terraform refuses, and text that is too deep or too long.
     """
     blanking = _Blanking(text)
     while blanking.position < len(text):

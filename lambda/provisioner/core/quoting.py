@@ -52,11 +52,7 @@ class Quoted(Statement):
 
 
 class Keywords(Statement):
-    """Keywords of SQL that this module writes.
-
-    Raises:
-        ValueError: the text holds something else than capital letters, commas and spaces.
-    """
+    """Keywords of SQL that this module writes; `ValueError` for anything but capital letters, commas and spaces."""
 
     __slots__ = ()
 

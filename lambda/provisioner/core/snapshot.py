@@ -25,9 +25,8 @@ def parse_snapshot(
     `file_name` ends in `.tfvars` (HCL) or `.json` and is what the findings call the file. An empty `environment` takes
     a file of any. `template` is the id of the secret of an entry (`{app}`) that names none.
 
-    Raises:
-        InvalidSnapshot: with one finding per problem, each with file, line (HCL) and path; never with a value that
-            could be a secret.
+    Raises `InvalidSnapshot` with one finding per problem, each with file, line (HCL) and path; never with a value that
+    could be a secret.
     """
     problems = Problems(file_name)
     _refuse_unreadable(content, file_name)
@@ -55,10 +54,10 @@ def _refuse_unreadable(content: bytes, file_name: str) -> None:
 
 def _read_hcl(content: bytes, problems: Problems) -> Object:
     # Loaded here: the parser is a fifth of a cold start, and a snapshot in JSON has no use for it.
-    from provisioner.core.hcl import read_hcl  # noqa: PLC0415
+    from provisioner.core.hcl import HclReader  # noqa: PLC0415
 
     # Terraform takes any bytes in a comment; as lone surrogates they are found anywhere else.
-    return read_hcl(content.decode("utf-8", "surrogateescape"), problems)
+    return HclReader(content.decode("utf-8", "surrogateescape"), problems).read()
 
 
 def _read_json(content: bytes, problems: Problems) -> Object:
