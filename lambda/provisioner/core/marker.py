@@ -46,20 +46,19 @@ def parse_marker(comment: str) -> Marker:
 
 def render_marker(marker: Marker) -> str:
     """Write the comment for a marker; what is empty is left out, and the older comment cut where all is too long."""
-    optional = {
-        "creating": list(marker.creating),
-        "borrowed": marker.has_temporary_membership,
-        "quarantined": marker.quarantined,
-        "kept": marker.kept,
-        "kept_from": marker.kept_from,
-        "comment": marker.comment,
+    value = {
+        "managed_by": MANAGED_BY,
+        "environment": marker.environment,
+        "connection_limit": None if marker.connection_limit == NO_LIMIT else marker.connection_limit,
+        "login": None if marker.login else False,
+        "creating": list(marker.creating) or None,
+        "borrowed": marker.has_temporary_membership or None,
+        "quarantined": marker.quarantined or None,
+        "kept": marker.kept or None,
+        "kept_from": marker.kept_from or None,
+        "comment": marker.comment or None,
     }
-    value: dict[str, Any] = {"managed_by": MANAGED_BY, "environment": marker.environment}
-    if marker.connection_limit != NO_LIMIT:
-        value["connection_limit"] = marker.connection_limit
-    if not marker.login:
-        value["login"] = False
-    text = json.dumps(value | {name: item for name, item in optional.items() if item}, ensure_ascii=False)
+    text = json.dumps({name: item for name, item in value.items() if item is not None}, ensure_ascii=False)
     if len(text) > MAX_COMMENT_CHARACTERS and marker.comment:
         return render_marker(replace(marker, comment=marker.comment[: len(marker.comment) // 2]))
     return text
