@@ -15,6 +15,8 @@ PY313   := .venv313/bin/python
 
 # Folders that `import provisioner` and `import stack`, `demo`, `bench` start from.
 export PYTHONPATH := $(CURDIR)/lambda:$(CURDIR)/tests
+# The tests start our own programs hundreds of times: they are compiled once.
+unexport PYTHONDONTWRITEBYTECODE
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PIP_CACHE_DIR ?= $(CURDIR)/.cache/pip
 
