@@ -121,6 +121,9 @@ NOT_SYSTEM = "left(n.nspname, 3) <> 'pg_' AND n.nspname <> 'information_schema'"
 IS_DEFINER = """(p.prosecdef OR p.prokind = 'a' AND EXISTS (
     SELECT FROM pg_depend AS u JOIN pg_proc AS f ON f.oid = u.refobjid AND f.prosecdef
     WHERE u.refclassid = 'pg_proc'::regclass AND u.classid = 'pg_proc'::regclass AND u.objid = p.oid))"""
+# The server makes the constructors of a range type; they belong to the bootstrap superuser, whoever owns the type.
+_MADE_WITH_A_TYPE = """EXISTS (
+    SELECT FROM pg_depend AS i WHERE i.classid = 'pg_proc'::regclass AND i.objid = p.oid AND i.deptype = 'i')"""
 _TABLE_KINDS = "('r', 'p', 'v', 'm', 'f')"
 # Object ids below this are initdb's (FirstNormalObjectId): by it the catalogs' own relations are passed over unread.
 FIRST_OBJECT = 16384
@@ -188,6 +191,7 @@ _PARTS = f"""
             false, count(*)
      FROM pg_proc AS p WHERE p.oid >= {FIRST_OBJECT}
           AND p.proowner <> (SELECT d.datdba FROM pg_database AS d WHERE d.datname = current_database())
+          AND NOT {_MADE_WITH_A_TYPE}
      GROUP BY 2, 4, 5 LIMIT {MAX_GROUPS + 1})
     UNION ALL
     (SELECT 'L', 0, '', pg_get_userbyid(l.lomowner), false, CASE WHEN l.is_told THEN l.acl ELSE '{{}}' END, '',
