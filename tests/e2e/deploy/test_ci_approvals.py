@@ -5,6 +5,7 @@ them is run as it stands there, with the real Terraform and the function on loop
 import json
 import os
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,20 +24,24 @@ REVIEWS = [{"state": "rejected", "user": {"login": "bob"}}, {"state": "approved"
 
 
 @pytest.fixture
-def hook(deploy_environment: Deploy, tmp_path: Path) -> Hook:
+def hook(deploy_environment: Deploy, tmp_path: Path) -> Iterator[Hook]:
     """A root of Terraform that takes the approval from the pipeline; its function finds itself by its stack."""
     staging = deploy_environment("staging", SnapshotKey=JSON_KEY, Gate="digest")
     staging.publish_outputs()
-    hook = Hook(tmp_path, staging)
+    with Hook(tmp_path, staging) as hook:
+        _have_it_take_the_approval(hook)
+        yield hook
+
+
+def _have_it_take_the_approval(hook: Hook) -> None:
     root = (hook.folder / "main.tf").read_text()
     root = (
         root.replace("= var.hook.approval", "= var.approval")
         + 'variable "approval" {\n  type    = any\n  default = null\n}\n'
     )
     (hook.folder / "main.tf").write_text(root)
-    staging.declare(keycloak=KEYCLOAK)
+    hook.deployment.declare(keycloak=KEYCLOAK)
     hook.declare(keycloak=KEYCLOAK)
-    return hook
 
 
 def run(hook: Hook, script: str, job: dict[str, Any], **variables: str) -> subprocess.CompletedProcess[str]:
@@ -44,7 +49,7 @@ def run(hook: Hook, script: str, job: dict[str, Any], **variables: str) -> subpr
     places = {"FOLDER": str(hook.folder), "ENVIRONMENT": "staging", "WAIT_SECONDS": "1"}
     # The provider is this machine's, and no configuration of its own.
     places |= {"TF_CLI_ARGS_init": f"-plugin-dir={MIRROR}", "TF_CLI_CONFIG_FILE": os.devnull, "CHECKPOINT_DISABLE": "1"}
-    environment = hook.environment | given | places | variables
+    environment = hook.environment | hook.provider.variables() | given | places | variables
     programs = f"{hook.folder / 'programs'}:{COMMAND.parent}:{environment['PATH']}"
     return run_shell(script, hook.folder, environment | {"PATH": programs})
 

@@ -8,13 +8,16 @@ import json
 import os
 import shutil
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
+from typing import Self
 
 import pytest
 
 from e2e.deploy.conftest import Deploy
 from e2e.deploy.deployment import BACKSTAGE, KEYCLOAK, READER, SNAPSHOTS, Deployment
+from e2e.deploy.provider import Provider
 from e2e.deploy.test_permissions import permissions
 from integration.infra.deployed_template import is_allowed
 from stack.aws import ACCOUNT, REGION, Aws, Call
@@ -85,10 +88,21 @@ class Terraform:
     def __init__(self, folder: Path, environment: dict[str, str]) -> None:
         self.folder = folder
         self.environment = environment
+        self.provider = Provider(MIRROR, environment)
+
+    def __enter__(self) -> Self:
+        """Nothing: the provider starts when it is needed."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """End the provider."""
+        self.provider.end()
 
     def run(self, *words: str) -> subprocess.CompletedProcess[str]:
         # What the machine's own configuration says of mirrors and caches is not what is tested.
         environment = {**self.environment, "TF_CLI_CONFIG_FILE": os.devnull, "CHECKPOINT_DISABLE": "1"}
+        if words[0] != "init" and (self.folder / ".terraform/providers").exists():
+            environment |= self.provider.variables()
         return subprocess.run(
             [str(TERRAFORM), *words],
             cwd=self.folder,
@@ -148,8 +162,9 @@ MakeHook = Callable[[Deployment], Hook]
 
 
 @pytest.fixture
-def make_hook(tmp_path: Path) -> MakeHook:
-    return lambda deployment: Hook(tmp_path, deployment)
+def make_hook(tmp_path: Path) -> Iterator[MakeHook]:
+    with ExitStack() as stack:
+        yield lambda deployment: stack.enter_context(Hook(tmp_path, deployment))
 
 
 @needs_provider
@@ -408,11 +423,11 @@ def test_without_the_provider_terraform_calls_the_command_and_fails_with_it(dev:
 )
 def test_the_modules_own_tests_pass(aws: Aws, tmp_path: Path, folder: str) -> None:
     shutil.copytree(ROOT / "infra/terraform", tmp_path / "terraform")
-    terraform = Terraform(tmp_path / "terraform" / folder, {**os.environ, **aws.environment()})
-    terraform.initialize()
-    validated = terraform.run("validate", "-no-color")
-    assert validated.returncode == 0, validated.stderr
-    tested = terraform.run("test", "-no-color")
+    with Terraform(tmp_path / "terraform" / folder, {**os.environ, **aws.environment()}) as terraform:
+        terraform.initialize()
+        validated = terraform.run("validate", "-no-color")
+        assert validated.returncode == 0, validated.stderr
+        tested = terraform.run("test", "-no-color")
     assert tested.returncode == 0, tested.stdout + tested.stderr
     assert "0 failed" in tested.stdout
 
