@@ -108,6 +108,25 @@ def test_what_is_beyond_a_level_is_told_with_the_statement_that_takes_it_away(wo
     assert "write" not in can(report(world)[1], "shop_reader")
 
 
+def test_the_statement_that_takes_away_an_aggregate_over_a_definer_quotes_its_name(world: World) -> None:
+    aggregate = '"x""; DROP TABLE items; --"(int)'
+    with world.login("shop_user", "shop") as owner:
+        owner.run("CREATE FUNCTION taken(int, int) RETURNS int LANGUAGE sql SECURITY DEFINER AS 'SELECT 1'")
+        owner.run("REVOKE EXECUTE ON FUNCTION taken FROM PUBLIC")
+        owner.run(f"CREATE AGGREGATE {aggregate} (SFUNC = taken, STYPE = int)")
+        owner.run(f"REVOKE EXECUTE ON FUNCTION {aggregate} FROM PUBLIC")
+        owner.run(f"GRANT EXECUTE ON FUNCTION {aggregate} TO shop_reader")
+        [row] = [
+            row for row in report(world)[2]["access"] if (row["role"], row["capability"]) == ("shop_reader", "execute")
+        ]
+        statement = row["statement"].rpartition("; -- as ")[0]
+        assert statement == (
+            'REVOKE EXECUTE ON ROUTINE "public"."x""; DROP TABLE items; --"(integer) FROM "shop_reader"'
+        )
+        owner.run(statement)
+    assert "execute" not in can(report(world)[1], "shop_reader")
+
+
 def test_the_difference_since_the_report_before_is_told_and_garbage_there_is_named(world: World) -> None:
     assert report(world)[2]["difference"]["since"] == ""
     first = report(world)[2]
