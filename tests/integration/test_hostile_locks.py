@@ -193,3 +193,25 @@ def test_who_lets_no_database_be_created_is_named(world: World) -> None:
         assert 'of "shop_user" holds a lock on template0' in finding.message
         world.login("bank_reader", "bank").close()
     assert world.apply()["status"] == "applied"
+
+
+def test_who_lets_nobody_in_anywhere_ends_the_run_with_what_to_look_for(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Any role can: the lock of a catalog that all databases share is taken before it is seen whose that is."""
+    monkeypatch.setattr(postgres, "LOGIN_TIMEOUT_SECONDS", 1.0)
+    closing, login = contextlib.closing, world.login
+    with closing(login("shop_user", "shop")) as holder, closing(login("shop_user", "shop")) as other:
+        holder.run("BEGIN; SELECT FROM pg_database WHERE false")
+        rule = "CREATE RULE nothing AS ON INSERT TO pg_database DO NOTHING"
+        waits = threading.Thread(target=suppressed, args=(other, rule))
+        waits.start()
+        while holder.run("SELECT count(*) FROM pg_locks WHERE NOT granted") != [[1]]:
+            assert waits.is_alive()
+        with pytest.raises(DatabaseUnavailable) as caught:
+            world.drift()
+        holder.run("ROLLBACK")
+        waits.join()
+    [finding] = caught.value.findings
+    assert (finding.code, "a lock that no login gets past" in finding.next_step) == ("unreachable", True)
+    assert world.drift()["status"] == "in_sync"

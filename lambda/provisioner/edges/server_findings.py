@@ -24,7 +24,8 @@ def unreachable(server: str, reason: str) -> DatabaseUnavailable:
             "unreachable",
             f"the server {server} cannot be reached: {reason}",
             "check that the instance is available, the security group, and DB_HOST and DB_PORT or the administrator's "
-            "secret",
+            "secret; if it takes connections and lets nobody in, a session holds a lock that no login gets past: see "
+            "docs/security.md",
         )
     )
 
