@@ -18,7 +18,7 @@ class NotLiteral(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Attribute:
-    """The line is 0 where the format does not tell (JSON)."""
+    """One of an object or, its number as the key, of a list; the line is 0 where the format does not tell (JSON)."""
 
     key: str | NotLiteral
     content: Content
@@ -32,9 +32,9 @@ class Object:
     attributes: tuple[Attribute, ...]
 
 
-Content = str | Decimal | bool | None | tuple["Content", ...] | Object | NotLiteral
+Content = str | Decimal | bool | None | tuple[Attribute, ...] | Object | NotLiteral
 
-_SHOWABLE = re.compile(r"[A-Za-z0-9_-]{1,80}")
+_SHOWABLE = re.compile(r"[A-Za-z0-9_-]{1,80}(\[[0-9]+\])?")
 _MAX_EXPONENT = 2**31 - 1
 
 

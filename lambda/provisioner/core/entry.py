@@ -27,7 +27,7 @@ _ATTRIBUTES = (
     "database_name", "username", "access_level", "secret_name", "createdb", "connection_limit", "extensions",
     "accepted_findings",
 )  # fmt: skip
-_IN_QUOTES = "write it in quotes"
+_IN_QUOTES = "write one of them, in quotes"
 _NAME = Shape(
     "a lower-case letter, then lower-case letters, digits, _ or -, at most 63 in all",
     "[a-z][a-z0-9_-]{0,62}",

@@ -106,8 +106,12 @@ class Fields:
         if len(items) > MAX_ITEMS:
             self.refuse(self.code, name, f"{name} must be a list of at most {MAX_ITEMS} strings", shape.next_step)
             return ()
-        each = (replace(self, values={name: item}, prefix="each of ") for item in items)
-        return tuple(dict.fromkeys(text for item in each if (text := item.text(name, shape))))
+        found: list[str] = []
+        for number, item in enumerate(items):
+            content, line = (item.content, item.line) if isinstance(item, Attribute) else (item, 0)
+            place = f"{name}[{number}]"
+            found.append(replace(self, values={place: content}, lines={place: line}).text(place, shape))
+        return tuple(dict.fromkeys(filter(None, found)))
 
     def refuse(self, code: str, name: str, message: str, next_step: str) -> None:
         """Keep a problem with the value of a key."""

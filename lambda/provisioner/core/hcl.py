@@ -71,13 +71,16 @@ class HclReader:
     def _content(self, node: Tree[Token], path: str) -> Content:
         node = _unwrapped(node)
         if node.data == "tuple":
-            return tuple(self._content(item, f"{path}[{number}]") for number, item in enumerate(_trees(node)))
+            return tuple(self._item(item, number, path) for number, item in enumerate(_trees(node)))
         if node.data == "object":
             return Object(tuple(self._attribute(element, path) for element in _trees(node)))
         literal = self._literal(node)
         if isinstance(literal, NotLiteral) and not self._refuse_names_and_calls(node, path):
             return NotLiteral.REFUSED
         return literal
+
+    def _item(self, node: Tree[Token], number: int, path: str) -> Attribute:
+        return Attribute(str(number), self._content(node, f"{path}[{number}]"), self._line(_start(node)))
 
     def _literal(self, node: Tree[Token]) -> str | Decimal | bool | NotLiteral | None:
         literal: str | Decimal | bool | NotLiteral | None = NotLiteral.COMPUTED

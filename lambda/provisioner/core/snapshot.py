@@ -100,7 +100,8 @@ def _json_value(item: object, path: str, problems: Problems) -> Content:
     if isinstance(item, tuple):
         return _json_object(item, path, problems)
     if isinstance(item, list):
-        return tuple(_json_value(each, f"{path}[{number}]", problems) for number, each in enumerate(item))
+        values = (_json_value(each, f"{path}[{number}]", problems) for number, each in enumerate(item))
+        return tuple(Attribute(str(number), value) for number, value in enumerate(values))
     if isinstance(item, str) and re.search(r"[$%]\{", item):
         return NotLiteral.COMPUTED
     if item is None or isinstance(item, (str, bool, Decimal)):

@@ -75,6 +75,15 @@ def test_an_unknown_attribute_is_answered_with_the_nearest_one() -> None:
     )
 
 
+def test_each_wrong_item_of_a_list_is_refused_with_its_line_and_number() -> None:
+    lines = with_attributes('extensions = [\n"citext",\n"Bad",\n7, null]')
+    assert [str(finding).partition(":")[2].partition(":")[0] for finding in refused(lines)] == [
+        "3 application_databases.a.extensions[1]",
+        "4 application_databases.a.extensions[2]",
+        "4 application_databases.a.extensions[3]",
+    ]
+
+
 def test_null_means_the_default_as_in_terraform() -> None:
     nulls = "access_level = null, secret_name = null, createdb = null, connection_limit = null, extensions = null"
     assert read(with_attributes(nulls)).entries == (Entry("a", "d", "u"),)

@@ -185,13 +185,15 @@ def test_a_thousand_unknown_fields_do_not_make_a_thousand_lines() -> None:
         ("fail_fast", "false"),
         ("fail_fast", 0),
         ("adopt", "keycloak"),
-        ("adopt", ["keycloak", 1]),
-        ("adopt", [""]),
         ("adopt", ["a"] * 1001),
     ],
 )
 def test_a_field_of_the_wrong_type_or_shape_is_refused(field: str, value: object) -> None:
     assert refused({"environment": "dev", field: value}) == [field]
+
+
+def test_each_wrong_item_of_a_list_is_refused_by_its_number() -> None:
+    assert refused({"environment": "dev", "adopt": ["keycloak", 1, ""]}) == ["adopt[1]", "adopt[2]"]
 
 
 @pytest.mark.parametrize(
