@@ -156,10 +156,12 @@ def test_what_a_tenant_sets_for_its_database_does_not_change_what_the_run_does(w
 
 def test_what_a_tenant_lets_a_session_take_is_not_what_ours_takes(world: World) -> None:
     as_tenant(world, "ALTER DATABASE evil SET work_mem = '1TB'", "ALTER DATABASE evil SET hash_mem_multiplier = 1000")
+    as_tenant(world, "ALTER DATABASE evil SET synchronous_commit = off")
     where = ServerAddress(world.server.host, world.server.port, tls_context(str(world.server.ca_file)))
     with Way(where, *world.admin, "evil").connect() as connection:
         assert connection.run("SHOW work_mem") == [["4MB"]]
         assert connection.run("SHOW hash_mem_multiplier") == [["2"]]
+        assert connection.run("SHOW synchronous_commit") == [["on"]]
 
 
 # --- keeping the others waiting ---------------------------------------------------------------------------------------

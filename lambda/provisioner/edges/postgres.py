@@ -38,6 +38,7 @@ STATEMENT_TIMEOUT_MS = 60_000
 LOCK_TIMEOUT_MS = 5_000
 IDLE_TIMEOUT_MS = 60_000
 READ_TIMEOUT_SECONDS = 75.0
+UNHURRIED = Deadline(lambda: READ_TIMEOUT_SECONDS)
 
 # Settings that a database's owner could have set for it (ALTER DATABASE ... SET) and that would change what our
 # statements mean, or end them. The start-up packet outranks what is stored for a database or a role.
@@ -48,6 +49,8 @@ _CONNECTION_SETTINGS = {
     "default_transaction_read_only": "off",
     "default_transaction_isolation": "read committed",
     "default_transaction_deferrable": "off",
+    # What is told as done must stand after a crash.
+    "synchronous_commit": "on",
     # A warning about a setting that is stored for a database quotes it, and that may be hundreds of megabytes long.
     # What a GRANT warns of is asked for in its transaction.
     "client_min_messages": "error",
@@ -82,9 +85,6 @@ _NEWER_SETTINGS = {
 
 def _newer_settings(version: int) -> dict[str, str]:
     return {key: value for since, items in _NEWER_SETTINGS.items() if since <= version for key, value in items.items()}
-
-
-UNHURRIED = Deadline(lambda: READ_TIMEOUT_SECONDS)
 
 
 @dataclass(frozen=True, slots=True)
