@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import socket
 from typing import TYPE_CHECKING, Any
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from rds_provisioner_cli.stopped import Exit, Stopped
 
 if TYPE_CHECKING:
+    from boto3.session import Session
     from botocore.exceptions import BotoCoreError, ClientError
 
 # A NAT gateway forgets a connection after 350 s without a packet, and Linux would send its first probe after 7200 s.
@@ -26,15 +28,13 @@ _EXPIRED = {"ExpiredToken", "ExpiredTokenException", "RequestExpired", "InvalidC
 def client(service: str, *, is_patient: bool = False) -> Any:
     """A client in the region of the surroundings; AWS_ENDPOINT_URL leads it elsewhere. Raises Stopped."""
     # Loaded here: `validate` and `--help` have no use for it, and it takes longer than both.
-    from boto3.session import Session  # noqa: PLC0415
     from botocore.config import Config  # noqa: PLC0415
     from botocore.exceptions import BotoCoreError  # noqa: PLC0415
 
-    region = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION")
     once = {"total_max_attempts": 1}
     patient = Config(read_timeout=READ_SECONDS, connect_timeout=10, retries=once, tcp_keepalive=True)  # type: ignore[arg-type]
     try:
-        made = Session(region_name=region).client(service, config=patient if is_patient else None)  # type: ignore[call-overload]
+        made = session().client(service, config=patient if is_patient else None)  # type: ignore[call-overload]
     except BotoCoreError as error:
         raise Stopped(explain(error)) from None
     if service == "s3":
@@ -43,6 +43,14 @@ def client(service: str, *, is_patient: bool = False) -> Any:
         # boto3 can switch probes on and has no option for their times; the list is the one that its pools hold.
         made._endpoint.http_session._socket_options.extend(_keepalive_options())  # noqa: SLF001
     return made
+
+
+@functools.cache
+def session() -> Session:
+    """The one session of a command: whose credentials it has is found out once, and half of a client's making saved."""
+    from boto3.session import Session  # noqa: PLC0415
+
+    return Session(region_name=os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION"))
 
 
 def expect_owner(bucket: str, account: str) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from rds_provisioner_cli import aws
 from rds_provisioner_cli.screen import Screen
 from rds_provisioner_cli.target import Target
 
@@ -25,6 +26,8 @@ class Lambda:
 
 @pytest.fixture(autouse=True)
 def _credentials_of_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    # A command keeps its session as long as its process lives, and here many of them share one.
+    aws.session.cache_clear()
     for name, value in {
         "AWS_ACCESS_KEY_ID": "nobody",
         "AWS_SECRET_ACCESS_KEY": "not-a-secret",
