@@ -33,6 +33,7 @@ from provisioner.edges.observe import Login
 from provisioner.edges.server_catalogs import observe_server
 from provisioner.edges.sqlstates import SqlError
 from provisioner.observation import Session, connection_finding, count_workers
+from provisioner.telemetry import log_mistake
 
 # How many stored reports are tried as the one before, and how large one may be.
 MAX_TRIED, MAX_REPORT_BYTES = 3, 24 * 1024 * 1024
@@ -72,10 +73,10 @@ def _build(declaration: Declaration, server: Server, found: list[Inside], audit_
         administrator=server.administrator,
     )
     graph = RoleGraph(server.roles, (*server.memberships, *_of_the_administrator(server)), server.version)
-    told = [_tell(graph, each, declared, audit_log) for each in found]
+    told = [_tell(graph, each, declared) for each in found]
     rows = tuple(row for _, found_rows, _ in told for row in found_rows)
     databases = {database for database, _ in declared.levels}
-    content, _ = audit_log.bucket.get(trail_key(audit_log.bucket.folder))
+    trail = audit_log.bucket.get(trail_key(audit_log.bucket.folder))
     return AccessReport(
         about=_about(server, audit_log),
         databases=tuple(
@@ -87,19 +88,17 @@ def _build(declaration: Declaration, server: Server, found: list[Inside], audit_
         roles=_roles(server, declared, {row.role for row in rows}),
         access=rows,
         dormant=tuple(item for _, _, dormant in told for item in dormant),
-        reasons=reasons(parse_csv(content or b""), rows),
+        reasons=reasons(parse_csv(trail.content or b""), rows),
     )
 
 
-def _tell(
-    graph: RoleGraph, inside: Inside, declared: Declared, audit_log: AuditLog
-) -> tuple[Database, list[AccessRow], list[Dormant]]:
+def _tell(graph: RoleGraph, inside: Inside, declared: Declared) -> tuple[Database, list[AccessRow], list[Dormant]]:
     """One database, the rows of its access, and what is held in it without effect."""
     try:
         access = Access(graph, *inside)
         return access.database, build_rows(access, declared), list(access.dormant())
     except Exception as error:  # noqa: BLE001 - whatever one database makes us stumble over is about that one
-        audit_log.log_mistake(error)
+        log_mistake(error)
         reason = f"what stands there cannot be read ({type(error).__name__})"
         database = replace(inside[0], unreadable_reason=reason)
         return database, build_rows(Access(graph, database, ()), declared), []
@@ -162,7 +161,7 @@ def _with_difference(report: AccessReport, audit_log: AuditLog) -> AccessReport:
     """What came and went since the newest stored report that can be read; what cannot is named."""
     bucket, warnings = audit_log.bucket, []
     for key in bucket.newest_keys(access_folder(bucket.folder), ".json", MAX_TRIED):
-        content, _ = bucket.get(key, MAX_REPORT_BYTES)
+        content = bucket.get(key, MAX_REPORT_BYTES).content
         try:
             since, rows = parse_report(content or b"", audit_log.settings.environment)
         except ValueError as error:

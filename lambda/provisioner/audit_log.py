@@ -5,18 +5,15 @@ Every outcome is in the log before it is in S3, so that a change of which the tr
 
 from __future__ import annotations
 
-import traceback
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
-from typing import Protocol
 
 from provisioner.core.approval import ApprovedPlan
 from provisioner.core.audit import (
     AuditRow,
     Provenance,
     build_outcomes,
-    build_provenance,
     build_rows,
     in_progress_key,
     markdown_key,
@@ -32,24 +29,13 @@ from provisioner.core.model import Mode, Outcome, Request, Settings, Status
 from provisioner.core.plan import Plan
 from provisioner.core.recovery import InProgress, render_in_progress
 from provisioner.core.report import AuditLocations
-from provisioner.core.reviewed_plan import Evidence, name_version
 from provisioner.core.script import Script
 from provisioner.core.stored_plan import render_plan
 from provisioner.core.text import sanitize
-from provisioner.edges.approval_store import find_evidence, store_reviewed_plan
 from provisioner.edges.audit_store import AuditBucket
 from provisioner.edges.aws import AwsClients
 from provisioner.edges.clock import now_utc
-
-
-class Log(Protocol):
-    """Where log lines go: an event's name and its fields."""
-
-    def info(self, msg: object, /, *, extra: Mapping[str, object] | None = None) -> None:
-        """Write a line about something that went as it should."""
-
-    def error(self, msg: object, /, *, extra: Mapping[str, object] | None = None) -> None:
-        """Write a line about something that failed."""
+from provisioner.telemetry import logger
 
 
 @dataclass
@@ -58,7 +44,6 @@ class AuditLog:
 
     settings: Settings
     clients: AwsClients
-    log: Log
     run_token: str
     request: Request | None = None
     snapshot_version: str = ""
@@ -100,16 +85,12 @@ class AuditLog:
         """Keep outcomes for the audit and write a log line for each."""
         for outcome in outcomes:
             self.outcomes.append(outcome)
-            write = self.log.error if outcome.status is Status.ERROR else self.log.info
+            write = logger.error if outcome.status is Status.ERROR else logger.info
             # `message` is a field of every log record already.
             fields = asdict(outcome)
             words = {name: sanitize(fields.pop(name), 256) for name in ("database", "username")}
             detail = sanitize(fields.pop("message"), 2000)
             write("outcome", extra={**fields, **words, "detail": detail, "plan_digest": self.plan_digest})
-
-    def log_mistake(self, error: Exception) -> None:
-        """Write a line about where a mistake of ours was made; what its text says may be anything."""
-        self.log.error("unexpected", extra={"place": traceback.format_tb(error.__traceback__)})
 
     def record_findings(self, findings: Iterable[Finding], *, action: str, status: Status) -> None:
         """Keep findings as outcomes of the stage that `action` names."""
@@ -144,7 +125,7 @@ class AuditLog:
 
     def render_plan(self, plan: Plan, script: Script) -> str:
         """The plan with its statements as JSON."""
-        return render_plan(plan, script, self.provenance(), self.request, self.approval)
+        return render_plan(plan, script, self.provenance(), self.request, self.approval.note if self.approval else "")
 
     def store_plan(self, plan: Plan, content: str) -> None:
         """Store the plan, as JSON (`content`) and as Markdown. Raises `AuditUnavailable`."""
@@ -154,16 +135,6 @@ class AuditLog:
         markdown = render_markdown(plan, here, self.provenance())
         markdown_address = self.bucket.put_if_absent(markdown_key(key), markdown)
         self.locations = AuditLocations(plan=address, plan_markdown=markdown_address)
-
-    def store_reviewed_plan(self, digest: str, content: str) -> None:
-        """Store the plan once more where an approver finds it by its digest. Raises `AuditUnavailable`."""
-        snapshot = name_version(self.snapshot_version) if self.snapshot_version else self.snapshot_sha256
-        requested_by = self.require_request().requested_by
-        self.unread_plan = store_reviewed_plan(self.bucket, digest, snapshot, content, requested_by)
-
-    def find_evidence(self, digest: str) -> Evidence:
-        """What is there for a digest while the snapshot of this run is the newest. Raises `AuditUnavailable`."""
-        return find_evidence(self.bucket, digest, self.snapshot_version, self.snapshot_sha256, self.unread_plan)
 
     def append(self, rows: Sequence[AuditRow], *, is_first: bool = True) -> str:
         findings = self.bucket.append(rows, is_first=is_first)
@@ -216,7 +187,7 @@ class AuditLog:
             trail = self.append(self._rows_of_the_trail(rows))
         except AuditUnavailable as error:
             for row in rows:
-                self.log.error("audit_row_not_stored", extra={"row": asdict(row)})
+                logger.error("audit_row_not_stored", extra={"row": asdict(row)})
             raise AuditUnavailable(error.findings) from None
         self.locations = replace(self.locations, run=run, trail=trail)
         if self.is_in_progress and self.outcomes_complete:
@@ -237,14 +208,22 @@ class AuditLog:
             self.put_in_progress(None)
         except AuditUnavailable as error:
             # The rows are stored; the next run finds the record, compares, and clears it.
-            self.log.error("note_not_taken_away", extra={"detail": str(error)})
+            logger.error("note_not_taken_away", extra={"detail": str(error)})
 
     def provenance(self) -> Provenance:
-        """What all rows of this run say of it."""
-        return build_provenance(
-            self.settings,
-            self.request,
-            snapshot_version=self.snapshot_version,
-            plan_digest=self.plan_digest,
-            approved_by=self.approval.approved_by if self.approval else "",
+        """What all rows of this run say of it; of a request that could not be read its environment is the function's.
+
+        Where approvals are objects, a name in the event is none.
+        """
+        known = Provenance(self.settings.environment, plan_digest=self.plan_digest)
+        if self.request is None:
+            return replace(known, snapshot_version=self.snapshot_version)
+        named = self.approval.approved_by if self.approval else ""
+        return replace(
+            known,
+            build_id=self.request.build_id,
+            run_id=self.request.run_id,
+            requested_by=self.request.requested_by,
+            approved_by=named if self.settings.needs_approval_objects else self.request.approval.approved_by,
+            snapshot_version=self.snapshot_version or self.request.snapshot.version_id,
         )

@@ -16,7 +16,6 @@ from provisioner.core.errors import (
     RunInProgress,
 )
 from provisioner.core.model import RunStatus
-from provisioner.core.preflight_report import build_preflight_response
 from provisioner.core.report import build_response
 from provisioner.edges.aws import aws_clients
 from provisioner.pipeline import RunResult, run
@@ -41,13 +40,14 @@ def lambda_handler(event: Any, context: LambdaContext) -> dict[str, object]:
     started = time.monotonic()
     settings = read_settings()
     logger.append_keys(function_request_id=context.aws_request_id, environment=settings.environment)
-    audit_log = AuditLog(
-        settings, aws_clients(settings.max_workers, settings.bucket_owners), logger, run_token=context.aws_request_id
-    )
+    clients = aws_clients(settings.max_workers, settings.bucket_owners)
+    audit_log = AuditLog(settings, clients, run_token=context.aws_request_id)
     result: RunResult | None = None
     try:
         result = run(event, audit_log, lambda: context.get_remaining_time_in_millis() / 1000)
-        answer = _answer(audit_log, result)
+        request, audit = audit_log.require_request(), audit_log.locations
+        about = result.status, result.plan, result.changes
+        answer = build_response(request, *about, audit, result.text, result.checks)
     except ProvisioningError as error:
         logger.error("failed", extra={"error": type(error).__name__, "message_text": str(error)})
         emit_metrics(settings.environment, _metrics(started, audit_log, result, error))
@@ -55,13 +55,6 @@ def lambda_handler(event: Any, context: LambdaContext) -> dict[str, object]:
     emit_metrics(settings.environment, _metrics(started, audit_log, result, None))
     logger.info("answer", extra={"answer": answer})
     return answer
-
-
-def _answer(audit_log: AuditLog, result: RunResult) -> dict[str, object]:
-    request = audit_log.require_request()
-    if result.checks:
-        return build_preflight_response(request, result.checks, result.plan.warnings, audit_log.locations)
-    return build_response(request, result.status, result.plan, result.changes, audit_log.locations, result.text)
 
 
 def _metrics(

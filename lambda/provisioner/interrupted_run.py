@@ -24,32 +24,32 @@ def recover_interrupted_run(audit_log: AuditLog, plan: Plan, ownership: Ownershi
         AuditUnavailable: S3 did not give or take it.
     """
     key = in_progress_key(audit_log.bucket.folder)
-    record, audit_log.in_progress_etag = audit_log.bucket.get(key, MAX_RECORD_BYTES)
-    if not audit_log.in_progress_etag:
+    record = audit_log.bucket.get(key, MAX_RECORD_BYTES)
+    audit_log.in_progress_etag = record.etag
+    if not record.is_there:
         return
     try:
-        run = parse_in_progress(record, audit_log.bucket.folder)
+        run = parse_in_progress(record.content, audit_log.bucket.folder)
         if run is None:
             return
         _append_recovered_rows(audit_log, run, plan, ownership)
     except UnreadableRecord:
-        aside = audit_log.bucket.put_aside(key, audit_log.in_progress_etag)
-        message = f"a run was cut off, and what it had planned cannot be read from {audit_log.bucket.address(key)}"
+        aside = audit_log.bucket.put_aside(key, record.etag)
+        message = f"a run was cut off, and what it had planned cannot be read from {record.address}"
         audit_log.add_finding("cut_off_run", f"{message}; kept as {aside}", "find its rows in the log of the function")
     audit_log.put_in_progress(None)
 
 
 def _append_recovered_rows(audit_log: AuditLog, run: InProgress, plan: Plan, ownership: Ownership) -> None:
-    told, _ = _read_rows(audit_log, run.run_key)
+    told = _read_rows(audit_log, run.run_key)
     audit_log.append(told, is_first=False)
-    stored = parse_plan(audit_log.bucket.get(run.plan_key)[0], audit_log.settings.environment)
-    rows, may_be_stored = _read_rows(audit_log, run.recovered_key)
+    stored = parse_plan(audit_log.bucket.get(run.plan_key).content, audit_log.settings.environment)
+    rows = _read_rows(audit_log, run.recovered_key)
     if not rows:
         rows = recovered_rows(stored, told, plan.changes, ownership, run.run_token, now_utc())
         if not rows:
             return
-        if may_be_stored:
-            audit_log.bucket.put_if_absent(run.recovered_key, render_csv(rows, header=True))
+        audit_log.bucket.put_if_absent(run.recovered_key, render_csv(rows, header=True))
     audit_log.append(rows, is_first=False)
     unknown = sum(row.status is Status.UNKNOWN for row in rows)
     message = f"run {run.run_token} was cut off; {len(rows) - unknown} of its changes stand"
@@ -59,17 +59,14 @@ def _append_recovered_rows(audit_log: AuditLog, run: InProgress, plan: Plan, own
     audit_log.add_finding("cut_off_run", f"{message}; the trail has them now", next_step)
 
 
-def _read_rows(audit_log: AuditLog, key: str) -> tuple[tuple[AuditRow, ...], bool]:
-    """The rows of this environment in a CSV, and whether there is no such object yet; lines of others are named."""
-    content, etag = audit_log.bucket.get(key)
-    found, others = ((), 1) if content is None else read_csv(content)
+def _read_rows(audit_log: AuditLog, key: str) -> tuple[AuditRow, ...]:
+    """The rows of this environment in a CSV; that it has others is named."""
+    stored = audit_log.bucket.get(key)
+    found, others = ((), 1) if stored.content is None else read_csv(stored.content)
     rows = tuple(row for row in found if row.environment == audit_log.settings.environment)
     others += len(found) - len(rows)
     if others:
-        message = (
-            f"{audit_log.bucket.address(key)} has {others} lines that no run wrote so; they are left out of the trail"
-        )
-        audit_log.add_finding(
-            "audit_unreadable", message, "find out who changed it; the log of the function has the rows"
-        )
-    return rows, not etag
+        message = f"{stored.address} has {others} lines that no run wrote so; they are left out of the trail"
+        next_step = "find out who changed it; the log of the function has the rows"
+        audit_log.add_finding("audit_unreadable", message, next_step)
+    return rows

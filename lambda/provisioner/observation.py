@@ -59,8 +59,7 @@ def connect_and_lock(login: Login, seconds: float, check: Callable[[], object], 
         if with_lock:
             session = Session(connection, *acquire_run_lock(connection, seconds, check))
         else:
-            under_way = find_run(connection)
-            session = Session(connection, warnings=(under_way,) if under_way else ())
+            session = Session(connection, warnings=find_run(connection))
         stack.pop_all()
     return session
 
@@ -161,9 +160,7 @@ def connection_finding(login: Login, error: SqlError) -> Finding:
     if isinstance(error, VerifierRefused):
         message = f'{server} cannot let "{login.username}" in: it keeps the password as {error.kept_as}'
         return Finding("administrator_verifier", message, error.next_step)
-    if error.remedy is not Remedy.MANUAL:
-        return Finding("server_unavailable", f"{server} broke off: {error}", error.next_step)
-    if error.sqlstate[:2] in _ABOUT_WHO_ASKS:
+    if error.remedy is Remedy.MANUAL and error.sqlstate[:2] in _ABOUT_WHO_ASKS:
         return Finding(
             "administrator_refused",
             f'{server} refused "{login.username}": {error}',

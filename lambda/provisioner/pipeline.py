@@ -10,8 +10,8 @@ from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import partial
 
+from provisioner.approvals import as_approved, store_reviewed_plan
 from provisioner.audit_log import AuditLog
-from provisioner.core.approval import check_approval, leave_unapproved
 from provisioner.core.changes import Change
 from provisioner.core.difference import Difference
 from provisioner.core.errors import (
@@ -27,7 +27,7 @@ from provisioner.core.errors import (
 )
 from provisioner.core.gate import Decision, decide
 from provisioner.core.leaving import refusals
-from provisioner.core.model import Declaration, Mode, Outcome, Request, RunStatus, Status, Trigger
+from provisioner.core.model import Declaration, Mode, Request, RunStatus, Status, Trigger
 from provisioner.core.ownership import Ownership
 from provisioner.core.plan import Plan, build_plan
 from provisioner.core.preflight import Check
@@ -47,6 +47,7 @@ from provisioner.preflight import check_everything
 from provisioner.rotation import follow_secret
 from provisioner.run_input import NotConcerned, read_and_connect
 from provisioner.run_secrets import RunSecrets
+from provisioner.telemetry import log_mistake, logger
 from provisioner.verification import probe_new_password, verify_after_apply
 
 # The share of the function's time that is kept for ending a run: the proof, the audit, the answer.
@@ -82,17 +83,19 @@ def run(event: object, audit_log: AuditLog, seconds_left: Callable[[], float]) -
     # Held until the audit is stored: who takes the lock next must not find the record of a run that lives.
     with ExitStack() as lock:
         lock.callback(clear_scram_cache)
-        return _run_and_store(event, audit_log, seconds_left, lock)
+        reserve = min(seconds_left() * RESERVED_TIME_SHARE, MAX_RESERVED_SECONDS)
+        return _run_and_store(event, audit_log, Deadline(seconds_left, reserve), lock)
 
 
-def _run_and_store(event: object, audit_log: AuditLog, seconds_left: Callable[[], float], lock: ExitStack) -> RunResult:
+def _run_and_store(event: object, audit_log: AuditLog, deadline: Deadline, lock: ExitStack) -> RunResult:
     try:
-        audit_log.request = parse_request(event, audit_log.settings)
-        if audit_log.request.mode is Mode.PREFLIGHT:
-            return _preflight(audit_log.request, audit_log, seconds_left)
-        result = _provision(audit_log.request, audit_log, seconds_left, lock)
+        audit_log.request = request = parse_request(event, audit_log.settings)
+        if request.mode is Mode.PREFLIGHT:
+            status, checks, warnings = check_everything(request, audit_log, deadline)
+            return RunResult(status, Plan(request.environment, warnings=warnings), checks=checks)
+        result = _provision(request, audit_log, deadline, lock)
     except Exception as error:  # noqa: BLE001 - whatever it is, it has to be in the audit and have a name
-        named = error if isinstance(error, ProvisioningError) else _mistake(error, audit_log)
+        named = error if isinstance(error, ProvisioningError) else _mistake(error)
         audit_log.record_findings(named.findings, action="refuse", status=Status.ERROR)
         try:
             audit_log.store()
@@ -103,21 +106,20 @@ def _run_and_store(event: object, audit_log: AuditLog, seconds_left: Callable[[]
     return replace(result, plan=replace(result.plan, warnings=(*result.plan.warnings, *audit_log.findings)))
 
 
-def _mistake(error: Exception, audit_log: AuditLog) -> ApplyFailed:
-    """A mistake of ours. Its text may hold anything, so only its kind is told; the log has the place."""
-    audit_log.log_mistake(error)
+def _mistake(error: Exception) -> ApplyFailed:
+    log_mistake(error)
     message = f"the run stopped at a mistake of its own ({type(error).__name__})"
     next_step = "report it with the log of this run; what was committed stands, and the next run continues"
     return ApplyFailed(Finding("unexpected", message, next_step))
 
 
-def _provision(request: Request, audit_log: AuditLog, seconds_left: Callable[[], float], lock: ExitStack) -> RunResult:
+def _provision(request: Request, audit_log: AuditLog, deadline: Deadline, lock: ExitStack) -> RunResult:
     """What all modes do; everything that happened is in the audit log, not yet stored.
 
     The session that holds the run lock is left open on `lock`.
     """
     try:
-        return _run_stages(request, audit_log, seconds_left, lock)
+        return _run_stages(request, audit_log, deadline, lock)
     except (NotConcerned, StaleSnapshot) as error:
         if isinstance(error, StaleSnapshot) and request.trigger is not Trigger.SNAPSHOT_EVENT:
             raise
@@ -125,10 +127,9 @@ def _provision(request: Request, audit_log: AuditLog, seconds_left: Callable[[],
         return RunResult(RunStatus.SUPERSEDED, Plan(request.environment, warnings=error.findings))
 
 
-def _run_stages(request: Request, audit_log: AuditLog, seconds_left: Callable[[], float], lock: ExitStack) -> RunResult:
-    reserve = min(seconds_left() * RESERVED_TIME_SHARE, MAX_RESERVED_SECONDS)
-    deadline = Deadline(seconds_left, reserve * AUDIT_TIME_SHARE)
-    request, declaration, secrets, session, warnings = read_and_connect(request, audit_log, deadline, lock)
+def _run_stages(request: Request, audit_log: AuditLog, deadline: Deadline, lock: ExitStack) -> RunResult:
+    for_answers = replace(deadline, reserve=deadline.reserve * AUDIT_TIME_SHARE)
+    request, declaration, secrets, session, warnings = read_and_connect(request, audit_log, for_answers, lock)
     if request.mode is Mode.ACCESS:
         return _report_access(declaration, secrets, session, warnings, audit_log)
     ownership, differences = observe(
@@ -150,19 +151,17 @@ def _run_stages(request: Request, audit_log: AuditLog, seconds_left: Callable[[]
         probe_password=partial(probe_new_password, ownership, secrets),
         workers=count_workers(ownership.server, audit_log.settings),
         fail_fast=request.fail_fast,
-        seconds_left=seconds_left,
-        reserve=reserve,
+        deadline=deadline,
         fence=fence(session.session_id),
         blocked_roles=plan.blocked_roles,
-        log_mistake=audit_log.log_mistake,
         only_shown=plan.is_approved_by_object,
     )
     audit_log.mark_in_progress()
-    applied = apply_script(script, context)
-    applied = apply_departures(script, applied, context)
+    applied = apply_departures(script, apply_script(script, context), context)
     audit_log.record_applied(plan, applied.outcomes)
     verify_after_apply(ownership, plan, applied, secrets.login, session.connection)
-    return RunResult(RunStatus.APPLIED, plan, _change_statuses(plan.changes, applied.outcomes))
+    statuses = {item.identity: item.status for item in applied.outcomes}
+    return RunResult(RunStatus.APPLIED, plan, [(change, statuses[change.identity]) for change in plan.changes])
 
 
 def _plan(
@@ -172,15 +171,9 @@ def _plan(
     warnings = tuple(sorted({*plan.warnings, *warnings}))
     plan = replace(plan, warnings=warnings, is_approved_by_object=audit_log.settings.needs_approval_objects)
     audit_log.plan_digest = plan.digest
-    audit_log.log.info("plan", extra={"plan_digest": plan.digest, "plan": render_text(plan)})
+    logger.info("plan", extra={"plan_digest": plan.digest, "plan": render_text(plan)})
     audit_log.plan_summary = sum_line(plan)
     return plan
-
-
-def _preflight(request: Request, audit_log: AuditLog, seconds_left: Callable[[], float]) -> RunResult:
-    reserve = min(seconds_left() * RESERVED_TIME_SHARE, MAX_RESERVED_SECONDS)
-    status, checks, warnings = check_everything(request, audit_log, Deadline(seconds_left, reserve).seconds_left)
-    return RunResult(status, Plan(request.environment, warnings=warnings), checks=checks)
 
 
 def _report_access(
@@ -213,12 +206,12 @@ def _gate(
     status, script = RunStatus.APPROVAL_REQUIRED, write_script(plan.unblocked_changes, ownership, differences)
     content = audit_log.render_plan(plan, script) if differs else ""
     if differs and plan.is_approved_by_object:
-        audit_log.store_reviewed_plan(plan.digest, content)
+        store_reviewed_plan(audit_log, plan.digest, content)
     try:
         _refuse_blocked(request, plan)
         decision = decide(request, audit_log.settings, plan.digest, has_changes=differs)
         if decision is Decision.BY_APPROVAL:
-            plan = _as_approved(request, plan, ownership, audit_log)
+            plan = as_approved(request, plan, ownership, audit_log)
             script = write_script(plan.unblocked_changes, ownership, differences)
             content = audit_log.render_plan(plan, script)
         status = RunStatus.APPLIED if isinstance(decision, Decision) else decision
@@ -237,23 +230,6 @@ def _refuse_blocked(request: Request, plan: Plan) -> None:
         raise PlanBlocked(plan.blockers)
 
 
-def _as_approved(request: Request, plan: Plan, ownership: Ownership, audit_log: AuditLog) -> Plan:
-    """The plan with what nobody approved held back.
-
-    Raises:
-        ApprovalRequired, PlanChanged: no approval counts, or nothing that it covers is left to do.
-    """
-    evidence = audit_log.find_evidence(request.approval.plan_digest or plan.digest)
-    approval = check_approval(evidence, plan, request, audit_log.settings)
-    databases = ownership.server.databases.items()
-    continued = {name for name, facts in databases if ownership.is_interrupted_create(facts)}
-    approved = leave_unapproved(plan, approval.units, continued)
-    if approved.unapproved and not approved.unblocked_changes:
-        raise PlanChanged((*approved.unapproved, *plan.blockers))
-    audit_log.approval = approval
-    return approved
-
-
 def _finish_without_changes(status: RunStatus, request: Request, plan: Plan, audit_log: AuditLog) -> RunResult:
     needs_approval = status is RunStatus.APPROVAL_REQUIRED
     left = Status.SKIPPED if needs_approval else Status.DRY_RUN
@@ -266,8 +242,3 @@ def _finish_without_changes(status: RunStatus, request: Request, plan: Plan, aud
         if warning:
             audit_log.record_findings([warning], action="notify", status=Status.WARNING)
     return RunResult(status, plan, [(change, left) for change in plan.changes])
-
-
-def _change_statuses(changes: Sequence[Change], outcomes: Iterable[Outcome]) -> list[tuple[Change, Status]]:
-    known = {item.identity: item.status for item in outcomes}
-    return [(change, known[change.identity]) for change in changes]

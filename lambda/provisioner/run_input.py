@@ -7,20 +7,22 @@ from dataclasses import replace
 from functools import partial
 from hashlib import sha256
 
+from provisioner.approvals import find_evidence
 from provisioner.audit_log import AuditLog
 from provisioner.core.declaration import refuse_administrator_login
 from provisioner.core.errors import Finding, InvalidRequest, InvalidSnapshot, SecretUnavailable
 from provisioner.core.gate import may_change
 from provisioner.core.model import Declaration, Mode, Request, Trigger
-from provisioner.core.reviewed_plan import read_asked
 from provisioner.core.rotation import ignored, roles_of
 from provisioner.core.snapshot import MAX_BYTES, parse_snapshot
+from provisioner.core.stored_plan import read_asked
 from provisioner.core.text import join_names
 from provisioner.edges.clock import Deadline
 from provisioner.edges.lock import application_name
 from provisioner.edges.snapshot_store import read_snapshot
 from provisioner.observation import Session, connect_and_lock
 from provisioner.run_secrets import RunSecrets, load_secrets
+from provisioner.telemetry import logger
 
 # How long a call waits for another run, and the share of its function's time that an event waits: Lambda gives an event
 # three tries, which outlast any run of the same function, and what is left is enough for the work or most of it.
@@ -65,8 +67,9 @@ def _read_input(
     """What is declared and every secret, with what is to be warned of; all refusals of them come from here."""
     declaration, warnings = _load_snapshot(request, audit_log)
     if request.trigger is Trigger.APPROVAL_EVENT:
-        asked = read_asked(audit_log.find_evidence(request.approval.plan_digest).plans)
-        audit_log.request = request = replace(request, **asked)
+        plans = find_evidence(audit_log, request.approval.plan_digest).plans
+        asked = read_asked((each.content for each in plans), request.environment)
+        audit_log.request = request = replace(request, **asked)  # type: ignore[arg-type]
     if request.secret and not roles_of(request.secret, declaration, audit_log.settings.app_secret_id):
         raise NotConcerned(ignored(request.secret, f"it is none of an entry of {request.environment}"))
     _refuse_unknown_adoptions(request, declaration)
@@ -100,7 +103,7 @@ def _load_snapshot(request: Request, audit_log: AuditLog) -> tuple[Declaration, 
             raise
         raise NotConcerned(ignored(request.secret, "there is no snapshot yet")) from None
     audit_log.snapshot_version, audit_log.snapshot_sha256 = snapshot.version_id, snapshot.sha256
-    audit_log.log.info("snapshot", extra={"version_id": snapshot.version_id, "sha256": snapshot.sha256})
+    logger.info("snapshot", extra={"version_id": snapshot.version_id, "sha256": snapshot.sha256})
     return parse(snapshot.content, request.snapshot.key.rpartition("/")[2])
 
 

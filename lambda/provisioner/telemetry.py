@@ -6,6 +6,7 @@ The metrics are in the embedded metric format: a JSON line on stdout that CloudW
 from __future__ import annotations
 
 import logging
+import traceback
 from collections.abc import Mapping
 
 from aws_lambda_powertools import Logger, Metrics
@@ -20,6 +21,11 @@ logger = Logger(service=SERVICE)
 # logger's level, so each has one of its own.
 for _name in ("botocore", "boto3", "urllib3", "s3transfer"):
     logging.getLogger(_name).setLevel(logging.WARNING)
+
+
+def log_mistake(error: Exception) -> None:
+    """Write where a mistake of ours happened; its text may hold anything, so that nobody is told more than its kind."""
+    logger.error("unexpected", extra={"place": traceback.format_tb(error.__traceback__)})
 
 
 def emit_metrics(environment: str, numbers: Mapping[str, float]) -> None:

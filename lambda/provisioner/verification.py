@@ -57,12 +57,9 @@ def verify_after_apply(
 def _out_of_time(applied: ApplyResult) -> Finding:
     counts = Counter(outcome.status for outcome in applied.outcomes)
     left, cut_off = counts[Status.SKIPPED], counts[Status.ERROR]
-    parts = [f"{left} changes were not begun"] if left else []
-    if cut_off:
-        parts.append(f"of {cut_off} the server's answer was not heard")
-    if parts:
-        parts.append("all others are done")
-    what = ", ".join(parts) or "not every new password was proved, or what was done was not looked at again"
+    what = f"{left} changes were not begun, of {cut_off} the server's answer was not heard, all others are done"
+    if not left and not cut_off:
+        what = "not every new password was proved, or what was done was not looked at again"
     message = f"the function's time was nearly up: {what}"
     return Finding("out_of_time", message, "call again: the next run continues where this one ended")
 

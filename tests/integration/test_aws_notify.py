@@ -5,8 +5,11 @@ import socket
 
 import pytest
 
+from provisioner.core.audit import Provenance
 from provisioner.core.errors import AuditUnavailable, Finding, InvalidSnapshot
-from provisioner.core.model import SnapshotReference
+from provisioner.core.model import RunStatus, SnapshotReference
+from provisioner.core.plan import Plan
+from provisioner.core.report import AuditLocations, render_notification
 from provisioner.edges.audit_store import AuditBucket
 from provisioner.edges.aws import AwsClients, aws_clients
 from provisioner.edges.notify import notify
@@ -47,16 +50,21 @@ def test_a_notification_arrives(aws: Aws, clients: AwsClients, topic: str, subsc
     assert received(aws, subscriber) == ("rds-provisioner dev: approval required", "3 to create")
 
 
-def test_a_subject_is_made_to_fit(aws: Aws, clients: AwsClients, topic: str, subscriber: str) -> None:
-    assert notify(clients, topic, "d\u00e9v:\r\n" + "x" * 200, "") is None
-    assert received(aws, subscriber) == ("d v: " + "x" * 95, "-")
+def test_the_subject_of_the_longest_name_fits(aws: Aws, clients: AwsClients, topic: str, subscriber: str) -> None:
+    subject = f"rds-provisioner {'x' * 63}: {RunStatus.APPROVAL_REQUIRED.value.replace('_', ' ')}"
+    assert notify(clients, topic, subject, "-") is None
+    assert received(aws, subscriber) == (subject, "-")
 
 
-def test_a_message_is_cut_to_what_sns_takes_between_characters(
+def test_the_message_of_the_largest_plan_fits_into_what_sns_takes(
     aws: Aws, clients: AwsClients, topic: str, subscriber: str
 ) -> None:
-    assert notify(clients, topic, "\n", "a" + "\u00e9" * 200_000) is None
-    assert received(aws, subscriber) == ("rds-provisioner", "a" + "\u00e9" * 124_999)
+    long = "\U0001f600" * 300
+    findings = tuple(Finding("code", f"{number}{long}", long) for number in range(2_000))
+    plan, told = Plan("dev", blockers=findings, warnings=findings), Provenance("dev", long, long, long, long, long)
+    message = render_notification(plan, AuditLocations(plan=long), told, needs_approval=True)
+    assert notify(clients, topic, "subject", message) is None
+    assert received(aws, subscriber)[1] == message
 
 
 def test_without_a_topic_nothing_is_sent(aws: Aws, clients: AwsClients) -> None:

@@ -15,6 +15,7 @@ MAKERS = {
     "Finding": 0,
     "add_finding": 0,
     "problem": 0,
+    "unavailable": 0,
     "refuse": 0,
     "Fields": 2,
     "_refuse": 0,

@@ -17,8 +17,7 @@ from provisioner.core.errors import Finding, InvalidRequest, InvalidSnapshot, Pr
 from provisioner.core.excerpt import MAX_CHANGES, MAX_FINDINGS
 from provisioner.core.model import Mode, RunStatus, Status
 from provisioner.core.plan import Plan
-from provisioner.core.preflight import Check, CheckStatus, ok
-from provisioner.core.preflight_report import MAX_CHECKS, build_preflight_response
+from provisioner.core.preflight import MAX_CHECKS, Check, CheckStatus, ok
 from provisioner.core.report import AuditLocations, build_response
 from provisioner.core.request import parse_request
 from provisioner.core.snapshot import parse_snapshot
@@ -222,7 +221,8 @@ def test_an_answer_is_valid_and_none_of_its_fields_can_be_left_out() -> None:
 def test_preflight_answers_with_checks_and_nobody_else_does() -> None:
     schema = validator("answer")
     request = parse_request({"environment": "dev", "mode": "preflight"}, SETTINGS)
-    answer = build_preflight_response(request, [ok("dns", "found")], [], AuditLocations())
+    checks = [ok("dns", "found")]
+    answer = build_response(request, RunStatus.READY, Plan("dev"), [], AuditLocations(), checks=checks)
     schema.validate(answer)
     assert not schema.is_valid({**answer, "mode": "drift"})
     assert not schema.is_valid({key: value for key, value in answer.items() if key != "checks"})

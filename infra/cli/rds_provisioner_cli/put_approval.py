@@ -9,15 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 from provisioner.core.changes import ChangeKind
 from provisioner.core.kinds import ObjectKind
-from provisioner.core.reviewed_plan import (
-    ReviewedPlan,
-    approval_key,
-    asked_key,
-    name_person,
-    name_version,
-    read_plan,
-)
+from provisioner.core.reviewed_plan import approval_key, asked_key, name_person, name_version
 from provisioner.core.state import Target
+from provisioner.core.stored_plan import StoredPlan, parse_plan, refuse_forged
 from provisioner.core.text import join_names, sanitize
 from rds_provisioner_cli.approval import ask
 from rds_provisioner_cli.aws import client, error_code, explain, failures, read_object
@@ -48,7 +42,7 @@ def approve_plan(given: Given, review: Review, screen: Screen) -> Exit:
     """Show a plan, ask, and put its approval. Raises Stopped."""
     bucket, prefix = find_audit(given)
     address = _find_plan(bucket, prefix, given.environment, review.digest)
-    reviewed, plan = _read_genuine(address, review.digest)
+    reviewed, plan = _read_genuine(address, given.environment, review.digest)
     askers = _find_askers(bucket, f"{prefix}/{given.environment}", review.digest, review.approved_by)
     _show(reviewed, plan, askers, screen)
     if name_person(review.approved_by) in map(name_person, askers):
@@ -72,11 +66,12 @@ def _find_plan(bucket: str, prefix: str, environment: str, digest: str) -> str:
     return f"s3://{bucket}/{found[-1]}"
 
 
-def _read_genuine(address: str, digest: str) -> tuple[ReviewedPlan, dict[str, Any]]:
+def _read_genuine(address: str, environment: str, digest: str) -> tuple[StoredPlan, dict[str, Any]]:
     """What the digest covers, and the plan that says it in words. Raises Stopped where they are not of one another."""
     content = read_object(address)
     try:
-        reviewed, plan = read_plan(content, digest), dict(json.loads(content))
+        reviewed, plan = parse_plan(content, environment), dict(json.loads(content))
+        refuse_forged(reviewed, digest)
     except ValueError as error:
         raise Stopped(f"{address} cannot be trusted: {error}") from None
     snapshot = str(plan.get("snapshot_version", ""))
@@ -103,7 +98,7 @@ def _list(bucket: str, prefix: str) -> list[str]:
     return [each["Key"] for each in sorted(found, key=lambda each: each["LastModified"])]
 
 
-def _show(reviewed: ReviewedPlan, plan: dict[str, Any], askers: list[str], screen: Screen) -> None:
+def _show(reviewed: StoredPlan, plan: dict[str, Any], askers: list[str], screen: Screen) -> None:
     """What takes something away first, in words that are made of what the digest covers and of nothing else."""
     valid = reviewed.validity
     screen.say(f"environment: {valid.environment}")

@@ -7,7 +7,7 @@ read: the plan's units, as they were, on that server, while its snapshot is the 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from datetime import timedelta
 from functools import partial
 
@@ -15,7 +15,9 @@ from provisioner.core.changes import Change, ChangeKind
 from provisioner.core.errors import ApprovalRequired, Finding, PlanChanged
 from provisioner.core.model import Request, Settings
 from provisioner.core.plan import Plan, held_back
-from provisioner.core.reviewed_plan import Evidence, ReviewedPlan, StoredObject, name_person, read_approval, read_plan
+from provisioner.core.report import how_to_apply
+from provisioner.core.reviewed_plan import Evidence, name_person, read_approval
+from provisioner.core.stored_plan import StoredPlan, UnreadableRecord, parse_plan, refuse_forged
 from provisioner.core.text import join_names, sanitize
 from provisioner.core.units import Unit, UnitEffects, Validity, unit_of
 
@@ -34,10 +36,6 @@ class ApprovedPlan:
     units: Mapping[Unit, UnitEffects]
 
 
-def how_to_approve(environment: str, digest: str) -> str:
-    return f"make rds-approve ENV={environment} DIGEST={digest}"
-
-
 # --- whether it counts ----------------------------------------------------------------------------------------------
 
 
@@ -49,13 +47,14 @@ def check_approval(evidence: Evidence, plan: Plan, request: Request, settings: S
         PlanChanged: it counted for what is no longer so: another snapshot, server or administrator.
     """
     approval, refuse = evidence.approval, partial(_refuse, evidence=evidence, plan=plan)
-    if approval is None:
-        raise ApprovalRequired(_missing(evidence, plan))
+    if not approval.is_there:
+        message = f"{plan.environment} is changed by approved plans only, and {approval.address} does not exist"
+        raise ApprovalRequired(Finding("approval_required", f"{message}; nothing was changed", _next_step(plan)))
     body = read_approval(approval.content)
-    problems = dict(_problems(body, evidence, approval, settings, request))
+    problems = dict(_problems(body, evidence, settings, request))
     if body is None or problems:
         raise ApprovalRequired(tuple(refuse(code, reason) for code, reason in problems.items()))
-    reviewed = _find_plan(evidence, approval, settings, refuse)
+    reviewed = _find_plan(evidence, settings, refuse)
     if reviewed.validity != plan.validity:
         raise PlanChanged(refuse("plan_changed", _name_difference(reviewed.validity, plan.validity)))
     note = f"; approved as {approval.address} version {approval.version_id}"
@@ -65,7 +64,6 @@ def check_approval(evidence: Evidence, plan: Plan, request: Request, settings: S
 def _problems(
     body: Mapping[str, object] | None,
     evidence: Evidence,
-    approval: StoredObject,
     settings: Settings,
     request: Request,
 ) -> Iterator[tuple[str, str]]:
@@ -81,19 +79,21 @@ def _problems(
     # Whoever had the plan made or now wants it applied: when the object itself calls, only the former has a name.
     elif evidence.is_by_requester or name_person(name) == name_person(request.requested_by):
         yield "approval_by_requester", f'"{sanitize(name, 64)}" asked for the change and cannot approve it'
-    if evidence.now - approval.put_at > timedelta(hours=settings.approval_hours):
+    if evidence.now - evidence.approval.put_at > timedelta(hours=settings.approval_hours):
         yield "approval_expired", f"it is older than {settings.approval_hours} hours (setting APPROVAL_HOURS)"
 
 
-def _find_plan(evidence: Evidence, approval: StoredObject, settings: Settings, refuse: _Refuse) -> ReviewedPlan:
+def _find_plan(evidence: Evidence, settings: Settings, refuse: _Refuse) -> StoredPlan:
     """The plan that the approver could read: stored before the approval, of the snapshot that is still the newest."""
     for stored in evidence.plans:
-        if stored.put_at <= approval.put_at:
+        if stored.put_at <= evidence.approval.put_at:
             try:
-                return read_plan(stored.content, evidence.digest)
-            except ValueError as error:
+                plan = parse_plan(stored.content, settings.environment)
+                refuse_forged(plan, evidence.digest)
+            except UnreadableRecord as error:
                 message = f"the stored plan {stored.address} cannot be trusted: {error}"
                 raise ApprovalRequired(refuse("plan_not_genuine", message)) from None
+            return plan
     if evidence.is_of_other_snapshot:
         message = "the plan that it is for was made of another version of the snapshot than the newest"
         raise PlanChanged(refuse("plan_changed", message))
@@ -104,30 +104,18 @@ def _find_plan(evidence: Evidence, approval: StoredObject, settings: Settings, r
     raise ApprovalRequired(refuse("plan_not_stored", message))
 
 
-def _missing(evidence: Evidence, plan: Plan) -> Finding:
-    message = f"{plan.environment} is changed by approved plans only, and {evidence.address} does not exist"
-    return Finding("approval_required", f"{message}; nothing was changed", _next_step(plan))
-
-
 def _refuse(code: str, reason: str, evidence: Evidence, plan: Plan) -> Finding:
-    message = f"the approval {evidence.address} does not count: {reason}; nothing was changed"
+    message = f"the approval {evidence.approval.address} does not count: {reason}; nothing was changed"
     return Finding(code, message, _next_step(plan))
 
 
 def _next_step(plan: Plan) -> str:
-    return f"read the plan as it is now, then have an approver call: {how_to_approve(plan.environment, plan.digest)}"
+    return f"read the plan as it is now, then have an approver call: {how_to_apply(plan)}"
 
 
 def _name_difference(then: Validity, now: Validity | None) -> str:
-    words = {
-        "environment": "environment",
-        "host": "server's address",
-        "port": "server's port",
-        "system_identifier": "server (its system identifier)",
-        "administrator": "administrator",
-    }
-    differing = [word for name, word in words.items() if getattr(then, name) != getattr(now, name, None)]
-    return f"it is for another {join_names(differing)}"
+    differing = [each.name for each in fields(then) if getattr(then, each.name) != getattr(now, each.name, None)]
+    return f"it is for another server, administrator or environment ({join_names(differing)} differ)"
 
 
 # --- what it covers -------------------------------------------------------------------------------------------------

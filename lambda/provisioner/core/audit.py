@@ -12,7 +12,7 @@ from operator import attrgetter
 from typing import Any
 
 from provisioner.core.errors import Finding
-from provisioner.core.model import Outcome, Request, Settings, Status
+from provisioner.core.model import Outcome, Status
 from provisioner.core.text import sanitize
 
 _MAX_MESSAGE = 1000
@@ -59,31 +59,6 @@ class AuditRow:
 
 
 COLUMNS = tuple(each.name for each in fields(AuditRow))
-
-
-def build_provenance(
-    settings: Settings,
-    request: Request | None,
-    *,
-    snapshot_version: str = "",
-    plan_digest: str = "",
-    approved_by: str = "",
-) -> Provenance:
-    """The shared columns of a run; the environment is the function's, also where the request could not be read.
-
-    `approved_by` is the name in an approval; where approvals are objects, a name in the event is none.
-    """
-    if request is None:
-        return Provenance(settings.environment, snapshot_version=snapshot_version, plan_digest=plan_digest)
-    return Provenance(
-        environment=settings.environment,
-        build_id=request.build_id,
-        run_id=request.run_id,
-        requested_by=request.requested_by,
-        approved_by=approved_by if settings.needs_approval_objects else request.approval.approved_by,
-        snapshot_version=snapshot_version or request.snapshot.version_id,
-        plan_digest=plan_digest,
-    )
 
 
 def build_rows(provenance: Provenance, outcomes: Iterable[Outcome]) -> tuple[AuditRow, ...]:
@@ -134,18 +109,6 @@ def read_csv(content: bytes) -> tuple[tuple[AuditRow, ...], int]:
         else:
             others += bool(line)
     return tuple(rows), others
-
-
-def has_our_columns(content: bytes) -> bool:
-    """Whether a CSV begins with our column names, as we or a spreadsheet write them."""
-    return next(_read_lines(content[:4096].split(b"\n", 1)[0]), None) == COLUMNS
-
-
-def end_of_last_line(content: bytes) -> bytes:
-    """What ends the last line of a CSV, so that a row can follow: one that was cut may stand inside of quotes."""
-    if content.count(b'"') % 2:
-        return b'"\n'
-    return b"" if content.endswith(b"\n") else b"\n"
 
 
 def trail_key(folder: str) -> str:

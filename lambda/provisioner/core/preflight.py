@@ -5,13 +5,13 @@ A check is `ok`, `failed`, or `unknown` where it could not be made; only a faile
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
 from provisioner.core.errors import Finding
-from provisioner.core.quoting import quote
-from provisioner.core.text import join_names
+from provisioner.core.text import join_names, sanitize
 
 SUPPORTED_VERSIONS = range(13, 19)
 
@@ -34,9 +34,9 @@ class Check:
     why: str = ""
     next_step: str = ""
 
-    def __str__(self) -> str:
-        """As a person and the audit read it."""
-        return "; ".join(part for part in (f"{self.name}: {self.what}", self.why, self.next_step) if part)
+    @property
+    def text(self) -> str:
+        return "; ".join(part for part in (self.what, self.why, self.next_step) if part)
 
 
 def ok(name: str, what: str, why: str = "", next_step: str = "") -> Check:
@@ -59,14 +59,50 @@ def failed_by(name: str, findings: Sequence[Finding]) -> Check:
     return failed(name, "; ".join(finding.message for finding in findings), next_step=findings[0].next_step)
 
 
-def not_made(names: Iterable[str], because: Check) -> list[Check]:
-    """Checks that stand on one that did not pass."""
-    return [unknown(name, "not looked at", f"{because.name} did not pass") for name in names]
-
-
 def is_ready(checks: Sequence[Check]) -> bool:
     """Whether nothing failed; what could not be told is named and holds nobody up."""
     return all(check.status is not CheckStatus.FAILED for check in checks)
+
+
+# --- what the answer has room for -----------------------------------------------------------------------------------
+
+# Of a fleet's secrets more lines than this are counted.
+MAX_CHECKS = 300
+_MAX_TEXT = 300
+_MAX_NAME = 64
+# By how much they matter; of many checks the first are shown.
+_SYMBOLS = {CheckStatus.FAILED: "!", CheckStatus.UNKNOWN: "?", CheckStatus.OK: "+"}
+
+
+def count_checks(checks: Iterable[Check]) -> str:
+    """The sums in one line."""
+    counts = Counter(check.status for check in checks)
+    return "Preflight: " + ", ".join(f"{counts[status]} {status}" for status in CheckStatus) + "."
+
+
+def render_checks(checks: Sequence[Check]) -> str:
+    """A line a check: `+` ok, `!` failed, `?` unknown, and the sums."""
+    width = max((len(check.name) for check in checks), default=0)
+    lines = [f"  {_SYMBOLS[check.status]} {check.name:<{width}}  {check.text}" for check in checks]
+    return "\n".join([*lines, "", count_checks(checks)])
+
+
+def shorten(checks: Sequence[Check]) -> list[Check]:
+    """The checks that an answer has room for, those that are not ok before the others where there are too many."""
+    kept = list(checks)
+    if len(kept) > MAX_CHECKS:
+        ranked = sorted(checks, key=lambda check: list(_SYMBOLS).index(check.status))
+        kept, left = ranked[:MAX_CHECKS], ranked[MAX_CHECKS:]
+        more = f"{len(left)} more checks"
+        kept.append(Check("more", left[0].status, more, "the CSV of the run has every one of them"))
+    return [
+        Check(
+            sanitize(check.name, _MAX_NAME),
+            check.status,
+            *(sanitize(text, _MAX_TEXT) for text in (check.what, check.why, check.next_step)),
+        )
+        for check in kept
+    ]
 
 
 # --- what the server says of itself ---------------------------------------------------------------------------------
@@ -76,23 +112,18 @@ def is_ready(checks: Sequence[Check]) -> bool:
 class ServerFacts:
     """What the administrator's session is told.
 
-    `entering` are login roles that may enter `database`, `public_enters` says that every role may. `is_iam_member` is
-    None where the server has no role rds_iam. `restricts_passwords` is the parameter rds.restrict_password_commands,
-    empty where there is none.
+    `entering` are login roles that may enter `database`, `public_enters` says that every role may.
     """
 
     version: int
     is_standby: bool
     administrator: str
-    is_superuser: bool
     may_create_roles: bool
     may_create_databases: bool
     database: str
     public_enters: bool
     entering: tuple[str, ...]
-    is_iam_member: bool | None
-    restricts_passwords: str
-    is_password_member: bool
+    is_iam_member: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,47 +135,41 @@ class PublicSchema:
     public_creates: bool
 
 
-def check_facts(facts: ServerFacts) -> list[Check]:
-    """What the session was told, judged; the line of each in the order of the answer."""
-    judges = (check_version, check_writer, check_rights, check_administrator_database, check_iam)
-    return [judge(facts) for judge in judges]
+def check_facts(facts: ServerFacts) -> Iterator[Check]:
+    """What the session was told, judged."""
+    who = f'"{facts.administrator}"'
+    yield check_version(facts.version)
+    if facts.is_standby:
+        next_step = "point DB_HOST at the writer"
+        yield failed("writer", "the server is a standby and cannot be written", next_step=next_step)
+    else:
+        yield ok("writer", "the server is a writer")
+    has = {"CREATEROLE": facts.may_create_roles, "CREATEDB": facts.may_create_databases}
+    if missing := [word for word, is_there in has.items() if not is_there]:
+        next_step = "let the master run infra/admin-role.sql, or ALTER ROLE ... " + " ".join(missing)
+        yield failed("rights", f"{who} lacks {' and '.join(missing)}", "no role or database could be made", next_step)
+    else:
+        yield ok("rights", f"{who} has CREATEROLE and CREATEDB")
+    yield _check_administrator_database(facts)
+    if facts.is_iam_member:
+        why = "RDS then asks it for a token, and its password lets nobody in"
+        next_step = "take rds_iam from the administrator and from every role that it is a member of"
+        yield failed("rds_iam", f"{who} is a member of rds_iam", why, next_step)
+    else:
+        yield ok("rds_iam", f"{who} is no member of rds_iam")
 
 
-def check_version(facts: ServerFacts) -> Check:
+def check_version(version: int) -> Check:
     """13 to 18 is what is tested."""
-    what = f"PostgreSQL {facts.version}"
-    if facts.version in SUPPORTED_VERSIONS:
+    what = f"PostgreSQL {version}"
+    if version in SUPPORTED_VERSIONS:
         return ok("version", what)
-    if facts.version < SUPPORTED_VERSIONS.start:
+    if version < SUPPORTED_VERSIONS.start:
         return failed("version", what, "13 is the oldest that is supported", "upgrade the instance")
     return unknown("version", what, "18 is the newest that was tried", "look for a newer release of rds-provisioner")
 
 
-def check_writer(facts: ServerFacts) -> Check:
-    """A standby cannot be changed."""
-    if facts.is_standby:
-        return failed(
-            "writer", "the server is a standby and cannot be written", next_step="point DB_HOST at the writer"
-        )
-    return ok("writer", "the server is a writer")
-
-
-def check_rights(facts: ServerFacts) -> Check:
-    """CREATEROLE and CREATEDB, and nothing more."""
-    has = {"CREATEROLE": facts.may_create_roles, "CREATEDB": facts.may_create_databases}
-    missing = [word for word, is_there in has.items() if not (is_there or facts.is_superuser)]
-    who = f'"{facts.administrator}"'
-    if missing:
-        next_step = "let the master run infra/admin-role.sql, or ALTER ROLE ... " + " ".join(missing)
-        return failed("rights", f"{who} lacks {' and '.join(missing)}", "no role or database could be made", next_step)
-    if facts.is_superuser:
-        return ok(
-            "rights", f"{who} is a superuser", "it needs CREATEROLE and CREATEDB alone", "use infra/admin-role.sql"
-        )
-    return ok("rights", f"{who} has CREATEROLE and CREATEDB and is no superuser")
-
-
-def check_administrator_database(facts: ServerFacts) -> Check:
+def _check_administrator_database(facts: ServerFacts) -> Check:
     """Who else may enter the database in which the administrator works."""
     who = f'"{facts.database}"'
     if facts.public_enters:
@@ -155,19 +180,10 @@ def check_administrator_database(facts: ServerFacts) -> Check:
     return ok("administrator_database", f"{who} lets in the administrator and: {join_names(others) or 'nobody else'}")
 
 
-def check_iam(facts: ServerFacts) -> Check:
-    """A member of rds_iam is asked for a token and never for a password."""
-    if facts.is_iam_member is None:
-        return ok("rds_iam", "the server has no role rds_iam")
-    if facts.is_iam_member and not facts.is_superuser:
-        why = "RDS then asks it for a token, and its password lets nobody in"
-        next_step = "take rds_iam from the administrator and from every role that it is a member of"
-        return failed("rds_iam", f'"{facts.administrator}" is a member of rds_iam', why, next_step)
-    return ok("rds_iam", f'"{facts.administrator}" is no member of rds_iam')
-
-
-def check_public_schema(public: PublicSchema, facts: ServerFacts) -> Check:
+def check_public_schema(public: PublicSchema | None, facts: ServerFacts) -> Check:
     """Whether everybody's right to create in `public` can be taken back in a new database."""
+    if public is None:
+        return ok("public_schema", 'template1 has no schema "public"')
     what = f'"public" of template1 belongs to "{public.owner}"'
     if not public.public_creates:
         return ok("public_schema", f"{what}, and PUBLIC may not create in it")
@@ -178,12 +194,3 @@ def check_public_schema(public: PublicSchema, facts: ServerFacts) -> Check:
     # Up to 14 that is how PostgreSQL comes; later somebody made it so.
     found = ok if facts.version < 15 else failed
     return found("public_schema", what, why, next_step)
-
-
-def explain_password_refusal(facts: ServerFacts) -> str:
-    """What is to be done where a verifier was refused."""
-    if facts.restricts_passwords in {"on", "1"} and not facts.is_password_member:
-        return (
-            f"rds.restrict_password_commands is on: let the master GRANT rds_password TO {quote(facts.administrator)}"
-        )
-    return "see the SQLSTATE in the runbook; on RDS look at rds.restrict_password_commands"

@@ -18,7 +18,7 @@ from provisioner.core.kinds import ObjectKind
 from provisioner.core.model import Outcome, Status
 from provisioner.core.ownership import Ownership, has_marker
 from provisioner.core.state import Database, ObjectGroup, PasswordCheck, Role
-from provisioner.core.stored_plan import PlannedChange, StoredPlan, UnreadableRecord, get_text, parse_json
+from provisioner.core.stored_plan import PlannedChange, StoredPlan, UnreadableRecord
 from provisioner.core.text import sanitize
 
 
@@ -49,13 +49,16 @@ def parse_in_progress(content: bytes | None, folder: str) -> InProgress | None:
     Raises:
         UnreadableRecord: it is no record, or one that names objects of somebody else's.
     """
-    value = parse_json(content)
-    if value == {}:
-        return None
-    run = InProgress(sanitize(get_text(value, "run_token"), 128), get_text(value, "plan"), get_text(value, "run"))
-    for key, shape in ((run.plan_key, "plans/{}.json"), (run.run_key, "runs/{}.csv")):
-        if not re.fullmatch(re.escape(f"{folder}/") + shape.format("[A-Za-z0-9._-]{1,400}"), key):
-            raise UnreadableRecord("a key of somebody else's")
+    try:
+        value = json.loads(content or b"")
+        if value == {}:
+            return None
+        run = InProgress(sanitize(value["run_token"], 128), value["plan"], value["run"])
+        for key, shape in ((run.plan_key, "plans/{}.json"), (run.run_key, "runs/{}.csv")):
+            if not re.fullmatch(re.escape(f"{folder}/") + shape.format("[A-Za-z0-9._-]{1,400}"), key):
+                raise UnreadableRecord("a key of somebody else's")
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
+        raise UnreadableRecord("it is no record that a run stored") from None
     return run
 
 
@@ -88,26 +91,16 @@ def recovered_rows(
 def shows(ownership: Ownership, change: PlannedChange) -> bool:
     """Whether the server positively shows what a change was to make; what was not looked at shows nothing."""
     role, database = ownership.server.roles.get(change.username), ownership.server.databases.get(change.database)
-    if change.action in {"create_database", "adopt_database", "create_extension"}:
-        return database is not None and _database_shows(ownership, change, database)
-    if change.action in {"grant", "grant_default", "revoke", "revoke_default"}:
-        return database is not None and _grants_show(change, database)
-    if change.action in {"keep_database", "pass_objects", "give_database", "drop_role"}:
-        return _departure_shows(ownership, change)
-    return role is not None and _role_shows(ownership, change, role)
-
-
-def _departure_shows(ownership: Ownership, change: PlannedChange) -> bool:
-    role, database = ownership.server.roles.get(change.username), ownership.server.databases.get(change.database)
-    if change.action == "give_database":
-        return database is not None and database.owner == change.username
-    if change.action == "keep_database":
-        return bool(database and database.marker.kept and database.marker.kept_from == change.username)
-    if change.action == "pass_objects" and (holdings := ownership.leaving.holdings.get(change.username)):
+    holdings = ownership.leaving.holdings.get(change.username)
+    if change.action == "pass_objects" and holdings:
         there = [item for item in holdings.databases if item.database == change.database]
         return not holdings.refusal and all(item.is_empty and not item.refusal for item in there)
-    # What was to pass on before the role goes has passed on when it is gone.
-    return role is None
+    if change.action in {"pass_objects", "drop_role"}:
+        # What was to pass on before the role goes has passed on when it is gone.
+        return role is None
+    if change.database:
+        return database is not None and _database_shows(ownership, change, database)
+    return role is not None and has_marker(role, ownership.environment) and _role_shows(ownership, change, role)
 
 
 def _role_shows(ownership: Ownership, change: PlannedChange, role: Role) -> bool:
@@ -135,21 +128,25 @@ def _role_shows(ownership: Ownership, change: PlannedChange, role: Role) -> bool
         case ("revoke_membership", _, _, left):
             roles = {item.role for item in ownership.memberships_of.get(role.name, ())}
             is_shown = left in ownership.server.roles and left not in roles
-    return is_shown and has_marker(role, ownership.environment)
+    return is_shown
 
 
 def _database_shows(ownership: Ownership, change: PlannedChange, database: Database) -> bool:
-    owner = ownership.server.roles.get(database.owner)
-    is_ours = has_marker(database, ownership.environment)
+    marker, is_ours = database.marker, has_marker(database, ownership.environment)
     match change.identity:
         case ("create_database", _, username, *_):
+            owner = ownership.server.roles.get(username)
             creating = owner.marker.creating if owner else ()
             return database.owner == username and (is_ours or database.name in creating)
         case ("adopt_database", *_):
             return is_ours
         case ("create_extension", _, _, extension):
             return extension in database.extensions
-    return False
+        case ("give_database", _, username, *_):
+            return database.owner == username
+        case ("keep_database", _, username, *_):
+            return bool(marker.kept) and marker.kept_from == username
+    return _grants_show(change, database)
 
 
 def _grants_show(change: PlannedChange, database: Database) -> bool:

@@ -6,13 +6,13 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 
-from provisioner.core.approval import how_to_approve
 from provisioner.core.audit import Provenance
 from provisioner.core.changes import Change
 from provisioner.core.errors import Finding
 from provisioner.core.excerpt import MAX_NAME, MAX_NAMED, choose, choose_listed, left_out, name_database
 from provisioner.core.model import Request, RunStatus, Status
 from provisioner.core.plan import Plan
+from provisioner.core.preflight import Check, CheckStatus, render_checks, shorten
 from provisioner.core.text import join_names, sanitize
 
 MAX_FIELD = 500
@@ -70,16 +70,34 @@ def render_text(plan: Plan, audit: AuditLocations | None = None) -> str:
     Changes stand under their database, in the order in which they are applied; the last line is the sum. Of a plan
     that is too long each database keeps its share, and what takes something away goes before all else.
     """
-    shown = choose(plan, _text_of, _MAX_TEXT)
-    lines = notice(plan, shown, audit)
-    for database, changes in group(shown.changes):
-        lines += [database, *map(_text_line, changes), ""]
-    for heading, symbol, findings in (("Blocked", "!", shown.blockers), ("Warnings", "?", shown.warnings)):
-        if findings:
-            lines += [f"{heading}:", *(_text_finding(each, symbol) for each in findings), ""]
+    shown = choose(plan, text_of, _MAX_TEXT)
+    lines = [*notice(plan, shown, audit), *render_lines(shown)]
     if not plan.changes and not plan.blockers:
         lines += ["No changes. The server is what the snapshot declares.", ""]
     return "\n".join([*lines, sum_line(plan)])
+
+
+def render_lines(plan: Plan) -> list[str]:
+    """Changes under their databases, those of none first; then what is blocked, and what is warned of."""
+    lines: list[str] = []
+    groups: dict[str, list[Change]] = {}
+    for change in plan.changes:
+        groups.setdefault(change.database, []).append(change)
+    for database in sorted(groups):
+        lines += [name_database(database), *map(text_of, groups[database]), ""]
+    for heading, symbol, findings in (("Blocked", "!", plan.blockers), ("Warnings", "?", plan.warnings)):
+        if findings:
+            lines += [f"{heading}:", *(text_of(each, symbol) for each in findings), ""]
+    return lines
+
+
+def text_of(item: Change | Finding, symbol: str = "?") -> str:
+    """One line of a change or a finding, whose `symbol` says what it is."""
+    if isinstance(item, Finding):
+        return f"  {symbol} {sanitize(str(item), MAX_FIELD)}"
+    destructive = "  [destructive]" if item.destructive else ""
+    words = f"{item.symbol} {item.action:<18} {sanitize(item.username, MAX_NAME):<24} "
+    return f"  {words}{sanitize(item.detail, MAX_FIELD)}".rstrip() + destructive
 
 
 def render_notification(plan: Plan, audit: AuditLocations, provenance: Provenance, *, needs_approval: bool) -> str:
@@ -98,7 +116,7 @@ def render_notification(plan: Plan, audit: AuditLocations, provenance: Provenanc
 def how_to_apply(plan: Plan) -> str:
     """The command that has this plan applied and no other."""
     if plan.is_approved_by_object:
-        return how_to_approve(plan.environment, plan.digest)
+        return f"make rds-approve ENV={plan.environment} DIGEST={plan.digest}"
     variables = f"ALLOW_DB_PROVISION=true APPROVED_BY=<who approves> PLAN_DIGEST={plan.digest}"
     return f"{variables} make rds-provision ENV={plan.environment}"
 
@@ -110,30 +128,36 @@ def build_response(
     changes: Sequence[tuple[Change, Status]],
     audit: AuditLocations,
     text: str = "",
+    checks: Sequence[Check] = (),
 ) -> dict[str, object]:
     """The answer of the function, as JSON-ready values that stay under the 6 MB of Lambda whatever the fleet.
 
     `changes` are the plan's, each with what became of it. Past 300 changes, or 50 blockers or warnings, the lists are
     cut, destructive changes last; the summary counts everything, and a warning (`answer_cut`) names the stored plan. A
-    run that did not look at the server says nothing about it.
+    run that did not plan says nothing of a plan: a report has a `text` of its own, a preflight its `checks`.
     """
     listed = choose_listed(plan)
     cut = _truncation_warning(plan, listed, audit)
     kept = frozenset(listed.changes)
-    looked = status not in {RunStatus.SUPERSEDED, RunStatus.REPORTED}
+    shown = shorten(checks)
+    if checks:
+        text = render_checks(shown)[:_MAX_TEXT]
+    is_planned = not text and status is not RunStatus.SUPERSEDED
+    failed = [Status.ERROR for check in checks if check.status is CheckStatus.FAILED]
     return {
         "status": status.value,
         "environment": request.environment,
         "mode": request.mode.value,
         "build_id": request.build_id,
         "run_id": request.run_id,
-        "plan_digest": plan.digest if looked else "",
-        "summary": summarize(plan, (status for _, status in changes)),
+        "plan_digest": plan.digest if is_planned else "",
+        "summary": summarize(plan, [*failed, *(status for _, status in changes)]),
         "changes": [_change_to_json(change, status) for change, status in changes if change in kept],
         "blockers": [_finding_to_json(finding) for finding in listed.blockers],
         "warnings": [*map(_finding_to_json, listed.warnings), *cut],
         "audit": audit.to_json(),
-        "plan_text": render_text(plan, audit) if looked else text or "The server was not looked at.",
+        "plan_text": render_text(plan, audit) if is_planned else text or "The server was not looked at.",
+        **({"checks": [asdict(check) for check in shown]} if checks else {}),
     }
 
 
@@ -142,14 +166,6 @@ def notice(plan: Plan, shown: Plan, audit: AuditLocations | None) -> list[str]:
     *hidden, cut = left_out(plan, shown)
     where = f"The whole plan: {audit.plan}" if audit and audit.plan else "The stored plan has all of it."
     return [*hidden, f"... and {cut} more. {where}", ""] if cut else []
-
-
-def group(changes: Iterable[Change]) -> list[tuple[str, list[Change]]]:
-    """The changes under their databases, by name; those of no database first."""
-    groups: dict[str, list[Change]] = {}
-    for change in changes:
-        groups.setdefault(change.database, []).append(change)
-    return [(name_database(database), groups[database]) for database in sorted(groups)]
 
 
 def describe_run(provenance: Provenance | None) -> dict[str, str]:
@@ -164,20 +180,6 @@ def describe_run(provenance: Provenance | None) -> dict[str, str]:
         "run": provenance.run_id,
     }
     return {name: value for name, value in known.items() if value}
-
-
-def _text_line(change: Change) -> str:
-    destructive = "  [destructive]" if change.destructive else ""
-    words = f"{change.symbol} {change.action:<18} {sanitize(change.username, MAX_NAME):<24} "
-    return f"  {words}{sanitize(change.detail, MAX_FIELD)}".rstrip() + destructive
-
-
-def _text_of(item: Change | Finding) -> str:
-    return _text_line(item) if isinstance(item, Change) else _text_finding(item)
-
-
-def _text_finding(finding: Finding, symbol: str = "?") -> str:
-    return f"  {symbol} {sanitize(str(finding), MAX_FIELD)}"
 
 
 def _truncation_warning(plan: Plan, shown: Plan, audit: AuditLocations) -> list[dict[str, object]]:

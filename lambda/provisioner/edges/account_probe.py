@@ -15,7 +15,7 @@ from provisioner.edges.aws import AwsClients, AwsError, translate_errors
 _NO_ETAG = '"00000000000000000000000000000000"'
 
 
-def check_bucket(clients: AwsClients, bucket: str, owner: str, name: str) -> Check:
+def check_bucket(name: str, clients: AwsClients, bucket: str, owner: str) -> Check:
     """Whether the bucket is there, ours, and may be looked into."""
     try:
         with translate_errors():
@@ -27,23 +27,23 @@ def check_bucket(clients: AwsClients, bucket: str, owner: str, name: str) -> Che
         whose = f", or it does not belong to account {owner}" if owner and failure.status == 403 else ""
         what = f"{bucket} cannot be looked into: {failure.code}{whose}"
         return failed(name, what, next_step=failure.next_step("s3:ListBucket"))
-    if owner:
-        return ok(name, f"{bucket} is there and belongs to account {owner}")
-    return ok(name, f"{bucket} is there", "whose it is was not asked: no account is set as its owner")
+    whose = f"belongs to account {owner}" if owner else "no account is set as its owner"
+    return ok(name, f"{bucket} is there, and {whose}")
 
 
-def check_versioning(clients: AwsClients, bucket: str, why: str, name: str) -> Check:
+def check_versioning(name: str, clients: AwsClients, bucket: str) -> Check:
     """Whether the bucket keeps versions."""
     with translate_errors():
         versioning = clients.s3.get_bucket_versioning(Bucket=bucket)
     if versioning.get("Status") == "Enabled":
         return ok(name, f"{bucket} keeps versions")
+    why = "a snapshot without a version is refused, and what is overwritten is gone"
     next_step = "switch versioning on; what lies there has no version until it is put again"
     return failed(name, f"{bucket} keeps no versions", why, next_step)
 
 
 def check_events(
-    clients: AwsClients, bucket: str, why: str, otherwise: Callable[[str, str, str, str], Check], name: str
+    name: str, clients: AwsClients, bucket: str, why: str, otherwise: Callable[[str, str, str, str], Check]
 ) -> Check:
     """Whether the bucket sends its events to EventBridge; `otherwise` it has failed, or may be meant to send none."""
     with translate_errors():
@@ -54,7 +54,7 @@ def check_events(
     return otherwise(name, f"{bucket} sends no events to EventBridge", why, next_step)
 
 
-def check_lock(clients: AwsClients, bucket: str, name: str) -> Check:
+def check_lock(name: str, clients: AwsClients, bucket: str) -> Check:
     """Whether what is stored is kept from being deleted, and how long by default."""
     try:
         with translate_errors():
@@ -69,7 +69,7 @@ def check_lock(clients: AwsClients, bucket: str, name: str) -> Check:
     return ok(name, f"{bucket} has Object Lock ({how})")
 
 
-def check_conditional_writes(clients: AwsClients, bucket: str, folder: str, name: str) -> Check:
+def check_conditional_writes(name: str, clients: AwsClients, bucket: str, folder: str) -> Check:
     """Whether S3 heeds a condition: it is asked to replace an object that is not there, which it has to refuse.
 
     It answers 404 where no object has the key and 412 where another one has it; both leave nothing.
@@ -87,7 +87,7 @@ def check_conditional_writes(clients: AwsClients, bucket: str, folder: str, name
     return failed(name, "conditions of writes are not heeded", why, "use S3 itself, not something that is like it")
 
 
-def check_topic(clients: AwsClients, arn: str, name: str) -> Check:
+def check_topic(name: str, clients: AwsClients, arn: str) -> Check:
     """Whether there is a topic that approvals, drift and failures are told to, and whether anybody listens."""
     if not arn:
         return ok(name, "no topic is set: nobody is told of approvals and drift", next_step="set NOTIFY_TOPIC_ARN")

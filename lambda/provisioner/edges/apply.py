@@ -8,11 +8,11 @@ left to change.
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field, replace
+from functools import partial
 from itertools import islice
 from queue import SimpleQueue
 from threading import Event
@@ -20,25 +20,24 @@ from threading import Event
 from provisioner.core.changes import Change, ChangeKind
 from provisioner.core.database_script import DatabaseScript, database_transactions
 from provisioner.core.errors import DatabaseUnavailable, Finding, OutOfTime
-from provisioner.core.model import Status
 from provisioner.core.quoting import PasswordStatement
 from provisioner.core.script import Script
 from provisioner.core.state import PasswordCheck
 from provisioner.edges.apply_roles import AppliedRoles, apply_roles
 from provisioner.edges.postgres import Connection
+from provisioner.edges.server_findings import OUT_OF_TIME
 from provisioner.edges.sqlstates import SqlError
 from provisioner.edges.transaction import ApplyContext, change_database, refuse_empty_grants, retry, transaction
 from provisioner.edges.unit_results import (
     FAIL_FAST,
     ApplyResult,
     UnitResult,
-    failed_unit,
+    change_unit,
     failure_of,
-    leave_for_the_next_run,
-    outcomes_of,
     skipped_unit,
     summarize,
 )
+from provisioner.telemetry import log_mistake
 
 # How many databases are created at once: more than two gain nothing, the server copies files.
 PARALLEL_CREATES = 2
@@ -49,11 +48,11 @@ def apply_script(script: Script, context: ApplyContext) -> ApplyResult:
     try:
         connection = context.login.connect()
     except Exception as error:  # noqa: BLE001 - no unit was started, and each has to be told of
-        changes = [item.changes for item in script.roles] + [item.changes for item in script.databases]
-        if isinstance(error, OutOfTime):
-            return summarize([leave_for_the_next_run(each) for each in changes], {})
-        failure = failure_of(error, "the server", context)
-        return summarize([UnitResult((), failure), *(skipped_unit(each, failure) for each in changes)], {})
+        is_late = isinstance(error, OutOfTime)
+        failure = OUT_OF_TIME if is_late else failure_of(error, Finding("apply_failed", "the server"))
+        units = [role.changes for role in script.roles] + [database.changes for database in script.databases]
+        skipped = [skipped_unit(each, failure) for each in units]
+        return summarize([UnitResult((), failure, error), *skipped], {})
     with connection:
         roles = apply_roles(connection, script.roles, context)
         databases, logins = _apply_databases(connection, script, roles, context)
@@ -114,7 +113,7 @@ def _probe(role: str, context: ApplyContext) -> PasswordCheck | None:
     except OutOfTime:
         return None
     except Exception as error:  # noqa: BLE001 - what one role's login shows is no reason to leave the others
-        context.log_mistake(error)
+        log_mistake(error)
         return PasswordCheck.UNKNOWN
 
 
@@ -153,33 +152,26 @@ class _Databases:
     def apply(self, items: Sequence[DatabaseScript]) -> list[UnitResult]:
         results: list[UnitResult] = []
         for item in items:
-            is_whole = all(result.failure is None and not result.out_of_time for result in results)
+            is_whole = all(result.failure is None for result in results)
             # The owner's marker names what it was created for until all of that has a marker of its own.
             results.append(self._apply(item if is_whole else replace(item, on_success=item.on_abort)))
         return results
 
     def _apply(self, item: DatabaseScript) -> UnitResult:
+        failure, stop = self.roles.failed.get(item.owner), None
+        is_adopted = any(change.kind is ChangeKind.ADOPT_DATABASE for change in item.changes)
         if self.failed.is_set() and self.context.fail_fast:
-            return skipped_unit(item.changes, FAIL_FAST)
-        if self.context.is_late:
-            return leave_for_the_next_run(item.changes)
-        failure = self.roles.failed.get(item.owner)
-        if failure and (
-            item.uses_temporary_membership or any(change.kind is ChangeKind.ADOPT_DATABASE for change in item.changes)
-        ):
-            return skipped_unit(item.changes, Finding("skipped", f'its owner "{item.owner}" failed: {failure.message}'))
-        started = time.monotonic()
+            stop = FAIL_FAST
+        elif failure and (item.uses_temporary_membership or is_adopted):
+            stop = Finding("skipped", f'its owner "{item.owner}" failed: {failure.message}')
         kept = tuple(change for change in item.changes if not change.concerns(self.roles.absent))
-        try:
-            self._change(item, kept)
-        except Exception as error:  # noqa: BLE001 - whatever it is, it is this database's
+        about = Finding("apply_failed", f'database "{item.name}"', database=item.name)
+        result = change_unit(kept, about, partial(self._change, item, kept), self.context, stop=stop)
+        if result.error:
             self.failed.set()
-            result = failed_unit(error, kept, started, f'database "{item.name}"', self.context, database=item.name)
-        else:
-            result = UnitResult(outcomes_of(kept, Status.SUCCESS, started))
         left = tuple(change for change in item.changes if change.concerns(self.roles.absent))
-        reason = "a role that it needs could not be created"
-        return replace(result, outcomes=(*result.outcomes, *outcomes_of(left, Status.SKIPPED, started, reason)))
+        without_role = Finding("skipped", "a role that it needs could not be created")
+        return replace(result, outcomes=(*result.outcomes, *skipped_unit(left, without_role).outcomes))
 
     def _change(self, item: DatabaseScript, kept: tuple[Change, ...]) -> None:
         context = self.context

@@ -2,30 +2,19 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
 
 from provisioner.core.changes import ChangeKind
 from provisioner.core.errors import Finding, OutOfTime
-from provisioner.core.model import Status
 from provisioner.core.quoting import PasswordStatement, Statement
 from provisioner.core.role_script import RoleScript
 from provisioner.edges.postgres import LOCK_TIMEOUT_MS, Connection
 from provisioner.edges.sqlstates import LOCK_LOST, SqlError
 from provisioner.edges.transaction import MAX_ATTEMPTS, ApplyContext, refuse_empty_grants, retry, transaction
-from provisioner.edges.unit_results import (
-    FAIL_FAST,
-    OUT_OF_TIME,
-    UnitResult,
-    failed_unit,
-    failure_of,
-    leave_for_the_next_run,
-    outcomes_of,
-    skipped_unit,
-)
+from provisioner.edges.unit_results import FAIL_FAST, UnitResult, change_unit
 
 # One message to the server; longer scripts of roles are sent in several, in the one transaction.
 STATEMENTS_PER_MESSAGE = 200
@@ -45,15 +34,15 @@ class AppliedRoles:
     def add(self, role: RoleScript, result: UnitResult) -> None:
         """Keep what came of a role."""
         self.results.append(result)
-        if result.failure or result.out_of_time:
-            self.failed[role.name] = result.failure or OUT_OF_TIME
+        if result.failure:
+            self.failed[role.name] = result.failure
             if any(change.kind is ChangeKind.CREATE_ROLE for change in role.changes):
                 self.absent.add(role.name)
 
 
 def apply_roles(connection: Connection, scripts: Sequence[RoleScript], context: ApplyContext) -> AppliedRoles:
     """All in one transaction; where that fails each alone, so that who fails is known and costs no other anything."""
-    roles, started = AppliedRoles(), time.monotonic()
+    roles = AppliedRoles()
     # A verifier takes a millisecond, most of it outside of Python, and a role more than that of the server: those of a
     # message are made beside each other, and beside the message before.
     with ThreadPoolExecutor(context.workers) as pool:
@@ -62,35 +51,17 @@ def apply_roles(connection: Connection, scripts: Sequence[RoleScript], context: 
         send = partial(_send_roles, connection, verifiers, context)
         if len(scripts) > 1:
             changes = [change for role in scripts for change in role.changes]
-            try:
-                send(scripts)
-            except Exception as error:  # noqa: BLE001 - each is tried alone, and then told of
-                if _ends_everything(error):
-                    roles.stop = failure_of(error, "the roles", context)
-                    roles.results = [failed_unit(error, changes, started, "the roles", context)]
-                    return roles
-            else:
-                roles.results = [UnitResult(outcomes_of(changes, Status.SUCCESS, started))]
-                return roles
+            result = change_unit(changes, Finding("apply_failed", "the roles"), partial(send, scripts), context)
+            if result.error is None or _ends_everything(result.error):
+                return AppliedRoles([result], stop=result.failure)
         for role in scripts:
-            roles.add(role, _apply_role(role, roles, send, context))
+            about = Finding("apply_failed", f'role "{role.name}"', username=role.name)
+            change = partial(send, [role], failed=len(roles.failed))
+            result = change_unit(role.changes, about, change, context, stop=roles.stop)
+            if result.error and (_ends_everything(result.error) or context.fail_fast):
+                roles.stop = result.failure if _ends_everything(result.error) else FAIL_FAST
+            roles.add(role, result)
     return roles
-
-
-def _apply_role(role: RoleScript, roles: AppliedRoles, send: Callable[..., None], context: ApplyContext) -> UnitResult:
-    if roles.stop:
-        return skipped_unit(role.changes, roles.stop)
-    if context.is_late:
-        return leave_for_the_next_run(role.changes)
-    started = time.monotonic()
-    try:
-        send([role], failed=len(roles.failed))
-    except Exception as error:  # noqa: BLE001 - whatever it is, it is this role's
-        result = failed_unit(error, role.changes, started, f'role "{role.name}"', context, username=role.name)
-        if _ends_everything(error) or context.fail_fast:
-            roles.stop = (result.failure or OUT_OF_TIME) if _ends_everything(error) else FAIL_FAST
-        return result
-    return UnitResult(outcomes_of(role.changes, Status.SUCCESS, started))
 
 
 def _send_roles(

@@ -16,14 +16,13 @@ from typing import Any
 from provisioner.core.audit import (
     AuditRow,
     archive_key,
-    end_of_last_line,
-    has_our_columns,
     render_csv,
     trail_key,
     unread_archive_key,
     unreadable_key,
 )
 from provisioner.core.errors import AuditUnavailable, Finding
+from provisioner.core.reviewed_plan import StoredObject
 from provisioner.edges.aws import AwsClients, AwsError, translate_errors
 
 MAX_TRAIL_BYTES = 1024 * 1024
@@ -57,8 +56,8 @@ class AuditBucket:
     def address(self, key: str) -> str:
         return f"s3://{self.name}/{key}"
 
-    def get(self, key: str, max_bytes: int | None = None) -> tuple[bytes | None, str]:
-        """An object and its ETag, both empty where there is none; None for one of more than `max_bytes`."""
+    def get(self, key: str, max_bytes: int | None = None) -> StoredObject:
+        """An object, read unless it has more than `max_bytes`."""
         with self._translate_errors(key):
             return self._get(key, MAX_BYTES if max_bytes is None else max_bytes)
 
@@ -72,8 +71,15 @@ class AuditBucket:
         return keys[::-1]
 
     def put_if_absent(self, key: str, content: str) -> str:
-        """Put an object that is never overwritten, or stands there with this very content; return its address."""
-        return self._retry_on_conflict(key, lambda _: self._put_once(key, content.encode("utf-8")))
+        """Put an object that is never overwritten; one that stands there is the same by its key. Return its address."""
+        self.put_first(key, content)
+        return self.address(key)
+
+    def put_first(self, key: str, content: str) -> bool:
+        """The same; whether it was put now, and did not stand there before."""
+        was_put: list[bool] = []
+        self._retry_on_conflict(key, lambda _: was_put.append(self._put_once(key, content.encode("utf-8"))))
+        return was_put[-1]
 
     def put_if_unchanged(self, key: str, content: str, etag: str) -> str:
         """Put an object in the place of the one with this ETag, or where none was; return the new ETag.
@@ -88,9 +94,9 @@ class AuditBucket:
             if not failure.is_conflict:
                 raise AuditUnavailable(self._not_stored(key, failure)) from None
         # A write whose answer was lost is tried again by botocore and then meets its own change.
-        present, present_etag = self.get(key)
-        if present == body:
-            return present_etag
+        present = self.get(key)
+        if present.content == body:
+            return present.etag
         message = "another run has written its note here since this one began"
         raise AuditUnavailable(self._finding("audit_contended", message, "call again when it has ended", key))
 
@@ -119,36 +125,40 @@ class AuditBucket:
     def _append_once(self, added: bytes, full_bytes: int, *, may_stand: bool) -> tuple[Finding, ...]:
         """Write the rows behind the trail, or into a new one where it is full, too large or not ours."""
         key, archive = trail_key(self.folder), ""
-        content, etag = self._get(key, MAX_BYTES)
+        trail = self._get(key, MAX_BYTES)
+        content, etag = trail.content, trail.etag
         # A write whose answer was lost is tried again by botocore and then meets its own change.
         if may_stand and added in (content or b""):
             return ()
-        # Other columns: the trail of the first generation, or something that is none.
-        is_ours = not etag or (content is not None and has_our_columns(content))
+        # Otherwise it is that of the first generation, was saved by a spreadsheet, or is something that is none.
+        is_ours = not etag or (content is not None and content.startswith(_HEADER) and content.endswith(b"\n"))
         if content is None:
             archive = unread_archive_key(key, etag)
             self._copy(key, archive, etag)
         elif etag and (not is_ours or len(content) >= full_bytes):
             archive = archive_key(key, content)
             self._put_once(archive, content)
-        # Saved again by an editor or a spreadsheet, it may lack the end of its last line.
-        before = content + end_of_last_line(content) if content and not archive else _HEADER
+        before = content if content and not archive else _HEADER
         self._put(key, before + added, etag)
         if is_ours:
             return ()
-        message = f"the trail was none of ours and was put away as {self.address(archive)}; a new one is begun"
+        message = (
+            f"the trail was not as a run leaves it, and was put away as {self.address(archive)}; a new one is begun"
+        )
         return (self._finding("audit_unreadable", message, "find out who wrote it", key),)
 
-    def _get(self, key: str, max_bytes: int) -> tuple[bytes | None, str]:
+    def _get(self, key: str, max_bytes: int) -> StoredObject:
         try:
             with translate_errors():
                 answer = self.clients.s3.get_object(Bucket=self.name, Key=key)
                 with closing(answer["Body"]) as body:
-                    return body.read() if answer["ContentLength"] <= max_bytes else None, answer["ETag"]
+                    content = body.read() if answer["ContentLength"] <= max_bytes else None
         except AwsError as failure:
             if failure.code == "NoSuchKey":
-                return b"", ""
+                return StoredObject(self.address(key))
             raise
+        about = answer["ETag"], answer["LastModified"], answer.get("VersionId", "")
+        return StoredObject(self.address(key), content, *about)
 
     def _put(self, key: str, content: bytes, etag: str = "") -> str:
         """Put an object in the place of the one with this ETag, or where none was."""
@@ -157,21 +167,15 @@ class AuditBucket:
         put = self.clients.s3.put_object
         return put(Bucket=self.name, Key=key, Body=content, ContentType=content_type, **condition)["ETag"]
 
-    def _put_once(self, key: str, content: bytes) -> None:
+    def _put_once(self, key: str, content: bytes) -> bool:
         try:
             with translate_errors():
                 self._put(key, content)
         except AwsError as failure:
             if failure.status != 412:
                 raise
-            present, etag = self._get(key, len(content))
-            if not etag:
-                raise  # Gone again: it is tried once more.
-            if present == content:
-                return  # Only the answer was lost.
-            message = "the audit cannot be written: another object stands there and is never overwritten"
-            next_step = "call again: each run stores under a name of its own"
-            raise AuditUnavailable(self._finding("audit_taken", message, next_step, key)) from None
+            return False
+        return True
 
     def _copy(self, key: str, target: str, etag: str) -> None:
         """Copy what has this ETag inside of S3. The target is named by it: whoever does it again writes the same."""

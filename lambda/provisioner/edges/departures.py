@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from itertools import groupby
 from operator import itemgetter
 from typing import Any
@@ -16,7 +16,6 @@ from provisioner.core.changes import ChangeKind
 from provisioner.core.database_script import DatabaseScript
 from provisioner.core.errors import Finding
 from provisioner.core.holdings import Obstacle, PassedOn, RoleHoldings
-from provisioner.core.model import Status
 from provisioner.core.quoting import Quoted, Statement
 from provisioner.core.retiring import granted_again, obstacle_finding
 from provisioner.core.script import LeavingStep, Script
@@ -27,18 +26,10 @@ from provisioner.edges.holding_queries import defaults_query, given_query, grant
 from provisioner.edges.leaving_catalogs import outside_databases
 from provisioner.edges.leaving_sessions import end_sessions, refuse_guests, refuse_late_guests, terminate
 from provisioner.edges.postgres import Connection
+from provisioner.edges.server_findings import OUT_OF_TIME
 from provisioner.edges.sqlstates import SqlError
 from provisioner.edges.transaction import ApplyContext, change_database, refuse_empty_grants, retry, transaction
-from provisioner.edges.unit_results import (
-    FAIL_FAST,
-    ApplyResult,
-    UnitResult,
-    failed_unit,
-    leave_for_the_next_run,
-    outcomes_of,
-    skipped_unit,
-    summarize,
-)
+from provisioner.edges.unit_results import FAIL_FAST, ApplyResult, UnitResult, change_unit, summarize
 
 # One message to the server; more are sent in several, in the one transaction.
 STATEMENTS_PER_MESSAGE = 50
@@ -50,20 +41,14 @@ def apply_departures(script: Script, before: ApplyResult, context: ApplyContext)
     failed: dict[str, Finding] = {}
     stop = FAIL_FAST if before.failures and context.fail_fast else None
     for step in script.leaving:
-        started, changes, role = time.monotonic(), (step.change,), step.role
-        if reason := failed.get(role, stop):
-            results.append(skipped_unit(changes, reason))
-        elif context.is_late or before.out_of_time:
-            results.append(leave_for_the_next_run(changes))
-        else:
-            try:
-                _change_departure(step, context)
-                results.append(UnitResult(outcomes_of(changes, Status.SUCCESS, started)))
-            except Exception as error:  # noqa: BLE001 - whatever it is, it is this role's
-                subject = f'role "{role}"' + (f' in database "{step.database}"' if step.database else "")
-                results.append(failed_unit(error, changes, started, subject, context, username=role))
-                failed[role] = Finding("skipped", f'an earlier step failed: role "{role}" stays quarantined')
-                stop = FAIL_FAST if context.fail_fast else None
+        subject = f'role "{step.role}"' + (f' in database "{step.database}"' if step.database else "")
+        about = Finding("apply_failed", subject, username=step.role)
+        late = OUT_OF_TIME if before.out_of_time else None
+        change = partial(_change_departure, step, context)
+        results.append(change_unit((step.change,), about, change, context, stop=failed.get(step.role, stop) or late))
+        if results[-1].error:
+            failed[step.role] = Finding("skipped", f'an earlier step failed: role "{step.role}" stays quarantined')
+            stop = FAIL_FAST if context.fail_fast else None
     after = summarize(results, {})
     return ApplyResult(
         (*before.outcomes, *after.outcomes),

@@ -8,7 +8,6 @@ from __future__ import annotations
 import base64
 import codecs
 import re
-import socket
 from collections import deque
 from contextlib import suppress
 from functools import cache
@@ -71,14 +70,6 @@ class VerifierRefused(SqlError):
             "set the same password again where password_encryption is scram-sha-256 and scram_iterations is "
             f"{OWN_ROUNDS} to {MAX_ROUNDS}"
         )
-
-
-def open_socket(host: str, port: int, seconds: float) -> socket.socket:
-    sock = socket.create_connection((host, port), seconds)
-    # Without this the start-up packet waits 40 ms for a delayed acknowledgement.
-    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-    return sock
 
 
 class PasswordProved(Exception):

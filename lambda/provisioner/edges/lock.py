@@ -93,15 +93,16 @@ def acquire_run_lock(connection: Connection, seconds: float, check: Callable[[],
         time.sleep(_RANDOM.uniform(0.1, 0.5))
 
 
-def find_run(connection: Connection) -> Finding | None:
+def find_run(connection: Connection) -> tuple[Finding, ...]:
     """A warning where a run is at work, for those who only look: they stand in nobody's way."""
-    for _, since in connection.run(_OTHER_RUN):
-        return Finding(
+    return tuple(
+        Finding(
             "run_under_way",
             f"a run is at work on this server, connected since {since}: what it changes may be shown half done",
             "look again when it has ended",
         )
-    return None
+        for _, since in connection.run(_OTHER_RUN)
+    )
 
 
 def fence(session_id: str) -> str:

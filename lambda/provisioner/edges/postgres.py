@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
-from provisioner.core.errors import DatabaseUnavailable, Finding, ProvisioningError
+from provisioner.core.errors import DatabaseUnavailable, Finding, OutOfTime
 from provisioner.core.quoting import Statement
 from provisioner.edges.clock import Deadline
 from provisioner.edges.driver import (
@@ -25,10 +25,9 @@ from provisioner.edges.driver import (
     TunedConnection,
     Unproved,
     VerifierRefused,
-    open_socket,
     sql_error,
 )
-from provisioner.edges.server_findings import out_of_time, unproved, unreachable, untrusted
+from provisioner.edges.server_findings import OUT_OF_TIME, explain, is_timeout, no_answer, unavailable
 from provisioner.edges.sqlstates import CONNECTION_LOST, SqlError
 
 CONNECT_TIMEOUT_SECONDS = 10.0
@@ -191,7 +190,7 @@ class Connection:
         seconds = self._deadline.seconds_left()
         if seconds <= 0 or self._is_late:
             self.close()
-            raise out_of_time()
+            raise OutOfTime(OUT_OF_TIME)
         try:
             self._inner.set_timeout(min(seconds, READ_TIMEOUT_SECONDS))
             send = self._inner.run_and_close if leave else self._inner.run
@@ -204,10 +203,10 @@ class Connection:
             raise SqlError("22021", "the answer is no text: names in the database are not UTF-8") from None
         except (LostConnection, OSError) as error:
             self.close()
-            self._is_late = _is_timeout(error) and seconds < READ_TIMEOUT_SECONDS
+            self._is_late = is_timeout(error) and seconds < READ_TIMEOUT_SECONDS
             if self._is_late:
-                raise out_of_time() from None
-            raise SqlError(CONNECTION_LOST, f"the connection was lost ({_reason(error)})") from None
+                raise OutOfTime(OUT_OF_TIME) from None
+            raise SqlError(CONNECTION_LOST, f"the connection was lost ({explain(error)})") from None
 
     def warnings(self) -> tuple[str, ...]:
         """The SQLSTATEs of the warnings that the last `run` caused."""
@@ -239,14 +238,9 @@ def _connect(
     settings: dict[str, str],
 ) -> TunedConnection:
     username, password, database = login
-    seconds = address.deadline.seconds_left()
-    if seconds <= 0:
-        raise out_of_time()
-    try:
-        sock = open_socket(address.host, address.port, min(seconds, CONNECT_TIMEOUT_SECONDS))
-    except OSError as error:
-        raise _no_answer(error, address, is_late=seconds < CONNECT_TIMEOUT_SECONDS) from None
+    sock = reach(address.host, address.port, address.deadline)
     # Logging in asks nothing that takes long.
+    seconds = max(address.deadline.seconds_left(), 0.1)
     sock.settimeout(min(seconds, LOGIN_TIMEOUT_SECONDS))
     try:
         return wire(
@@ -262,39 +256,39 @@ def _connect(
         )
     except Exception as error:  # noqa: BLE001 - whatever a peer says, it ends one login and not the run
         sock.close()
-        raise _login_error(error, address, is_late=seconds < LOGIN_TIMEOUT_SECONDS) from None
+        raise _login_error(error, str(address), is_late=seconds < LOGIN_TIMEOUT_SECONDS) from None
 
 
-def _login_error(error: Exception, address: ServerAddress, *, is_late: bool) -> Exception:
+def reach(host: str, port: int, deadline: Deadline) -> socket.socket:
+    """A connection to whatever takes connections there.
+
+    Raises:
+        DatabaseUnavailable: nothing does.
+        OutOfTime: there is no time left.
+    """
+    seconds = deadline.seconds_left()
+    if seconds <= 0:
+        raise OutOfTime(OUT_OF_TIME)
+    try:
+        sock = socket.create_connection((host, port), min(seconds, CONNECT_TIMEOUT_SECONDS))
+    except (OSError, UnicodeError) as error:
+        raise no_answer(f"{host}:{port}", error, is_late=seconds < CONNECT_TIMEOUT_SECONDS) from None
+    # Without this the start-up packet waits 40 ms for a delayed acknowledgement.
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    return sock
+
+
+def _login_error(error: Exception, server: str, *, is_late: bool) -> Exception:
     """What is raised where a login did not come to its end."""
     if isinstance(error, (VerifierRefused, PasswordProved)):
         return error
     if isinstance(error, ServerError):
         return sql_error(error, secret=False)
     if isinstance(error, ssl.SSLCertVerificationError):
-        return untrusted(str(address), error.verify_message)
+        return unavailable("untrusted", server, error.verify_message)
     if isinstance(error, (Unproved, ScramError)):
         # A server's signature that is not the password's is all that scramp has left to refuse.
-        return unproved(str(address), str(error) if isinstance(error, Unproved) else "its proof is wrong")
-    return _no_answer(error, address, is_late=is_late)
-
-
-def _no_answer(error: Exception, address: ServerAddress, *, is_late: bool) -> ProvisioningError:
-    """`is_late` says that the function's own time was all that was waited."""
-    return out_of_time() if is_late and _is_timeout(error) else unreachable(str(address), _reason(error))
-
-
-def _is_timeout(error: Exception) -> bool:
-    # pg8000 wraps what goes wrong while it sends.
-    return isinstance(error, TimeoutError) or isinstance(error.__cause__, TimeoutError)
-
-
-def _reason(error: Exception) -> str:
-    if _is_timeout(error):
-        return "no answer in time"
-    if isinstance(error, ConnectionRefusedError):
-        return "connection refused"
-    if isinstance(error, socket.gaierror):
-        return "the name does not resolve"
-    text = str(error.args[0]) if error.args else ""
-    return "it offers no TLS" if "refuses SSL" in text else type(error).__name__
+        reason = str(error) if isinstance(error, Unproved) else "its proof is wrong"
+        return unavailable("server_unproved", server, reason)
+    return no_answer(server, error, is_late=is_late)

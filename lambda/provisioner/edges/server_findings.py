@@ -2,56 +2,63 @@
 
 from __future__ import annotations
 
-from provisioner.core.errors import DatabaseUnavailable, Finding, OutOfTime
+import socket
+
+from provisioner.core.errors import DatabaseUnavailable, Finding, OutOfTime, ProvisioningError
+
+OUT_OF_TIME = Finding(
+    "out_of_time",
+    "the function's time was nearly up",
+    "call again: the next run continues; if it stays, see whether the server answers, or raise the timeout",
+)
+_PROBLEMS = {
+    "unreachable": (
+        "cannot be reached",
+        (
+            "check the instance, security groups, the VPC's DNS, DB_HOST and DB_PORT or the administrator's secret; "
+            "if it takes connections and lets nobody in, a session holds a lock that no login gets past: see "
+            "docs/security.md"
+        ),
+    ),
+    "server_unproved": (
+        "does not prove that it knows the password too",
+        "see that it is PostgreSQL itself, with scram-sha-256, and the role is not in rds_iam; nothing was asked of it",
+    ),
+    "untrusted": (
+        "shows a certificate that is not trusted",
+        "check that DB_HOST is the instance's own name, and the certificate bundle current; no password was sent",
+    ),
+}
 
 
-def out_of_time() -> OutOfTime:
-    """There is no time left for an answer."""
-    return OutOfTime(
-        Finding(
-            "out_of_time",
-            "the function's time was nearly up before the server had answered",
-            "call again: the next run continues; if it stays, see whether the server answers, or give the function "
-            "more time or more MAX_WORKERS",
-        )
+def unavailable(code: str, server: str, reason: str) -> DatabaseUnavailable:
+    """A server that cannot be asked, by a code of `_PROBLEMS`."""
+    what, next_step = _PROBLEMS[code]
+    return DatabaseUnavailable(Finding(code, f"the server {server} {what}: {reason}", next_step))
+
+
+def no_answer(server: str, error: Exception, *, is_late: bool = False) -> ProvisioningError:
+    """Nothing at the address speaks to us; `is_late` says that the function's own time was all that was waited."""
+    return (
+        OutOfTime(OUT_OF_TIME) if is_late and is_timeout(error) else unavailable("unreachable", server, explain(error))
     )
 
 
-def unreachable(server: str, reason: str) -> DatabaseUnavailable:
-    """Nothing at the address speaks to us."""
-    return DatabaseUnavailable(
-        Finding(
-            "unreachable",
-            f"the server {server} cannot be reached: {reason}",
-            "check that the instance is available, the security group, and DB_HOST and DB_PORT or the administrator's "
-            "secret; if it takes connections and lets nobody in, a session holds a lock that no login gets past: see "
-            "docs/security.md",
-        )
-    )
+def is_timeout(error: Exception) -> bool:
+    # pg8000 wraps what goes wrong while it sends.
+    return isinstance(error, TimeoutError) or isinstance(error.__cause__, TimeoutError)
 
 
-def unproved(server: str, reason: str) -> DatabaseUnavailable:
-    """It lets in, or would, without having proved itself."""
-    return DatabaseUnavailable(
-        Finding(
-            "server_unproved",
-            f"the server {server} does not prove that it knows the password too: {reason}",
-            "make sure that it is PostgreSQL itself, reached directly, with scram-sha-256, and that the role is no "
-            "member of rds_iam (RDS asks its members for a token: see the runbook); nothing was asked of it",
-        )
-    )
-
-
-def untrusted(server: str, reason: str) -> DatabaseUnavailable:
-    """Its certificate is none that the bundle vouches for."""
-    return DatabaseUnavailable(
-        Finding(
-            "untrusted",
-            f"the certificate of the server {server} is not trusted: {reason}",
-            "check that DB_HOST is the instance's own name and that the certificate bundle is current; no password "
-            "was sent",
-        )
-    )
+def explain(error: Exception) -> str:
+    """What went wrong with a connection, in a person's words."""
+    if is_timeout(error):
+        return "no answer in time"
+    if isinstance(error, ConnectionRefusedError):
+        return "connection refused"
+    if isinstance(error, (socket.gaierror, UnicodeError)):
+        return "the name does not resolve"
+    text = str(error.args[0]) if error.args else ""
+    return "it offers no TLS" if "refuses SSL" in text else type(error).__name__
 
 
 def locked_out(database: str, holder: str) -> Finding:

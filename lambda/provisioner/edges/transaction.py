@@ -17,10 +17,11 @@ from provisioner.core.errors import OutOfTime
 from provisioner.core.ownership import Ownership
 from provisioner.core.quoting import Statement
 from provisioner.core.state import Database, PasswordCheck
+from provisioner.edges.clock import Deadline
 from provisioner.edges.database_catalogs import read_database, read_object_names
 from provisioner.edges.observe import Login
 from provisioner.edges.postgres import Connection
-from provisioner.edges.server_findings import out_of_time
+from provisioner.edges.server_findings import OUT_OF_TIME
 from provisioner.edges.sqlstates import Remedy, SqlError
 
 # A GRANT that grants nothing and a REVOKE that revokes nothing are warnings to the server. To us they are failures.
@@ -38,9 +39,9 @@ class ApplyContext:
     """What an apply works with.
 
     `make_verifier` gives the SCRAM verifier of a role's password, `probe_password` what a login with it says.
-    `seconds_left` says how long the function may still run; below `reserve` seconds nothing further is started. `fence`
-    is the statement that fails unless this run still holds its lock: every connection that changes something sends it
-    first. Nothing is granted to the `blocked_roles`, nor in their place. `log_mistake` is told what nobody expected.
+    After the `deadline` nothing further is started. `fence` is the statement that fails unless this run still holds its
+    lock: every connection that changes something sends it first. Nothing is granted to the `blocked_roles`, nor in
+    their place.
     """
 
     login: Login
@@ -49,11 +50,9 @@ class ApplyContext:
     probe_password: Callable[[str], PasswordCheck] = field(repr=False)
     workers: int
     fail_fast: bool
-    seconds_left: Callable[[], float]
-    reserve: float
+    deadline: Deadline
     fence: str
     blocked_roles: frozenset[str]
-    log_mistake: Callable[[Exception], None]
     # Whether a database that stands is given nothing either that no plan showed: approved is what was read.
     only_shown: bool = False
 
@@ -65,7 +64,7 @@ class ApplyContext:
     @property
     def is_late(self) -> bool:
         """Whether nothing further may be started."""
-        return self.seconds_left() < self.reserve
+        return self.deadline.seconds_left() < 0
 
 
 @contextmanager
@@ -145,7 +144,7 @@ def _send_before(database: str, transactions: Sequence[tuple[Statement, ...]], c
 
         for each in transactions:
             if context.is_late:
-                raise out_of_time()
+                raise OutOfTime(OUT_OF_TIME)
             retry(partial(send, each), context)
 
 

@@ -6,7 +6,7 @@ The one place where a failed change becomes a finding of its unit, whatever it f
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from provisioner.core.changes import Change
@@ -14,21 +14,25 @@ from provisioner.core.errors import Finding, OutOfTime, ProvisioningError
 from provisioner.core.model import Outcome, Status
 from provisioner.core.state import PasswordCheck
 from provisioner.edges.clock import now_utc
+from provisioner.edges.server_findings import OUT_OF_TIME
 from provisioner.edges.sqlstates import SqlError
 from provisioner.edges.transaction import ApplyContext
+from provisioner.telemetry import log_mistake
 
 FAIL_FAST = Finding("skipped", "an earlier change failed and fail_fast is set")
-OUT_OF_TIME = Finding("out_of_time", "the function's time is nearly up", "run again: the next run continues")
 
 
 @dataclass(frozen=True, slots=True)
 class UnitResult:
-    """What came of one role or database."""
+    """What came of one role or database: `failure` says why it is not done, `error` that it was tried."""
 
     outcomes: tuple[Outcome, ...]
     failure: Finding | None = None
-    skipped: bool = False
-    out_of_time: bool = False
+    error: Exception | None = None
+
+    @property
+    def out_of_time(self) -> bool:
+        return self.failure is OUT_OF_TIME
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,12 +51,37 @@ class ApplyResult:
 
 def summarize(results: Sequence[UnitResult], logins: Mapping[str, PasswordCheck | None]) -> ApplyResult:
     """All of them together; a login is None where there was no time for it."""
+    failures = [item.failure for item in results if item.failure and item.error and not item.out_of_time]
     return ApplyResult(
         outcomes=tuple(outcome for result in results for outcome in result.outcomes),
-        failures=tuple(dict.fromkeys(result.failure for result in results if result.failure and not result.skipped)),
+        failures=tuple(dict.fromkeys(failures)),
         out_of_time=any(result.out_of_time for result in results) or None in logins.values(),
         passwords={role: check for role, check in logins.items() if check is not None},
     )
+
+
+def change_unit(
+    changes: Sequence[Change],
+    about: Finding,
+    change: Callable[[], None],
+    context: ApplyContext,
+    *,
+    stop: Finding | None = None,
+) -> UnitResult:
+    """Change one unit, unless `stop` says why not or there is no time; whatever it fails with is its own.
+
+    `about` is what its failure says, with the unit's name as the message.
+    """
+    started = time.monotonic()
+    if stop or context.is_late:
+        return skipped_unit(changes, stop or OUT_OF_TIME)
+    try:
+        change()
+    except Exception as error:  # noqa: BLE001 - whatever it is, it is this unit's
+        failure = failure_of(error, about)
+        outcomes = outcomes_of(changes, Status.ERROR, started, str(failure))
+        return UnitResult(outcomes, OUT_OF_TIME if isinstance(error, OutOfTime) else failure, error)
+    return UnitResult(outcomes_of(changes, Status.SUCCESS, started))
 
 
 def outcomes_of(changes: Iterable[Change], status: Status, started: float, message: str = "") -> tuple[Outcome, ...]:
@@ -64,44 +93,16 @@ def outcomes_of(changes: Iterable[Change], status: Status, started: float, messa
 
 def skipped_unit(changes: Sequence[Change], reason: Finding) -> UnitResult:
     """A unit that was not started."""
-    return UnitResult(outcomes_of(changes, Status.SKIPPED, time.monotonic(), str(reason)), reason, skipped=True)
+    return UnitResult(outcomes_of(changes, Status.SKIPPED, time.monotonic(), str(reason)), reason)
 
 
-def leave_for_the_next_run(changes: Sequence[Change]) -> UnitResult:
-    """A unit for which there is no time."""
-    outcomes = outcomes_of(changes, Status.SKIPPED, time.monotonic(), str(OUT_OF_TIME))
-    return UnitResult(outcomes, skipped=True, out_of_time=True)
-
-
-def failed_unit(
-    error: Exception,
-    changes: Sequence[Change],
-    started: float,
-    subject: str,
-    context: ApplyContext,
-    *,
-    database: str = "",
-    username: str = "",
-) -> UnitResult:
-    """A unit that failed; `subject` names it."""
-    failure = failure_of(error, subject, context, database=database, username=username)
-    outcomes = outcomes_of(changes, Status.ERROR, started, str(failure))
-    if isinstance(error, OutOfTime):
-        return UnitResult(outcomes, out_of_time=True)
-    return UnitResult(outcomes, failure)
-
-
-def failure_of(
-    error: Exception, subject: str, context: ApplyContext, *, database: str = "", username: str = ""
-) -> Finding:
-    """The finding of a unit; of an error that nobody expected its kind alone."""
+def failure_of(error: Exception, about: Finding) -> Finding:
+    """Why a unit failed: `about` names it by its message; of an error that nobody expected its kind alone."""
     if isinstance(error, ProvisioningError):
-        return replace(error.findings[0], database=database, username=username)
+        return replace(error.findings[0], database=about.database, username=about.username)
     if isinstance(error, SqlError):
-        message, next_step = f"{subject} could not be changed: {error}", error.next_step
-        return Finding("apply_failed", message, next_step, database=database, username=username)
-    # Its text may hold anything, so only its kind is told; the log has the place.
-    context.log_mistake(error)
-    message = f"{subject} could not be changed: the run met a mistake of its own ({type(error).__name__})"
+        return replace(about, message=f"{about.message} could not be changed: {error}", next_step=error.next_step)
+    log_mistake(error)
+    message = f"{about.message} could not be changed: the run met a mistake of its own ({type(error).__name__})"
     next_step = "report it with the log of this run; the next run tries it again"
-    return Finding("unexpected", message, next_step, database=database, username=username)
+    return replace(about, code="unexpected", message=message, next_step=next_step)

@@ -67,8 +67,7 @@ def test_the_workflow_comments_the_plan_and_passes(dev: Deployment, checkout: Pa
     assert asked.startswith(
         "pr comment 7 --repo acme/databases --edit-last --create-if-none --body-file plan.md\n### Plan:"
     )
-    assert "**Destructive: `keycloak`**" in asked
-    assert asked.index("destructive") < asked.index("<details>")
+    assert asked.index("keycloak\n  - revoke") < asked.index("[destructive]") < asked.index("<details>")
     assert "make rds-provision ENV=dev" in asked
     assert dev.databases() == set()
 

@@ -8,12 +8,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from provisioner.audit_log import AuditLog
 from provisioner.core.audit import (
     COLUMNS,
     Provenance,
     archive_key,
     build_outcomes,
-    build_provenance,
     build_rows,
     markdown_key,
     plan_key,
@@ -24,9 +24,11 @@ from provisioner.core.audit import (
 from provisioner.core.errors import Finding
 from provisioner.core.model import Outcome, Status
 from provisioner.core.request import parse_request
+from provisioner.edges.aws import AwsClients
 from provisioner.settings import read_settings
 
 SETTINGS = read_settings({"ENVIRONMENT": "dev", "SNAPSHOT_BUCKET": "acme-tfvars", "AUDIT_BUCKET": "acme-audit"})
+CLIENTS = AwsClients(1)
 NOON = "2026-11-22T12:00:00.123Z"
 PROVENANCE = Provenance("dev", "16-01-26-01", "12345678", "terraform", "alice", "3HL4kqtJ", "sha256:ab")
 
@@ -131,14 +133,16 @@ def test_the_shared_columns_come_from_the_request_and_the_functions_environment(
         "tfvars": {"version_id": "asked"},
     }
     request = parse_request(event, SETTINGS)
-    assert build_provenance(SETTINGS, request, snapshot_version="read", plan_digest="sha256:ab") == Provenance(
+    audit_log = AuditLog(SETTINGS, CLIENTS, "token", request, plan_digest="sha256:ab")
+    assert audit_log.provenance().snapshot_version == "asked"
+    audit_log.snapshot_version = "read"
+    assert audit_log.provenance() == Provenance(
         "dev", "16-01-26-01", "12345678", "terraform", "alice", "read", "sha256:ab"
     )
-    assert build_provenance(SETTINGS, request).snapshot_version == "asked"
 
 
 def test_a_request_that_could_not_be_read_still_has_its_environment() -> None:
-    assert build_provenance(SETTINGS, None) == Provenance("dev", "", "", "", "", "", "")
+    assert AuditLog(SETTINGS, CLIENTS, "token").provenance() == Provenance("dev", "", "", "", "", "", "")
 
 
 def test_each_refusal_is_an_outcome_with_the_whole_finding() -> None:

@@ -1,0 +1,83 @@
+"""The plan of a run in, what the audit bucket has of its approval out; and what of the plan may be done by that."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from datetime import UTC, datetime
+
+from provisioner.audit_log import AuditLog
+from provisioner.core.approval import check_approval, leave_unapproved
+from provisioner.core.errors import PlanChanged
+from provisioner.core.model import Request
+from provisioner.core.ownership import Ownership
+from provisioner.core.plan import Plan
+from provisioner.core.reviewed_plan import (
+    Evidence,
+    approval_key,
+    asked_key,
+    name_version,
+    read_approval,
+    reviewed_plan_key,
+)
+
+_MAX_APPROVAL_BYTES = 16 * 1024
+# A change takes about a kilobyte, and one tenant's may be as many as `observe.MAX_CHANGES`.
+_MAX_PLAN_BYTES = 128 * 1024 * 1024
+
+
+def store_reviewed_plan(audit_log: AuditLog, digest: str, content: str) -> None:
+    """Store a plan where it is found by its digest; the first one stands, since it is what approvers have read.
+
+    It names the first one who asked for it, so each is noted beside it. Raises `AuditUnavailable`.
+    """
+    bucket, requested_by = audit_log.bucket, audit_log.require_request().requested_by
+    snapshot = name_version(audit_log.snapshot_version) if audit_log.snapshot_version else audit_log.snapshot_sha256
+    if requested_by.strip():
+        bucket.put_if_absent(asked_key(bucket.folder, digest, requested_by), json.dumps({"requested_by": requested_by}))
+    key = reviewed_plan_key(bucket.folder, digest, snapshot)
+    if bucket.put_first(key, content):
+        audit_log.unread_plan = bucket.address(key)
+
+
+def find_evidence(audit_log: AuditLog, digest: str) -> Evidence:
+    """What is there for a digest while the snapshot of this run is the newest.
+
+    A plan that this run has stored first is none that anybody read: by S3's time, which is told in seconds, it may be
+    as old as an approval that was put before. Raises `AuditUnavailable`.
+    """
+    bucket = audit_log.bucket
+    approval = bucket.get(approval_key(bucket.folder, digest), _MAX_APPROVAL_BYTES)
+    evidence = Evidence(digest, approval, now=datetime.now(UTC))
+    if not approval.is_there:
+        return evidence
+    snapshots = name_version(audit_log.snapshot_version), audit_log.snapshot_sha256
+    keys = [reviewed_plan_key(bucket.folder, digest, each) for each in snapshots]
+    approver = (read_approval(approval.content) or {}).get("approved_by")
+    found = [bucket.get(each, _MAX_PLAN_BYTES) for each in keys]
+    # Three are enough to know whether there are others than two.
+    stored = bucket.newest_keys(keys[0].rpartition("/")[0] + "/", ".json", 3)
+    return replace(
+        evidence,
+        plans=tuple(plan for plan in found if plan.is_there and plan.address != audit_log.unread_plan),
+        is_of_other_snapshot=any(each not in keys for each in stored),
+        is_by_requester=isinstance(approver, str)
+        and bucket.get(asked_key(bucket.folder, digest, approver), 0).is_there,
+    )
+
+
+def as_approved(request: Request, plan: Plan, ownership: Ownership, audit_log: AuditLog) -> Plan:
+    """The plan with what nobody approved held back.
+
+    Raises:
+        ApprovalRequired, PlanChanged: no approval counts, or nothing that it covers is left to do.
+    """
+    evidence = find_evidence(audit_log, request.approval.plan_digest or plan.digest)
+    approval = check_approval(evidence, plan, request, audit_log.settings)
+    databases = ownership.server.databases.items()
+    continued = {name for name, facts in databases if ownership.is_interrupted_create(facts)}
+    approved = leave_unapproved(plan, approval.units, continued)
+    if approved.unapproved and not approved.unblocked_changes:
+        raise PlanChanged((*approved.unapproved, *plan.blockers))
+    audit_log.approval = approval
+    return approved
