@@ -3,14 +3,17 @@
 import contextlib
 import json
 import re
+import threading
 from collections.abc import Iterator
 
 import pytest
+from pg8000.exceptions import DatabaseError
 
 from e2e.deploy.runbook import RUNBOOK, read_sql
 from provisioner.core.errors import PlanBlocked
 from stack.aws import Aws
 from stack.binaries import ROOT
+from stack.held import wait_until
 from stack.postgres import Login, Server
 from stack.world import World
 
@@ -83,7 +86,7 @@ def follow(world: World, code: str) -> None:
 
 
 def test_every_blocker_of_the_code_has_a_row_and_only_those() -> None:
-    sources = [ROOT / "lambda/provisioner/core" / name for name in ("checks.py", "kept.py", "retiring.py")]
+    sources = [ROOT / "lambda/provisioner/core" / name for name in ("checks.py", "roles.py", "kept.py", "retiring.py")]
     said = {code for path in sources for code in re.findall(r'Finding\(\s*"(\w+)"', path.read_text())}
     said |= {"owner_change", "secret_missing"}
     warnings = {"kept_database", "kept_database_open"}
@@ -169,6 +172,31 @@ def test_a_kept_database_is_adopted(world: World) -> None:
     world.declare_entries({"keycloak": KEYCLOAK}, with_secrets=False)
     assert blocking(world) == {"database_kept"}
     assert world.apply(adopt=["keycloak"])["status"] == "applied"
+
+
+def test_who_locks_what_databases_are_copied_from_is_ended(world: World) -> None:
+    world.declare_entries({"keycloak": KEYCLOAK})
+    world.apply()
+    world.declare_entries({"keycloak": KEYCLOAK, "grafana": {"database_name": "grafana", "username": "grafana_user"}})
+    with contextlib.closing(world.login("keycloak_user", "keycloak")) as holder:
+        holder.run("BEGIN")
+        holder.run("ALTER ROLE CURRENT_USER IN DATABASE template0 SET work_mem = '4MB'")
+        waits = threading.Thread(target=rename_template0, args=(world,))
+        waits.start()
+        wait_until(lambda: blocking(world) == {"template_locked"})
+        whom, [command, *_] = read_rows()["template_locked"]
+        assert whom == "the RDS master"
+        [blocker] = world.dry_run()["blockers"]
+        [session] = re.findall("session ([0-9]+) of", blocker["message"])
+        run_as(world, world.server.master, command.replace("12345", session))
+        waits.join()
+    assert world.apply()["status"] == "applied"
+
+
+def rename_template0(world: World) -> None:
+    """Wait for the lock, and be refused."""
+    with contextlib.closing(world.login("keycloak_user", "keycloak")) as other, pytest.raises(DatabaseError):
+        other.run("ALTER DATABASE template0 RENAME TO x")
 
 
 @pytest.mark.parametrize("code", sorted(BY_DECLARATION))
