@@ -83,12 +83,12 @@ def run(event: object, audit_log: AuditLog, seconds_left: Callable[[], float]) -
     # Held until the audit is stored: who takes the lock next must not find the record of a run that lives.
     with ExitStack() as lock:
         lock.callback(clear_scram_cache)
-        reserve = min(seconds_left() * RESERVED_TIME_SHARE, MAX_RESERVED_SECONDS)
-        return _run_and_store(event, audit_log, Deadline(seconds_left, reserve), lock)
+        return _run_and_store(event, audit_log, seconds_left, lock)
 
 
-def _run_and_store(event: object, audit_log: AuditLog, deadline: Deadline, lock: ExitStack) -> RunResult:
+def _run_and_store(event: object, audit_log: AuditLog, seconds_left: Callable[[], float], lock: ExitStack) -> RunResult:
     try:
+        deadline = Deadline(seconds_left, min(seconds_left() * RESERVED_TIME_SHARE, MAX_RESERVED_SECONDS))
         audit_log.request = request = parse_request(event, audit_log.settings)
         if request.mode is Mode.PREFLIGHT:
             status, checks, warnings = check_everything(request, audit_log, deadline)
