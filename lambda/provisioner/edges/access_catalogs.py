@@ -16,12 +16,16 @@ from provisioner.core.access_facts import MAX_NAMED, AccessGroup, Thing
 from provisioner.core.acl import parse_acl
 from provisioner.core.errors import OutOfTime
 from provisioner.core.state import Database
-from provisioner.edges.database_catalogs import FIRST_OBJECT, IS_DEFINER, LARGE_OBJECTS, NOT_SYSTEM, in_extension
+from provisioner.edges.database_catalogs import (
+    FIRST_OBJECT,
+    IS_DEFINER,
+    LARGE_OBJECTS,
+    MAX_ACL_CHARACTERS,
+    MAX_GROUPS,
+    NOT_SYSTEM,
+    in_extension,
+)
 from provisioner.edges.observe import Login, look
-
-# As for a plan: beyond this a database is somebody's experiment, and is unknown rather than held in memory.
-MAX_GROUPS, MAX_ACL_CHARACTERS = 20_000, 4_000_000
-
 
 Inside = tuple[Database, tuple[AccessGroup, ...]]
 

@@ -16,10 +16,9 @@ from provisioner.core.quoting import Statement, array
 from provisioner.core.state import Database, ObjectGroup, Target
 from provisioner.edges.postgres import Connection
 
-# Beyond this many distinct access control lists a database is somebody's experiment; it is refused, not held in memory.
-MAX_GROUPS = 20_000
-# The same for the length of all its lists together, and for how many objects would have to be changed one by one.
-MAX_ACL_CHARACTERS, MAX_NAMES = 4_000_000, 100_000
+# Beyond this many distinct access control lists, this length of them together, or this many objects to be changed one
+# by one, a database is somebody's experiment; it is refused, not held in memory.
+MAX_GROUPS, MAX_ACL_CHARACTERS, MAX_NAMES = 20_000, 4_000_000, 100_000
 
 # Beside the letters of `ObjectKind`, the rows of what is installed.
 _EXTENSION = "e"

@@ -55,11 +55,9 @@ def _end_logins(connection: Connection, role: str, context: ApplyContext) -> boo
         return False
     temporary = (role,) if ownership.needs_membership(role) else ()
     for (pid,) in connection.run(UNNAMED_LOGINS):
-        statements = _as_member(
-            temporary, ddl.as_role(role, [statement("SELECT pg_terminate_backend({})", pid)]), context
-        )
+        ending = ddl.as_role(role, [statement("SELECT pg_terminate_backend({})", pid)])
         with suppress(SqlError), transaction(connection, leave=False):
-            connection.run("BEGIN", context.fence, *statements)
+            connection.run("BEGIN", context.fence, *_as_member(temporary, ending, context))
             ended = True
     return ended
 

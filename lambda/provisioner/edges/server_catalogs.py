@@ -129,8 +129,7 @@ _SHORT_COMMENT = f"CASE WHEN octet_length(c.description) <= {4 * MAX_COMMENT_CHA
 DATABASE_COMMENT = f"""coalesce((SELECT {_SHORT_COMMENT} FROM pg_shdescription AS c
                       WHERE c.classoid = 'pg_database'::regclass AND c.objoid = d.oid), '')"""
 _DATABASE_ROW = f"""json_build_array(
-            d.datname, pg_get_userbyid(d.datdba), d.datallowconn, d.datistemplate,
-            {DATABASE_COMMENT},
+            d.datname, pg_get_userbyid(d.datdba), d.datallowconn, d.datistemplate, {DATABASE_COMMENT},
             CASE WHEN d.is_named
                  THEN left(coalesce(d.datacl, acldefault('d', d.datdba))::text, {MAX_DATABASE_ACL_CHARACTERS + 1})
                  ELSE '' END,

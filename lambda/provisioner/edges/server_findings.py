@@ -39,9 +39,9 @@ def unavailable(code: str, server: str, reason: str) -> DatabaseUnavailable:
 
 def no_answer(server: str, error: Exception, *, is_late: bool = False) -> ProvisioningError:
     """Nothing at the address speaks to us; `is_late` says that the function's own time was all that was waited."""
-    return (
-        OutOfTime(OUT_OF_TIME) if is_late and is_timeout(error) else unavailable("unreachable", server, explain(error))
-    )
+    if is_late and is_timeout(error):
+        return OutOfTime(OUT_OF_TIME)
+    return unavailable("unreachable", server, explain(error))
 
 
 def is_timeout(error: Exception) -> bool:
