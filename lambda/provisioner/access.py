@@ -17,23 +17,20 @@ from provisioner.core.access_report import (
     render_csv,
     render_json,
 )
-from provisioner.core.access_rows import AccessRow, Declared, build_rows
+from provisioner.core.access_rows import Declared
 from provisioner.core.audit import access_folder, access_key, parse_csv, trail_key
-from provisioner.core.effective_access import Access, Dormant
-from provisioner.core.errors import DatabaseUnavailable, Finding
+from provisioner.core.errors import Finding
 from provisioner.core.leaving import is_quarantined
 from provisioner.core.model import Declaration, Outcome, Status
 from provisioner.core.ownership import has_marker
 from provisioner.core.plan import Plan
 from provisioner.core.role_graph import OPTIONS_VERSION, RoleGraph
-from provisioner.core.state import Database, Membership, Server
-from provisioner.edges.access_catalogs import Inside, read_access
+from provisioner.core.state import Membership, Server
+from provisioner.edges.access_catalogs import read_access
 from provisioner.edges.clock import now_utc
 from provisioner.edges.observe import Login
 from provisioner.edges.server_catalogs import observe_server
-from provisioner.edges.sqlstates import SqlError
-from provisioner.observation import Session, connection_finding, count_workers
-from provisioner.telemetry import log_mistake
+from provisioner.observation import Session, count_workers, own_session
 
 # How many stored reports are tried as the one before, and how large one may be.
 MAX_TRIED, MAX_REPORT_BYTES = 3, 24 * 1024 * 1024
@@ -49,33 +46,25 @@ def report_access(
         OutOfTime: there was not time enough to look at everything that is declared.
         AuditUnavailable: the report could not be stored.
     """
-    databases = {entry.database for entry in declaration.entries}
-    try:
-        server = observe_server(session.connection, databases)
-    except SqlError as error:
-        raise DatabaseUnavailable(connection_finding(login, error)) from None
-    environment = audit_log.settings.environment
-    ours = [each for each in server.databases.values() if each.name in databases or has_marker(each, environment)]
-    found = read_access(login, ours, databases, count_workers(server, audit_log.settings))
-    report = _with_difference(_build(declaration, server, found, audit_log), audit_log)
+    levels = {(entry.database, entry.username): entry.access_level for entry in declaration.entries}
+    with own_session(login):
+        server = observe_server(session.connection, {database for database, _ in levels})
+    managed = frozenset(name for name, role in server.roles.items() if has_marker(role, audit_log.settings.environment))
+    declared = Declared(levels, managed, server.administrator)
+    report = _with_difference(_look(login, server, declared, audit_log), audit_log)
     unknown = [_unknown(each) for each in report.databases if each.unknown]
     report = replace(report, warnings=tuple(sorted({*report.warnings, *warnings, *unknown})))
     _store(report, audit_log)
     _record(report, audit_log)
-    return Plan(environment, warnings=report.warnings), report.text()
+    return Plan(audit_log.settings.environment, warnings=report.warnings), report.text()
 
 
-def _build(declaration: Declaration, server: Server, found: list[Inside], audit_log: AuditLog) -> AccessReport:
-    environment = audit_log.settings.environment
-    declared = Declared(
-        levels={(entry.database, entry.username): entry.access_level for entry in declaration.entries},
-        managed=frozenset(name for name, role in server.roles.items() if has_marker(role, environment)),
-        administrator=server.administrator,
-    )
+def _look(login: Login, server: Server, declared: Declared, audit_log: AuditLog) -> AccessReport:
+    environment, databases = audit_log.settings.environment, declared.databases
+    ours = [each for each in server.databases.values() if each.name in databases or has_marker(each, environment)]
     graph = RoleGraph(server.roles, (*server.memberships, *_of_the_administrator(server)), server.version)
-    told = [_tell(graph, each, declared) for each in found]
-    rows = tuple(row for _, found_rows, _ in told for row in found_rows)
-    databases = {database for database, _ in declared.levels}
+    found = read_access(login, ours, graph, declared, count_workers(server, audit_log.settings))
+    rows = tuple(row for _, told, _ in found for row in told)
     trail = audit_log.bucket.get(trail_key(audit_log.bucket.folder))
     return AccessReport(
         about=_about(server, audit_log),
@@ -83,25 +72,13 @@ def _build(declaration: Declaration, server: Server, found: list[Inside], audit_
             DatabaseFact(
                 each.name, each.owner, each.name in databases, has_marker(each, environment), each.unreadable_reason
             )
-            for each, _, _ in told
+            for each, _, _ in found
         ),
         roles=_roles(server, declared, {row.role for row in rows}),
         access=rows,
-        dormant=tuple(item for _, _, dormant in told for item in dormant),
+        dormant=tuple(item for _, _, dormant in found for item in dormant),
         reasons=reasons(parse_csv(trail.content or b""), rows),
     )
-
-
-def _tell(graph: RoleGraph, inside: Inside, declared: Declared) -> tuple[Database, list[AccessRow], list[Dormant]]:
-    """One database, the rows of its access, and what is held in it without effect."""
-    try:
-        access = Access(graph, *inside)
-        return access.database, build_rows(access, declared), list(access.dormant())
-    except Exception as error:  # noqa: BLE001 - whatever one database makes us stumble over is about that one
-        log_mistake(error)
-        reason = f"what stands there cannot be read ({type(error).__name__})"
-        database = replace(inside[0], unreadable_reason=reason)
-        return database, build_rows(Access(graph, database, ()), declared), []
 
 
 def _of_the_administrator(server: Server) -> list[Membership]:

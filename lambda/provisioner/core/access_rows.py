@@ -59,6 +59,10 @@ class Declared:
     managed: frozenset[str]
     administrator: str
 
+    @property
+    def databases(self) -> frozenset[str]:
+        return frozenset(database for database, _ in self.levels)
+
 
 def build_rows(access: Access, declared: Declared) -> list[AccessRow]:
     """Every path into one database, by role and capability; that it could not be looked into is a row, too."""

@@ -78,7 +78,7 @@ class Access:
         self._by_holder: dict[str, list[Holding]] = {}
         for each in sum_up(held for group in groups for held in holdings_of(group)):
             self._by_holder.setdefault(self._who(each.holder), []).append(each)
-        self._is_shut = any(group.thing is Thing.DATABASE and not group.count for group in groups)
+        self._is_shut = any(group.thing is Thing.DATABASE and group.narrowed for group in groups)
         self._users: dict[str, set[str]] = {}
         for group in groups:
             if group.thing is Thing.SCHEMA and not group.creator:

@@ -6,15 +6,18 @@ of the objects, of which each list names the first few.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
 from typing import Any
 
 from provisioner.core.access_facts import MAX_NAMED, AccessGroup, Thing
+from provisioner.core.access_rows import AccessRow, Declared, build_rows
 from provisioner.core.acl import parse_acl
+from provisioner.core.effective_access import Access, Dormant
 from provisioner.core.errors import OutOfTime
+from provisioner.core.role_graph import RoleGraph
 from provisioner.core.state import Database
 from provisioner.edges.database_catalogs import (
     FIRST_OBJECT,
@@ -27,10 +30,13 @@ from provisioner.edges.database_catalogs import (
 )
 from provisioner.edges.observe import Login, look
 
-Inside = tuple[Database, tuple[AccessGroup, ...]]
+# A database, the rows of its access, and what is held in it without effect.
+Told = tuple[Database, list[AccessRow], list[Dormant]]
 
 
-def read_access(login: Login, databases: Iterable[Database], declared: Collection[str], workers: int) -> list[Inside]:
+def read_access(
+    login: Login, databases: Iterable[Database], graph: RoleGraph, declared: Declared, workers: int
+) -> list[Told]:
     """Look into each database, the declared ones first; one that cannot be looked into says why.
 
     Who may create databases may mark any number, and keep each look waiting: for those no time may be left.
@@ -39,16 +45,21 @@ def read_access(login: Login, databases: Iterable[Database], declared: Collectio
         OutOfTime: there was not time enough for what is declared.
         DatabaseUnavailable: the server broke off.
     """
+    names = declared.databases
+    first = sorted(databases, key=lambda each: (each.name not in names, each.name))
     with ThreadPoolExecutor(workers) as pool:
-        first = sorted(databases, key=lambda each: (each.name not in declared, each.name))
-        return sorted(pool.map(partial(_read_one, login, declared), first), key=lambda each: each[0].name)
+        return sorted(pool.map(partial(_read_one, login, graph, declared), first), key=lambda each: each[0].name)
 
 
-def _read_one(login: Login, declared: Collection[str], facts: Database) -> Inside:
-    def unreadable(reason: str) -> Inside:
-        return replace(facts, unreadable_reason=reason), ()
+def _read_one(login: Login, graph: RoleGraph, declared: Declared, facts: Database) -> Told:
+    def tell(database: Database, groups: Sequence[AccessGroup] = ()) -> Told:
+        access = Access(graph, database, groups)
+        return database, build_rows(access, declared), list(access.dormant())
 
-    def read() -> Inside:
+    def unreadable(reason: str) -> Told:
+        return tell(replace(facts, unreadable_reason=reason))
+
+    def read() -> Told:
         with login.connect(facts.name) as connection:
             rows = connection.run(_ACCESS_QUERY)
         if len(rows) > MAX_GROUPS:
@@ -56,16 +67,16 @@ def _read_one(login: Login, declared: Collection[str], facts: Database) -> Insid
         if sum(len(acl) for _, _, _, acl, *_ in rows) > MAX_ACL_CHARACTERS:
             return unreadable(f"its access control lists are longer than {MAX_ACL_CHARACTERS} characters")
         # The server groups in whatever order it likes.
-        return facts, tuple(_group(*row) for row in sorted(rows))
+        return tell(facts, [_group(*row) for row in sorted(rows)])
 
     if facts.invalid:
         return unreadable("its DROP DATABASE was interrupted; drop it")
     if not facts.allows_connections:
         return unreadable("it allows no connections, so nobody gets in, nor does this look")
     try:
-        return (facts, ()) if facts.unreadable_reason else look(login, f'database "{facts.name}"', read, unreadable)
+        return tell(facts) if facts.unreadable_reason else look(login, f'database "{facts.name}"', read, unreadable)
     except OutOfTime:
-        if facts.name in declared:
+        if facts.name in declared.databases:
             raise
         return unreadable("no time was left for what nobody declares")
 
@@ -75,10 +86,6 @@ def _group(thing: str, schema: str, owner: str, acl: str, count: int, names: lis
 
 
 # --- the query ------------------------------------------------------------------------------------------------------
-
-
-def _names(name: str) -> str:
-    return f"array_to_json((array_agg({name} ORDER BY {name}))[1:{MAX_NAMED}])"
 
 
 # A view reads with its owner's rights, so who may select from it reads only what its owner may, and through a view on
@@ -96,12 +103,11 @@ _DOUBTS = f"""WITH RECURSIVE needs AS (
         WHERE w.ev_class >= {FIRST_OBJECT} AND w.ev_type = '1'
     ),
     reads AS (SELECT oid AS view, refobjid AS oid FROM needs WHERE refclassid = 'pg_class'::regclass),
-    asks AS (
-        SELECT oid, refclassid, refobjid FROM needs
-        UNION
-        SELECT p.polrelid, d.refclassid, d.refobjid FROM pg_policy AS p
+    policies AS (
+        SELECT p.polrelid AS oid, d.refclassid, d.refobjid FROM pg_policy AS p
         JOIN pg_depend AS d ON d.classid = 'pg_policy'::regclass AND d.objid = p.oid AND d.refobjid <> p.polrelid
     ),
+    asks AS (TABLE needs UNION TABLE policies),
     calls AS (
         SELECT oid, refobjid AS routine FROM asks WHERE refclassid = 'pg_proc'::regclass
         UNION
@@ -124,9 +130,7 @@ _DOUBTS = f"""WITH RECURSIVE needs AS (
         WHERE a.refclassid = 'pg_type'::regclass AND (t.typbasetype >= {FIRST_OBJECT} OR EXISTS (
             SELECT FROM pg_constraint AS k WHERE k.contypid = t.oid AND EXISTS ({_CALLED})))
         UNION
-        SELECT p.polrelid, 2 FROM pg_policy AS p
-        JOIN pg_depend AS d ON d.classid = 'pg_policy'::regclass AND d.objid = p.oid AND d.refobjid <> p.polrelid
-        WHERE d.refclassid IN ('pg_class'::regclass, 'pg_proc'::regclass)
+        SELECT oid, 2 FROM policies WHERE refclassid IN ('pg_class'::regclass, 'pg_proc'::regclass)
         UNION
         SELECT v.oid, 1 FROM pg_class AS v JOIN reads AS r ON r.view = v.oid JOIN pg_class AS t ON t.oid = r.oid
         WHERE v.oid >= {FIRST_OBJECT} AND t.relowner <> v.relowner
@@ -157,57 +161,52 @@ _COLUMN = f"CASE WHEN c.relkind = 'm' OR {_READ_ONLY} THEN '{Thing.FIXED_COLUMN}
 # What will be made may run with its owner's rights; a type gives nothing.
 _DEFAULT = f"""CASE d.defaclobjtype WHEN 'n' THEN '{Thing.SCHEMA}' WHEN 'S' THEN '{Thing.SEQUENCE}'
                WHEN 'f' THEN '{Thing.DEFINER}' WHEN 'L' THEN '{Thing.LARGE_OBJECT}' ELSE '{Thing.TABLE}' END"""
-# Of the objects of a relation `c`, in the groups that they make.
-_OF_RELATION = f"""count(*), {{names}}, {in_extension("pg_class", "c")}, count(*) FILTER (WHERE c.relrowsecurity),
-            coalesce(b.doubt, 0), ''"""
-# A row for each group, its columns those of `AccessGroup`; the count of the database is its connection limit.
-_PARTS = f"""
-    SELECT '{Thing.DATABASE}', ''::text, pg_get_userbyid(d.datdba)::text,
-           coalesce(d.datacl, acldefault('d', d.datdba))::text, d.datconnlimit::bigint, '[]'::json, false, 0::bigint, 0,
-           ''::text
+# A row for each object: what it is, schema, owner, list, name, whether it is an extension's and narrowed (a database:
+# closed by its connection limit), the doubt, the creator.
+_OBJECTS = f"""
+    SELECT '{Thing.DATABASE}', ''::text, d.datdba, coalesce(d.datacl, acldefault('d', d.datdba))::text, ''::text, false,
+           d.datconnlimit = 0, 0, 0::oid
     FROM pg_database AS d WHERE d.datname = current_database()
     UNION ALL
-    SELECT '{Thing.SCHEMA}', n.nspname, pg_get_userbyid(n.nspowner),
-           coalesce(n.nspacl, acldefault('n', n.nspowner))::text, 1, array_to_json(ARRAY[n.nspname]),
-           {in_extension("pg_namespace", "n")}, 0, 0, ''
+    SELECT '{Thing.SCHEMA}', n.nspname, n.nspowner, coalesce(n.nspacl, acldefault('n', n.nspowner))::text, n.nspname,
+           {in_extension("pg_namespace", "n")}, false, 0, 0
     FROM pg_namespace AS n WHERE {NOT_SYSTEM}
     UNION ALL
-    (SELECT {_RELATION}, n.nspname, pg_get_userbyid(c.relowner),
-            coalesce(c.relacl, acldefault(CASE c.relkind WHEN 'S' THEN 's'::"char" ELSE 'r' END, c.relowner))::text,
-            {_OF_RELATION.format(names=_names("c.relname::text"))}
-     FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace LEFT JOIN doubtful AS b ON b.oid = c.oid
-     WHERE c.oid >= {FIRST_OBJECT} AND c.relkind IN ('r', 'p', 'f', 'v', 'm', 'S') AND {NOT_SYSTEM}
-     GROUP BY 1, 2, 3, 4, 7, 9, c.relrowsecurity LIMIT {MAX_GROUPS + 1})
+    SELECT {_RELATION}, n.nspname, c.relowner,
+           coalesce(c.relacl, acldefault(CASE c.relkind WHEN 'S' THEN 's'::"char" ELSE 'r' END, c.relowner))::text,
+           c.relname, {in_extension("pg_class", "c")}, c.relrowsecurity, coalesce(b.doubt, 0), 0
+    FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace LEFT JOIN doubtful AS b ON b.oid = c.oid
+    WHERE c.oid >= {FIRST_OBJECT} AND c.relkind IN ('r', 'p', 'f', 'v', 'm', 'S') AND {NOT_SYSTEM}
     UNION ALL
-    (SELECT {_COLUMN}, n.nspname, pg_get_userbyid(c.relowner), a.attacl::text,
-            {_OF_RELATION.format(names=_names("c.relname || '(' || a.attname || ')'"))}
-     FROM pg_attribute AS a JOIN pg_class AS c ON c.oid = a.attrelid JOIN pg_namespace AS n ON n.oid = c.relnamespace
-     LEFT JOIN doubtful AS b ON b.oid = c.oid
-     WHERE a.attrelid >= {FIRST_OBJECT} AND a.attacl IS NOT NULL AND NOT a.attisdropped AND {NOT_SYSTEM}
-     GROUP BY 1, 2, 3, 4, 7, 9, c.relrowsecurity LIMIT {MAX_GROUPS + 1})
+    SELECT {_COLUMN}, n.nspname, c.relowner, a.attacl::text, c.relname || '(' || a.attname || ')',
+           {in_extension("pg_class", "c")}, c.relrowsecurity, coalesce(b.doubt, 0), 0
+    FROM pg_attribute AS a JOIN pg_class AS c ON c.oid = a.attrelid JOIN pg_namespace AS n ON n.oid = c.relnamespace
+    LEFT JOIN doubtful AS b ON b.oid = c.oid
+    WHERE a.attrelid >= {FIRST_OBJECT} AND a.attacl IS NOT NULL AND NOT a.attisdropped AND {NOT_SYSTEM}
     UNION ALL
-    (SELECT CASE WHEN {IS_DEFINER} THEN '{Thing.DEFINER}' ELSE '{Thing.ROUTINE}' END, n.nspname,
-            pg_get_userbyid(p.proowner),
-            CASE WHEN {IS_DEFINER} THEN coalesce(p.proacl, acldefault('f', p.proowner))::text ELSE '{{}}' END,
-            count(*), {_names(_ROUTINE)}, {in_extension("pg_proc", "p")}, 0,
-            CASE WHEN NOT {IS_DEFINER} THEN 0 WHEN {_FOR_TRIGGERS} THEN 2 WHEN {_CALLED_ELSEWHERE} THEN 1 ELSE 0 END, ''
-     FROM pg_proc AS p JOIN pg_namespace AS n ON n.oid = p.pronamespace
-     WHERE p.oid >= {FIRST_OBJECT} AND {NOT_SYSTEM}
-     GROUP BY 1, 2, 3, 4, 7, 9 LIMIT {MAX_GROUPS + 1})
+    SELECT CASE WHEN {IS_DEFINER} THEN '{Thing.DEFINER}' ELSE '{Thing.ROUTINE}' END, n.nspname, p.proowner,
+           CASE WHEN {IS_DEFINER} THEN coalesce(p.proacl, acldefault('f', p.proowner))::text ELSE '{{}}' END,
+           {_ROUTINE}, {in_extension("pg_proc", "p")}, false,
+           CASE WHEN NOT {IS_DEFINER} THEN 0 WHEN {_FOR_TRIGGERS} THEN 2 WHEN {_CALLED_ELSEWHERE} THEN 1 ELSE 0 END, 0
+    FROM pg_proc AS p JOIN pg_namespace AS n ON n.oid = p.pronamespace
+    WHERE p.oid >= {FIRST_OBJECT} AND {NOT_SYSTEM}
     UNION ALL
-    (SELECT '{Thing.LARGE_OBJECT}', '', pg_get_userbyid(l.lomowner),
-            CASE WHEN l.is_told THEN l.acl ELSE {_ANYBODYS} END, count(*), {_names("l.oid::text")}, false, 0,
-            CASE WHEN l.is_told THEN 0 ELSE 2 END, ''
-     FROM {LARGE_OBJECTS} AS l GROUP BY 3, 4, 9 LIMIT {MAX_GROUPS + 1})
+    SELECT '{Thing.LARGE_OBJECT}', '', l.lomowner, CASE WHEN l.is_told THEN l.acl ELSE {_ANYBODYS} END, l.oid::text,
+           false, false, CASE WHEN l.is_told THEN 0 ELSE 2 END, 0
+    FROM {LARGE_OBJECTS} AS l
     UNION ALL
-    (SELECT {_DEFAULT}, coalesce(n.nspname, ''), pg_get_userbyid(d.defaclrole), d.defaclacl::text, 1, '[]', false, 0, 0,
-            pg_get_userbyid(d.defaclrole)
-     FROM pg_default_acl AS d LEFT JOIN pg_namespace AS n ON n.oid = d.defaclnamespace
-     WHERE d.defaclobjtype <> 'T' LIMIT {MAX_GROUPS + 1})"""
-_COLUMNS = "thing, schema, owner, acl, number, names, extension, narrowed, doubt, creator"
-# What is told stops with the row that makes it too much; the server holds one row at a time.
+    SELECT {_DEFAULT}, coalesce(n.nspname, ''), d.defaclrole, d.defaclacl::text, '', false, false, 0, d.defaclrole
+    FROM pg_default_acl AS d LEFT JOIN pg_namespace AS n ON n.oid = d.defaclnamespace WHERE d.defaclobjtype <> 'T'"""
+# A row for each group, its columns those of `AccessGroup`. What is told stops with the row that makes it too much; the
+# server holds one row at a time.
 _ACCESS_QUERY = f"""{_DOUBTS}
-    SELECT {_COLUMNS} FROM (
-        SELECT part.*, sum(length(acl)) OVER (ROWS UNBOUNDED PRECEDING) AS total
-        FROM ({_PARTS}) AS part({_COLUMNS})) AS told
+    SELECT thing, schema, owner, acl, number, names, extension, CASE WHEN narrowed THEN number ELSE 0 END,
+           doubt, creator
+    FROM (
+        SELECT thing, schema, pg_get_userbyid(owner) AS owner, acl, count(*) AS number,
+               array_to_json((array_agg(name ORDER BY name))[1:{MAX_NAMED}]) AS names, extension, narrowed, doubt,
+               CASE creator WHEN 0 THEN '' ELSE pg_get_userbyid(creator) END AS creator,
+               sum(length(acl)) OVER (ROWS UNBOUNDED PRECEDING) AS total
+        FROM ({_OBJECTS}) AS object(thing, schema, owner, acl, name, extension, narrowed, doubt, creator)
+        GROUP BY thing, schema, object.owner, acl, extension, narrowed, doubt, object.creator) AS told
     WHERE total - length(acl) <= {MAX_ACL_CHARACTERS} LIMIT {MAX_GROUPS + 1}"""

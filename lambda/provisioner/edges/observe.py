@@ -17,6 +17,7 @@ from provisioner.core.state import Database
 from provisioner.edges.database_catalogs import read_database, read_object_names
 from provisioner.edges.postgres import Connection, ServerAddress
 from provisioner.edges.sqlstates import SqlError
+from provisioner.telemetry import log_mistake
 
 T = TypeVar("T")
 
@@ -110,4 +111,5 @@ def look(login: Login, subject: str, read: Callable[[], T], unreadable: Callable
             raise DatabaseUnavailable(Finding("connection_lost", message, next_step)) from None
         return unreadable(str(error))
     except Exception as error:  # noqa: BLE001 - whatever the rows of one unit make us stumble over is about that one
+        log_mistake(error)
         return unreadable(f"what stands there cannot be read ({type(error).__name__})")
