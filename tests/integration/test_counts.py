@@ -84,6 +84,19 @@ def test_an_unchanged_database_is_asked_one_question(provisioned: World, latest_
     assert asked.count("postgres") <= 4
 
 
+def test_a_database_with_what_most_have_none_of_is_asked_once_more(provisioned: World, latest_server: Server) -> None:
+    with contextlib.closing(provisioned.login("app0000", "app0000")) as owner:
+        owner.run("CREATE FUNCTION one() RETURNS int LANGUAGE sql AS 'SELECT 1'")
+    with contextlib.closing(provisioned.login("app0001", "app0001")) as owner:
+        owner.run("SELECT lo_create(0)")
+    mark = latest_server.mark()
+
+    provisioned.apply()
+
+    asked = [each.database for each in latest_server.log_statements(mark) if each.database != "postgres"]
+    assert sorted(asked) == ["app0000", "app0000", "app0001", "app0001", "app0002", "app0003"]
+
+
 def test_a_second_run_writes_nothing(provisioned: World, latest_server: Server) -> None:
     before = transactions(latest_server)
 

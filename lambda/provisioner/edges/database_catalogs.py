@@ -1,7 +1,7 @@
 """What stands in one database: a connection into it in, groups of objects with their access control lists out.
 
-Asked in one message, whose answer follows the number of schemas and distinct access control lists in size, not the
-number of tables.
+Asked in one message, and in a second one where there are kinds of objects that most databases have none of. The answer
+follows the number of schemas and distinct access control lists in size, not the number of tables.
 """
 
 from __future__ import annotations
@@ -20,8 +20,9 @@ from provisioner.edges.postgres import Connection
 # by one, a database is somebody's experiment; it is refused, not held in memory.
 MAX_GROUPS, MAX_ACL_CHARACTERS, MAX_NAMES = 20_000, 4_000_000, 100_000
 
-# Beside the letters of `ObjectKind`, the rows of what is installed.
+# Beside the letters of `ObjectKind`: the rows of what is installed, and the one that says that there is more to ask.
 _EXTENSION = "e"
+_MORE = "+"
 _DEFINER = "F"
 _NO_SCHEMA = 0
 
@@ -31,12 +32,16 @@ def read_database(
 ) -> Database:
     """Ask the connected database for everything that `facts` does not know from outside.
 
-    Statements that are to run first go into the same message. Without `with_extensions`, those installed stay unknown.
+    Statements that are to run first go into the first message. Without `with_extensions`, those installed stay unknown.
 
     Raises:
         SqlError: a statement failed or the connection was lost.
     """
-    rows = [GroupRow(*row) for row in connection.run(*before, _database_query(with_extensions=with_extensions))]
+    parts = _PARTS + (_EXTENSION_PART if with_extensions else "")
+    rows = [GroupRow(*row) for row in connection.run(*before, _database_query(parts))]
+    if any(each.letter == _MORE for each in rows):
+        rows = [each for each in rows if each.letter != _MORE]
+        rows += [GroupRow(*row) for row in connection.run(_database_query(_RARE_PARTS))]
     try:
         return _with_groups(facts, rows)
     except ValueError as error:
@@ -166,8 +171,15 @@ _PARTS = f"""
      FROM pg_class AS c WHERE c.oid >= {FIRST_OBJECT} AND {_STAYS} AND (c.relkind IN {_TABLE_KINDS} OR c.relkind = 'S')
      GROUP BY 1, 2, 4, 5, 6, 7 LIMIT {MAX_GROUPS + 1})
     UNION ALL
-    (SELECT 'c', c.relnamespace, '', pg_get_userbyid(c.relowner), {in_extension("pg_class", "c")}, a.attacl::text, '',
-            false, count(*)
+    SELECT d.defaclobjtype, d.defaclnamespace, '', pg_get_userbyid(d.defaclrole), false, d.defaclacl::text, '', true, 1
+    FROM pg_default_acl AS d
+    UNION ALL
+    SELECT '{_MORE}', 0, '', '', false, '', '', false, 1
+    WHERE EXISTS (SELECT FROM pg_proc WHERE oid >= {FIRST_OBJECT}) OR EXISTS (SELECT FROM pg_largeobject_metadata)
+          OR EXISTS (SELECT FROM pg_attribute WHERE attrelid >= {FIRST_OBJECT} AND attacl IS NOT NULL)"""
+_RARE_PARTS = f"""
+    (SELECT 'c'::"char", c.relnamespace, ''::text, pg_get_userbyid(c.relowner), {in_extension("pg_class", "c")},
+            a.attacl::text, '', false, count(*)
      FROM pg_attribute AS a JOIN pg_class AS c ON c.oid = a.attrelid
      WHERE a.attrelid >= {FIRST_OBJECT} AND a.attacl IS NOT NULL AND NOT a.attisdropped AND {_STAYS}
      GROUP BY 2, 4, 5, 6 LIMIT {MAX_GROUPS + 1})
@@ -195,23 +207,19 @@ _PARTS = f"""
     UNION ALL
     (SELECT 'L', 0, '', pg_get_userbyid(l.lomowner), false, CASE WHEN l.is_told THEN l.acl ELSE '{{}}' END, '',
             false, count(*)
-     FROM {LARGE_OBJECTS} AS l GROUP BY 4, 6 LIMIT {MAX_GROUPS + 1})
-    UNION ALL
-    SELECT d.defaclobjtype, d.defaclnamespace, '', pg_get_userbyid(d.defaclrole), false, d.defaclacl::text, '', true, 1
-    FROM pg_default_acl AS d"""
+     FROM {LARGE_OBJECTS} AS l GROUP BY 4, 6 LIMIT {MAX_GROUPS + 1})"""
 _EXTENSION_PART = """
     UNION ALL
     SELECT 'e', 0, e.extname, '', true, '', '', false, 1 FROM pg_extension AS e"""
 
 
-def _database_query(*, with_extensions: bool) -> str:
-    """What stands in a database.
+def _database_query(parts: str) -> str:
+    """What stands in a database, of these parts.
 
     Each database has a session of its own, so this is parsed and planned every time, by a server that has not yet read
     the catalogs it names: every join, function and further catalog costs more than all the rows do. So schemas are
-    matched and access control lists taken apart here, and extensions are asked for only where one is declared.
+    matched and access control lists taken apart here, and what is rare is asked for only where there is any of it.
     """
-    parts = _PARTS + (_EXTENSION_PART if with_extensions else "")
     columns = "letter, schema, name, owner, extension, acl, initial, is_default, number"
     # What is told stops with the row that makes it too much; the server holds one row at a time.
     return f"""

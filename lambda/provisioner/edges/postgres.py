@@ -186,7 +186,6 @@ class Connection:
         Raises:
             SqlError: a statement failed, or the connection was lost.
         """
-        self._inner.notices.clear()
         seconds = self._deadline.seconds_left()
         if seconds <= 0 or self._is_late:
             self.close()
@@ -209,8 +208,10 @@ class Connection:
             raise SqlError(CONNECTION_LOST, f"the connection was lost ({explain(error)})") from None
 
     def warnings(self) -> tuple[str, ...]:
-        """The SQLSTATEs of the warnings that the last `run` caused."""
-        return tuple(notice.get(b"C", b"").decode() for notice in self._inner.notices)
+        """The SQLSTATEs of the warnings since they were last asked for."""
+        codes = tuple(notice.get(b"C", b"").decode() for notice in self._inner.notices)
+        self._inner.notices.clear()
+        return codes
 
 
 def prove_password(address: ServerAddress, username: str, password: str, database: str, *, version: int = 0) -> None:

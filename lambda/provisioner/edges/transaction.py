@@ -99,7 +99,7 @@ def retry(attempt: Callable[[], T], context: ApplyContext, *, tries: int = MAX_A
 
 
 def refuse_empty_grants(connection: Connection) -> None:
-    """Raise where the last message had a GRANT or REVOKE that changed nothing."""
+    """Raise where a GRANT or REVOKE since the last call changed nothing."""
     empty = EMPTY_GRANT_WARNINGS.intersection(connection.warnings())
     if empty:
         code = min(empty)
