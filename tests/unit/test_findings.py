@@ -20,7 +20,7 @@ MAKERS = {
     "Fields": 2,
     "_refuse": 0,
     "_refuse_together": 0,
-    "TokenError": 2,
+    "_error": 1,
 }
 CODE = re.compile(r"[a-z]+(_[a-z0-9]+)*")
 

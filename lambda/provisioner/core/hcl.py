@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import bisect
 import re
 from collections.abc import Iterator
+from contextlib import suppress
 from decimal import Decimal
+from typing import Any
 
-import hcl2
+from hcl2.parser import parser
 from lark import Token, Tree
-from lark.exceptions import LarkError
+from lark.exceptions import UnexpectedToken
 
 from provisioner.core.document import Attribute, Content, NotLiteral, Object, parse_number, redact
-from provisioner.core.errors import Finding, InvalidSnapshot
 from provisioner.core.fields import Problems
-from provisioner.core.hcl_tokens import NO_HCL, TokenError, blank
+from provisioner.core.hcl_tokens import NO_HCL, read_tokens, syntax_error
 
 _ESCAPES = re.compile(r"\\u([0-9a-fA-F]{4})|\\U([0-9a-fA-F]{8})|\\(.)|([$%])\4(?=\{)", re.DOTALL)
 _ESCAPED = {"n": "\n", "r": "\r", "t": "\t", '"': '"', "\\": "\\"}
@@ -24,21 +24,34 @@ _OWN_NAME = re.compile(r"[^\W\d][\w-]*|0|[1-9][0-9]{,14}")
 _LITERALS: dict[str, bool | None] = {"true": True, "false": False, "null": None}
 _LOOPS = {"for_tuple_expr", "for_object_expr"}
 _NUMBERS = {"int_lit", "float_lit"}
-_NEXT_STEPS = {
-    "syntax": "check it with terraform fmt",
-    "not_utf8": "save it as UTF-8",
-    "too_large": "split the file or flatten it",
-    "too_deep": "split the file or flatten it",
-}
+
+
+def _tree(text: str, file_name: str) -> Tree[Token]:
+    """Return what the grammar makes of the tokens of a text; raise `InvalidSnapshot` where it makes nothing."""
+    grammar = parser()
+    terminals = {each.pattern.value: each.name for each in grammar.terminals if each.pattern.type == "str"}
+    terminals |= {"=": "EQ", ":": "COLON", "\n": "NL_OR_COMMENT"}
+    parsing: Any = grammar.parse_interactive()
+    offset = 0
+    with suppress(UnexpectedToken):
+        for kind, found, offset, end, line in read_tokens(text, file_name):
+            # A keyword is a name where the grammar has no use for it.
+            terminal = terminals.get(found, kind)
+            terminal = terminal if terminal in parsing.choices() else kind
+            parsing.feed_token(Token(terminal, found, offset, line, 0, line, 0, end))
+        offset = len(text)
+        tree: Tree[Token] = parsing.feed_eof()
+        return tree
+    # Raised here, since the error of the parser holds source text, and would come along.
+    raise syntax_error(NO_HCL, text, offset, file_name)
 
 
 class HclReader:
-    """Reads the tree that python-hcl2 makes of the blanked text; names, strings and lines come from the original."""
+    """Reads the tree that python-hcl2's grammar makes of the tokens; names and strings come from the text."""
 
     def __init__(self, text: str, problems: Problems) -> None:
         self._text = text
         self._problems = problems
-        self._line_ends = [match.start() for match in re.finditer("\n", text)]
 
     def read(self) -> Object:
         """Return the attributes of the top level; what Terraform would refuse anywhere is reported.
@@ -46,27 +59,14 @@ class HclReader:
         Raises `InvalidSnapshot` where the text is no HCL.
         """
         attributes = []
-        for item in _trees(_child(self._parse(), 0)):
+        for item in _trees(_child(_tree(self._text, self._problems.file_name), 0)):
             name = self._source(_child(item, 0))
             if item.data == "block":
                 self._refuse("block", "a tfvars file has no blocks", "write name = { ... }", item, redact(name))
                 continue
             content = self._content(_child(item, -1), redact(name))
-            attributes.append(Attribute(name, content, self._line(_start(item))))
+            attributes.append(Attribute(name, content, _line(item)))
         return Object(tuple(attributes))
-
-    def _parse(self) -> Tree[Token]:
-        try:
-            return hcl2.parses_to_tree(blank(self._text))
-        except TokenError as problem:
-            code, message, offset = problem.code, problem.reason, problem.offset
-        except LarkError as error:
-            code, message, offset = "syntax", NO_HCL, _error_offset(error, len(self._text))
-        # Raised here and not in the handler: the error of the parser holds source text, and would come along.
-        line = self._line(offset)
-        column = offset - (self._line_ends[line - 2] if line > 1 else -1)
-        where = f"{self._problems.location(line)} column {column}"
-        raise InvalidSnapshot(Finding(code, message, _NEXT_STEPS[code], where))
 
     def _content(self, node: Tree[Token], path: str) -> Content:
         node = _unwrapped(node)
@@ -80,7 +80,7 @@ class HclReader:
         return literal
 
     def _item(self, node: Tree[Token], number: int, path: str) -> Attribute:
-        return Attribute(str(number), self._content(node, f"{path}[{number}]"), self._line(_start(node)))
+        return Attribute(str(number), self._content(node, f"{path}[{number}]"), _line(node))
 
     def _literal(self, node: Tree[Token]) -> str | Decimal | bool | NotLiteral | None:
         literal: str | Decimal | bool | NotLiteral | None = NotLiteral.COMPUTED
@@ -104,7 +104,7 @@ class HclReader:
     def _attribute(self, element: Tree[Token], path: str) -> Attribute:
         key = self._key(_child(_child(element, 0), 0), path)
         content = self._content(_child(element, -1), f"{path}.{redact(key)}")
-        return Attribute(key, content, self._line(_start(element)))
+        return Attribute(key, content, _line(element))
 
     def _key(self, node: Tree[Token], path: str) -> str | NotLiteral:
         """Return a key that is its own name, or a string; other numbers and truths are not written out."""
@@ -138,11 +138,8 @@ class HclReader:
     def _source(self, node: Tree[Token]) -> str:
         return self._text[_start(node) : int(node.meta.end_pos)]
 
-    def _line(self, offset: int) -> int:
-        return bisect.bisect_left(self._line_ends, offset) + 1
-
     def _refuse(self, code: str, message: str, next_step: str, node: Tree[Token], path: str) -> None:
-        self._problems.refuse(code, message, next_step, self._problems.location(self._line(_start(node)), path))
+        self._problems.refuse(code, message, next_step, self._problems.location(_line(node), path))
 
 
 _REFUSED = {
@@ -186,13 +183,12 @@ def _start(node: Tree[Token]) -> int:
     return int(node.meta.start_pos)
 
 
+def _line(node: Tree[Token]) -> int:
+    return int(node.meta.line)
+
+
 def _unescape(match: re.Match[str]) -> str:
     short, long, letter, doubled = match.groups()
     if letter:
         return _ESCAPED[letter]
     return doubled or chr(int(short or long, 16))
-
-
-def _error_offset(error: LarkError, length: int) -> int:
-    offset = getattr(error, "pos_in_stream", None)
-    return min(max(offset, 0), length) if isinstance(offset, int) else length

@@ -1,42 +1,47 @@
-"""HCL text comes in; the same text goes out with comments and contents of strings blanked, every offset unchanged.
+"""HCL text comes in, its tokens by Terraform's rules go out; comments and the contents of strings are none.
 
-The parser of python-hcl2 sees blanked text only: none of its errors can quote a secret, and nothing hostile reaches its
-patterns, some of which take quadratic time. What it reads otherwise than Terraform is refused or rewritten here.
+The lexer of python-hcl2 reads some of them otherwise, and some of its patterns take quadratic time: its grammar gets
+these tokens instead. What the grammar would let pass and Terraform refuses is refused here.
 """
 
 from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from provisioner.core.document import parse_number
+from provisioner.core.errors import Finding, InvalidSnapshot
 
 MAX_NESTING = 64
 """How deep brackets, templates and strings may stand in each other; a tfvars file of a platform needs about six."""
 
-MAX_TOKENS = 150_000
-"""What the parser takes a few seconds and 300 MB for at the worst; 2,000 applications need 40,000."""
+MAX_TOKENS = 200_000
+"""What the parser takes a few seconds and 300 MB for at the worst; 2,000 applications need 42,000."""
 
 NO_HCL = "this is not HCL that Terraform would read"
+FMT = "check it with terraform fmt"
+_SPLIT = "split the file or flatten it"
 
 # Names may be written in any alphabet; whether they are names is asked of what was found.
 _NAME = r"[A-Za-z_\x80-\ud7ff\ue000-\U0010ffff][A-Za-z0-9_\x80-\ud7ff\ue000-\U0010ffff-]*+"
 _BLANK = r"[ \t]+|(?:\#|//)[^\n]*|/\*.*?\*/"
+# A dot and digits behind a value are an index, and no fraction.
 _CODE = re.compile(
     rf"""
       (?P<blank>{_BLANK})
     | (?P<newline>\r?\n)
-    | (?P<name>{_NAME})
-    | (?P<number>[0-9]++(?:\.[0-9]++)?(?:[eE][+-]?[0-9]++)?(?!\w|\.[0-9]))
+    | (?P<NAME>{_NAME})
+    | (?P<number>(?<=\.)[0-9]++(?!\w)|[0-9]++(?:\.[0-9]++)?(?:[eE][+-]?[0-9]++)?(?!\w|\.[0-9]))
     | (?P<quote>")
     | (?P<loop>\{{(?=(?:{_BLANK}|\r?\n)*+for(?![A-Za-z0-9_\x80-\U0010ffff-])))
+    | (?P<end>\[\*\]|\.\*|\.\.\.)
     | (?P<open>[{{\[(])
-    | (?P<close>[}}\])])
+    | (?P<close>~?\}}|[\])])
     | (?P<heredoc><<-?(?P<marker>{_NAME})\r?\n)
-    | (?P<end>\.\*|\.\.\.)
-    | (?P<operator>=>|[=!<>]=|&&|\|\||<(?!<)|/(?!\*)|[=:?,.+*%>])
+    | (?P<operator>=>|[=!<>]=|&&|\|\||::|<(?!<)|/(?!\*)|[=:?.+*%>])
+    | (?P<comma>,)
     | (?P<sign>[-!])
-    | (?P<strip>~)
     """,
     re.VERBOSE | re.DOTALL,
 )
@@ -47,213 +52,182 @@ _STRING = re.compile(
     re.VERBOSE,
 )
 _HEREDOC_LINE = re.compile(r"(?:[^$%\r\n\ud800-\udfff]++|[$]{2}[{]|%{2}[{]|[$%](?![{]))*+(?:\r?\n)?")
-_TEMPLATE = re.compile(r"[$%][{]~?")
+_TEMPLATE = re.compile(r"([$%][{])~?")
 # What Go strips from the line of a marker: the blanks of Unicode, and not Python's additions to them.
 _MARKER_BLANKS = "\t\v\f \x85\xa0\u1680\u2028\u2029\u202f\u205f\u3000" + "".join(map(chr, range(0x2000, 0x200B)))
-_PAIRS = {"{": "}", "[": "]", "(": ")", "$": "}"}
+_CLOSERS = {"{": "}", "[": "]", "(": ")", "${": "}", "%{": "}", '"': '"'}
+_STARTS_OPERAND = frozenset({"NAME", "number", "quote", "open", "loop", "heredoc"})
+_ENDS_OPERAND = frozenset({"NAME", "INT_LITERAL", "FLOAT_LITERAL", "close", "end"})
 
 
-class TokenError(Exception):
-    """The text is no HCL, or more of it than is read; `reason` says which, `offset` where."""
+class Token(NamedTuple):
+    """`text` is as the grammar has it: a quote for a heredoc's marker, a newline without its carriage return."""
 
-    def __init__(self, reason: str, offset: int, code: str = "syntax") -> None:
-        super().__init__(reason)
-        self.code = code
-        self.reason = reason
-        self.offset = offset
+    kind: str
+    text: str
+    start: int
+    end: int
+    line: int
 
 
-def blank(text: str) -> str:
-    """Return the blanked text, of the same length as `text`.
+def read_tokens(text: str, file_name: str) -> list[Token]:
+    """Return the tokens behind a first newline; of newlines only those that separate something, one of several.
 
-    A string or heredoc becomes a quoted string of `x`; the code of a template in it stays. Newlines stay where they
-    separate something, the first of several, and become blanks elsewhere: each costs the parser as much as a value.
-
-    Raises `TokenError` for what the parser would let pass and Terraform refuses, and text that is too deep or too long.
+    `kind` is `NAME`, `INT_LITERAL` or `FLOAT_LITERAL`, the terminals of the grammar; any other token is known by its
+    text. Raises `InvalidSnapshot` for what the grammar would let pass and Terraform refuses, and for text that is too
+    deep or too long.
     """
-    blanking = _Blanking(text)
-    while blanking.position < len(text):
-        blanking.step()
-    last = blanking.frames[-1]
+    lexer = _Lexer(text, file_name)
+    while lexer.position < len(text):
+        lexer.step()
+    last = lexer.frames[-1]
     if last.kind:
-        raise TokenError("this is never closed", last.offset)
-    return "".join(blanking.pieces)
+        raise syntax_error("this is never closed", text, last.offset, file_name)
+    return lexer.tokens
+
+
+def syntax_error(
+    message: str, text: str, offset: int, file_name: str, code: str = "syntax", next_step: str = FMT
+) -> InvalidSnapshot:
+    line, column = text.count("\n", 0, offset) + 1, offset - text.rfind("\n", 0, offset)
+    return InvalidSnapshot(Finding(code, message, next_step, f"{file_name}:{line} column {column}"))
 
 
 @dataclass(slots=True)
 class _Frame:
-    """What is open: the file, a bracket by its character, `$` for a template, `"` for a string, `<` for a heredoc."""
+    """What is open: the file, a bracket or template by its characters, `"` for a string or (by its marker) heredoc."""
 
     kind: str
     offset: int
     marker: str = ""
     has_lines: bool = False
     has_value: bool = False
-    previous: str = ""
-
-    @property
-    def is_after_operand(self) -> bool:
-        return self.previous in {"operand", "name"}
 
 
 @dataclass(slots=True)
-class _Blanking:
+class _Lexer:
     text: str
+    file_name: str
     position: int = 0
-    tokens: int = 0
+    line: int = 1
     frames: list[_Frame] = field(default_factory=lambda: [_Frame("", 0, has_lines=True)])
-    pieces: list[str] = field(default_factory=list)
+    tokens: list[Token] = field(default_factory=lambda: [Token("newline", "\n", 0, 0, 1)])
 
     def step(self) -> None:
         frame = self.frames[-1]
         if frame.kind == '"':
-            self._string()
-        elif frame.kind == "<":
-            self._heredoc(frame)
-        else:
-            self._code(frame)
-
-    def _code(self, frame: _Frame) -> None:
+            self._string(frame)
+            return
         match = _CODE.match(self.text, self.position)
         if match is None:
             raise self._unreadable()
         kind, found = str(match.lastgroup), match.group()
-        if kind == "blank" or (kind == "strip" and frame.kind == "$"):
-            self._put(" " * len(found))
-        elif kind == "newline":
+        if kind == "newline":
             self._newline(frame, found)
+        # Several signs stand as one: the grammar has one, and no operation is computed.
+        elif kind == "blank" or (kind == self.tokens[-1].kind == "sign"):
+            self._skip(found)
         else:
-            self._count()
-            if kind == "operator":
-                self._operator(frame, found)
-            elif kind == "sign":
-                self._sign(frame, found)
-            elif kind == "close":
-                self._close(frame, found)
-            elif kind in {"end", "strip"}:
-                frame.previous = "operand"
-                self._put(found)
-            else:
-                self._operand(frame, kind, match)
+            self._refuse_misplaced(frame, self.tokens[-1], kind, found)
+            self._token(frame, kind, match)
 
     def _newline(self, frame: _Frame, found: str) -> None:
-        if not frame.has_lines or frame.previous == "newline":
-            self._put(" " * len(found))
+        previous = self.tokens[-1].kind
+        if not frame.has_lines or previous == "newline":
+            self._skip(found)
             return
-        if frame.previous in {"operator", "sign"}:
-            raise TokenError("an expression must stay on its line", self.position)
-        frame.previous, frame.has_value = "newline", False
-        self._put(found.replace("\r", " "))
+        if previous in {"operator", "sign"}:
+            raise self._error("an expression must stay on its line")
+        frame.has_value = False
+        self._put("newline", found, "\n")
 
-    def _operator(self, frame: _Frame, found: str) -> None:
-        if frame.previous == "newline":
-            raise TokenError("a line must not start with this", self.position)
-        if frame.previous == "for" and not frame.has_lines:
-            raise TokenError("for starts an expression here; write a key in quotes", self.position)
-        if found in {"=", ":", ","}:
-            frame.has_value = found != ","
-        frame.previous = "" if found == "," else "operator"
-        self._put(found)
+    def _refuse_misplaced(self, frame: _Frame, previous: Token, kind: str, found: str) -> None:
+        """Refuse what the grammar takes, which knows less of lines and of what has to stand between two values."""
+        if kind in {"operator", "comma"}:
+            if previous.kind == "newline":
+                raise self._error("a line must not start with this")
+            if previous.text == "for" and not frame.has_lines:
+                raise self._error("for starts an expression here; write a key in quotes")
+        elif kind in _STARTS_OPERAND and previous.kind in _ENDS_OPERAND and frame.has_lines and frame.has_value:
+            goes_on = found == "[" or (found == "(" and previous.kind == "NAME")
+            if not goes_on:
+                raise self._error("elements must be separated by a comma or a line, arguments by a line")
 
-    def _sign(self, frame: _Frame, found: str) -> None:
-        """Rewrite what the parser would misread: it takes `-12` for a number after another one, and one sign only."""
-        if frame.is_after_operand:
-            found = found.replace("-", "*")
-        elif frame.previous == "sign":
-            found = " "
-        frame.previous = "operator" if frame.is_after_operand else "sign"
-        self._put(found)
-
-    def _operand(self, frame: _Frame, kind: str, match: re.Match[str]) -> None:
+    def _token(self, frame: _Frame, kind: str, match: re.Match[str]) -> None:
         found = match.group()
-        goes_on = found == "[" or (found == "(" and frame.previous == "name")
-        if frame.has_lines and frame.has_value and frame.is_after_operand and not goes_on:
-            raise TokenError("elements must be separated by a comma or a line, arguments by a line", self.position)
-        frame.previous = "operand"
-        if kind == "name":
-            self._name(frame, found)
-        elif kind == "number":
-            self._number(found)
+        if kind == "close":
+            self._close(frame, found, found.removeprefix("~"))
+        elif kind in {"quote", "open", "loop"}:
+            self._open(found, found, has_lines=kind == "open" and found == "{")
         elif kind == "heredoc":
             self._refuse_no_name(match["marker"])
-            self._open("<", marker=match["marker"])
-            self._put('"' + "x" * (len(found) - 1))
+            self._open(found, '"', marker=match["marker"])
+        elif kind == "number":
+            self._number(found)
         else:
-            self._open(found, has_lines=kind == "open" and found == "{")
-            self._put(found)
-
-    def _name(self, frame: _Frame, found: str) -> None:
-        self._refuse_no_name(found)
-        if found in {"for", "in", "if"}:
-            frame.previous = found
-        elif found not in {"true", "false", "null"}:
-            frame.previous = "name"
-        self._put(found if found.isascii() else re.sub(r"[^\x00-\x7f]", "x", found))
+            if kind == "NAME":
+                self._refuse_no_name(found)
+            elif found in {"=", ":", ","}:
+                frame.has_value = found != ","
+            self._put(kind, found)
 
     def _number(self, found: str) -> None:
         try:
             parse_number(found)
         except ValueError:
-            raise TokenError("the exponent of this number is too large", self.position) from None
-        self._put(found)
+            raise self._error("the exponent of this number is too large") from None
+        self._put("INT_LITERAL" if found.isdigit() else "FLOAT_LITERAL", found)
 
     def _refuse_no_name(self, found: str) -> None:
         if not found.isascii() and not found.replace("-", "_").isidentifier():
             raise self._unreadable()
 
-    def _string(self) -> None:
-        match = _STRING.match(self.text, self.position)
-        self._put("x" * len(match.group()) if match else "")
-        if self.text.startswith('"', self.position):
-            self.frames.pop()
-            self._put('"')
-        elif self.position < len(self.text):
-            self._template("the string spans lines or has an invalid escape")
-
-    def _heredoc(self, frame: _Frame) -> None:
-        """Blank to the end of the line or to a template; a line that is the marker alone ends the heredoc."""
-        if self.text[self.position - 1] == "\n":
+    def _string(self, frame: _Frame) -> None:
+        """Skip to the end of the string or of a heredoc's line, or to a template; a marker alone ends the heredoc."""
+        if frame.marker and self.text[self.position - 1] == "\n":
             end = self.text.find("\n", self.position)
             line = self.text[self.position : end].removesuffix("\r")
             if end >= 0 and line.strip(_MARKER_BLANKS) == frame.marker:
-                self.frames.pop()
-                self._put("x" * (len(line) - 1) + '"')
+                self._close(frame, line, '"')
                 return
-        match = _HEREDOC_LINE.match(self.text, self.position)
+        match = (_HEREDOC_LINE if frame.marker else _STRING).match(self.text, self.position)
         found = match.group() if match else ""
-        self._put("x" * len(found))
-        if not found.endswith("\n") and self.position < len(self.text):
-            self._template()
+        self._skip(found)
+        if not frame.marker and self.text.startswith('"', self.position):
+            self._close(frame, '"', '"')
+        elif self.position < len(self.text) and not found.endswith("\n"):
+            template = _TEMPLATE.match(self.text, self.position)
+            if template is None:
+                raise self._unreadable(NO_HCL if frame.marker else "the string spans lines or has an invalid escape")
+            self._open(template[0], template[1])
 
-    def _template(self, otherwise: str = NO_HCL) -> None:
-        match = _TEMPLATE.match(self.text, self.position)
-        if match is None:
-            raise self._unreadable(otherwise)
-        self._count()
-        self._open("$")
-        self._put(match.group().replace("~", " "))
-
-    def _count(self) -> None:
-        self.tokens += 1
-        if self.tokens > MAX_TOKENS:
-            raise TokenError(f"the file has more than {MAX_TOKENS} tokens", self.position, "too_large")
-
-    def _open(self, kind: str, *, marker: str = "", has_lines: bool = False) -> None:
+    def _open(self, found: str, text: str, *, marker: str = "", has_lines: bool = False) -> None:
         if len(self.frames) > MAX_NESTING:
-            raise TokenError(f"more than {MAX_NESTING} brackets stand in each other", self.position, "too_deep")
-        self.frames.append(_Frame(kind, self.position, marker, has_lines))
+            raise self._error(f"more than {MAX_NESTING} brackets stand in each other", "too_deep", _SPLIT)
+        self.frames.append(_Frame(text, self.position, marker, has_lines))
+        self._put("open", found, text)
 
-    def _close(self, frame: _Frame, found: str) -> None:
-        if _PAIRS.get(frame.kind) != found:
-            raise TokenError("this closes nothing", self.position)
+    def _close(self, frame: _Frame, found: str, text: str) -> None:
+        is_strip_mark = found.startswith("~")
+        if _CLOSERS.get(frame.kind) != text or (is_strip_mark and frame.kind not in {"${", "%{"}):
+            raise self._error("this closes nothing")
         self.frames.pop()
-        self._put(found)
+        self._put("close", found, text)
 
-    def _put(self, piece: str) -> None:
-        self.pieces.append(piece)
-        self.position += len(piece)
+    def _put(self, kind: str, found: str, text: str = "") -> None:
+        if len(self.tokens) > MAX_TOKENS:
+            raise self._error(f"the file has more than {MAX_TOKENS} tokens", "too_large", _SPLIT)
+        self.tokens.append(Token(kind, text or found, self.position, self.position + len(found), self.line))
+        self._skip(found)
 
-    def _unreadable(self, reason: str = NO_HCL) -> TokenError:
+    def _skip(self, found: str) -> None:
+        self.position += len(found)
+        self.line += found.count("\n")
+
+    def _unreadable(self, message: str = NO_HCL) -> InvalidSnapshot:
         if "\ud800" <= self.text[self.position] <= "\udfff":
-            return TokenError("the file is not UTF-8", self.position, "not_utf8")
-        return TokenError(reason, self.position)
+            return self._error("the file is not UTF-8", "not_utf8", "save it as UTF-8")
+        return self._error(message)
+
+    def _error(self, message: str, code: str = "syntax", next_step: str = FMT) -> InvalidSnapshot:
+        return syntax_error(message, self.text, self.position, self.file_name, code, next_step)

@@ -2,28 +2,39 @@ from __future__ import annotations
 
 import pytest
 
-from provisioner.core.hcl_tokens import MAX_NESTING, MAX_TOKENS, TokenError, blank
+from provisioner.core.errors import InvalidSnapshot
+from provisioner.core.hcl_tokens import MAX_NESTING, MAX_TOKENS, Token, read_tokens
 
-BLANKED = {
-    "a string": ('a = "b c"', 'a = "xxx"'),
-    "escapes": (r'a = "\"\\\n\u00e9"', 'a = "xxxxxxxxxxxx"'),
-    "escaped templates": ('a = "$${b} %%{c}"', 'a = "xxxxxxxxxxx"'),
-    "the text around a template": ('a = "b${c}d"', 'a = "x${c}x"'),
-    "a string in a template": ('a = "${"}"}"', 'a = "${"x"}"'),
-    "strip marks": ('a = "${~ 1 ~}"', 'a = "${  1  }"'),
+# The tokens of a text, each where it stands; what is none of them is a blank.
+TOKENS = {
+    "a string": ('a = "b c"', 'a = "   "'),
+    "escapes": (r'a = "\"\\\n\u00e9"', 'a = "            "'),
+    "escaped templates": ('a = "$${b} %%{c}"', 'a = "           "'),
+    "the text around a template": ('a = "b${c}d"', 'a = " ${c} "'),
+    "a string in a template": ('a = "${"}"}"', 'a = "${" "}"'),
+    "strip marks": ('a = "${~ 1 ~}"', 'a = "${  1 } "'),
     "comments": ("a = 1 # b\n// c\n/* d\n */ e = 2", "a = 1    \n              e = 2"),
-    "no comment in a string": ('a = "# // /*"', 'a = "xxxxxxx"'),
-    "a heredoc": ("a = <<E\nb\n E\nc = 1", 'a = "xxxxxx"\nc = 1'),
-    "a template in a heredoc": ("a = <<E\n${b}\nE\n", 'a = "xxx${b}x"\n'),
-    "line ends of windows": ("a = 1\r\nb = 2\r\n", "a = 1 \nb = 2 \n"),
+    "no comment in a string": ('a = "# // /*"', 'a = "       "'),
+    "a heredoc": ("a = <<E\nb\n E\nc = 1", 'a = "     " \nc = 1'),
+    "a template in a heredoc": ("a = <<E\n${b}\nE\n", 'a = "   ${b} "\n'),
+    "line ends of windows": ("a = 1\r\nb = 2\r\n", "a = 1\n b = 2\n "),
     "lines in brackets, not in braces": ("a = [\n1]\nb = {\nc = (\n1)\n}", "a = [ 1]\nb = {\nc = ( 1)\n}"),
-    "names that are not ascii": ("é-ü1 = ñ", "x-x1 = x"),
+    "names that are not ascii": ("é-ü1 = ñ", "é-ü1 = ñ"),
+    "signs": ("a = 1--2", "a = 1- 2"),
+    "an index, and a fraction": ("a = b.0.0 + 0.0", "a = b.0.0 + 0.0"),
 }
 
 
-@pytest.mark.parametrize(("text", "blanked"), BLANKED.values(), ids=BLANKED.keys())
-def test_the_blanked_text_hides_contents_and_keeps_offsets(text: str, blanked: str) -> None:
-    assert blank(text) == blanked
+def rendered(text: str, tokens: list[Token]) -> str:
+    blanks = [" "] * len(text)
+    for token in tokens:
+        blanks[token.start : token.start + len(token.text)] = token.text
+    return "".join(blanks)
+
+
+@pytest.mark.parametrize(("text", "tokens"), TOKENS.values(), ids=TOKENS.keys())
+def test_tokens_stand_where_they_are_written_and_hold_no_contents(text: str, tokens: str) -> None:
+    assert rendered(text, read_tokens(text, "x")[1:]) == tokens
 
 
 REFUSED = {
@@ -41,18 +52,20 @@ REFUSED = {
 
 @pytest.mark.parametrize(("text", "offset"), REFUSED.values(), ids=REFUSED.keys())
 def test_broken_text_is_refused_where_it_breaks(text: str, offset: int) -> None:
-    with pytest.raises(TokenError) as caught:
-        blank(text)
-    assert (caught.value.code, caught.value.offset) == ("syntax", offset)
+    with pytest.raises(InvalidSnapshot) as caught:
+        read_tokens(text, "x")
+    (finding,) = caught.value.findings
+    line = text.count("\n", 0, offset) + 1
+    assert (finding.code, finding.where) == ("syntax", f"x:{line} column {offset + 1}")
 
 
 def test_nesting_is_allowed_to_its_limit_and_no_deeper() -> None:
-    blank("[" * MAX_NESTING + "]" * MAX_NESTING)
-    with pytest.raises(TokenError, match="more than 64 brackets"):
-        blank("[" * (MAX_NESTING + 1) + "]" * (MAX_NESTING + 1))
+    read_tokens("[" * MAX_NESTING + "]" * MAX_NESTING, "x")
+    with pytest.raises(InvalidSnapshot, match="more than 64 brackets"):
+        read_tokens("[" * (MAX_NESTING + 1) + "]" * (MAX_NESTING + 1), "x")
 
 
 def test_tokens_are_counted_to_their_limit_and_no_further() -> None:
-    blank("," * MAX_TOKENS)
-    with pytest.raises(TokenError, match="more than 150000 tokens"):
-        blank("," * (MAX_TOKENS + 1))
+    read_tokens("(" + "," * (MAX_TOKENS - 2) + ")", "x")
+    with pytest.raises(InvalidSnapshot, match="more than 200000 tokens"):
+        read_tokens("(" + "," * (MAX_TOKENS - 1) + ")", "x")

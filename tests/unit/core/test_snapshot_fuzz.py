@@ -6,7 +6,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from provisioner.core.errors import InvalidSnapshot
-from provisioner.core.hcl_tokens import TokenError, blank
+from provisioner.core.hcl_tokens import read_tokens
 from provisioner.core.model import Declaration
 from provisioner.core.snapshot import parse_snapshot
 from unit.examples import at_most
@@ -129,10 +129,16 @@ def test_a_mutated_file_is_read_or_refused_without_its_secret(data: st.DataObjec
 
 @given(pieces=st.lists(st.sampled_from(PIECES), max_size=40))
 @settings(max_examples=600, deadline=None, derandomize=True)
-def test_blanked_text_keeps_every_offset(pieces: list[str]) -> None:
+def test_tokens_stand_where_they_are_written(pieces: list[str]) -> None:
     text = "".join(pieces)
     try:
-        blanked = blank(text)
-    except TokenError:
+        tokens = read_tokens(text, "x")
+    except InvalidSnapshot:
         return
-    assert len(blanked) == len(text)
+    position = 0
+    for token in tokens[1:]:
+        assert position <= token.start < token.end
+        assert token.text in {text[token.start : token.end], '"', "\n", "${", "%{", "}"}
+        assert token.line == text.count("\n", 0, token.start) + 1
+        position = token.end
+    assert position <= len(text)
