@@ -11,8 +11,15 @@ from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 
 from provisioner.audit_log import AuditLog
-from provisioner.core.credentials import Administrator, Credentials, parse_application_secret
-from provisioner.core.errors import AuditUnavailable, DatabaseUnavailable, Finding, OutOfTime, ProvisioningError
+from provisioner.core.credentials import Administrator, parse_administrator_secret, parse_application_secret
+from provisioner.core.errors import (
+    AuditUnavailable,
+    DatabaseUnavailable,
+    Finding,
+    OutOfTime,
+    ProvisioningError,
+    SecretUnavailable,
+)
 from provisioner.core.model import Declaration, Outcome, Request, RunStatus, Settings, Status
 from provisioner.core.preflight import (
     Check,
@@ -37,7 +44,7 @@ from provisioner.edges.secret_store import read_secrets
 from provisioner.edges.snapshot_store import read_snapshot
 from provisioner.edges.sqlstates import SqlError
 from provisioner.observation import connection_finding, enter
-from provisioner.run_secrets import name_secrets, parse_administrator
+from provisioner.run_secrets import name_secrets
 
 # How a check stands in the audit, where `success` is a change that was made.
 _ROWS = {CheckStatus.OK: Status.NO_CHANGE, CheckStatus.FAILED: Status.ERROR, CheckStatus.UNKNOWN: Status.UNKNOWN}
@@ -196,7 +203,7 @@ def check_topic(preflight: Preflight) -> Iterator[Check]:
 def check_administrator(preflight: Preflight) -> Iterator[Check]:
     """The administrator's secret."""
     secret_id = preflight.settings.admin_secret_id
-    found = parse_administrator(read_secrets(preflight.clients, [secret_id])[secret_id], preflight.settings)
+    found = parse_administrator_secret(read_secrets(preflight.clients, [secret_id])[secret_id], preflight.settings)
     preflight.administrator = found
     where = f"{found.host}:{found.port}, database {found.database}"
     yield ok("administrator_secret", f'{secret_id} is the login of "{found.username}" at {where}')
@@ -214,17 +221,16 @@ def check_applications(preflight: Preflight) -> Iterator[Check]:
     found = read_secrets(preflight.clients, names.values())
     host = preflight.administrator.host if preflight.administrator else ""
     for entry in preflight.declaration.entries:
-        name, secret = f"secret:{entry.application}", found[names[entry.application]]
-        if isinstance(secret, Finding):
-            yield failed_by(name, [secret])
+        name, secret_id = f"secret:{entry.application}", names[entry.application]
+        try:
+            warnings = parse_application_secret(found[secret_id], entry, host).warnings
+        except SecretUnavailable as error:
+            yield failed_by(name, error.findings)
             continue
-        parsed = parse_application_secret(secret.text, entry, secret.secret_id, host)
-        if not isinstance(parsed, Credentials):
-            yield failed_by(name, parsed)
-        elif host and parsed.warnings:
-            yield ok(name, parsed.warnings[0].message, next_step=parsed.warnings[0].next_step)
+        if host and warnings:
+            yield ok(name, warnings[0].message, next_step=warnings[0].next_step)
         else:
-            yield ok(name, f'{secret.secret_id} is the login of "{entry.username}"')
+            yield ok(name, f'{secret_id} is the login of "{entry.username}"')
 
 
 # --- the server -----------------------------------------------------------------------------------------------------

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 from provisioner.audit_log import AuditLog
-from provisioner.core.credentials import Credentials, parse_application_secret
+from provisioner.core.credentials import parse_application_secret
+from provisioner.core.errors import SecretUnavailable
 from provisioner.core.gate import needs_approval
 from provisioner.core.model import Request, Status, Trigger
 from provisioner.core.ownership import Ownership
@@ -45,10 +46,11 @@ def follow_secret(
 
 def _is_proved(role: str, ownership: Ownership, secrets: RunSecrets, audit_log: AuditLog) -> bool:
     secret = secrets.secrets[role]
-    text = read_previous(audit_log.clients, secret.arn)
-    entry = next(entry for entry in ownership.declaration.entries if entry.username == role)
-    previous = parse_application_secret(text, entry, secret.secret_id, secrets.login.address.host)
-    if not isinstance(previous, Credentials):
+    before = replace(secret, text=read_previous(audit_log.clients, secret.arn))
+    entry = ownership.declaration.by_role[role][0]
+    try:
+        previous = parse_application_secret(before, entry, secrets.login.address.host)
+    except SecretUnavailable:
         return False
     facts = ownership.server.roles[role]
     return probe_login(secrets.login.address, previous, facts) is PasswordCheck.CURRENT

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from provisioner.core.credentials import (
-    Administrator,
     Credentials,
+    Secret,
     parse_administrator_secret,
     parse_application_secret,
     scram_verifier,
@@ -18,7 +18,7 @@ from provisioner.core.model import Declaration, Settings
 from provisioner.edges.aws import AwsClients
 from provisioner.edges.observe import Login
 from provisioner.edges.postgres import ServerAddress, tls_context
-from provisioner.edges.secret_store import Secret, read_secrets
+from provisioner.edges.secret_store import read_secrets
 
 SALT_BYTES = 16
 
@@ -56,37 +56,27 @@ def load_secrets(declaration: Declaration, settings: Settings, clients: AwsClien
     problems: list[Finding] = []
     administrator = None
     try:
-        administrator = parse_administrator(found[settings.admin_secret_id], settings)
+        administrator = parse_administrator_secret(found[settings.admin_secret_id], settings)
     except SecretUnavailable as error:
         problems += error.findings
+    host = administrator.host if administrator else ""
     credentials: dict[str, Credentials] = {}
     secrets: dict[str, Secret] = {}
     for role, entries in declaration.by_role.items():
-        secret = found[names[entries[0].application]]
-        if isinstance(secret, Finding):
-            problems += [replace(secret, database=entry.database, username=role) for entry in entries]
-            continue
-        host = administrator.host if administrator else ""
-        parsed = [parse_application_secret(secret.text, entry, secret.secret_id, host) for entry in entries]
         # A role with several databases has one secret, which can name only one of them.
-        usable = next((item for item in parsed if isinstance(item, Credentials)), None)
-        if usable is None:
-            problems += [finding for item in parsed if not isinstance(item, Credentials) for finding in item]
-        else:
-            credentials[role], secrets[role] = usable, secret
+        secret, broken = found[names[entries[0].application]], list[Finding]()
+        for entry in entries:
+            try:
+                credentials.setdefault(role, parse_application_secret(secret, entry, host))
+            except SecretUnavailable as error:
+                broken += error.findings
+        if role not in credentials:
+            problems += broken
+        elif isinstance(secret, Secret):
+            secrets[role] = secret
     if administrator is None:
         raise SecretUnavailable(problems)
     address = ServerAddress(administrator.host, administrator.port, tls_context(settings.ca_bundle))
     login = Login(address, administrator.username, administrator.password, administrator.database)
     warnings = tuple(finding for item in credentials.values() for finding in item.warnings)
     return RunSecrets(login, credentials, secrets, tuple(problems), warnings)
-
-
-def parse_administrator(secret: Secret | Finding, settings: Settings) -> Administrator:
-    """The administrator by its secret. Raises SecretUnavailable with everything that is wrong with it."""
-    if isinstance(secret, Finding):
-        raise SecretUnavailable(secret)
-    parsed = parse_administrator_secret(secret.text, secret.secret_id, settings)
-    if not isinstance(parsed, Administrator):
-        raise SecretUnavailable(parsed)
-    return parsed

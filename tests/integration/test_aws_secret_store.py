@@ -2,9 +2,10 @@
 
 import pytest
 
+from provisioner.core.credentials import Secret
 from provisioner.core.errors import Finding, SecretUnavailable
 from provisioner.edges.aws import AwsClients
-from provisioner.edges.secret_store import Secret, has_pending_rotation, read_secrets
+from provisioner.edges.secret_store import has_pending_rotation, read_secrets
 from stack.aws import ALWAYS, Aws
 
 

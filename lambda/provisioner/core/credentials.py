@@ -5,13 +5,13 @@ from __future__ import annotations
 import base64
 import json
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from scramp import ScramException, ScramMechanism
 from scramp.utils import saslprep
 
-from provisioner.core.errors import Finding
-from provisioner.core.fields import Problems
+from provisioner.core.errors import Finding, SecretUnavailable
+from provisioner.core.fields import Fields, Problems
 from provisioner.core.model import Entry, Settings
 
 # The server's own default (scram_iterations from PostgreSQL 16 on, fixed before).
@@ -25,6 +25,16 @@ _VERIFIER = re.compile(
     r"\$[A-Za-z0-9+/]{43}=:[A-Za-z0-9+/]{43}="
 )
 _MAX_NAME_BYTES = 63
+
+
+@dataclass(frozen=True, slots=True)
+class Secret:
+    """The current version of a secret; `text` is None where it is binary."""
+
+    secret_id: str
+    arn: str
+    version_id: str
+    text: str | None = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,58 +57,49 @@ class Administrator:
     database: str
 
 
-def parse_application_secret(
-    secret_string: str | None, entry: Entry, secret_id: str, administrator_host: str
-) -> Credentials | tuple[Finding, ...]:
-    """Read an application's secret, or say everything that is wrong with it.
+def parse_application_secret(found: Secret | Finding, entry: Entry, administrator_host: str) -> Credentials:
+    """Read an application's secret, where it was found; raise `SecretUnavailable` with everything that is wrong.
 
-    `secret_string` is None for a binary secret. Only `password` is indispensable; `username` and `dbname`, where
-    present, must be the declared ones; another host than the administrator's is a warning. Other fields are not read.
+    Only `password` is indispensable; `username` and `dbname`, where present, must be the declared ones; another host
+    than the administrator's is a warning. Other fields are not read.
     """
-    secret = _Secret(secret_id, entry)
-    fields = secret.open(secret_string)
-    if fields is None:
-        return tuple(secret.problems.findings)
-    password = secret.password(fields)
+    secret = _open(found, entry)
+    password = _password(secret)
     for name, declared in (("username", entry.username), ("dbname", entry.database)):
-        if fields.get(name, declared) != declared:
+        if secret.values.get(name, declared) != declared:
             what = f'has another "{name}" than the declared "{declared}"'
-            secret.refuse(f"secret_{name}", what, "correct the secret or the declaration")
-    if secret.problems.findings:
-        return tuple(secret.problems.findings)
-    host = fields.get("host", administrator_host)
+            _refuse(secret, f"secret_{name}", what, "correct the secret or the declaration")
+    secret.problems.raise_if_any(SecretUnavailable)
+    host = secret.values.get("host", administrator_host)
     if not (isinstance(host, str) and host.rstrip(".").lower() == administrator_host.rstrip(".").lower()):
         what = f'names another "host" than the server that is provisioned, {administrator_host}'
-        secret.refuse("secret_host", what, "correct the secret if the application is to log in there")
+        _refuse(secret, "secret_host", what, "correct the secret if the application is to log in there")
     return Credentials(entry.username, password, warnings=tuple(secret.problems.findings))
 
 
-def parse_administrator_secret(
-    secret_string: str | None, secret_id: str, settings: Settings
-) -> Administrator | tuple[Finding, ...]:
-    """Read the administrator's secret, or say everything that is wrong with it.
+def parse_administrator_secret(found: Secret | Finding, settings: Settings) -> Administrator:
+    """Read the administrator's secret, where it was found; raise `SecretUnavailable` with everything that is wrong.
 
     A secret that RDS manages holds only `username` and `password`: `DB_HOST`, `DB_PORT` and `DB_NAME` fill in what
     the secret lacks.
     """
-    secret = _Secret(secret_id)
-    fields = secret.open(secret_string)
-    if fields is None:
-        return tuple(secret.problems.findings)
-    given = {"host": settings.database_host, "port": settings.database_port, "dbname": settings.database_name, **fields}
-    password = secret.password(fields)
-    username, host, database = (_printable(given.get(name)) for name in ("username", "host", "dbname"))
-    port = _parse_port(given["port"])
+    secret = _open(found)
+    given = {"host": settings.database_host, "port": settings.database_port, "dbname": settings.database_name}
+    secret = replace(secret, values={**given, **secret.values})
+    password = _password(secret)
+    username, host, database = (_printable(secret, name) for name in ("username", "host", "dbname"))
+    port = _port(secret)
     if not 0 < len(username.encode()) <= _MAX_NAME_BYTES:
-        secret.refuse("secret_username", 'has no usable "username"', "add it to the secret")
+        _refuse(secret, "secret_username", 'has no usable "username"', "add it to the secret")
     if not host:
         next_step = "add it to the secret, or set DB_HOST"
-        secret.refuse("secret_host", 'has no usable "host", and DB_HOST gives none', next_step)
+        _refuse(secret, "secret_host", 'has no usable "host", and DB_HOST gives none', next_step)
     if not port:
-        secret.refuse("secret_port", 'has a "port" that is none', "correct the secret")
+        _refuse(secret, "secret_port", 'has a "port" that is none', "correct the secret")
     if not 0 < len(database.encode()) <= _MAX_NAME_BYTES:
-        secret.refuse("secret_dbname", 'has no usable "dbname"', "correct the secret")
-    return tuple(secret.problems.findings) or Administrator(username, password, host, port, database)
+        _refuse(secret, "secret_dbname", 'has no usable "dbname"', "correct the secret")
+    secret.problems.raise_if_any(SecretUnavailable)
+    return Administrator(username, password, host, port, database)
 
 
 def scram_verifier(password: str, salt: bytes) -> str:
@@ -112,45 +113,43 @@ def scram_verifier(password: str, salt: bytes) -> str:
     return f"SCRAM-SHA-256${ITERATIONS}:{encoded[0]}${encoded[1]}:{encoded[2]}"
 
 
-@dataclass(frozen=True, slots=True)
-class _Secret:
-    """A secret while it is read; what is wrong with it is said without a word of what is in it."""
+def _open(found: Secret | Finding, subject: Entry | None = None) -> Fields:
+    if isinstance(found, Finding):
+        about = {"database": subject.database, "username": subject.username} if subject else {}
+        raise SecretUnavailable(replace(found, **about))
+    try:
+        values = json.loads(found.text or "")
+    except (ValueError, RecursionError):
+        # The parser's own message quotes nothing, but its position would tell the length of a bare password.
+        values = None
+    secret = Fields(values or {}, Problems(), "", prefix=f'the secret "{found.secret_id}" ', subject=subject)
+    next_step = 'store it as a JSON object with at least "password"'
+    if found.text is None:
+        _refuse(secret, "secret_binary", "is binary", next_step)
+    elif not isinstance(values, dict):
+        _refuse(secret, "secret_not_json", "is not a JSON object", next_step)
+    secret.problems.raise_if_any(SecretUnavailable)
+    return secret
 
-    secret_id: str
-    subject: Entry | None = None
-    problems: Problems = field(default_factory=Problems)
 
-    def refuse(self, code: str, what: str, next_step: str) -> None:
-        self.problems.refuse(code, f'the secret "{self.secret_id}" {what}', next_step, "", self.subject)
+def _refuse(secret: Fields, code: str, what: str, next_step: str) -> None:
+    """Keep a problem with a secret, said without a word of what is in it."""
+    secret.refuse(code, "", f"{secret.prefix}{what}", next_step)
 
-    def open(self, secret_string: str | None) -> dict[str, object] | None:
-        next_step = 'store it as a JSON object with at least "password"'
-        if secret_string is None:
-            self.refuse("secret_binary", "is binary", next_step)
-            return None
-        try:
-            fields = json.loads(secret_string)
-        except (ValueError, RecursionError):
-            # The parser's own message quotes nothing, but its position would tell the length of a bare password.
-            fields = None
-        if isinstance(fields, dict):
-            return fields
-        self.refuse("secret_not_json", "is not a JSON object", next_step)
-        return None
 
-    def password(self, fields: dict[str, object]) -> str:
-        password = fields.get("password")
-        if not isinstance(password, str) or not password:
-            what = 'has no "password", or one that is empty or no text'
-            self.refuse("secret_without_password", what, "add it to the secret")
-            return ""
-        if _VERIFIER.fullmatch(password):
-            what = "holds a SCRAM verifier and no password: nobody can log in with that"
-            self.refuse("secret_password_verifier", what, "store the password itself")
-        elif not _survives_saslprep(password):
-            what = "has control characters (a line break at its end?) or others in its password that no login takes"
-            self.refuse("secret_password_characters", what, "store the password without them, best in ASCII")
-        return password
+def _password(secret: Fields) -> str:
+    password = secret.find("password", str)
+    if not password:
+        what = 'has no "password", or one that is empty or no text'
+        _refuse(secret, "secret_without_password", what, "add it to the secret")
+        return ""
+    if _VERIFIER.fullmatch(password):
+        what = "holds a SCRAM verifier and no password: nobody can log in with that"
+        _refuse(secret, "secret_password_verifier", what, "store the password itself")
+    elif not _survives_saslprep(password):
+        what = "has control characters (a line break at its end?) or others in its password that no login takes"
+        _refuse(secret, "secret_password_characters", what, "store the password without them, best in ASCII")
+    return password
 
 
 def _survives_saslprep(password: str) -> bool:
@@ -164,10 +163,11 @@ def _survives_saslprep(password: str) -> bool:
         return False
 
 
-def _parse_port(value: object) -> int:
-    digits = str(value)
+def _port(secret: Fields) -> int:
+    digits = str(secret.values["port"])
     return int(digits) if re.fullmatch(r"[0-9]{1,5}", digits) and int(digits) <= 65535 else 0
 
 
-def _printable(value: object) -> str:
-    return value if isinstance(value, str) and value.isprintable() else ""
+def _printable(secret: Fields, name: str) -> str:
+    text = secret.find(name, str) or ""
+    return text if text.isprintable() else ""

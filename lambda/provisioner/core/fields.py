@@ -86,12 +86,16 @@ class Fields:
     subject: Entry | None = None
 
     def read(self, name: str, kind: type[T], wanted: str, next_step: str = "") -> T | None:
+        """Return the value of a key, None where it is absent or, which is a problem, of another type."""
+        value = self.find(name, kind)
+        if value is None:
+            self.refuse_type(name, self.values.get(name, NotLiteral.REFUSED), wanted, next_step)
+        return value
+
+    def find(self, name: str, kind: type[T]) -> T | None:
         """Return the value of a key, None where it is absent or of another type; a bool is no number."""
-        value = self.values.get(name, NotLiteral.REFUSED)
-        if isinstance(value, kind) and isinstance(value, bool) == (kind is bool):
-            return value
-        self.refuse_type(name, value, wanted, next_step)
-        return None
+        value = self.values.get(name)
+        return value if isinstance(value, kind) and isinstance(value, bool) == (kind is bool) else None
 
     def text(self, name: str, shape: Shape = TEXT, default: str = "") -> str:
         value = self.read(name, str, "a string", shape.next_step)
@@ -114,8 +118,9 @@ class Fields:
         return tuple(dict.fromkeys(filter(None, found)))
 
     def refuse(self, code: str, name: str, message: str, next_step: str) -> None:
-        """Keep a problem with the value of a key."""
-        where = self.problems.location(self.lines.get(name, self.line), f"{self.path}{redact(name)}")
+        """Keep a problem with the value of a key, or, where it is empty, with the mapping itself."""
+        path = f"{self.path}{redact(name)}" if name else self.path.removesuffix(".")
+        where = self.problems.location(self.lines.get(name, self.line), path)
         self.problems.refuse(code, message, next_step, where, self.subject)
 
     def refuse_type(self, name: str, value: object, wanted: str, next_step: str) -> None:

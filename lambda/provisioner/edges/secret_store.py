@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
 from functools import partial
 
+from provisioner.core.credentials import Secret
 from provisioner.core.errors import Finding, SecretUnavailable
 from provisioner.edges.aws import AwsClients, AwsError, translate_errors
 
@@ -36,16 +36,6 @@ _PROBLEMS = {
         "restore it (aws secretsmanager restore-secret), or remove the entry that names it",
     ),
 }
-
-
-@dataclass(frozen=True, slots=True)
-class Secret:
-    """The current version of a secret; `text` is None where it is binary."""
-
-    secret_id: str
-    arn: str
-    version_id: str
-    text: str | None = field(repr=False)
 
 
 def read_secrets(clients: AwsClients, secret_ids: Iterable[str]) -> dict[str, Secret | Finding]:

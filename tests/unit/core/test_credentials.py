@@ -4,29 +4,35 @@ import base64
 import hashlib
 import hmac
 import json
-from dataclasses import replace
 
 import pytest
 
 from provisioner.core.credentials import (
     Administrator,
     Credentials,
+    Secret,
     parse_administrator_secret,
     parse_application_secret,
     scram_verifier,
 )
-from provisioner.core.errors import Finding
+from provisioner.core.errors import Finding, SecretUnavailable
 from provisioner.core.model import Entry
 from provisioner.settings import read_settings
 
 ENTRY = Entry("keycloak", "keycloak", "keycloak_user")
-SETTINGS = read_settings({"ENVIRONMENT": "dev", "SNAPSHOT_BUCKET": "acme-tfvars", "AUDIT_BUCKET": "acme-audit"})
 HOST = "db.example.com"
+
+
+def secret(text: str | None, name: str = "goldenpath/dev/keycloak/postgres") -> Secret:
+    return Secret(name, f"arn:aws:secretsmanager:eu-west-1:123456789012:secret:{name}-AbCdEf", "v1", text)
 
 
 def application(fields: object) -> Credentials | tuple[Finding, ...]:
     text = fields if fields is None or isinstance(fields, str) else json.dumps(fields)
-    return parse_application_secret(text, ENTRY, "goldenpath/dev/keycloak/postgres", HOST)
+    try:
+        return parse_application_secret(secret(text), ENTRY, HOST)
+    except SecretUnavailable as refusal:
+        return refusal.findings
 
 
 def codes(parsed: object) -> list[str]:
@@ -39,7 +45,7 @@ def test_a_password_alone_is_enough() -> None:
 
 
 def test_a_whole_secret_that_agrees_has_no_warnings() -> None:
-    secret = {
+    fields = {
         "username": "keycloak_user",
         "password": "hunter2",
         "host": "DB.example.com.",
@@ -47,7 +53,7 @@ def test_a_whole_secret_that_agrees_has_no_warnings() -> None:
         "dbname": "keycloak",
         "engine": "postgres",
     }
-    assert application(secret) == Credentials("keycloak_user", "hunter2", ())
+    assert application(fields) == Credentials("keycloak_user", "hunter2", ())
 
 
 def test_another_host_is_a_warning_that_names_the_entry() -> None:
@@ -94,8 +100,8 @@ def test_a_verifier_in_place_of_a_password_is_refused() -> None:
 
 def test_the_administrator_cannot_log_in_with_a_verifier() -> None:
     verifier = scram_verifier("hunter2", b"0123456789abcdef")
-    secret = json.dumps({"username": "admin", "password": verifier, "host": HOST, "port": 5432, "dbname": "postgres"})
-    assert codes(parse_administrator_secret(secret, "master", SETTINGS)) == ["secret_password_verifier"]
+    fields = {"username": "admin", "password": verifier, "host": HOST, "port": 5432, "dbname": "postgres"}
+    assert codes(administrator(fields)) == ["secret_password_verifier"]
 
 
 @pytest.mark.parametrize(
@@ -115,8 +121,8 @@ def test_what_only_looks_like_a_verifier_is_a_password(password: str) -> None:
 
 
 def test_no_finding_quotes_the_secret() -> None:
-    for secret in ("hunter2-not-json", {"password": "hunter2\n", "username": "hunter2-user", "dbname": "hunter2-db"}):
-        parsed = application(secret)
+    for fields in ("hunter2-not-json", {"password": "hunter2\n", "username": "hunter2-user", "dbname": "hunter2-db"}):
+        parsed = application(fields)
         assert isinstance(parsed, tuple)
         assert "hunter2" not in repr(parsed)
 
@@ -145,22 +151,26 @@ def test_the_password_is_prepared_as_the_server_prepares_it() -> None:
 
 def administrator(fields: object, **settings: str) -> Administrator | tuple[Finding, ...]:
     variables = {"ENVIRONMENT": "dev", "SNAPSHOT_BUCKET": "acme-tfvars", "AUDIT_BUCKET": "acme-audit", **settings}
-    return parse_administrator_secret(json.dumps(fields), "goldenpath/dev/rds/master", read_settings(variables))
+    text = None if fields is None else json.dumps(fields)
+    try:
+        return parse_administrator_secret(secret(text, "goldenpath/dev/rds/master"), read_settings(variables))
+    except SecretUnavailable as refusal:
+        return refusal.findings
 
 
 def test_a_whole_administrator_secret_is_taken_as_it_is() -> None:
-    secret = {"username": "admin", "password": "hunter2", "host": HOST, "port": 5433, "dbname": "main"}
+    fields = {"username": "admin", "password": "hunter2", "host": HOST, "port": 5433, "dbname": "main"}
     expected = Administrator("admin", "hunter2", HOST, 5433, "main")
-    assert administrator(secret) == expected
-    assert administrator(secret | {"port": "5433"}, DB_HOST="other", DB_PORT="1", DB_NAME="other") == expected
+    assert administrator(fields) == expected
+    assert administrator(fields | {"port": "5433"}, DB_HOST="other", DB_PORT="1", DB_NAME="other") == expected
 
 
 def test_the_settings_fill_in_what_a_secret_managed_by_rds_lacks() -> None:
-    secret = {"username": "postgres", "password": "hunter2"}
-    assert administrator(secret, DB_HOST=HOST, DB_PORT="5444", DB_NAME="main") == Administrator(
+    fields = {"username": "postgres", "password": "hunter2"}
+    assert administrator(fields, DB_HOST=HOST, DB_PORT="5444", DB_NAME="main") == Administrator(
         "postgres", "hunter2", HOST, 5444, "main"
     )
-    assert administrator(secret, DB_HOST=HOST) == Administrator("postgres", "hunter2", HOST, 5432, "postgres")
+    assert administrator(fields, DB_HOST=HOST) == Administrator("postgres", "hunter2", HOST, 5432, "postgres")
 
 
 @pytest.mark.parametrize(
@@ -188,4 +198,23 @@ def test_an_unusable_administrator_secret_is_refused_with_all_that_is_wrong(
 
 
 def test_a_binary_administrator_secret_is_refused() -> None:
-    assert codes(parse_administrator_secret(None, "master", replace(SETTINGS, database_host=HOST))) == ["secret_binary"]
+    assert codes(administrator(None, DB_HOST=HOST)) == ["secret_binary"]
+
+
+def test_what_could_not_be_had_is_refused_as_it_was_found_and_names_the_entry() -> None:
+    found = Finding("secret_missing", "it is not there", "create it")
+    with pytest.raises(SecretUnavailable) as caught:
+        parse_application_secret(found, ENTRY, HOST)
+    assert caught.value.findings == (
+        Finding("secret_missing", "it is not there", "create it", "", "keycloak", "keycloak_user"),
+    )
+
+
+def test_the_messages_name_the_secret_and_say_what_to_do() -> None:
+    parsed = application({"username": "other", "password": 7})
+    assert isinstance(parsed, tuple)
+    name = 'the secret "goldenpath/dev/keycloak/postgres"'
+    assert [str(each) for each in parsed] == [
+        f'{name} has no "password", or one that is empty or no text; add it to the secret',
+        f'{name} has another "username" than the declared "keycloak_user"; correct the secret or the declaration',
+    ]

@@ -7,7 +7,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from provisioner.core.access_levels import AccessLevel
-from provisioner.core.credentials import Credentials, parse_application_secret
+from provisioner.core.credentials import Secret, parse_application_secret
+from provisioner.core.errors import SecretUnavailable
 from provisioner.core.kinds import ObjectKind
 from provisioner.core.markdown import render_markdown
 from provisioner.core.model import Declaration, Entry
@@ -39,9 +40,10 @@ SECRETS = (
 @example(text='{"password": "' + "x" * 65_000 + '"}')
 @example(text='{"port": ' + "9" * 20_000 + "}")
 def test_a_secret_is_understood_or_refused_and_no_finding_quotes_it(text: str | None) -> None:
-    found = parse_application_secret(text, ENTRY, "secret-id", "localhost")
-    findings = found.warnings if isinstance(found, Credentials) else found
-    assert isinstance(found, Credentials) or found
+    try:
+        findings = parse_application_secret(Secret("secret-id", "arn", "1", text), ENTRY, "localhost").warnings
+    except SecretUnavailable as refusal:
+        findings = refusal.findings
     assert PLANTED not in " ".join(str(finding) for finding in findings)
     assert PLANTED not in repr(findings)
 
