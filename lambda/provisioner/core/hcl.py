@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from contextlib import suppress
 from decimal import Decimal
 from typing import Any
@@ -19,11 +18,16 @@ from provisioner.core.hcl_tokens import NO_HCL, read_tokens, syntax_error
 _ESCAPES = re.compile(r"\\u([0-9a-fA-F]{4})|\\U([0-9a-fA-F]{8})|\\(.)|([$%])\4(?=\{)", re.DOTALL)
 _ESCAPED = {"n": "\n", "r": "\r", "t": "\t", '"': '"', "\\": "\\"}
 # One minus before a number; any other operation is not computed.
-_NEGATIVE = re.compile(r"-[ \t]*([0-9][0-9.eE+-]*)")
-_OWN_NAME = re.compile(r"[^\W\d][\w-]*|0|[1-9][0-9]{,14}")
+_NUMBER = re.compile(r"(-?)[ \t]*([0-9][0-9.eE+-]*)")
+_WORDS = {"identifier", "keyword", "literal_value"}
+_OWN_NAME = re.compile("0|[1-9][0-9]{,14}")
 _LITERALS: dict[str, bool | None] = {"true": True, "false": False, "null": None}
 _LOOPS = {"for_tuple_expr", "for_object_expr"}
-_NUMBERS = {"int_lit", "float_lit"}
+_NUMBERS = {"int_lit", "float_lit", "unary_op"}
+_REFUSED = {
+    "function_call": ("function_call", "function call", "write the value itself: Terraform calls no functions here"),
+    "identifier": ("reference", "reference", "write the value itself, in quotes if it is a string"),
+}
 
 
 def _tree(text: str, file_name: str) -> Tree[Token]:
@@ -52,6 +56,7 @@ class HclReader:
     def __init__(self, text: str, problems: Problems) -> None:
         self._text = text
         self._problems = problems
+        self._refusals = 0
 
     def read(self) -> Object:
         """Return the attributes of the top level; what Terraform would refuse anywhere is reported.
@@ -74,10 +79,10 @@ class HclReader:
             return tuple(self._item(item, number, path) for number, item in enumerate(_trees(node)))
         if node.data == "object":
             return Object(tuple(self._attribute(element, path) for element in _trees(node)))
-        literal = self._literal(node)
-        if isinstance(literal, NotLiteral) and not self._refuse_names_and_calls(node, path):
-            return NotLiteral.REFUSED
-        return literal
+        literal, refusals = self._literal(node), self._refusals
+        if isinstance(literal, NotLiteral):
+            self._refuse_names_and_calls(node, path)
+        return literal if self._refusals == refusals else NotLiteral.REFUSED
 
     def _item(self, node: Tree[Token], number: int, path: str) -> Attribute:
         return Attribute(str(number), self._content(node, f"{path}[{number}]"), _line(node))
@@ -86,10 +91,8 @@ class HclReader:
         literal: str | Decimal | bool | NotLiteral | None = NotLiteral.COMPUTED
         if node.data == "string":
             literal = self._string(node)
-        elif node.data in _NUMBERS:
-            literal = parse_number(self._source(node))
-        elif node.data == "unary_op" and (negative := _NEGATIVE.fullmatch(self._source(node))):
-            literal = parse_number(f"-{negative[1]}")
+        elif node.data in _NUMBERS and (number := _NUMBER.fullmatch(self._source(node))):
+            literal = parse_number(number[1] + number[2])
         elif node.data == "literal_value":
             literal = _LITERALS[self._source(node)]
         elif node.data in _LOOPS:
@@ -97,7 +100,7 @@ class HclReader:
         return literal
 
     def _string(self, node: Tree[Token]) -> str | NotLiteral:
-        if any(_trees(part) for part in _trees(node)) or self._text.startswith("<<", _start(node)):
+        if _trees(node) or self._text.startswith("<<", _start(node)):
             return NotLiteral.COMPUTED
         return _ESCAPES.sub(_unescape, self._source(node)[1:-1])
 
@@ -108,8 +111,9 @@ class HclReader:
 
     def _key(self, node: Tree[Token], path: str) -> str | NotLiteral:
         """Return a key that is its own name, or a string; other numbers and truths are not written out."""
-        source = self._source(node)
-        content = source if _OWN_NAME.fullmatch(source) else self._content(node, path)
+        source, key = self._source(node), _child(node, 0) if node.data == "expr_term" else node
+        is_own_name = key.data in _WORDS or _OWN_NAME.fullmatch(source)
+        content = source if is_own_name else self._content(node, path)
         if isinstance(content, str | NotLiteral):
             return content
         if isinstance(content, bool | Decimal):
@@ -117,46 +121,30 @@ class HclReader:
         self._refuse("key_type", "a key must be a string", "write the key in quotes", node, path)
         return NotLiteral.REFUSED
 
-    def _refuse_names_and_calls(self, root: Tree[Token], path: str) -> bool:
-        """Return whether Terraform could compute this without variables and functions; report them where not.
+    def _refuse_names_and_calls(self, root: Tree[Token], path: str) -> None:
+        """Report what Terraform could not compute without variables and functions.
 
         What a `for` binds would need scopes of its own: what stands in one is Terraform's to judge. Iterative, since a
         chain of operators makes a tree as deep as it is long.
         """
-        is_computable = True
         pending = [root]
         while pending:
             node = pending.pop()
-            if node.data in {"function_call", "identifier"}:
-                is_computable = False
+            if node.data in _REFUSED:
                 code, what, instead = _REFUSED[str(node.data)]
                 self._refuse(code, f"a {what} stands here", instead, node, path)
-            else:
-                pending.extend(_computed_parts(node))
-        return is_computable
+            elif node.data in {"object", "tuple"}:
+                self._content(node, path)
+            elif not _is_loop(node):
+                # The name of an attribute is no reference.
+                pending += [part for part in _trees(node) if part.data != "get_attr"]
 
     def _source(self, node: Tree[Token]) -> str:
         return self._text[_start(node) : int(node.meta.end_pos)]
 
     def _refuse(self, code: str, message: str, next_step: str, node: Tree[Token], path: str) -> None:
+        self._refusals += 1
         self._problems.refuse(code, message, next_step, self._problems.location(_line(node), path))
-
-
-_REFUSED = {
-    "function_call": ("function_call", "function call", "write the value itself: Terraform calls no functions here"),
-    "identifier": ("reference", "reference", "write the value itself, in quotes if it is a string"),
-}
-
-
-def _computed_parts(node: Tree[Token]) -> Iterator[Tree[Token]]:
-    """Yield what is computed inside a node: no names of attributes, no keys that are bare words, nothing in a loop."""
-    parts = _trees(node)
-    if node.data in _LOOPS or any(inner.data == "template_for_start" for part in parts for inner in _trees(part)[:1]):
-        return
-    for part in parts:
-        if part.data == "get_attr" or (part.data == "object_elem_key" and _is_bare_word(_child(part, 0))):
-            continue
-        yield part
 
 
 def _trees(node: Tree[Token]) -> list[Tree[Token]]:
@@ -173,10 +161,11 @@ def _unwrapped(node: Tree[Token]) -> Tree[Token]:
     return node
 
 
-def _is_bare_word(node: Tree[Token]) -> bool:
-    if node.data == "keyword":
-        return True
-    return node.data == "expr_term" and _child(node, 0).data in {"identifier", "literal_value"}
+def _is_loop(node: Tree[Token]) -> bool:
+    """Whether this is a `for`, or a template with one in it."""
+    return node.data in _LOOPS or any(
+        inner.data == "template_for_start" for part in _trees(node) for inner in _trees(part)
+    )
 
 
 def _start(node: Tree[Token]) -> int:

@@ -105,6 +105,12 @@ def test_a_finding_has_the_line_the_path_and_the_names_of_its_subject() -> None:
     ]
 
 
+def test_a_problem_with_the_mapping_itself_has_its_place() -> None:
+    found = Fields({}, Problems(), "event", path="detail.")
+    found.refuse("event", "", "the event names no secret", "send it as CloudTrail writes it")
+    assert [each.where for each in found.problems.findings] == ["detail"]
+
+
 def test_a_key_that_could_be_a_secret_is_not_shown() -> None:
     found = fields(**{"tr0ub4dor&3": 1})
     found.read("tr0ub4dor&3", str, "a string")
