@@ -70,7 +70,7 @@ class HclReader:
                 self._refuse("block", "a tfvars file has no blocks", "write name = { ... }", item, redact(name))
                 continue
             content = self._content(_child(item, -1), redact(name))
-            attributes.append(Attribute(name, content, _line(item)))
+            attributes.append(Attribute(name, content, item.meta.line))
         return Object(tuple(attributes))
 
     def _content(self, node: Tree[Token], path: str) -> Content:
@@ -85,29 +85,25 @@ class HclReader:
         return literal if self._refusals == refusals else NotLiteral.REFUSED
 
     def _item(self, node: Tree[Token], number: int, path: str) -> Attribute:
-        return Attribute(str(number), self._content(node, f"{path}[{number}]"), _line(node))
+        return Attribute(str(number), self._content(node, f"{path}[{number}]"), node.meta.line)
 
     def _literal(self, node: Tree[Token]) -> str | Decimal | bool | NotLiteral | None:
+        source = self._source(node)
         literal: str | Decimal | bool | NotLiteral | None = NotLiteral.COMPUTED
-        if node.data == "string":
-            literal = self._string(node)
-        elif node.data in _NUMBERS and (number := _NUMBER.fullmatch(self._source(node))):
+        if node.data == "string" and not _trees(node) and source.startswith('"'):
+            literal = _ESCAPES.sub(_unescape, source[1:-1])
+        elif node.data in _NUMBERS and (number := _NUMBER.fullmatch(source)):
             literal = parse_number(number[1] + number[2])
         elif node.data == "literal_value":
-            literal = _LITERALS[self._source(node)]
+            literal = _LITERALS[source]
         elif node.data in _LOOPS:
             literal = NotLiteral.FOR
         return literal
 
-    def _string(self, node: Tree[Token]) -> str | NotLiteral:
-        if _trees(node) or self._text.startswith("<<", _start(node)):
-            return NotLiteral.COMPUTED
-        return _ESCAPES.sub(_unescape, self._source(node)[1:-1])
-
     def _attribute(self, element: Tree[Token], path: str) -> Attribute:
         key = self._key(_child(_child(element, 0), 0), path)
         content = self._content(_child(element, -1), f"{path}.{redact(key)}")
-        return Attribute(key, content, _line(element))
+        return Attribute(key, content, element.meta.line)
 
     def _key(self, node: Tree[Token], path: str) -> str | NotLiteral:
         """Return a key that is its own name, or a string; other numbers and truths are not written out."""
@@ -140,11 +136,11 @@ class HclReader:
                 pending += [part for part in _trees(node) if part.data != "get_attr"]
 
     def _source(self, node: Tree[Token]) -> str:
-        return self._text[_start(node) : int(node.meta.end_pos)]
+        return self._text[node.meta.start_pos : node.meta.end_pos]
 
     def _refuse(self, code: str, message: str, next_step: str, node: Tree[Token], path: str) -> None:
         self._refusals += 1
-        self._problems.refuse(code, message, next_step, self._problems.location(_line(node), path))
+        self._problems.refuse(code, message, next_step, self._problems.location(node.meta.line, path))
 
 
 def _trees(node: Tree[Token]) -> list[Tree[Token]]:
@@ -166,14 +162,6 @@ def _is_loop(node: Tree[Token]) -> bool:
     return node.data in _LOOPS or any(
         inner.data == "template_for_start" for part in _trees(node) for inner in _trees(part)
     )
-
-
-def _start(node: Tree[Token]) -> int:
-    return int(node.meta.start_pos)
-
-
-def _line(node: Tree[Token]) -> int:
-    return int(node.meta.line)
 
 
 def _unescape(match: re.Match[str]) -> str:
