@@ -21,29 +21,18 @@ from provisioner.core.errors import (
     SecretUnavailable,
 )
 from provisioner.core.model import Declaration, Outcome, Request, RunStatus, Settings, Status
-from provisioner.core.preflight import (
-    Check,
-    CheckStatus,
-    check_facts,
-    check_public_schema,
-    count_checks,
-    failed,
-    failed_by,
-    is_ready,
-    ok,
-    unknown,
-)
+from provisioner.core.preflight import Check, CheckStatus, count_checks, failed, failed_by, is_ready, ok, unknown
 from provisioner.core.snapshot import MAX_BYTES, parse_snapshot
 from provisioner.edges import account_probe, server_probe
-from provisioner.edges.aws import AwsClients, AwsError
+from provisioner.edges.aws import AwsClients, AwsError, translate_errors
 from provisioner.edges.clock import Deadline, now_utc
 from provisioner.edges.lock import find_run
 from provisioner.edges.observe import Login
-from provisioner.edges.postgres import Connection, ServerAddress, reach, tls_context
+from provisioner.edges.postgres import ServerAddress, reach, tls_context
 from provisioner.edges.secret_store import read_secrets
 from provisioner.edges.snapshot_store import read_snapshot
 from provisioner.edges.sqlstates import SqlError
-from provisioner.observation import connection_finding, enter
+from provisioner.observation import enter, own_session
 from provisioner.run_secrets import name_secrets
 
 # How a check stands in the audit, where `success` is a change that was made.
@@ -142,7 +131,8 @@ def _store(checks: Sequence[Check], audit_log: AuditLog) -> Check:
 def _look(name: str, permission: str, check: Callable[..., Check], *about: object) -> Check:
     """Make one check of AWS for which the function needs a right for preflight alone; without it the rest goes on."""
     try:
-        return check(name, *about)
+        with translate_errors():
+            return check(name, *about)
     except AwsError as failure:
         return unknown(name, f"AWS did not say: {failure.code}", next_step=failure.next_step(permission))
 
@@ -150,7 +140,7 @@ def _look(name: str, permission: str, check: Callable[..., Check], *about: objec
 def check_snapshots(preflight: Preflight) -> Iterator[Check]:
     """The bucket of the snapshots, and the snapshot where there is one."""
     about = preflight.clients, preflight.settings.snapshot_bucket
-    yield (reached := account_probe.check_bucket("snapshot_bucket", *about, preflight.settings.snapshot_bucket_owner))
+    yield (reached := account_probe.check_bucket("snapshot_bucket", *about))
     if reached.status is not CheckStatus.OK:
         return
     yield _look("snapshot_versioning", "s3:GetBucketVersioning", account_probe.check_versioning, *about)
@@ -181,7 +171,7 @@ def check_audit(preflight: Preflight) -> Iterator[Check]:
     """The bucket of the audit, in which approvals are put where the digest of a plan is required."""
     settings = preflight.settings
     about = preflight.clients, settings.audit_bucket
-    yield (reached := account_probe.check_bucket("audit_bucket", *about, settings.audit_bucket_owner))
+    yield (reached := account_probe.check_bucket("audit_bucket", *about))
     if reached.status is not CheckStatus.OK:
         return
     yield _look("audit_versioning", "s3:GetBucketVersioning", account_probe.check_versioning, *about)
@@ -248,36 +238,32 @@ def check_server(preflight: Preflight) -> Iterator[Check]:
     yield ok("route", f"{host}:{port} takes connections")
     address = ServerAddress(host, port, tls_context(preflight.settings.ca_bundle), deadline)
     login = Login(address, administrator.username, administrator.password, administrator.database)
-    connection = _log_in(login)
-    yield ok("tls", f"{address} shows a certificate for its name")
-    if isinstance(connection, Finding):
-        yield failed_by("login", [connection])
-        return
+    is_trusted = f"{address} shows a certificate for its name"
+    try:
+        with own_session(login):
+            connection = enter(login)
+    except DatabaseUnavailable as error:
+        if error.findings[0].code not in {"unreachable", "untrusted"}:
+            yield ok("tls", is_trusted)
+        raise
+    yield ok("tls", is_trusted)
     with connection:
         yield ok("login", f'"{login.username}" logs in, and the server knows the password too')
-        facts = server_probe.read_facts(connection)
         preflight.warnings += find_run(connection)
-        yield from check_facts(facts)
-        # A new database is made from template0, which lets nobody in, and is the twin of template1 unless changed.
-        try:
-            with login.connect("template1") as template:
-                yield check_public_schema(server_probe.read_public_schema(template), facts)
-        except (SqlError, DatabaseUnavailable) as error:
-            yield unknown("public_schema", f"template1 does not let us in: {error}")
-        if not facts.is_standby:
-            yield from server_probe.try_changes(connection)
+        yield server_probe.check_version(connection.version)
+        yield from (server_probe.ask(name, connection) for name in server_probe.QUESTIONS)
+        yield _check_public_schema(login)
+        if server_probe.ask("writer", connection).status is CheckStatus.OK:
+            yield from (server_probe.try_change(name, connection) for name in server_probe.CHANGES)
 
 
-def _log_in(login: Login) -> Connection | Finding:
-    """A session, or why a server whose certificate is right lets nobody in; any other error is one of the way there."""
+def _check_public_schema(login: Login) -> Check:
+    """In template1: a new database is made from template0, which lets nobody in, and is its twin unless changed."""
     try:
-        return enter(login)
-    except SqlError as error:
-        return connection_finding(login, error)
-    except DatabaseUnavailable as error:
-        if error.findings[0].code not in {"server_unproved", "administrator_locked_out"}:
-            raise
-        return error.findings[0]
+        with login.connect("template1") as template:
+            return server_probe.check_public_schema(template)
+    except (SqlError, DatabaseUnavailable) as error:
+        return unknown("public_schema", f"template1 does not let us in: {error}")
 
 
 FIRST: Groups = {
@@ -290,8 +276,8 @@ FIRST: Groups = {
 THEN: Groups = {
     check_applications: ("application_secrets",),
     check_server: (
-        *("dns", "route", "tls", "login"),
-        *("version", "writer", "rights", "administrator_database", "rds_iam", "public_schema"),
-        *server_probe.CHANGES,
+        *("dns", "route", "tls", "login", "version"),
+        *server_probe.QUESTIONS,
+        *("public_schema", *server_probe.CHANGES),
     ),
 }

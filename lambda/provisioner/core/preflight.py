@@ -1,4 +1,4 @@
-"""What preflight was told in, checks out: one line each, and whether the function would work here.
+"""The checks of a preflight in, what people and programs read of them out: one line each, and whether all is well.
 
 A check is `ok`, `failed`, or `unknown` where it could not be made; only a failed one makes an environment not ready.
 """
@@ -6,14 +6,12 @@ A check is `ok`, `failed`, or `unknown` where it could not be made; only a faile
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
 from provisioner.core.errors import Finding
-from provisioner.core.text import join_names, sanitize
-
-SUPPORTED_VERSIONS = range(13, 19)
+from provisioner.core.text import sanitize
 
 
 class CheckStatus(StrEnum):
@@ -103,94 +101,3 @@ def shorten(checks: Sequence[Check]) -> list[Check]:
         )
         for check in kept
     ]
-
-
-# --- what the server says of itself ---------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class ServerFacts:
-    """What the administrator's session is told.
-
-    `entering` are login roles that may enter `database`, `public_enters` says that every role may.
-    """
-
-    version: int
-    is_standby: bool
-    administrator: str
-    may_create_roles: bool
-    may_create_databases: bool
-    database: str
-    public_enters: bool
-    entering: tuple[str, ...]
-    is_iam_member: bool
-
-
-@dataclass(frozen=True, slots=True)
-class PublicSchema:
-    """The schema `public` of template1: its owner, whether we may act as that, whether PUBLIC may create in it."""
-
-    owner: str
-    is_ours: bool
-    public_creates: bool
-
-
-def check_facts(facts: ServerFacts) -> Iterator[Check]:
-    """What the session was told, judged."""
-    who = f'"{facts.administrator}"'
-    yield check_version(facts.version)
-    if facts.is_standby:
-        next_step = "point DB_HOST at the writer"
-        yield failed("writer", "the server is a standby and cannot be written", next_step=next_step)
-    else:
-        yield ok("writer", "the server is a writer")
-    has = {"CREATEROLE": facts.may_create_roles, "CREATEDB": facts.may_create_databases}
-    if missing := [word for word, is_there in has.items() if not is_there]:
-        next_step = "let the master run infra/admin-role.sql, or ALTER ROLE ... " + " ".join(missing)
-        yield failed("rights", f"{who} lacks {' and '.join(missing)}", "no role or database could be made", next_step)
-    else:
-        yield ok("rights", f"{who} has CREATEROLE and CREATEDB")
-    yield _check_administrator_database(facts)
-    if facts.is_iam_member:
-        why = "RDS then asks it for a token, and its password lets nobody in"
-        next_step = "take rds_iam from the administrator and from every role that it is a member of"
-        yield failed("rds_iam", f"{who} is a member of rds_iam", why, next_step)
-    else:
-        yield ok("rds_iam", f"{who} is no member of rds_iam")
-
-
-def check_version(version: int) -> Check:
-    """13 to 18 is what is tested."""
-    what = f"PostgreSQL {version}"
-    if version in SUPPORTED_VERSIONS:
-        return ok("version", what)
-    if version < SUPPORTED_VERSIONS.start:
-        return failed("version", what, "13 is the oldest that is supported", "upgrade the instance")
-    return unknown("version", what, "18 is the newest that was tried", "look for a newer release of rds-provisioner")
-
-
-def _check_administrator_database(facts: ServerFacts) -> Check:
-    """Who else may enter the database in which the administrator works."""
-    who = f'"{facts.database}"'
-    if facts.public_enters:
-        why = "no tenant can take or fake the run lock there, but each may open sessions in it"
-        next_step = "its owner may GRANT CONNECT to the administrator and REVOKE CONNECT FROM PUBLIC"
-        return ok("administrator_database", f"every role may enter {who} (PUBLIC has CONNECT)", why, next_step)
-    others = [name for name in facts.entering if name != facts.administrator]
-    return ok("administrator_database", f"{who} lets in the administrator and: {join_names(others) or 'nobody else'}")
-
-
-def check_public_schema(public: PublicSchema | None, facts: ServerFacts) -> Check:
-    """Whether everybody's right to create in `public` can be taken back in a new database."""
-    if public is None:
-        return ok("public_schema", 'template1 has no schema "public"')
-    what = f'"public" of template1 belongs to "{public.owner}"'
-    if not public.public_creates:
-        return ok("public_schema", f"{what}, and PUBLIC may not create in it")
-    if public.is_ours or public.owner == "pg_database_owner":
-        return ok("public_schema", f"{what}; what PUBLIC may create there is ours to take back")
-    why = "everybody may create in it, also in a new database, and only its owner can take that away"
-    next_step = f'each plan warns of it and has the statements for "{public.owner}"'
-    # Up to 14 that is how PostgreSQL comes; later somebody made it so.
-    found = ok if facts.version < 15 else failed
-    return found("public_schema", what, why, next_step)

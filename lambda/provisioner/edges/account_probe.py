@@ -1,6 +1,6 @@
 """A bucket or a topic in, the line of a check out; nothing is written, and nothing is left.
 
-What AWS refuses comes out as `AwsError`, unless the refusal is what a check is about.
+What AWS refuses is raised, unless the refusal is what a check is about.
 """
 
 from __future__ import annotations
@@ -15,8 +15,9 @@ from provisioner.edges.aws import AwsClients, AwsError, translate_errors
 _NO_ETAG = '"00000000000000000000000000000000"'
 
 
-def check_bucket(name: str, clients: AwsClients, bucket: str, owner: str) -> Check:
+def check_bucket(name: str, clients: AwsClients, bucket: str) -> Check:
     """Whether the bucket is there, ours, and may be looked into."""
+    owner = clients.bucket_owners.get(bucket, "")
     try:
         with translate_errors():
             clients.s3.head_bucket(Bucket=bucket)
@@ -33,9 +34,7 @@ def check_bucket(name: str, clients: AwsClients, bucket: str, owner: str) -> Che
 
 def check_versioning(name: str, clients: AwsClients, bucket: str) -> Check:
     """Whether the bucket keeps versions."""
-    with translate_errors():
-        versioning = clients.s3.get_bucket_versioning(Bucket=bucket)
-    if versioning.get("Status") == "Enabled":
+    if clients.s3.get_bucket_versioning(Bucket=bucket).get("Status") == "Enabled":
         return ok(name, f"{bucket} keeps versions")
     why = "a snapshot without a version is refused, and what is overwritten is gone"
     next_step = "switch versioning on; what lies there has no version until it is put again"
@@ -46,9 +45,7 @@ def check_events(
     name: str, clients: AwsClients, bucket: str, why: str, otherwise: Callable[[str, str, str, str], Check]
 ) -> Check:
     """Whether the bucket sends its events to EventBridge; `otherwise` it has failed, or may be meant to send none."""
-    with translate_errors():
-        is_on = "EventBridgeConfiguration" in clients.s3.get_bucket_notification_configuration(Bucket=bucket)
-    if is_on:
+    if "EventBridgeConfiguration" in clients.s3.get_bucket_notification_configuration(Bucket=bucket):
         return ok(name, f"{bucket} sends its events to EventBridge")
     next_step = "see the runbook: the call that switches it on replaces the notifications that the bucket has"
     return otherwise(name, f"{bucket} sends no events to EventBridge", why, next_step)

@@ -67,7 +67,7 @@ class AwsClients:
             bucket_owners: buckets, and the account that each must belong to: S3 refuses the call otherwise.
         """
         self.max_connections = max_connections
-        self._bucket_owners = dict(bucket_owners)
+        self.bucket_owners = dict(bucket_owners)
         self._session = boto3.session.Session()
         self._config = Config(
             connect_timeout=3,
@@ -93,7 +93,7 @@ class AwsClients:
 
     def _name_the_owner(self, params: dict[str, Any], model: OperationModel, **_: object) -> None:
         shape = model.input_shape
-        owner = self._bucket_owners.get(params.get("Bucket", ""))
+        owner = self.bucket_owners.get(params.get("Bucket", ""))
         for name in ("ExpectedBucketOwner", "ExpectedSourceBucketOwner"):
             if owner and shape and name in shape.members:
                 params[name] = owner

@@ -1,19 +1,15 @@
 """What the server says of itself, judged; what an answer has room for; no server."""
 
-import dataclasses
 import json
 
 import pytest
 
-from provisioner.core import preflight as judge
 from provisioner.core.errors import Finding
 from provisioner.core.model import Mode, Request, RunStatus, SnapshotReference, Trigger
 from provisioner.core.plan import Plan
 from provisioner.core.preflight import (
     MAX_CHECKS,
     CheckStatus,
-    PublicSchema,
-    ServerFacts,
     count_checks,
     failed,
     is_ready,
@@ -23,44 +19,32 @@ from provisioner.core.preflight import (
     unknown,
 )
 from provisioner.core.report import AuditLocations, build_response
+from provisioner.edges.server_probe import check_version, judge_public_schema
 
-FACTS = ServerFacts(
-    version=17,
-    is_standby=False,
-    administrator="admin",
-    may_create_roles=True,
-    may_create_databases=True,
-    database="postgres",
-    public_enters=True,
-    entering=("admin", "reporter"),
-    is_iam_member=False,
-)
 REQUEST = Request("dev", Mode.PREFLIGHT, Trigger.DIRECT, SnapshotReference("acme-tfvars", "dev/terraform.tfvars"))
-
-
-def facts(**fields: object) -> ServerFacts:
-    return dataclasses.replace(FACTS, **fields)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(("version", "status"), [(12, "failed"), (13, "ok"), (18, "ok"), (19, "unknown")])
 def test_the_versions_that_were_tried_are_ok_and_later_ones_unknown(version: int, status: str) -> None:
-    assert judge.check_version(version).status == status
+    assert check_version(version).status == status
 
 
 @pytest.mark.parametrize(
-    ("public", "version", "status"),
+    ("owner", "facts", "version", "status"),
     [
-        (PublicSchema("pg_database_owner", is_ours=False, public_creates=True), 17, "ok"),
-        (PublicSchema("rdsadmin", is_ours=False, public_creates=True), 14, "ok"),
-        (PublicSchema("rdsadmin", is_ours=False, public_creates=True), 17, "failed"),
-        (PublicSchema("admin", is_ours=True, public_creates=True), 14, "ok"),
-        (PublicSchema("rdsadmin", is_ours=False, public_creates=False), 17, "ok"),
+        ("pg_database_owner", {"is_ours": False, "public_creates": True}, 17, "ok"),
+        ("rdsadmin", {"is_ours": False, "public_creates": True}, 14, "ok"),
+        ("rdsadmin", {"is_ours": False, "public_creates": True}, 17, "failed"),
+        ("admin", {"is_ours": True, "public_creates": True}, 14, "ok"),
+        ("rdsadmin", {"is_ours": False, "public_creates": False}, 17, "ok"),
     ],
 )
-def test_what_public_may_do_in_public_is_ours_to_take_or_named(public: PublicSchema, version: int, status: str) -> None:
-    check = judge.check_public_schema(public, facts(version=version))
+def test_what_public_may_do_in_public_is_ours_to_take_or_named(
+    owner: str, facts: dict[str, bool], version: int, status: str
+) -> None:
+    check = judge_public_schema(version, owner, **facts)
     assert check.status == status
-    assert public.owner in check.what
+    assert owner in check.what
 
 
 def test_a_line_says_what_was_found_and_what_to_do_and_the_last_one_the_sums() -> None:
