@@ -28,7 +28,7 @@ from provisioner.core.role_graph import OPTIONS_VERSION, RoleGraph
 from provisioner.core.state import Membership, Server
 from provisioner.edges.access_catalogs import read_access
 from provisioner.edges.clock import now_utc
-from provisioner.edges.observe import Login
+from provisioner.edges.postgres import Login
 from provisioner.edges.server_catalogs import observe_server
 from provisioner.observation import Session, count_workers, own_session
 

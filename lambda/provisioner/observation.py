@@ -18,8 +18,8 @@ from provisioner.edges.aws import AwsClients
 from provisioner.edges.driver import VerifierRefused
 from provisioner.edges.leaving_catalogs import observe_holdings, observe_leaving
 from provisioner.edges.lock import acquire_run_lock, find_run
-from provisioner.edges.observe import Login, observe_databases
-from provisioner.edges.postgres import Connection
+from provisioner.edges.observe import observe_databases
+from provisioner.edges.postgres import Connection, Login
 from provisioner.edges.probe import probe_passwords
 from provisioner.edges.secret_store import has_pending_rotation
 from provisioner.edges.server_catalogs import observe_server, read_locked

@@ -27,8 +27,7 @@ from provisioner.edges import account_probe, server_probe
 from provisioner.edges.aws import AwsClients, AwsError, translate_errors
 from provisioner.edges.clock import Deadline, now_utc
 from provisioner.edges.lock import find_run
-from provisioner.edges.observe import Login
-from provisioner.edges.postgres import ServerAddress, reach, tls_context
+from provisioner.edges.postgres import Login, ServerAddress, reach, tls_context
 from provisioner.edges.secret_store import read_secrets
 from provisioner.edges.snapshot_store import read_snapshot
 from provisioner.edges.sqlstates import SqlError

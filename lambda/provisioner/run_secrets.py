@@ -16,8 +16,7 @@ from provisioner.core.credentials import (
 from provisioner.core.errors import Finding, SecretUnavailable
 from provisioner.core.model import Declaration, Settings
 from provisioner.edges.aws import AwsClients
-from provisioner.edges.observe import Login
-from provisioner.edges.postgres import ServerAddress, tls_context
+from provisioner.edges.postgres import Login, ServerAddress, tls_context
 from provisioner.edges.secret_store import read_secrets
 
 SALT_BYTES = 16

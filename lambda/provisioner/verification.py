@@ -12,8 +12,7 @@ from provisioner.core.plan import Plan
 from provisioner.core.proof import verify_roles_and_markers
 from provisioner.core.state import PasswordCheck, Role
 from provisioner.edges.leaving_catalogs import observe_leaving
-from provisioner.edges.observe import Login
-from provisioner.edges.postgres import Connection
+from provisioner.edges.postgres import Connection, Login
 from provisioner.edges.probe import probe_login
 from provisioner.edges.server_catalogs import observe_server
 from provisioner.edges.sqlstates import SqlError

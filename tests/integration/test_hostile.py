@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from provisioner.edges.observe import Login as Way
+from provisioner.edges.postgres import Login as Way
 from provisioner.edges.postgres import ServerAddress, tls_context
 from stack.aws import Aws
 from stack.dump import dump

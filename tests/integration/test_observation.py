@@ -11,8 +11,7 @@ from provisioner.core.kinds import ObjectKind
 from provisioner.core.state import PUBLIC, Grant, ObjectGroup, PasswordCheck
 from provisioner.core.state import Server as Observed
 from provisioner.edges.database_catalogs import read_database, read_object_names
-from provisioner.edges.observe import Login
-from provisioner.edges.postgres import ServerAddress, tls_context
+from provisioner.edges.postgres import Login, ServerAddress, tls_context
 from provisioner.edges.probe import probe_passwords
 from provisioner.edges.server_catalogs import observe_server
 from provisioner.edges.sqlstates import SqlError

@@ -13,7 +13,8 @@ from provisioner.core.errors import PlanBlocked
 from provisioner.core.state import PasswordCheck, Role
 from provisioner.core.state import Server as Facts
 from provisioner.edges import probe
-from provisioner.edges.postgres import Connection, ServerAddress, tls_context
+from provisioner.edges.postgres import Login as Way
+from provisioner.edges.postgres import ServerAddress, tls_context
 from provisioner.edges.probe import probe_login, probe_passwords
 from provisioner.edges.server_catalogs import observe_server
 from stack.aws import Aws
@@ -41,7 +42,7 @@ def address_of(server: Server) -> ServerAddress:
 
 
 def look(server: Server, *databases: str) -> Facts:
-    with Connection(address_of(server), *server.master, "postgres") as connection:
+    with Way(address_of(server), *server.master, "postgres").connect() as connection:
         return observe_server(connection, databases)
 
 

@@ -468,9 +468,9 @@ def test_rows_that_we_stumble_over_keep_the_role_and_nobody_else(
 
     log_in = Connection.__init__
 
-    def remember(connection: Any, address: Any, username: str, password: str, database: str, **options: Any) -> None:
-        connection.place = database
-        log_in(connection, address, username, password, database, **options)
+    def remember(connection: Any, login: Any, database: str = "") -> None:
+        connection.place = database or login.database
+        log_in(connection, login, database)
 
     monkeypatch.setattr(Connection, "__init__", remember)
     monkeypatch.setattr(Connection, "run", stumble)

@@ -8,8 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from provisioner.edges import lock
-from provisioner.edges.observe import Login
-from provisioner.edges.postgres import ServerAddress, tls_context
+from provisioner.edges.postgres import Login, ServerAddress, tls_context
 
 TURN_SECONDS = 0.003
 

@@ -61,23 +61,19 @@ class Faults:
         self._kind = ""
         log_in, run = Connection.__init__, Connection.run
 
-        def watched_login(
-            connection: Any, address: Any, username: str, password: str, database: str, **options: Any
-        ) -> None:
-            connection.place = (username, database)
-            unit = self._unit_of_place(connection.place)
-            self._refuse_login(self._count(unit, f"login {username if unit is None else ''} {database}"))
-            log_in(connection, address, username, password, database, **options)
+        def watched_login(connection: Any, login: Any, database: str = "") -> None:
+            connection.place = (login.username, database or login.database)
+            self._watch_login(connection.place)
+            log_in(connection, login, database)
 
         def watched_run(connection: Any, *statements: str, **options: Any) -> Any:
             return run(connection, *self._spoil(connection, statements), **options)
 
         prove = postgres.prove_password
 
-        def watched_probe(address: Any, username: str, password: str, database: str, **options: Any) -> None:
-            unit = self._unit_of_place((username, database))
-            self._refuse_login(self._count(unit, f"login {username if unit is None else ''} {database}"))
-            prove(address, username, password, database, **options)
+        def watched_probe(login: Any) -> None:
+            self._watch_login((login.username, login.database))
+            prove(login)
 
         monkeypatch.setattr(probe, "prove_password", watched_probe)
         monkeypatch.setattr(Connection, "__init__", watched_login)
@@ -86,6 +82,10 @@ class Faults:
     def begin(self, spoilt: Step | None = None, kind: str = "") -> None:
         """Count from the start of a run; `kind` is an SQLSTATE, `lost` for a lost connection, or `mistake`."""
         self.steps, self._counts, self._spoilt, self._kind = [], Counter(), spoilt, kind
+
+    def _watch_login(self, place: tuple[str, str]) -> None:
+        unit = self._unit_of_place(place)
+        self._refuse_login(self._count(unit, f"login {place[0] if unit is None else ''} {place[1]}"))
 
     def _count(self, unit: Unit | None, text: str, *, is_first: bool = True) -> Step:
         text = _CHANGING.sub("...", text)

@@ -28,7 +28,8 @@ from provisioner.edges.database_catalogs import (
     NOT_SYSTEM,
     in_extension,
 )
-from provisioner.edges.observe import Login, look
+from provisioner.edges.observe import look
+from provisioner.edges.postgres import Login
 
 # A database, the rows of its access, and what is held in it without effect.
 Told = tuple[Database, list[AccessRow], list[Dormant]]

@@ -12,8 +12,8 @@ from provisioner.core.quoting import Literal, Statement, array, statement
 from provisioner.core.state import Server
 from provisioner.edges.holding_obstacles import inside_query
 from provisioner.edges.holding_queries import GRANTEE, passed_on
-from provisioner.edges.observe import Login, look
-from provisioner.edges.postgres import Connection
+from provisioner.edges.observe import look
+from provisioner.edges.postgres import Connection, Login
 from provisioner.edges.server_catalogs import DATABASE_COMMENT
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from functools import partial
 from typing import TypeVar
 
@@ -15,7 +15,7 @@ from provisioner.core.errors import DatabaseUnavailable, Finding, OutOfTime
 from provisioner.core.ownership import Ownership
 from provisioner.core.state import Database
 from provisioner.edges.database_catalogs import read_database, read_object_names
-from provisioner.edges.postgres import Connection, ServerAddress
+from provisioner.edges.postgres import Login
 from provisioner.edges.sqlstates import SqlError
 from provisioner.telemetry import log_mistake
 
@@ -23,38 +23,6 @@ T = TypeVar("T")
 
 # Each is held in memory and stored in the plan. An owner can grant any number of things to everybody's roles.
 MAX_CHANGES = 25_000
-
-
-@dataclass(frozen=True, slots=True)
-class Login:
-    """The administrator's way in; `session` is the application_name of its sessions, `version` the server's."""
-
-    address: ServerAddress
-    username: str
-    password: str = field(repr=False)
-    database: str
-    session: str = "rds-provisioner"
-    version: int = 0
-
-    def connect(self, database: str = "") -> Connection:
-        """A new connection; to the administrator's own database, from which all are asked, unless another is named."""
-        return Connection(
-            self.address,
-            self.username,
-            self.password,
-            database or self.database,
-            name=self.session,
-            version=self.version,
-            takes_any_bytes=not database,
-        )
-
-    def can_connect(self) -> bool:
-        """Whether the administrator gets into its own database."""
-        try:
-            self.connect().close()
-        except (SqlError, DatabaseUnavailable):
-            return False
-        return True
 
 
 def observe_databases(login: Login, ownership: Ownership, workers: int) -> list[Difference]:

@@ -9,7 +9,7 @@ import re
 import socket
 import ssl
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
@@ -118,6 +118,29 @@ def tls_context(ca_bundle: str) -> ssl.SSLContext:
     return context
 
 
+@dataclass(frozen=True, slots=True)
+class Login:
+    """A way in; `session` is the application_name of its sessions, `version` the server's, where it is known."""
+
+    address: ServerAddress
+    username: str
+    password: str = field(repr=False)
+    database: str
+    session: str = "rds-provisioner"
+    version: int = 0
+
+    def connect(self, database: str = "") -> Connection:
+        return Connection(self, database)
+
+    def can_connect(self) -> bool:
+        """Whether it gets into its own database."""
+        try:
+            self.connect().close()
+        except (SqlError, DatabaseUnavailable):
+            return False
+        return True
+
+
 class Connection:
     """One connection, used by one thread at a time.
 
@@ -127,27 +150,16 @@ class Connection:
         OutOfTime: of `__init__` and `run`, there is no time left for an answer, whether or not one was asked for.
     """
 
-    def __init__(
-        self,
-        address: ServerAddress,
-        username: str,
-        password: str,
-        database: str,
-        *,
-        name: str = "rds-provisioner",
-        version: int = 0,
-        takes_any_bytes: bool = False,
-    ) -> None:
-        """Connect over verified TLS; `name` is the session's application_name, `version` the server's, where known.
+    def __init__(self, login: Login, database: str = "") -> None:
+        """Connect over verified TLS to the login's own database, from which all are asked, unless another is named.
 
-        Where it `takes_any_bytes`, those of an answer that are no text read as U+FFFD: the shared catalogs have names
-        and comments from databases of any encoding, and nobody's may end a look at all.
+        From there bytes of an answer that are no text read as U+FFFD: the shared catalogs have names and comments from
+        databases of any encoding, and nobody's may end a look at all.
         """
-        self._deadline, self._is_late = address.deadline, False
-        self._newer = _newer_settings(version)
-        settings = _CONNECTION_SETTINGS | self._newer
-        self._inner = _connect(TunedConnection, address, (username, password, database), name, settings)
-        if takes_any_bytes:
+        self._deadline, self._is_late = login.address.deadline, False
+        self._newer = _newer_settings(login.version)
+        self._inner = _connect(TunedConnection, login, database or login.database)
+        if not database:
             self._inner.take_any_bytes()
 
     def __enter__(self) -> Self:
@@ -214,7 +226,7 @@ class Connection:
         return codes
 
 
-def prove_password(address: ServerAddress, username: str, password: str, database: str, *, version: int = 0) -> None:
+def prove_password(login: Login) -> None:
     """Log in until the server has proved that it keeps this very password, as we would keep it, and leave.
 
     Whatever it says after that (no such database, no CONNECT, NOLOGIN, a limit) is not about the password. Where it has
@@ -226,34 +238,27 @@ def prove_password(address: ServerAddress, username: str, password: str, databas
         DatabaseUnavailable: the server could not be reached or trusted.
         OutOfTime: there is no time left.
     """
-    settings = _CONNECTION_SETTINGS | _newer_settings(version)
     with suppress(PasswordProved):
-        _connect(ProbeConnection, address, (username, password, database), "rds-provisioner", settings)
+        _connect(ProbeConnection, login, login.database)
 
 
-def _connect(
-    wire: type[TunedConnection],
-    address: ServerAddress,
-    login: tuple[str, str, str],
-    name: str,
-    settings: dict[str, str],
-) -> TunedConnection:
-    username, password, database = login
+def _connect(wire: type[TunedConnection], login: Login, database: str) -> TunedConnection:
+    address = login.address
     sock = reach(address.host, address.port, address.deadline)
     # Logging in asks nothing that takes long.
     seconds = max(address.deadline.seconds_left(), 0.1)
     sock.settimeout(min(seconds, LOGIN_TIMEOUT_SECONDS))
     try:
         return wire(
-            username,
+            login.username,
             host=address.host,
             port=address.port,
             database=database,
-            password=password,
+            password=login.password,
             ssl_context=address.tls,
             sock=sock,
-            application_name=name,
-            startup_params=settings,
+            application_name=login.session,
+            startup_params=_CONNECTION_SETTINGS | _newer_settings(login.version),
         )
     except Exception as error:  # noqa: BLE001 - whatever a peer says, it ends one login and not the run
         sock.close()

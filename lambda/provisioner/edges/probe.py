@@ -11,7 +11,7 @@ from provisioner.core.credentials import Credentials
 from provisioner.core.errors import DatabaseUnavailable, OutOfTime
 from provisioner.core.state import IAM_ROLE, PasswordCheck, Role, Server, all_members
 from provisioner.edges.driver import VerifierRefused
-from provisioner.edges.postgres import ServerAddress, prove_password
+from provisioner.edges.postgres import Login, ServerAddress, prove_password
 from provisioner.edges.sqlstates import SqlError
 
 # A database that does not exist, by a name that is drawn anew for each login, so that nobody can have made it. The
@@ -48,7 +48,7 @@ def probe_passwords(
         database = "" if role.has_large_settings else next((name for name in known if name not in closed), "")
         if database:
             try:
-                return _ask(hurried, item, role, database, server.version)
+                return _ask(Login(hurried, role.name, item.password, database, version=server.version), role)
             except (DatabaseUnavailable, OutOfTime):
                 closed.add(database)
         return probe_login(address, item, role)
@@ -65,16 +65,14 @@ def probe_login(address: ServerAddress, credentials: Credentials, role: Role) ->
         OutOfTime: there was not time enough.
     """
     try:
-        return _ask(address, credentials, role, NO_DATABASE + token_hex(8))
+        return _ask(Login(address, role.name, credentials.password, NO_DATABASE + token_hex(8)), role)
     except DatabaseUnavailable:
         return PasswordCheck.UNKNOWN
 
 
-def _ask(
-    address: ServerAddress, credentials: Credentials, role: Role, database: str, version: int = 0
-) -> PasswordCheck:
+def _ask(login: Login, role: Role) -> PasswordCheck:
     try:
-        prove_password(address, credentials.username, credentials.password, database, version=version)
+        prove_password(login)
     except VerifierRefused:
         return PasswordCheck.OTHER_VERIFIER
     except SqlError as error:

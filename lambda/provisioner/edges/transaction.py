@@ -19,8 +19,7 @@ from provisioner.core.quoting import Statement
 from provisioner.core.state import Database, PasswordCheck
 from provisioner.edges.clock import Deadline
 from provisioner.edges.database_catalogs import read_database, read_object_names
-from provisioner.edges.observe import Login
-from provisioner.edges.postgres import Connection
+from provisioner.edges.postgres import Connection, Login
 from provisioner.edges.server_findings import OUT_OF_TIME
 from provisioner.edges.sqlstates import Remedy, SqlError
 

@@ -19,7 +19,7 @@ from provisioner import run_input
 from provisioner.core.errors import RunInProgress, StaleSnapshot
 from provisioner.edges import lock
 from provisioner.edges.lock import TAKE_NAME
-from provisioner.edges.observe import Login as Way
+from provisioner.edges.postgres import Login as Way
 from provisioner.edges.postgres import ServerAddress, tls_context
 from stack import processes
 from stack.aws import Aws

@@ -31,11 +31,11 @@ MOST_BYTES_OF_A_HANDSHAKE = 1024
 def connect(port: int, *, host: str = "localhost") -> str:
     """Connect as the product does and give back what the refusal says."""
     from provisioner.core.errors import DatabaseUnavailable
-    from provisioner.edges.postgres import Connection, ServerAddress, tls_context
+    from provisioner.edges.postgres import Login, ServerAddress, tls_context
 
     address = ServerAddress(host, port, tls_context(str(session_certificate().ca_file)))
     with pytest.raises(DatabaseUnavailable) as caught:
-        Connection(address, USER, PASSWORD, "postgres")
+        Login(address, USER, PASSWORD, "postgres").connect()
     return str(caught.value)
 
 
@@ -134,13 +134,13 @@ def test_a_trusted_server_whose_proof_is_wrong_hears_no_statement() -> None:
 
 def test_a_trusted_server_that_asks_for_an_md5_hash_does_not_get_one() -> None:
     from provisioner.edges.driver import VerifierRefused
-    from provisioner.edges.postgres import Connection, ServerAddress, tls_context
+    from provisioner.edges.postgres import Login, ServerAddress, tls_context
 
     heard = bytearray()
     with _impostor(heard, _message(5, b"salt")) as port:
         address = ServerAddress("localhost", port, tls_context(str(session_certificate().ca_file)))
         with pytest.raises(VerifierRefused, match="keeps the password as an MD5 hash"):
-            Connection(address, USER, PASSWORD, "postgres")
+            Login(address, USER, PASSWORD, "postgres").connect()
     assert b"md5" not in heard
 
 
