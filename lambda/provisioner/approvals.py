@@ -34,7 +34,7 @@ def store_reviewed_plan(audit_log: AuditLog, digest: str, content: str) -> None:
     bucket, requested_by = audit_log.bucket, audit_log.require_request().requested_by
     snapshot = name_version(audit_log.snapshot_version) if audit_log.snapshot_version else audit_log.snapshot_sha256
     if requested_by.strip():
-        bucket.put_if_absent(asked_key(bucket.folder, digest, requested_by), json.dumps({"requested_by": requested_by}))
+        bucket.put_first(asked_key(bucket.folder, digest, requested_by), json.dumps({"requested_by": requested_by}))
     key = reviewed_plan_key(bucket.folder, digest, snapshot)
     if bucket.put_first(key, content):
         audit_log.unread_plan = bucket.address(key)

@@ -49,7 +49,8 @@ def _append_recovered_rows(audit_log: AuditLog, run: InProgress, plan: Plan, own
         rows = recovered_rows(stored, told, plan.changes, ownership, run.run_token, now_utc())
         if not rows:
             return
-        audit_log.bucket.put_if_absent(run.recovered_key, render_csv(rows, header=True))
+        # What stands there and is no such rows has been named.
+        audit_log.bucket.put_first(run.recovered_key, render_csv(rows, header=True))
     audit_log.append(rows, is_first=False)
     unknown = sum(row.status is Status.UNKNOWN for row in rows)
     message = f"run {run.run_token} was cut off; {len(rows) - unknown} of its changes stand"

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from random import SystemRandom
-from typing import Any
+from typing import Any, TypeVar
 
 from provisioner.core.audit import (
     AuditRow,
@@ -39,6 +39,7 @@ _CONTENT_TYPES = {
     "json": "application/json",
     "md": "text/markdown; charset=utf-8",
 }
+T = TypeVar("T")
 _HEADER = render_csv((), header=True).encode("utf-8")
 
 
@@ -71,15 +72,17 @@ class AuditBucket:
         return keys[::-1]
 
     def put_if_absent(self, key: str, content: str) -> str:
-        """Put an object that is never overwritten; one that stands there is the same by its key. Return its address."""
-        self.put_first(key, content)
+        """Put an object that is never overwritten; return its address. `audit_contended` where another stands there."""
+        body = content.encode("utf-8")
+        # A write whose answer was lost is tried again by botocore and then meets its own object.
+        if not self.put_first(key, content) and self.get(key, len(body)).content != body:
+            message = "another object stands where this run's belongs"
+            raise AuditUnavailable(self._finding("audit_contended", message, "find out who wrote it; call again", key))
         return self.address(key)
 
     def put_first(self, key: str, content: str) -> bool:
-        """The same; whether it was put now, and did not stand there before."""
-        was_put: list[bool] = []
-        self._retry_on_conflict(key, lambda _: was_put.append(self._put_once(key, content.encode("utf-8"))))
-        return was_put[-1]
+        """Put an object unless one stands there; whether it was put now."""
+        return self._retry_on_conflict(key, lambda _: self._put_once(key, content.encode("utf-8")))
 
     def put_if_unchanged(self, key: str, content: str, etag: str) -> str:
         """Put an object in the place of the one with this ETag, or where none was; return the new ETag.
@@ -103,7 +106,8 @@ class AuditBucket:
     def put_aside(self, key: str, etag: str) -> str:
         """Copy an object that is not what it should be to where nobody looks for one of ours; return its address."""
         target = unreadable_key(key, etag)
-        return self._retry_on_conflict(target, lambda _: self._copy(key, target, etag))
+        self._retry_on_conflict(target, lambda _: self._copy(key, target, etag))
+        return self.address(target)
 
     def append(
         self, rows: Sequence[AuditRow], *, full_bytes: int = MAX_TRAIL_BYTES, is_first: bool = True
@@ -113,14 +117,12 @@ class AuditBucket:
         Where this is not the first time that the rows are told, nothing is added if they stand in the trail.
         """
         added = render_csv(rows, header=False).encode("utf-8")
-        found: list[Finding] = []
-
-        def append(attempt: int) -> None:
-            found[:] = self._append_once(added, full_bytes, may_stand=bool(attempt) or not is_first)
-
-        if added:
-            self._retry_on_conflict(trail_key(self.folder), append)
-        return tuple(found)
+        if not added:
+            return ()
+        return self._retry_on_conflict(
+            trail_key(self.folder),
+            lambda attempt: self._append_once(added, full_bytes, may_stand=bool(attempt) or not is_first),
+        )
 
     def _append_once(self, added: bytes, full_bytes: int, *, may_stand: bool) -> tuple[Finding, ...]:
         """Write the rows behind the trail, or into a new one where it is full, too large or not ours."""
@@ -182,19 +184,17 @@ class AuditBucket:
         source: Any = {"Bucket": self.name, "Key": key}
         self.clients.s3.copy_object(Bucket=self.name, Key=target, CopySource=source, CopySourceIfMatch=etag)
 
-    def _retry_on_conflict(self, key: str, write: Callable[[int], None]) -> str:
-        """Call `write` with the number of the attempt until nobody gets in between; return the object's address."""
+    def _retry_on_conflict(self, key: str, write: Callable[[int], T]) -> T:
+        """Call `write` with the number of the attempt until nobody gets in between; return what it gives."""
         for attempt in range(_ATTEMPTS):
             time.sleep(SystemRandom().uniform(0, min(_MAX_WAIT_SECONDS, 0.02 * 2**attempt)) if attempt else 0)
             try:
                 with translate_errors():
-                    write(attempt)
+                    return write(attempt)
             except AwsError as failure:
                 # Missing at the time of the write: somebody took the trail away after it was read.
                 if not failure.is_conflict and failure.code != "NoSuchKey":
                     raise AuditUnavailable(self._not_stored(key, failure)) from None
-            else:
-                return self.address(key)
         message = f"the object changed under each of {_ATTEMPTS} attempts to write it"
         next_step = "look for the rows in the CSV of the run or in the log, and call again when it is quieter"
         raise AuditUnavailable(self._finding("audit_contended", message, next_step, key))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 
 from provisioner.core import ddl
@@ -30,14 +30,12 @@ def end_sessions(connection: Connection, step: LeavingStep, context: ApplyContex
     Raises:
         SqlError: some stay.
     """
-    deadline = time.monotonic() + SESSION_SECONDS
+    role, query = step.role, sessions_query(step.role)
     # A login that has come to its end since is a session by now.
-    while _end_logins(connection, step.role, context) or connection.run(sessions_query(step.role))[0][0]:
-        if time.monotonic() > deadline or context.is_late:
-            raise SqlError("", f'sessions of role "{step.role}" were told to end and stay')
+    complaint = f'sessions of role "{role}" were told to end and stay'
+    for _ in _while(lambda: _end_logins(connection, role, context) or connection.run(query)[0][0], complaint, context):
         with transaction(connection, leave=False):
             connection.run("BEGIN", context.fence, *terminate(step, context))
-        time.sleep(0.05)
 
 
 def terminate(step: LeavingStep, context: ApplyContext) -> Sequence[Statement]:
@@ -83,9 +81,17 @@ def refuse_late_guests(connection: Connection, database: str, context: ApplyCont
 
     A login holds a lock of its database until it is to be seen as a session.
     """
-    deadline = time.monotonic() + SESSION_SECONDS
-    while connection.run(logins_query(database))[0][0]:
-        if time.monotonic() > deadline or context.is_late:
-            raise SqlError("", f'a login to database "{database}" does not come to its end')
-        time.sleep(0.05)
+    complaint = f'a login to database "{database}" does not come to its end'
+    for _ in _while(lambda: connection.run(logins_query(database))[0][0], complaint, context):
+        pass
     refuse_guests(connection, database)
+
+
+def _while(is_there: Callable[[], object], complaint: str, context: ApplyContext) -> Iterator[None]:
+    """Look again and again, for as long as sessions are waited for. Raises SqlError when that is over."""
+    deadline = time.monotonic() + SESSION_SECONDS
+    while is_there():
+        if time.monotonic() > deadline or context.is_late:
+            raise SqlError("", complaint)
+        yield
+        time.sleep(0.05)
