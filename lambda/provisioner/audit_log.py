@@ -61,10 +61,9 @@ class AuditLog:
     outcomes: list[Outcome] = field(default_factory=list)
     locations: AuditLocations = field(default_factory=AuditLocations)
     started: str = field(default_factory=now_utc)
-    # Of the record that a run is changing the server (`core.recovery`); outcomes are complete once every change that
-    # was started has an outcome that is certain.
+    # Of the record that a run is changing the server (`core.recovery`); it is owed nothing once every change that was
+    # started has an outcome that is certain.
     in_progress_etag: str = ""
-    is_in_progress: bool = False
     outcomes_complete: bool = False
 
     @cached_property
@@ -164,7 +163,6 @@ class AuditLog:
             if error.findings[0].code == "audit_contended":
                 raise RunInProgress(error.findings) from None
             raise
-        self.is_in_progress = True
 
     def put_in_progress(self, run: InProgress | None) -> None:
         """Put the record of the run that is changing the server in the place of the one that was read.
@@ -190,8 +188,12 @@ class AuditLog:
                 logger.error("audit_row_not_stored", extra={"row": asdict(row)})
             raise AuditUnavailable(error.findings) from None
         self.locations = replace(self.locations, run=run, trail=trail)
-        if self.is_in_progress and self.outcomes_complete:
-            self._clear_in_progress()
+        if self.outcomes_complete:
+            try:
+                self.put_in_progress(None)
+            except AuditUnavailable as error:
+                # The rows are stored; the next run finds the record, compares, and clears it.
+                logger.error("note_not_taken_away", extra={"detail": str(error)})
         return self.locations
 
     def _rows_of_the_trail(self, rows: tuple[AuditRow, ...]) -> tuple[AuditRow, ...]:
@@ -202,13 +204,6 @@ class AuditLog:
         status = Status.ERROR if any(row.status is Status.ERROR for row in rows) else Status.DRY_RUN
         look = Outcome(self.request.mode.value, "", "", status, now_utc(), message=self.plan_summary)
         return refusals or build_rows(self.provenance(), [look])
-
-    def _clear_in_progress(self) -> None:
-        try:
-            self.put_in_progress(None)
-        except AuditUnavailable as error:
-            # The rows are stored; the next run finds the record, compares, and clears it.
-            logger.error("note_not_taken_away", extra={"detail": str(error)})
 
     def provenance(self) -> Provenance:
         """What all rows of this run say of it; of a request that could not be read its environment is the function's.

@@ -27,7 +27,7 @@ from provisioner.core.errors import (
 )
 from provisioner.core.gate import Decision, decide
 from provisioner.core.leaving import refusals
-from provisioner.core.model import Declaration, Mode, Request, RunStatus, Status, Trigger
+from provisioner.core.model import Mode, Request, RunStatus, Status, Trigger
 from provisioner.core.ownership import Ownership
 from provisioner.core.plan import Plan, build_plan
 from provisioner.core.preflight import Check
@@ -42,11 +42,10 @@ from provisioner.edges.lock import fence
 from provisioner.edges.notify import notify
 from provisioner.edges.transaction import ApplyContext
 from provisioner.interrupted_run import recover_interrupted_run
-from provisioner.observation import Session, count_workers, observe
+from provisioner.observation import count_workers, observe
 from provisioner.preflight import check_everything
 from provisioner.rotation import follow_secret
 from provisioner.run_input import NotConcerned, read_and_connect
-from provisioner.run_secrets import RunSecrets
 from provisioner.telemetry import log_mistake, logger
 from provisioner.verification import probe_new_password, verify_after_apply
 
@@ -63,9 +62,9 @@ class RunResult:
 
     status: RunStatus
     plan: Plan
-    changes: Sequence[tuple[Change, Status]] = ()
     # What a report says, where there is no plan to be shown.
     text: str = ""
+    changes: Sequence[tuple[Change, Status]] = ()
     checks: Sequence[Check] = ()
 
 
@@ -83,27 +82,18 @@ def run(event: object, audit_log: AuditLog, seconds_left: Callable[[], float]) -
     # Held until the audit is stored: who takes the lock next must not find the record of a run that lives.
     with ExitStack() as lock:
         lock.callback(clear_scram_cache)
-        return _run_and_store(event, audit_log, seconds_left, lock)
-
-
-def _run_and_store(event: object, audit_log: AuditLog, seconds_left: Callable[[], float], lock: ExitStack) -> RunResult:
-    try:
-        deadline = Deadline(seconds_left, min(seconds_left() * RESERVED_TIME_SHARE, MAX_RESERVED_SECONDS))
-        audit_log.request = request = parse_request(event, audit_log.settings)
-        if request.mode is Mode.PREFLIGHT:
-            status, checks, warnings = check_everything(request, audit_log, deadline)
-            return RunResult(status, Plan(request.environment, warnings=warnings), checks=checks)
-        result = _provision(request, audit_log, deadline, lock)
-    except Exception as error:  # noqa: BLE001 - whatever it is, it has to be in the audit and have a name
-        named = error if isinstance(error, ProvisioningError) else _mistake(error)
-        audit_log.record_findings(named.findings, action="refuse", status=Status.ERROR)
         try:
-            audit_log.store()
-        except AuditUnavailable as failure:
-            raise AuditUnavailable((*failure.findings, *named.findings)) from None
-        raise named from None
-    audit_log.store()
-    return replace(result, plan=replace(result.plan, warnings=(*result.plan.warnings, *audit_log.findings)))
+            result = _provision(event, audit_log, seconds_left, lock)
+        except Exception as error:  # noqa: BLE001 - whatever it is, it has to be in the audit and have a name
+            named = error if isinstance(error, ProvisioningError) else _mistake(error)
+            audit_log.record_findings(named.findings, action="refuse", status=Status.ERROR)
+            try:
+                audit_log.store()
+            except AuditUnavailable as failure:
+                raise AuditUnavailable((*failure.findings, *named.findings)) from None
+            raise named from None
+        audit_log.store()
+        return replace(result, plan=replace(result.plan, warnings=(*result.plan.warnings, *audit_log.findings)))
 
 
 def _mistake(error: Exception) -> ApplyFailed:
@@ -113,11 +103,16 @@ def _mistake(error: Exception) -> ApplyFailed:
     return ApplyFailed(Finding("unexpected", message, next_step))
 
 
-def _provision(request: Request, audit_log: AuditLog, deadline: Deadline, lock: ExitStack) -> RunResult:
+def _provision(event: object, audit_log: AuditLog, seconds_left: Callable[[], float], lock: ExitStack) -> RunResult:
     """What all modes do; everything that happened is in the audit log, not yet stored.
 
     The session that holds the run lock is left open on `lock`.
     """
+    deadline = Deadline(seconds_left, min(seconds_left() * RESERVED_TIME_SHARE, MAX_RESERVED_SECONDS))
+    audit_log.request = request = parse_request(event, audit_log.settings)
+    if request.mode is Mode.PREFLIGHT:
+        status, checks, warnings = check_everything(request, audit_log, deadline)
+        return RunResult(status, Plan(request.environment, warnings=warnings), checks=checks)
     try:
         return _run_stages(request, audit_log, deadline, lock)
     except (NotConcerned, StaleSnapshot) as error:
@@ -131,7 +126,10 @@ def _run_stages(request: Request, audit_log: AuditLog, deadline: Deadline, lock:
     for_answers = replace(deadline, reserve=deadline.reserve * AUDIT_TIME_SHARE)
     request, declaration, secrets, session, warnings = read_and_connect(request, audit_log, for_answers, lock)
     if request.mode is Mode.ACCESS:
-        return _report_access(declaration, secrets, session, warnings, audit_log)
+        # Loaded in this mode only: with it comes the template engine.
+        from provisioner.access import report_access  # noqa: PLC0415
+
+        return RunResult(RunStatus.REPORTED, *report_access(declaration, secrets.login, session, warnings, audit_log))
     ownership, differences = observe(
         request, declaration, secrets, session.connection, audit_log.settings, audit_log.clients
     )
@@ -161,7 +159,8 @@ def _run_stages(request: Request, audit_log: AuditLog, deadline: Deadline, lock:
     audit_log.record_applied(plan, applied.outcomes)
     verify_after_apply(ownership, plan, applied, secrets.login, session.connection)
     statuses = {item.identity: item.status for item in applied.outcomes}
-    return RunResult(RunStatus.APPLIED, plan, [(change, statuses[change.identity]) for change in plan.changes])
+    changes = [(change, statuses[change.identity]) for change in plan.changes]
+    return RunResult(RunStatus.APPLIED, plan, changes=changes)
 
 
 def _plan(
@@ -174,20 +173,6 @@ def _plan(
     logger.info("plan", extra={"plan_digest": plan.digest, "plan": render_text(plan)})
     audit_log.plan_summary = sum_line(plan)
     return plan
-
-
-def _report_access(
-    declaration: Declaration,
-    secrets: RunSecrets,
-    session: Session,
-    warnings: tuple[Finding, ...],
-    audit_log: AuditLog,
-) -> RunResult:
-    # Loaded in this mode only: with it comes the template engine.
-    from provisioner.access import report_access  # noqa: PLC0415
-
-    plan, text = report_access(declaration, secrets.login, session, warnings, audit_log)
-    return RunResult(RunStatus.REPORTED, plan, text=text)
 
 
 # --- gate -----------------------------------------------------------------------------------------------------------
@@ -241,4 +226,4 @@ def _finish_without_changes(status: RunStatus, request: Request, plan: Plan, aud
         warning = notify(audit_log.clients, audit_log.settings.notify_topic_arn, subject, text)
         if warning:
             audit_log.record_findings([warning], action="notify", status=Status.WARNING)
-    return RunResult(status, plan, [(change, left) for change in plan.changes])
+    return RunResult(status, plan, changes=[(change, left) for change in plan.changes])
