@@ -19,7 +19,7 @@ from provisioner.core.report import how_to_apply
 from provisioner.core.reviewed_plan import Evidence, name_person, read_approval
 from provisioner.core.stored_plan import StoredPlan, UnreadableRecord, parse_plan, refuse_forged
 from provisioner.core.text import join_names, sanitize
-from provisioner.core.units import Unit, UnitEffects, Validity, unit_of
+from provisioner.core.units import Unit, UnitEffects, unit_of
 
 _Refuse = Callable[[str, str], Finding]
 
@@ -56,7 +56,10 @@ def check_approval(evidence: Evidence, plan: Plan, request: Request, settings: S
         raise ApprovalRequired(tuple(refuse(code, reason) for code, reason in problems.items()))
     reviewed = _find_plan(evidence, settings, refuse)
     if reviewed.validity != plan.validity:
-        raise PlanChanged(refuse("plan_changed", _name_difference(reviewed.validity, plan.validity)))
+        then, now = reviewed.validity, plan.validity
+        differing = [each.name for each in fields(then) if getattr(then, each.name) != getattr(now, each.name, None)]
+        reason = f"it is for another server, administrator or environment ({join_names(differing)} differ)"
+        raise PlanChanged(refuse("plan_changed", reason))
     note = f"; approved as {approval.address} version {approval.version_id}"
     return ApprovedPlan(body["approved_by"].strip(), note, reviewed.units)
 
@@ -113,11 +116,6 @@ def _next_step(plan: Plan) -> str:
     return f"read the plan as it is now, then have an approver call: {how_to_apply(plan)}"
 
 
-def _name_difference(then: Validity, now: Validity | None) -> str:
-    differing = [each.name for each in fields(then) if getattr(then, each.name) != getattr(now, each.name, None)]
-    return f"it is for another server, administrator or environment ({join_names(differing)} differ)"
-
-
 # --- what it covers -------------------------------------------------------------------------------------------------
 
 
@@ -167,7 +165,11 @@ def _depends(change: Change, unit: Unit) -> bool:
 
 def _not_approved(unit: Unit, new: list[Change], freed: list[str], plan: Plan) -> Finding:
     what = f'{unit.kind} "{unit.name}"' if unit.kind else "the plan"
-    details = [f"{change.action} {change.username}{_in_database(change, unit)}: {change.detail}" for change in new]
+    place = ' in database "{}"' if unit.kind == "role" else ""
+    details = [
+        f"{change.action} {change.username}{place.format(change.database) if change.database else ''}: {change.detail}"
+        for change in new
+    ]
     reason = f"not read by who approved: {join_names(details, _MAX_NAMED)}" if new else ""
     reason = reason or f"what stood against it when it was read is gone ({join_names(freed, _MAX_NAMED)})"
     return Finding(
@@ -177,7 +179,3 @@ def _not_approved(unit: Unit, new: list[Change], freed: list[str], plan: Plan) -
         database=unit.name if unit.kind == "database" else "",
         username=unit.name if unit.kind == "role" else "",
     )
-
-
-def _in_database(change: Change, unit: Unit) -> str:
-    return f' in database "{change.database}"' if change.database and unit.kind == "role" else ""

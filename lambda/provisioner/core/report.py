@@ -152,9 +152,13 @@ def build_response(
         "run_id": request.run_id,
         "plan_digest": plan.digest if is_planned else "",
         "summary": summarize(plan, [*failed, *(status for _, status in changes)]),
-        "changes": [_change_to_json(change, status) for change, status in changes if change in kept],
-        "blockers": [_finding_to_json(finding) for finding in listed.blockers],
-        "warnings": [*map(_finding_to_json, listed.warnings), *cut],
+        "changes": [
+            {**_truncate_values(change.to_json()), "status": status.value}
+            for change, status in changes
+            if change in kept
+        ],
+        "blockers": [_truncate_values(asdict(finding)) for finding in listed.blockers],
+        "warnings": [_truncate_values(asdict(finding)) for finding in (*listed.warnings, *cut)],
         "audit": audit.to_json(),
         "plan_text": render_text(plan, audit) if is_planned else text or "The server was not looked at.",
         **({"checks": [asdict(check) for check in shown]} if checks else {}),
@@ -182,21 +186,13 @@ def describe_run(provenance: Provenance | None) -> dict[str, str]:
     return {name: value for name, value in known.items() if value}
 
 
-def _truncation_warning(plan: Plan, shown: Plan, audit: AuditLocations) -> list[dict[str, object]]:
+def _truncation_warning(plan: Plan, shown: Plan, audit: AuditLocations) -> list[Finding]:
     *hidden, cut = left_out(plan, shown)
     if not cut:
         return []
     message = "; ".join([f"{cut} more than this answer lists", *hidden])
     next_step = f"read the whole plan at {audit.plan}" if audit.plan else "read the audit of the run"
-    return [_finding_to_json(Finding("answer_cut", message, next_step))]
-
-
-def _change_to_json(change: Change, status: Status) -> dict[str, object]:
-    return {**_truncate_values(change.to_json()), "status": status.value}
-
-
-def _finding_to_json(finding: Finding) -> dict[str, object]:
-    return _truncate_values(asdict(finding))
+    return [Finding("answer_cut", message, next_step)]
 
 
 def _truncate_values(values: dict[str, object]) -> dict[str, object]:

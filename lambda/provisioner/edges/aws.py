@@ -99,9 +99,8 @@ class AwsClients:
                 params[name] = owner
 
 
-@functools.cache
-def aws_clients(max_connections: int, bucket_owners: tuple[tuple[str, str], ...] = ()) -> AwsClients:
-    return AwsClients(max_connections, bucket_owners)
+# Those of the process, which stay while it is warm.
+aws_clients = functools.cache(AwsClients)
 
 
 @contextmanager
