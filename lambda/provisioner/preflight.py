@@ -31,7 +31,7 @@ from provisioner.edges.postgres import Login, ServerAddress, reach, tls_context
 from provisioner.edges.secret_store import read_secrets
 from provisioner.edges.snapshot_store import read_snapshot
 from provisioner.edges.sqlstates import SqlError
-from provisioner.observation import enter, own_session
+from provisioner.observation import enter
 from provisioner.run_secrets import name_secrets
 
 # How a check stands in the audit, where `success` is a change that was made.
@@ -239,8 +239,7 @@ def check_server(preflight: Preflight) -> Iterator[Check]:
     login = Login(address, administrator.username, administrator.password, administrator.database)
     is_trusted = f"{address} shows a certificate for its name"
     try:
-        with own_session(login):
-            connection = enter(login)
+        connection = enter(login)
     except DatabaseUnavailable as error:
         if error.findings[0].code not in {"unreachable", "untrusted"}:
             yield ok("tls", is_trusted)
