@@ -25,43 +25,48 @@ _ROOM_FOR_HEADING = 200
 def choose_listed(plan: Plan) -> Plan:
     """The changes and findings that the lists of an answer have room for."""
     parts = ((plan.changes, MAX_CHANGES), (plan.blockers, MAX_FINDINGS), (plan.warnings, MAX_FINDINGS))
-    return _only(plan, {item for items, most in parts for item in _by_turns(items)[:most]})
+    return _only(plan, *({number for _, number in _by_turns(items)[:most]} for items, most in parts))
 
 
 def choose(plan: Plan, line_of: Callable[[Change | Finding], str], room: int) -> Plan:
     """As much of a plan as its lines have room for: destructive changes, blockers, other changes, then warnings."""
-    changes, first = _by_turns(plan.changes), sum(change.destructive for change in plan.changes)
-    kept: set[Change | Finding] = set()
+    changes = _by_turns(plan.changes)
+    first = sum(change.destructive for change in plan.changes)
+    kept: dict[str, set[int]] = {"changes": set(), "blockers": set(), "warnings": set()}
     databases: set[str] = set()
-    for item in (*changes[:first], *_by_turns(plan.blockers), *changes[first:], *_by_turns(plan.warnings)):
+    queue = [("changes", *each) for each in changes[:first]]
+    queue += [("blockers", *each) for each in _by_turns(plan.blockers)]
+    queue += [("changes", *each) for each in changes[first:]]
+    queue += [("warnings", *each) for each in _by_turns(plan.warnings)]
+    for part, item, number in queue:
         room -= len(line_of(item).encode("utf-8", "replace")) + 1
-        if isinstance(item, Change) and item.database not in databases:
+        if part == "changes" and item.database not in databases:
             databases.add(item.database)
             room -= _ROOM_FOR_HEADING
         if room < 0:
             break
-        kept.add(item)
-    return _only(plan, kept)
+        kept[part].add(number)
+    return _only(plan, *kept.values())
 
 
-def _only(plan: Plan, kept: set[Change | Finding]) -> Plan:
+def _only(plan: Plan, changes: set[int], blockers: set[int], warnings: set[int]) -> Plan:
     return replace(
         plan,
-        changes=tuple(each for each in plan.changes if each in kept),
-        blockers=tuple(each for each in plan.blockers if each in kept),
-        warnings=tuple(each for each in plan.warnings if each in kept),
+        changes=tuple(each for number, each in enumerate(plan.changes) if number in changes),
+        blockers=tuple(each for number, each in enumerate(plan.blockers) if number in blockers),
+        warnings=tuple(each for number, each in enumerate(plan.warnings) if number in warnings),
     )
 
 
-def _by_turns(items: Iterable[Change | Finding]) -> list[Change | Finding]:
-    """Items, the destructive first; databases take turns, so that none pushes out another."""
+def _by_turns(items: Iterable[Change | Finding]) -> list[tuple[Change | Finding, int]]:
+    """Items and their places, the destructive first; databases take turns, so that none pushes out another."""
     turns: Counter[tuple[bool, str]] = Counter()
     keyed = []
-    for item in items:
+    for number, item in enumerate(items):
         is_harmless = isinstance(item, Change) and not item.destructive
         turns[is_harmless, item.database] += 1
-        keyed.append((is_harmless, turns[is_harmless, item.database], item.database, item))
-    return [item for *_, item in sorted(keyed, key=itemgetter(0, 1, 2))]
+        keyed.append((is_harmless, turns[is_harmless, item.database], item.database, number, item))
+    return [(item, number) for *_, number, item in sorted(keyed, key=itemgetter(0, 1, 2, 3))]
 
 
 def left_out(plan: Plan, shown: Plan) -> list[str]:

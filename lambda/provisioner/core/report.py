@@ -152,11 +152,7 @@ def build_response(
         "run_id": request.run_id,
         "plan_digest": plan.digest if is_planned else "",
         "summary": summarize(plan, [*failed, *(status for _, status in changes)]),
-        "changes": [
-            {**_truncate_values(change.to_json()), "status": status.value}
-            for change, status in changes
-            if change in kept
-        ],
+        "changes": [_truncate_values({**each.to_json(), "status": to.value}) for each, to in changes if each in kept],
         "blockers": [_truncate_values(asdict(finding)) for finding in listed.blockers],
         "warnings": [_truncate_values(asdict(finding)) for finding in (*listed.warnings, *cut)],
         "audit": audit.to_json(),
