@@ -37,7 +37,6 @@ class DatabaseScript:
     open: tuple[Statement, ...]
     statements: tuple[Statement, ...]
     before: tuple[tuple[Statement, ...], ...] = ()
-    changes_outside: tuple[Change, ...] = ()
     uses_temporary_membership: bool = False
     on_success: tuple[Statement, ...] = ()
     on_abort: tuple[Statement, ...] = ()
@@ -102,7 +101,7 @@ def write_database_script(database: Database, changes: Sequence[Change], comment
     temporary = frozenset({owner} if uses_temporary_membership else ())
     write = partial(database_transactions, database=database, ownership=ownership, temporary=temporary)
     create = [ddl.create_database(change) for change in changes if change.kind is ChangeKind.CREATE_DATABASE]
-    outside = tuple(each for each in changes if not database.allows_connections and _is_said_outside(each, ownership))
+    outside = [each for each in changes if not database.allows_connections and _is_said_outside(each, ownership)]
     back = [ddl.revoke_self(owner)] if ownership.needs_membership(owner) else []
     aborted = replace(comments.during_create(owner), has_temporary_membership=False)
     is_last = creating[-1:] == [database.name]
@@ -114,7 +113,6 @@ def write_database_script(database: Database, changes: Sequence[Change], comment
         open=(*write(outside)[-1], ddl.open_database(database.name)) if outside else (),
         statements=statements,
         before=tuple(before),
-        changes_outside=outside,
         uses_temporary_membership=uses_temporary_membership,
         on_success=(*back, ddl.set_role_marker(owner, comments.final(owner))) if is_last else (),
         on_abort=(*back, ddl.set_role_marker(owner, aborted)) if is_last else (),

@@ -18,7 +18,7 @@ from queue import SimpleQueue
 from threading import Event
 
 from provisioner.core.changes import Change, ChangeKind
-from provisioner.core.database_script import DatabaseScript, database_transactions
+from provisioner.core.database_script import DatabaseScript
 from provisioner.core.errors import DatabaseUnavailable, Finding, OutOfTime
 from provisioner.core.quoting import PasswordStatement
 from provisioner.core.script import Script
@@ -174,17 +174,12 @@ class _Databases:
         return replace(result, outcomes=(*result.outcomes, *skipped_unit(left, without_role).outcomes))
 
     def _change(self, item: DatabaseScript, kept: tuple[Change, ...]) -> None:
-        context = self.context
-        if kept != item.changes:
-            temporary = frozenset({item.owner}) if item.uses_temporary_membership else frozenset()
-            inside = [change for change in kept if change not in item.changes_outside]
-            transactions = database_transactions(inside, item.database, context.ownership, temporary=temporary)
-            item = replace(item, changes=kept, before=transactions[:-1], statements=transactions[-1])
         if not kept:
             return
         if item.open:
             self._create(item)
-        change_database(item, context.blocked_roles | self.roles.absent, context)
+        is_whole, held = kept == item.changes, self.context.blocked_roles | self.roles.absent
+        change_database(replace(item, changes=kept), held, self.context, as_written=is_whole)
 
     def _create(self, item: DatabaseScript) -> None:
         """Create a database, closed, and open it from outside once everybody has lost what they had on it."""

@@ -105,16 +105,20 @@ def refuse_empty_grants(connection: Connection) -> None:
         raise SqlError(code, "the server said that a GRANT or REVOKE changed nothing: the administrator may not")
 
 
-def change_database(item: DatabaseScript, held: frozenset[str], context: ApplyContext) -> None:
+def change_database(
+    item: DatabaseScript, held: frozenset[str], context: ApplyContext, *, as_written: bool = True
+) -> None:
     """Send a database's script; where what it speaks of has gone since, look again and say what is needed now.
+
+    The same at once where it is not to be sent `as_written`, since it speaks of roles that do not exist.
 
     Raises:
         SqlError: it failed, or what is there changes too fast for a few looks.
         DatabaseUnavailable: the server could not be reached.
         OutOfTime: there is no time for more than the transactions that are committed, on which the next run goes on.
     """
-    before: Sequence[tuple[Statement, ...]] = item.before
-    statements: tuple[Statement, ...] | None = item.statements
+    before: Sequence[tuple[Statement, ...]] = item.before if as_written else ()
+    statements = item.statements if as_written else None
     for number in range(1, MAX_LOOKS + 1):
         try:
             _send_before(item.name, before, context)
