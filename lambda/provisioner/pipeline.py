@@ -83,7 +83,12 @@ def run(event: object, audit_log: AuditLog, seconds_left: Callable[[], float]) -
     with ExitStack() as lock:
         lock.callback(clear_scram_cache)
         try:
-            result = _provision(event, audit_log, seconds_left, lock)
+            deadline = Deadline(seconds_left, min(seconds_left() * RESERVED_TIME_SHARE, MAX_RESERVED_SECONDS))
+            audit_log.request = request = parse_request(event, audit_log.settings)
+            if request.mode is Mode.PREFLIGHT:
+                status, checks, warnings = check_everything(request, audit_log, deadline)
+                return RunResult(status, Plan(request.environment, warnings=warnings), checks=checks)
+            result = _provision(request, audit_log, deadline, lock)
         except Exception as error:  # noqa: BLE001 - whatever it is, it has to be in the audit and have a name
             named = error if isinstance(error, ProvisioningError) else _mistake(error)
             audit_log.record_findings(named.findings, action="refuse", status=Status.ERROR)
@@ -103,16 +108,11 @@ def _mistake(error: Exception) -> ApplyFailed:
     return ApplyFailed(Finding("unexpected", message, next_step))
 
 
-def _provision(event: object, audit_log: AuditLog, seconds_left: Callable[[], float], lock: ExitStack) -> RunResult:
+def _provision(request: Request, audit_log: AuditLog, deadline: Deadline, lock: ExitStack) -> RunResult:
     """What all modes do; everything that happened is in the audit log, not yet stored.
 
     The session that holds the run lock is left open on `lock`.
     """
-    deadline = Deadline(seconds_left, min(seconds_left() * RESERVED_TIME_SHARE, MAX_RESERVED_SECONDS))
-    audit_log.request = request = parse_request(event, audit_log.settings)
-    if request.mode is Mode.PREFLIGHT:
-        status, checks, warnings = check_everything(request, audit_log, deadline)
-        return RunResult(status, Plan(request.environment, warnings=warnings), checks=checks)
     try:
         return _run_stages(request, audit_log, deadline, lock)
     except (NotConcerned, StaleSnapshot) as error:
