@@ -173,16 +173,10 @@ def _mark_rotations(
     server: Server, secrets: RunSecrets, settings: Settings, clients: AwsClients
 ) -> dict[str, PasswordCheck]:
     """What is known of each password: what the login said, a rotation under way."""
-    checks = dict(server.passwords)
     differs = {PasswordCheck.DIFFERS, PasswordCheck.OTHER_VERIFIER}
-    differing = [role for role, check in checks.items() if check in differs]
-
-    def is_rotating(role: str) -> bool:
-        secret = secrets.secrets[role]
-        return has_pending_rotation(clients, secret.secret_id, secret.version_id)
-
+    differing = [role for role, check in server.passwords.items() if check in differs]
+    found = [secrets.secrets[role] for role in differing]
     with ThreadPoolExecutor(settings.max_workers) as pool:
-        for role, rotating in zip(differing, pool.map(is_rotating, differing), strict=True):
-            if rotating:
-                checks[role] = PasswordCheck.ROTATING
-    return checks
+        rotating = pool.map(lambda each: has_pending_rotation(clients, each.secret_id, each.version_id), found)
+        marked = {role: PasswordCheck.ROTATING for role, is_so in zip(differing, rotating, strict=True) if is_so}
+    return {**server.passwords, **marked}

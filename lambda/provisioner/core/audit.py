@@ -166,14 +166,10 @@ def markdown_key(plan: str) -> str:
 
 def _build_row(provenance: Provenance, outcome: Outcome) -> AuditRow:
     known = asdict(provenance) | asdict(outcome)
-    values = {name: known[name] for name in COLUMNS}
     limits = {"message": _MAX_MESSAGE}
-    texts = {
-        name: csv_cell(value, limits.get(name, _MAX_FIELD))
-        for name, value in values.items()
-        if isinstance(value, str) and not isinstance(value, Status)
-    }
-    return AuditRow(**{**values, **texts})
+    texts = [name for name in COLUMNS if name not in {"status", "duration_ms"}]
+    cells = {name: csv_cell(known[name], limits.get(name, _MAX_FIELD)) for name in texts}
+    return AuditRow(status=outcome.status, duration_ms=outcome.duration_ms, **cells)
 
 
 def _read_lines(content: bytes) -> Iterator[tuple[str, ...]]:
