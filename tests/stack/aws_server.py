@@ -56,7 +56,7 @@ class Layer:
 
     def __init__(self, moto: Application) -> None:
         self._moto = moto
-        self._lock = threading.Lock()
+        self._lock, self._comparing = threading.Lock(), threading.Lock()
         self._calls: list[dict[str, Any]] = []
         self._faults: list[Fault] = []
         self._healed = threading.Event()
@@ -74,6 +74,10 @@ class Layer:
         if request.service == "" or environ["PATH_INFO"].startswith("/moto-api"):
             return self._moto(environ, start_response)
         kind = self._note(request, environ)
+        if kind is None and environ.keys() & {"HTTP_IF_MATCH", "HTTP_IF_NONE_MATCH"}:
+            # moto compares and writes in two steps; S3 does so in one.
+            with self._comparing:
+                return self._moto(environ, start_response)
         if kind is None:
             return self._moto(environ, start_response)
         return self._fail(kind, request, environ, start_response)
