@@ -81,6 +81,7 @@ def _apply_databases(
     """
     if roles.stop:
         return [skipped_unit(item.changes, roles.stop) for item in script.databases], {}
+    context = replace(context, blocked_roles=context.blocked_roles | roles.absent)
     by_owner: dict[str, list[DatabaseScript]] = {}
     for item in script.databases:
         by_owner.setdefault(item.owner, []).append(item)
@@ -178,8 +179,7 @@ class _Databases:
             return
         if item.open:
             self._create(item)
-        is_whole, held = kept == item.changes, self.context.blocked_roles | self.roles.absent
-        change_database(replace(item, changes=kept), held, self.context, as_written=is_whole)
+        change_database(replace(item, changes=kept), self.context, as_written=kept == item.changes)
 
     def _create(self, item: DatabaseScript) -> None:
         """Create a database, closed, and open it from outside once everybody has lost what they had on it."""

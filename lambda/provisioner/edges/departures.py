@@ -248,4 +248,4 @@ def _apply_levels(step: LeavingStep, context: ApplyContext) -> None:
     script = DatabaseScript(facts, (change,), None, (), ())
     if ownership.may_change(facts):
         with suppress(SqlError):
-            change_database(script, context.blocked_roles, context)
+            change_database(script, context)

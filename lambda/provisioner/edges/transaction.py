@@ -105,9 +105,7 @@ def refuse_empty_grants(connection: Connection) -> None:
         raise SqlError(code, "the server said that a GRANT or REVOKE changed nothing: the administrator may not")
 
 
-def change_database(
-    item: DatabaseScript, held: frozenset[str], context: ApplyContext, *, as_written: bool = True
-) -> None:
+def change_database(item: DatabaseScript, context: ApplyContext, *, as_written: bool = True) -> None:
     """Send a database's script; where what it speaks of has gone since, look again and say what is needed now.
 
     The same at once where it is not to be sent `as_written`, since it speaks of roles that do not exist.
@@ -122,7 +120,7 @@ def change_database(
     for number in range(1, MAX_LOOKS + 1):
         try:
             _send_before(item.name, before, context)
-            more = retry(partial(apply_and_verify, item, statements, held, context), context)
+            more = retry(partial(apply_and_verify, item, statements, context), context)
         except SqlError as error:
             if error.remedy is not Remedy.LOOK or number == MAX_LOOKS or context.is_late:
                 raise
@@ -152,10 +150,7 @@ def _send_before(database: str, transactions: Sequence[tuple[Statement, ...]], c
 
 
 def apply_and_verify(
-    item: DatabaseScript,
-    statements: Sequence[Statement] | None,
-    held: frozenset[str],
-    context: ApplyContext,
+    item: DatabaseScript, statements: Sequence[Statement] | None, context: ApplyContext
 ) -> tuple[tuple[Statement, ...], ...]:
     """One connection, one transaction: the statements, what is still missing after them, and the proof that nothing is.
 
@@ -168,7 +163,7 @@ def apply_and_verify(
     shown = {change.identity for change in item.changes}
     with context.login.connect(item.name) as connection, transaction(connection, leave=True) as last:
         found = _execute(connection, (*context.begin, *(statements or ())), item.database, ownership)
-        rest = _remaining_changes(found, ownership, held)
+        rest = _remaining_changes(found, context)
         unseen = [
             change for change in rest if (change.destructive or context.only_shown) and change.identity not in shown
         ]
@@ -185,7 +180,7 @@ def apply_and_verify(
             if len(transactions) > 1:
                 return transactions
             found = _execute(connection, transactions[0], found, ownership)
-            rest = _without(_remaining_changes(found, ownership, held), apart)
+            rest = _without(_remaining_changes(found, context), apart)
         if rest:
             missing = "; ".join(f"{change.action} {change.username}: {change.detail}" for change in rest[:5])
             raise SqlError("", f"after the changes the database is still not as declared: {missing}")
@@ -205,10 +200,10 @@ def _execute(connection: Connection, statements: Sequence[str], facts: Database,
     return found
 
 
-def _remaining_changes(facts: Database, ownership: Ownership, held: frozenset[str]) -> list[Change]:
+def _remaining_changes(facts: Database, context: ApplyContext) -> list[Change]:
     # The mark counts together with the owner's, which is shared and observed at the end of the run.
     return [
         change
-        for change in difference.of(facts, ownership).changes
-        if change.kind not in MAKES_OURS and not change.concerns(held)
+        for change in difference.of(facts, context.ownership).changes
+        if change.kind not in MAKES_OURS and not change.concerns(context.blocked_roles)
     ]
