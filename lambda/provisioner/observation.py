@@ -54,7 +54,7 @@ def connect_and_lock(login: Login, seconds: float, check: Callable[[], object], 
         DatabaseUnavailable: the administrator cannot log in.
         RunInProgress: another run holds the lock.
     """
-    with _own_session(login), ExitStack() as stack:
+    with own_session(login), ExitStack() as stack:
         connection = stack.enter_context(enter(login))
         if with_lock:
             session = Session(connection, *acquire_run_lock(connection, seconds, check))
@@ -71,7 +71,7 @@ def enter(login: Login) -> Connection:
         DatabaseUnavailable: it could not be reached or trusted, it refused, or somebody's lock keeps everybody out.
     """
     try:
-        with _own_session(login):
+        with own_session(login):
             return login.connect()
     except DatabaseUnavailable as error:
         if error.findings[0].code == "unreachable" and (holder := _who_locks_out(login)):
@@ -88,7 +88,7 @@ def _who_locks_out(login: Login) -> str:
 
 
 @contextmanager
-def _own_session(login: Login) -> Iterator[None]:
+def own_session(login: Login) -> Iterator[None]:
     """What the administrator's own session is told ends the run, as `DatabaseUnavailable`."""
     try:
         yield
@@ -112,7 +112,7 @@ def observe(
         SecretUnavailable: whether a secret is being rotated cannot be known.
     """
     databases = {entry.database for entry in declaration.entries}
-    with _own_session(secrets.login):
+    with own_session(secrets.login):
         server = observe_server(session, databases, with_extensions=declaration.has_extensions)
         leaving = _observe_leaving(request, server, secrets.login, session, settings)
     ownership = Ownership(
