@@ -69,8 +69,7 @@ def find_evidence(audit_log: AuditLog, digest: str) -> Evidence:
 def as_approved(request: Request, plan: Plan, ownership: Ownership, audit_log: AuditLog) -> Plan:
     """The plan with what nobody approved held back.
 
-    Raises:
-        ApprovalRequired, PlanChanged: no approval counts, or nothing that it covers is left to do.
+    Raises ApprovalRequired, PlanChanged: no approval counts, or nothing that it covers is left to do.
     """
     evidence = find_evidence(audit_log, request.approval.plan_digest or plan.digest)
     approval = check_approval(evidence, plan, request, audit_log.settings)

@@ -167,8 +167,7 @@ class AuditLog:
     def put_in_progress(self, run: InProgress | None) -> None:
         """Put the record of the run that is changing the server in the place of the one that was read.
 
-        Raises:
-            AuditUnavailable: S3 did not take it; `audit_contended` where another stands there.
+        Raises AuditUnavailable: S3 did not take it; `audit_contended` where another stands there.
         """
         key, content = in_progress_key(self.bucket.folder), render_in_progress(run)
         self.in_progress_etag = self.bucket.put_if_unchanged(key, content, self.in_progress_etag)
@@ -176,8 +175,7 @@ class AuditLog:
     def store(self) -> AuditLocations:
         """Store the run's own CSV and append its rows to the trail; say where they are.
 
-        Raises:
-            AuditUnavailable: S3 did not take one of them; every row is in the log all the same.
+        Raises AuditUnavailable: S3 did not take one of them; every row is in the log all the same.
         """
         rows = build_rows(self.provenance(), self.outcomes)
         try:

@@ -34,8 +34,7 @@ _KNOWS_DRIFT = frozenset({RunStatus.DRIFTED, RunStatus.IN_SYNC, RunStatus.APPLIE
 def lambda_handler(event: Any, context: LambdaContext) -> dict[str, object]:
     """Serve one event; see `core.request` for its forms and `core.report` for the answer.
 
-    Raises:
-        ProvisioningError: one of the named errors, which Lambda reports as a failed invocation.
+    Raises ProvisioningError: one of the named errors, which Lambda reports as a failed invocation.
     """
     started = time.monotonic()
     settings = read_settings()

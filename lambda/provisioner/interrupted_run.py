@@ -20,8 +20,7 @@ def recover_interrupted_run(audit_log: AuditLog, plan: Plan, ownership: Ownershi
     Interrupted itself, the next call continues: what is stored is not stored twice. Whatever else lies where the
     record, the plan or the rows of that run should is named and put aside.
 
-    Raises:
-        AuditUnavailable: S3 did not give or take it.
+    Raises AuditUnavailable: S3 did not give or take it.
     """
     key = in_progress_key(audit_log.bucket.folder)
     record = audit_log.bucket.get(key, MAX_RECORD_BYTES)

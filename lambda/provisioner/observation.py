@@ -67,8 +67,7 @@ def connect_and_lock(login: Login, seconds: float, check: Callable[[], object], 
 def enter(login: Login) -> Connection:
     """A connection to the administrator's own database.
 
-    Raises:
-        DatabaseUnavailable: it could not be reached or trusted, it refused, or somebody's lock keeps everybody out.
+    Raises DatabaseUnavailable: it could not be reached or trusted, it refused, or somebody's lock keeps everybody out.
     """
     try:
         with own_session(login):

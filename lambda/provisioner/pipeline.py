@@ -69,15 +69,9 @@ class RunResult:
 
 
 def run(event: object, audit_log: AuditLog, seconds_left: Callable[[], float]) -> RunResult:
-    """Do what an event asks; the audit is stored before this returns or raises.
+    """Do what an event asks, whatever it is; `audit_log`, empty as yet, is stored before this returns or raises.
 
-    Args:
-        event: whatever the function was called with.
-        audit_log: the empty record of this run.
-        seconds_left: how long the function may still run.
-
-    Raises:
-        ProvisioningError: one of the named errors, all of whose findings are in the audit.
+    Raises ProvisioningError: one of the named errors, all of whose findings are in the audit.
     """
     # Held until the audit is stored: who takes the lock next must not find the record of a run that lives.
     with ExitStack() as lock:

@@ -46,8 +46,7 @@ def render_in_progress(run: InProgress | None) -> str:
 def parse_in_progress(content: bytes | None, folder: str) -> InProgress | None:
     """Read a record; None where no run is in progress. `folder` is where the objects of the environment lie.
 
-    Raises:
-        UnreadableRecord: it is no record, or one that names objects of somebody else's.
+    Raises UnreadableRecord: it is no record, or one that names objects of somebody else's.
     """
     try:
         value = json.loads(content or b"")

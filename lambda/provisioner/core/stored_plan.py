@@ -107,8 +107,7 @@ def render_plan(plan: Plan, script: Script, provenance: Provenance, request: Req
 def parse_plan(content: bytes | None, environment: str) -> StoredPlan:
     """Read a stored plan of an environment back; one of an earlier version may say less.
 
-    Raises:
-        UnreadableRecord: it is none.
+    Raises UnreadableRecord: it is none.
     """
     try:
         plan = json.loads(content or b"")
@@ -134,8 +133,7 @@ def parse_plan(content: bytes | None, environment: str) -> StoredPlan:
 def refuse_forged(plan: StoredPlan, digest: str) -> None:
     """Compute the digest of a stored plan again: what it lists for people is what that covers, and no less.
 
-    Raises:
-        UnreadableRecord: it is not the one with this digest, or lists something else.
+    Raises UnreadableRecord: it is not the one with this digest, or lists something else.
     """
     unit_digests = [digest_unit(unit, effects) for unit, effects in plan.units.items()]
     if digest_plan(plan.validity, unit_digests) != digest:

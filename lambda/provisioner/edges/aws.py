@@ -60,11 +60,9 @@ class AwsClients:
     """The clients of one process. Make one before threads share it; from then on it is safe to use from many."""
 
     def __init__(self, max_connections: int, bucket_owners: Iterable[tuple[str, str]] = ()) -> None:
-        """Configure the clients.
+        """Each client has at most `max_connections` calls under way; `bucket_owners` are accounts by bucket.
 
-        Args:
-            max_connections: how many calls of one client may be under way at once.
-            bucket_owners: buckets, and the account that each must belong to: S3 refuses the call otherwise.
+        S3 refuses a call about a bucket that belongs to another account than is named here.
         """
         self.max_connections = max_connections
         self.bucket_owners = dict(bucket_owners)

@@ -34,8 +34,7 @@ def read_database(
 
     Statements that are to run first go into the first message. Without `with_extensions`, those installed stay unknown.
 
-    Raises:
-        SqlError: a statement failed or the connection was lost.
+    Raises SqlError: a statement failed or the connection was lost.
     """
     parts = _PARTS + (_EXTENSION_PART if with_extensions else "")
     rows = [GroupRow(*row) for row in connection.run(*before, _database_query(parts))]
@@ -68,8 +67,7 @@ def _with_groups(facts: Database, rows: Sequence[GroupRow]) -> Database:
 def read_object_names(connection: Connection, facts: Database, targets: Sequence[Target]) -> Database:
     """Add the names behind groups of tables, sequences or columns, in order: (name,), or (table, column).
 
-    Raises:
-        SqlError: the statement failed or the connection was lost.
+    Raises SqlError: the statement failed or the connection was lost.
     """
     if not targets:
         return facts

@@ -140,8 +140,7 @@ class TunedConnection(pg8000.native.Connection):  # type: ignore[misc]
     def handle_AUTHENTICATION_REQUEST(self, data: bytes, context: object) -> None:  # noqa: N802 - pg8000's name
         """Answer SCRAM alone: no request for clear text (3) or MD5 (5), and no Ok (0) before the server's proof (12).
 
-        Raises:
-            VerifierRefused: the challenge is of a verifier that is not worth an answer.
+        Raises VerifierRefused: the challenge is of a verifier that is not worth an answer.
         """
         code = int.from_bytes(data[:4], "big")
         if code == 3:

@@ -102,8 +102,7 @@ class ServerAddress:
 def tls_context(ca_bundle: str) -> ssl.SSLContext:
     """A TLS context that trusts the certificates of a PEM file and nothing else, and checks the host's name.
 
-    Raises:
-        DatabaseUnavailable: the bundle is missing or holds no certificate.
+    Raises DatabaseUnavailable: the bundle is missing or holds no certificate.
     """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
@@ -195,8 +194,7 @@ class Connection:
             secret: the statements carry a verifier, so no text of the server's about them is to be shown.
             leave: they are the last; Terminate goes with them, and whatever comes of them, the connection is closed.
 
-        Raises:
-            SqlError: a statement failed, or the connection was lost.
+        Raises SqlError: a statement failed, or the connection was lost.
         """
         seconds = self._deadline.seconds_left()
         if seconds <= 0 or self._is_late:

@@ -34,8 +34,7 @@ def probe_passwords(
     A role logs in to one of its `databases` that was looked into, so that its login is one as any other; to none, which
     leaves a FATAL line in the server's log, without such a one, or where its session would read large settings.
 
-    Raises:
-        OutOfTime: there was not time enough.
+    Raises OutOfTime: there was not time enough.
     """
     iam_roles = all_members(IAM_ROLE, server.memberships)
     asked = [item for name, item in sorted(credentials.items()) if name in server.roles and name not in iam_roles]
@@ -61,8 +60,7 @@ def probe_passwords(
 def probe_login(address: ServerAddress, credentials: Credentials, role: Role) -> PasswordCheck:
     """Whether a password is the role's, asked without any database: one that was just set, say, beside its creation.
 
-    Raises:
-        OutOfTime: there was not time enough.
+    Raises OutOfTime: there was not time enough.
     """
     try:
         return _ask(Login(address, role.name, credentials.password, NO_DATABASE + token_hex(8)), role)
