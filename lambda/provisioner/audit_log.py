@@ -22,7 +22,6 @@ from provisioner.core.audit import (
     run_key,
     trail_key,
 )
-from provisioner.core.changes import Change
 from provisioner.core.errors import AuditUnavailable, Finding, RunInProgress
 from provisioner.core.markdown import render_markdown
 from provisioner.core.model import Mode, Outcome, Request, Settings, Status
@@ -95,32 +94,27 @@ class AuditLog:
         """Keep findings as outcomes of the stage that `action` names."""
         self.record(build_outcomes(findings, action=action, timestamp_utc=now_utc(), status=status))
 
-    def record_plan(self, plan: Plan, status: Status) -> None:
-        self._record_changes(plan, plan.changes, status)
-        self._record_unchanged(plan)
+    def record_plan(self, plan: Plan, status: Status, outcomes: Sequence[Outcome] = ()) -> None:
+        """Record a plan: the outcomes of its changes, those without one as left with a `status`, and the rest of it."""
+        self.record(outcomes)
+        told, now = {each.identity for each in outcomes}, now_utc()
+        for change in plan.changes:
+            if change.identity not in told:
+                blocker = plan.blocker_of(change)
+                message = f"{change.detail}; blocked: {blocker.message}" if blocker else change.detail
+                self.record([change.outcome(status, now, message)])
+        unchanged = plan.unchanged
+        self.record(Outcome(each.action, each.database, each.username, Status.NO_CHANGE, now) for each in unchanged)
+        self.record_findings(plan.warnings, action="warning", status=Status.WARNING)
 
     def record_applied(self, plan: Plan, outcomes: Sequence[Outcome]) -> None:
         """Record what became of a plan's changes, with the approval under which they were made."""
         note = self.approval.note if self.approval else ""
         done = {Status.SUCCESS, Status.ERROR}
-        self.record(replace(each, message=each.message + note) if each.status in done else each for each in outcomes)
+        noted = [replace(each, message=each.message + note) if each.status in done else each for each in outcomes]
         # An error may hide a COMMIT whose answer was lost.
         self.outcomes_complete = not any(outcome.status is Status.ERROR for outcome in outcomes)
-        self._record_changes(plan, [each for each in plan.changes if plan.blocker_of(each)], Status.SKIPPED)
-        self._record_unchanged(plan)
-
-    def _record_changes(self, plan: Plan, changes: Iterable[Change], status: Status) -> None:
-        now = now_utc()
-        for change in changes:
-            blocker = plan.blocker_of(change)
-            message = f"{change.detail}; blocked: {blocker.message}" if blocker else change.detail
-            self.record([change.outcome(status, now, message)])
-
-    def _record_unchanged(self, plan: Plan) -> None:
-        now = now_utc()
-        unchanged = plan.unchanged
-        self.record(Outcome(each.action, each.database, each.username, Status.NO_CHANGE, now) for each in unchanged)
-        self.record_findings(plan.warnings, action="warning", status=Status.WARNING)
+        self.record_plan(plan, Status.SKIPPED, noted)
 
     def render_plan(self, plan: Plan, script: Script) -> str:
         """The plan with its statements as JSON."""
