@@ -9,7 +9,7 @@ import pg8000.native
 import pytest
 
 from provisioner.core.errors import ApplyFailed, InvalidRequest, PlanBlocked
-from provisioner.core.quoting import Identifier, Literal
+from provisioner.core.quoting import Literal, quote
 from provisioner.edges.postgres import Connection
 from stack.aws import Aws
 from stack.leaver import (
@@ -487,16 +487,16 @@ def test_rows_that_we_stumble_over_keep_the_role_and_nobody_else(
 def test_names_full_of_quotes_and_objects_in_three_databases(world: World) -> None:
     """Such a name cannot be declared; it was marked by hand."""
     name, database = """it's "me" \\ {} """, 'its "own" '
-    role, marker = Identifier(name).sql(), '{"managed_by": "rds-provisioner", "environment": "dev"}'
+    role, marker = quote(name), '{"managed_by": "rds-provisioner", "environment": "dev"}'
     with contextlib.closing(world.server.connect(*world.admin)) as me:
         me.run(f"CREATE ROLE {role}")
         me.run(f"COMMENT ON ROLE {role} IS '{marker}'")
-    query(world, f"CREATE DATABASE {Identifier(database).sql()} OWNER {role}")
+    query(world, f"CREATE DATABASE {quote(database)} OWNER {role}")
     kinds = ALL_KINDS.split("CREATE PUBLICATION", maxsplit=1)[0].replace("SELECT lo_create(4711);", "")
     for place in (database, "shop", "old"):
-        query(world, f"GRANT CREATE ON DATABASE {Identifier(place).sql()} TO {role}")
+        query(world, f"GRANT CREATE ON DATABASE {quote(place)} TO {role}")
         query(world, f"SET SESSION AUTHORIZATION {role}; {kinds.replace('works', 'its')}", place)
-        query(world, f"REVOKE CREATE ON DATABASE {Identifier(place).sql()} FROM {role}")
+        query(world, f"REVOKE CREATE ON DATABASE {quote(place)} FROM {role}")
     world.apply(quarantine=[name])
     moment = json.dumps(json.loads(marker) | {"quarantined": LONG_AGO})
     query(world, f"COMMENT ON ROLE {role} IS '{moment}'")

@@ -50,13 +50,11 @@ class AccessLevel(StrEnum):
     )
 
     def __new__(cls, word: str, privileges: Mapping[ObjectKind, frozenset[str]] = MappingProxyType({})) -> Self:
-        """One row of the table."""
         level = str.__new__(cls, word)
         level._value_, level.privileges = word, privileges
         return level
 
     def on(self, kind: ObjectKind) -> frozenset[str]:
-        """What it holds on objects of a kind."""
         return self.privileges.get(kind, frozenset())
 
 

@@ -181,24 +181,14 @@ class Change:
 
     def to_json(self) -> dict[str, Any]:
         """The change as the answer and the stored plan show it."""
-        return {
-            "action": self.action,
-            "database": self.database,
-            "username": self.username,
-            "detail": self.detail,
-            "destructive": self.destructive,
-        }
+        return {name: getattr(self, name) for name in ("action", "database", "username", "detail", "destructive")}
 
     # --- words of roles -------------------------------------------------------------------------------------------
 
     @property
     def attributes(self) -> str:
-        words = {True: "may", False: "may no longer"}
-        parts = []
-        if self.createdb is not None:
-            parts.append(f"{words[self.createdb]} create databases")
-        if self.createrole is not None:
-            parts.append(f"{words[self.createrole]} create roles")
+        rights = {"create databases": self.createdb, "create roles": self.createrole}
+        parts = [f"{'may' if may else 'may no longer'} {what}" for what, may in rights.items() if may is not None]
         if self.connection_limit is not None:
             is_lifted = self.connection_limit == NO_LIMIT
             parts.append("no connection limit" if is_lifted else f"connection limit {self.connection_limit}")

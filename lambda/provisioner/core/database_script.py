@@ -26,8 +26,8 @@ class DatabaseScript:
 
     Where that would name more objects than one transaction may, `before` are the transactions that come first.
     A new database is closed until `open` has taken from PUBLIC what everybody has on it; the last of `open` lets in.
-    `uses_temporary_membership` says that the membership in its owner stands while that is done. `on_success` ends, in
-    the same transaction, what was borrowed to create the databases of its owner; it is there only on the last of them,
+    `temporary` names its owner where the membership in that stands while this is done. `on_success` ends, in the same
+    transaction, what was borrowed to create the databases of its owner; it is there only on the last of them,
     and where that one is not reached, `on_abort` gives back what was borrowed but leaves the note of what was started.
     """
 
@@ -37,7 +37,7 @@ class DatabaseScript:
     open: tuple[Statement, ...]
     statements: tuple[Statement, ...]
     before: tuple[tuple[Statement, ...], ...] = ()
-    uses_temporary_membership: bool = False
+    temporary: frozenset[str] = frozenset()
     on_success: tuple[Statement, ...] = ()
     on_abort: tuple[Statement, ...] = ()
 
@@ -52,13 +52,7 @@ class DatabaseScript:
 
 def needs_object_names(changes: Iterable[Change]) -> tuple[Target, ...]:
     """The groups of which some objects are to be changed and others not, so that they have to be named."""
-    named = {
-        target
-        for change in changes
-        if change.kind.is_grant and _statement_needs_names(change)
-        for target in change.targets
-    }
-    return tuple(sorted(named))
+    return tuple(sorted({target for change in changes if _needs_names(change) for target in change.targets}))
 
 
 def database_transactions(
@@ -66,7 +60,8 @@ def database_transactions(
 ) -> tuple[tuple[Statement, ...], ...]:
     """The statements of one database by transaction, mostly one; `temporary` are roles that are borrowed already."""
     server = ownership.server
-    borrowed = sorted(_temporary_memberships(changes, database.owner, ownership) - temporary)
+    roles = {database.owner}.union(*(change.acting_roles for change in changes)) - temporary
+    borrowed = sorted(role for role in roles if ownership.needs_membership(role))
     body: list[Statement] = []
     for change in changes:
         if change.kind is ChangeKind.CREATE_EXTENSION:
@@ -83,24 +78,16 @@ def database_transactions(
         parts[-1] += statements
         named += count
     parts[-1] += body
-    return tuple(
-        (
-            *(ddl.grant_self(role, with_options=server.has_membership_options) for role in borrowed),
-            *part,
-            *(ddl.revoke_self(role) for role in borrowed),
-        )
-        for part in parts
-    )
+    return tuple(ddl.as_member(borrowed, part, with_options=server.has_membership_options) for part in parts)
 
 
 def write_database_script(database: Database, changes: Sequence[Change], comments: RoleComments) -> DatabaseScript:
     """What is done to one database; the last of its owner's ends what was started to create them."""
     ownership, owner = comments.ownership, database.owner
     creating = comments.creating.get(owner, [])
-    uses_temporary_membership = database.name in creating
-    temporary = frozenset({owner} if uses_temporary_membership else ())
+    temporary = frozenset({owner} if database.name in creating else ())
     write = partial(database_transactions, database=database, ownership=ownership, temporary=temporary)
-    create = [ddl.create_database(change) for change in changes if change.kind is ChangeKind.CREATE_DATABASE]
+    create = (ddl.create_database(change) for change in changes if change.kind is ChangeKind.CREATE_DATABASE)
     outside = [each for each in changes if not database.allows_connections and _is_said_outside(each, ownership)]
     back = [ddl.revoke_self(owner)] if ownership.needs_membership(owner) else []
     aborted = replace(comments.during_create(owner), has_temporary_membership=False)
@@ -109,11 +96,11 @@ def write_database_script(database: Database, changes: Sequence[Change], comment
     return DatabaseScript(
         database=database,
         changes=tuple(changes),
-        create=create[0] if create else None,
+        create=next(create, None),
         open=(*write(outside)[-1], ddl.open_database(database.name)) if outside else (),
         statements=statements,
         before=tuple(before),
-        uses_temporary_membership=uses_temporary_membership,
+        temporary=temporary,
         on_success=(*back, ddl.set_role_marker(owner, comments.final(owner))) if is_last else (),
         on_abort=(*back, ddl.set_role_marker(owner, aborted)) if is_last else (),
     )
@@ -128,22 +115,10 @@ def _is_said_outside(change: Change, ownership: Ownership) -> bool:
     return is_on_database and change.username in {PUBLIC, ownership.server.administrator}
 
 
-def _temporary_memberships(changes: Iterable[Change], owner: str, ownership: Ownership) -> set[str]:
-    """In whose place the statements are run, less those whose privileges the administrator has anyway."""
-    roles = {owner}.union(*(change.acting_roles for change in changes))
-    return {role for role in roles if ownership.needs_membership(role)}
-
-
 def _same_statement(change: Change) -> tuple[object, ...]:
     """Changes alike in this differ in the grantee only, and are said in one statement; PUBLIC is said alone."""
-    return (
-        change.kind,
-        change.targets,
-        change.privileges,
-        change.grantor,
-        change.grant_option,
-        change.username == PUBLIC,
-    )
+    what = (change.kind, change.targets, change.privileges, change.grantor, change.grant_option)
+    return (*what, change.username == PUBLIC)
 
 
 def _grant_statements(
@@ -157,7 +132,7 @@ def _grant_statements(
         grantor = database.owner if first.grantor == DATABASE_OWNER else first.grantor
         is_settled = grantor == ownership.server.administrator or not _grantor_is_ambiguous(first, contested)
         write = partial(ddl.grant_or_revoke, alike, act_as="" if is_settled else grantor)
-        if not _statement_needs_names(first):
+        if not _needs_names(first):
             yield 1, write()
             continue
         objects = sorted(name for target in first.targets for name in database.names.get(target, ()))
@@ -184,8 +159,7 @@ def _grantor_is_ambiguous(change: Change, contested: frozenset[Target]) -> bool:
     )
 
 
-def _statement_needs_names(change: Change) -> bool:
-    target = change.target
-    if target.creator or not target.kind.named_by:
+def _needs_names(change: Change) -> bool:
+    if not change.targets or change.target.creator or not change.target.kind.named_by:
         return False
-    return target.kind is ObjectKind.COLUMN or not change.covers_schema
+    return change.target.kind is ObjectKind.COLUMN or not change.covers_schema

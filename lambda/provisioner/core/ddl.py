@@ -8,7 +8,7 @@ from provisioner.core.changes import Change, ChangeKind
 from provisioner.core.holdings import PassedOn
 from provisioner.core.kinds import ObjectKind
 from provisioner.core.marker import render_marker
-from provisioner.core.quoting import Identifier, Keywords, Literal, PasswordStatement, Quoted, Statement, statement
+from provisioner.core.quoting import Keywords, Literal, PasswordStatement, Quoted, Statement, statement, to_sql
 from provisioner.core.state import PUBLIC, Marker
 
 # Objects named in one statement: long enough to save round trips, short enough for the server's log.
@@ -19,51 +19,55 @@ OBJECTS_PER_STATEMENT = 500
 
 
 def create_role(change: Change) -> PasswordStatement:
-    return PasswordStatement(
-        statement("CREATE ROLE {} LOGIN" + _attributes(change), Identifier(change.username)), change.username
-    )
+    create = statement("CREATE ROLE {} LOGIN" + _attributes(change), change.username)
+    return PasswordStatement(create, change.username)
 
 
 def alter_role(change: Change) -> Statement:
-    return statement("ALTER ROLE {}" + _attributes(change), Identifier(change.username))
+    return statement("ALTER ROLE {}" + _attributes(change), change.username)
 
 
 def _attributes(change: Change) -> str:
     """Only the attributes that differ: naming some others is refused to a non-superuser, even unchanged."""
-    text = ""
-    if change.createdb is not None:
-        text += " CREATEDB" if change.createdb else " NOCREATEDB"
-    if change.createrole is not None:
-        text += " CREATEROLE" if change.createrole else " NOCREATEROLE"
-    if change.connection_limit is not None:
-        text += f" CONNECTION LIMIT {change.connection_limit:d}"
-    return text
+    rights = {"CREATEDB": change.createdb, "CREATEROLE": change.createrole}
+    text = "".join(f" {'' if may else 'NO'}{name}" for name, may in rights.items() if may is not None)
+    return text if change.connection_limit is None else f"{text} CONNECTION LIMIT {change.connection_limit:d}"
 
 
 def set_login(role: str, *, login: bool) -> Statement:
-    return statement("ALTER ROLE {} {}", Identifier(role), Keywords("LOGIN" if login else "NOLOGIN"))
+    return statement("ALTER ROLE {} {}", role, Keywords("LOGIN" if login else "NOLOGIN"))
 
 
 def set_password(change: Change) -> PasswordStatement:
-    return PasswordStatement(statement("ALTER ROLE {}", Identifier(change.username)), change.username)
+    return PasswordStatement(statement("ALTER ROLE {}", change.username), change.username)
 
 
 def set_role_marker(role: str, marker: Marker) -> Statement:
-    return statement("COMMENT ON ROLE {} IS {}", Identifier(role), Literal(render_marker(marker)))
+    return statement("COMMENT ON ROLE {} IS {}", role, Literal(render_marker(marker)))
 
 
 def revoke_membership(change: Change) -> Statement:
-    return statement("REVOKE {} FROM {}", Identifier(change.subject), Identifier(change.username))
+    return statement("REVOKE {} FROM {}", change.subject, change.username)
 
 
 def grant_self(role: str, *, with_options: bool) -> Statement:
     """Make ourselves a member of a role, to act with its privileges; always given back by `revoke_self`."""
     options = " WITH INHERIT TRUE, SET TRUE" if with_options else ""
-    return statement("GRANT {} TO CURRENT_USER" + options, Identifier(role))
+    return statement("GRANT {} TO CURRENT_USER" + options, role)
 
 
 def revoke_self(role: str) -> Statement:
-    return statement("REVOKE {} FROM CURRENT_USER", Identifier(role))
+    return statement("REVOKE {} FROM CURRENT_USER", role)
+
+
+def as_member(roles: Iterable[str], texts: Iterable[Statement], *, with_options: bool) -> tuple[Statement, ...]:
+    """Statements for which we are a member of roles, and no longer."""
+    borrowed = tuple(roles)
+    return (
+        *(grant_self(role, with_options=with_options) for role in borrowed),
+        *texts,
+        *(revoke_self(role) for role in borrowed),
+    )
 
 
 # The statement of each kind of change that is said of a role by one; adopting a role is its marker and nothing more.
@@ -85,19 +89,16 @@ def create_database(change: Change) -> Statement:
 
     Closed to everybody, since PUBLIC may connect to what has just been created, and up to 14 create in it.
     """
-    return statement(
-        "CREATE DATABASE {} OWNER {} TEMPLATE template0 ALLOW_CONNECTIONS false",
-        Identifier(change.database),
-        Identifier(change.username),
-    )
+    template = "CREATE DATABASE {} OWNER {} TEMPLATE template0 ALLOW_CONNECTIONS false"
+    return statement(template, change.database, change.username)
 
 
 def open_database(name: str) -> Statement:
-    return statement("ALTER DATABASE {} ALLOW_CONNECTIONS true", Identifier(name))
+    return statement("ALTER DATABASE {} ALLOW_CONNECTIONS true", name)
 
 
 def set_database_marker(name: str, marker: Marker) -> Statement:
-    return statement("COMMENT ON DATABASE {} IS {}", Identifier(name), Literal(render_marker(marker)))
+    return statement("COMMENT ON DATABASE {} IS {}", name, Literal(render_marker(marker)))
 
 
 def create_extension(change: Change) -> list[Statement]:
@@ -105,8 +106,8 @@ def create_extension(change: Change) -> list[Statement]:
 
     By the search path, since SCHEMA is refused for an extension that has a schema of its own (plperl, for one).
     """
-    create = statement("CREATE EXTENSION IF NOT EXISTS {}", Identifier(change.subject))
-    search_path = statement("SET LOCAL search_path TO {}", Identifier("public"))
+    create = statement("CREATE EXTENSION IF NOT EXISTS {}", change.subject)
+    search_path = Statement('SET LOCAL search_path TO "public"')
     return as_role(change.username, [search_path, create, Statement("RESET search_path")])
 
 
@@ -124,7 +125,7 @@ def grant_or_revoke(
     granted.
     """
     change = changes[0]
-    grantees = Statement(", ".join(_grantee(item.username).sql() for item in changes))
+    grantees = _join(_grantee(item.username) for item in changes)
     return as_role(act_as, [_one_grant(change, what, grantees) for what in _granted(change, objects)])
 
 
@@ -138,8 +139,8 @@ def _one_grant(change: Change, what: Statement, grantees: Statement) -> Statemen
 
 
 def _default_privileges(creator: str, schema: str) -> Statement:
-    prefix = statement("ALTER DEFAULT PRIVILEGES FOR ROLE {}", Identifier(creator))
-    return statement("{} IN SCHEMA {}", prefix, Identifier(schema)) if schema else prefix
+    prefix = statement("ALTER DEFAULT PRIVILEGES FOR ROLE {}", creator)
+    return statement("{} IN SCHEMA {}", prefix, schema) if schema else prefix
 
 
 def _granted(change: Change, objects: Sequence[tuple[str, ...]]) -> Iterable[Statement]:
@@ -148,10 +149,9 @@ def _granted(change: Change, objects: Sequence[tuple[str, ...]]) -> Iterable[Sta
         privileges = Keywords(", ".join(change.privileges))
         yield from (statement("{} ON {}", privileges, target) for target in _grant_targets(change, objects))
         return
-    schema = Identifier(change.target.schema)
     for table, column in objects:
-        texts = (statement("{} ({})", Keywords(name), Identifier(column)) for name in change.privileges)
-        yield statement("{} ON {}.{}", Statement(", ".join(texts)), schema, Identifier(table))
+        on_column = _join(statement("{} ({})", Keywords(name), column) for name in change.privileges)
+        yield statement("{} ON {}.{}", on_column, change.target.schema, table)
 
 
 def _grant_targets(change: Change, objects: Sequence[tuple[str, ...]]) -> Iterable[Statement]:
@@ -159,32 +159,36 @@ def _grant_targets(change: Change, objects: Sequence[tuple[str, ...]]) -> Iterab
     if change.target.creator:
         yield Keywords(kind.keyword + "S")
     elif kind is ObjectKind.DATABASE:
-        yield statement("DATABASE {}", Identifier(change.database))
+        yield statement("DATABASE {}", change.database)
     elif kind is ObjectKind.SCHEMA:
-        yield statement("SCHEMA {}", Identifier(schema))
+        yield statement("SCHEMA {}", schema)
     elif change.covers_schema:
-        yield statement("ALL {} IN SCHEMA {}", Keywords(kind.keyword + "S"), Identifier(schema))
+        yield statement("ALL {} IN SCHEMA {}", Keywords(kind.keyword + "S"), schema)
     else:
-        names = [statement("{}.{}", Identifier(schema), Identifier(name)) for (name,) in objects]
+        names = [statement("{}.{}", schema, name) for (name,) in objects]
         for chunk in _chunks(names):
             yield statement("{} {}", Keywords(kind.keyword), chunk)
 
 
-def _chunks(names: Sequence[Identifier | Statement]) -> Iterable[Statement]:
+def _chunks(names: Sequence[str]) -> Iterable[Statement]:
     """Names with commas between, as many together as one statement takes."""
     for start in range(0, len(names), OBJECTS_PER_STATEMENT):
-        yield Statement(", ".join(name.sql() for name in names[start : start + OBJECTS_PER_STATEMENT]))
+        yield _join(names[start : start + OBJECTS_PER_STATEMENT])
 
 
-def _grantee(name: str) -> Identifier | Keywords:
-    return Keywords("PUBLIC") if name == PUBLIC else Identifier(name)
+def _join(items: Iterable[str]) -> Statement:
+    return Statement(", ".join(map(to_sql, items)))
+
+
+def _grantee(name: str) -> str:
+    return Keywords("PUBLIC") if name == PUBLIC else name
 
 
 def as_role(role: str, texts: Sequence[Statement]) -> list[Statement]:
     """Statements in the place of a role; as they are where there is none, or nothing to say."""
     if not role or not texts:
         return list(texts)
-    return [statement("SET LOCAL ROLE {}", Identifier(role)), *texts, Statement("RESET ROLE")]
+    return [statement("SET LOCAL ROLE {}", role), *texts, Statement("RESET ROLE")]
 
 
 # --- roles that leave -----------------------------------------------------------------------------------------------
@@ -192,19 +196,19 @@ def as_role(role: str, texts: Sequence[Statement]) -> list[Statement]:
 
 def reassign_owned(role: str, successor: str) -> Statement:
     """All that a role owns in the current database, and databases and tablespaces: only where it owns none."""
-    return statement("REASSIGN OWNED BY {} TO {}", Identifier(role), Identifier(successor))
+    return statement("REASSIGN OWNED BY {} TO {}", role, successor)
 
 
-def set_owner(kind: str, name: Identifier | Quoted, owner: str) -> Statement:
-    return statement("ALTER {} {} OWNER TO {}", Keywords(kind), name, Identifier(owner))
+def set_owner(kind: str, name: str, owner: str) -> Statement:
+    return statement("ALTER {} {} OWNER TO {}", Keywords(kind), name, owner)
 
 
 def grant_database(privilege: str, database: str) -> Statement:
     """What we need ourselves on a database that we take or give away."""
-    return statement("GRANT {} ON DATABASE {} TO CURRENT_USER", Keywords(privilege), Identifier(database))
+    return statement("GRANT {} ON DATABASE {} TO CURRENT_USER", Keywords(privilege), database)
 
 
-def grant_again(kind: str, name: Quoted | Identifier, passed_on: PassedOn, column: Quoted | None = None) -> Statement:
+def grant_again(kind: str, name: str, passed_on: PassedOn, column: Quoted | None = None) -> Statement:
     """What a role has passed on, granted to whom has it by who granted it to the role."""
     option = Statement(" WITH GRANT OPTION" if passed_on.grantable else "")
     what = Keywords(passed_on.privilege)
@@ -215,7 +219,7 @@ def grant_again(kind: str, name: Quoted | Identifier, passed_on: PassedOn, colum
 
 def revoke_from(
     kind: str,
-    names: Sequence[Quoted | Identifier],
+    names: Sequence[str],
     grantee: str,
     *,
     act_as: str = "",
@@ -241,7 +245,7 @@ def forget_defaults(creator: str, schema: str, letter: str, grantees: Iterable[s
     texts = [statement("{} REVOKE ALL ON {} FROM {}", prefix, plural, _grantee(name)) for name in every]
     if creator == role and not schema:
         # What the server has: all for the creator, and for everybody what is everybody's by default.
-        texts.append(statement("{} GRANT ALL ON {} TO {}", prefix, plural, Identifier(creator)))
+        texts.append(statement("{} GRANT ALL ON {} TO {}", prefix, plural, creator))
         if kind.public_by_default:
             texts.append(statement("{} GRANT ALL ON {} TO PUBLIC", prefix, plural))
     return texts
@@ -249,15 +253,14 @@ def forget_defaults(creator: str, schema: str, letter: str, grantees: Iterable[s
 
 def revoke_granted(role: str, member: str, grantor: str) -> Statement:
     """A membership that a role granted, as from 16 on it has to be named; refused where the member has passed it on."""
-    names = (Identifier(role), Identifier(member), Identifier(grantor))
-    return statement("REVOKE {} FROM {} GRANTED BY {}", *names)
+    return statement("REVOKE {} FROM {} GRANTED BY {}", role, member, grantor)
 
 
 def unset_template(database: str) -> Statement:
     """A database that only its owner may copy; of a template whoever may create databases is given a copy."""
-    return statement("ALTER DATABASE {} IS_TEMPLATE false", Identifier(database))
+    return statement("ALTER DATABASE {} IS_TEMPLATE false", database)
 
 
 def drop_role(role: str) -> Statement:
     """The role and its memberships; the server refuses where anything still depends on it."""
-    return statement("DROP ROLE {}", Identifier(role))
+    return statement("DROP ROLE {}", role)

@@ -157,17 +157,16 @@ def _merge_grants(
         )
 
 
-_Holders = Mapping[tuple[Target, str, str], frozenset[str]]
+_Holders = Mapping[tuple[Target, str, str], set[str]]
 
 
 def _grant_option_holders(database: Database) -> _Holders:
     """From whom each role has the right to pass on a privilege."""
-    holders: dict[tuple[Target, str, str], frozenset[str]] = {}
+    holders = defaultdict(set)
     for group in database.groups:
         for grant in group.items:
             if grant.grant_option:
-                key = (group.target, grant.grantee, grant.privilege)
-                holders[key] = holders.get(key, frozenset()) | {grant.grantor}
+                holders[group.target, grant.grantee, grant.privilege].add(grant.grantor)
     return holders
 
 
@@ -175,5 +174,5 @@ def _grant_depth(target: Target, grantor: str, privilege: str, holders: _Holders
     """How many hands a grant went through; PostgreSQL lets no grants go round in a circle."""
     if grantor == target.owner:
         return 0
-    before = holders.get((target, grantor, privilege), frozenset()) - {grantor}
+    before = holders.get((target, grantor, privilege), set()) - {grantor}
     return 1 + max((_grant_depth(target, giver, privilege, holders) for giver in before), default=0)

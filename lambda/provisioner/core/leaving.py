@@ -31,18 +31,6 @@ DEPARTURES = frozenset(
 )
 
 
-def split(changes: Iterable[Change]) -> tuple[list[Change], dict[str, list[Change]]]:
-    """The changes that are made in the ordinary way, and by role those by which one leaves."""
-    ordinary: list[Change] = []
-    by_role: dict[str, list[Change]] = {}
-    for change in changes:
-        if change.kind in DEPARTURES:
-            by_role.setdefault(change.username, []).append(change)
-        else:
-            ordinary.append(change)
-    return ordinary, by_role
-
-
 def is_quarantined(role: Role) -> bool:
     """Whether a role was quarantined and still may not log in."""
     return bool(role.marker.quarantined) and not role.can_login
@@ -153,7 +141,7 @@ def blockers(ownership: Ownership, changes: Iterable[Change]) -> Iterable[Findin
         if change.kind is not ChangeKind.QUARANTINE_ROLE:
             continue
         role = ownership.server.roles[name]
-        if name in ownership.iam_roles and not (leaving.may_signal or role.administrator_inherits):
+        if name in ownership.iam_ways and not (leaving.may_signal or role.administrator_inherits):
             message = f'only a member of pg_signal_backend can end sessions of role "{name}", which logs in by IAM'
             remedy = f"GRANT pg_signal_backend TO {quote(ownership.server.administrator)}"
             yield Finding("leaving_right", message, f"as the master: {remedy}", username=name)

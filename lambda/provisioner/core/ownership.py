@@ -49,14 +49,9 @@ class Ownership:
         return group_by(self.server.memberships, "member")
 
     @cached_property
-    def iam_roles(self) -> frozenset[str]:
-        """The roles whose password RDS does not take but a token of IAM, and so of who is their member."""
-        return all_members(IAM_ROLE, self.server.memberships)
-
-    @cached_property
     def iam_ways(self) -> Mapping[str, Membership]:
-        """For each role that logs in by IAM a membership that makes it so."""
-        iam_roles = self.iam_roles | {IAM_ROLE}
+        """For each role whose password RDS does not take but a token of IAM, a membership that makes it so."""
+        iam_roles = all_members(IAM_ROLE, self.server.memberships) | {IAM_ROLE}
         return {item.member: item for item in self.server.memberships if item.role in iam_roles}
 
     @cached_property
@@ -100,13 +95,9 @@ class Ownership:
 
     def is_interrupted_create(self, database: Database) -> bool:
         """Whether a run created a database and ended before it could mark it: only its owner's marker tells."""
-        owner = self.server.roles.get(database.owner)
-        return bool(
-            not has_marker(database, self.environment)
-            and owner
-            and has_marker(owner, self.environment)
-            and database.name in owner.marker.creating
-        )
+        owner = self.server.roles.get(database.owner) or Role(database.owner)
+        is_only_owner_marked = has_marker(owner, self.environment) and not has_marker(database, self.environment)
+        return is_only_owner_marked and database.name in owner.marker.creating
 
     def left_creating(self, role: Role) -> tuple[str, ...]:
         """The databases that an interrupted run created for a role and nobody declares any more: they stay known."""
@@ -130,10 +121,8 @@ class Ownership:
     def may_change(self, database: Database) -> bool:
         """Whether a database is ours to change: managed, and owned by whom it is declared to be."""
         declared = self.declared_owner(database.name)
-        entries = self.by_database[database.name]
-        is_owned_as_declared = (
-            database.owner == declared if declared else all(entry.username != database.owner for entry in entries)
-        )
+        users = {entry.username for entry in self.by_database[database.name]}
+        is_owned_as_declared = database.owner == declared or not (declared or database.owner in users)
         return is_owned_as_declared and self.is_trusted_owner(database.owner) and self.manages_database(database)
 
     def is_trusted_owner(self, owner: str) -> bool:
@@ -152,11 +141,9 @@ class Ownership:
 
     def needs_membership(self, name: str) -> bool:
         """Whether acting in the place of a role takes a membership that the administrator does not have for good."""
-        role = self.server.roles.get(name)
-        if name == self.server.administrator:
-            return False
-        is_temporary = role is not None and role.marker.has_temporary_membership
-        return role is None or not role.administrator_inherits or is_temporary or name in self.self_granted
+        role = self.server.roles.get(name) or Role(name)
+        is_temporary = role.marker.has_temporary_membership or name in self.self_granted
+        return name != self.server.administrator and (is_temporary or not role.administrator_inherits)
 
     def may_act_as(self, role: str, database_owner: str) -> bool:
         """Whether statements may be run with a role's privileges: ours, inherited, or borrowed from a managed role.
@@ -165,15 +152,10 @@ class Ownership:
         """
         if role == DATABASE_OWNER:
             return self.may_act_as(database_owner, "")
-        if role == self.server.administrator:
-            return True
-        facts = self.server.roles.get(role)
-        if facts is None:
-            return role in self.by_role
+        facts = self.server.roles.get(role) or Role(role)
         # A member of a role that logs in by IAM does so too: the administrator would lock itself out.
-        return facts.administrator_inherits or (
-            not facts.superuser and self.manages(role) and role not in self.iam_roles
-        )
+        may_borrow = not facts.superuser and self.manages(role) and role not in self.iam_ways
+        return role == self.server.administrator or facts.administrator_inherits or may_borrow
 
 
 def has_marker(subject: Role | Database, environment: str) -> bool:

@@ -71,10 +71,8 @@ class Plan:
 
     @cached_property
     def _blocked_units(self) -> Mapping[Unit, Finding]:
-        units: dict[Unit, Finding] = {}
-        for blocker in (*self.blockers, *self.unapproved):
-            units.setdefault(unit_of(blocker), blocker)
-        return units
+        """The first blocker of each unit that has any."""
+        return {unit_of(blocker): blocker for blocker in reversed((*self.blockers, *self.unapproved))}
 
     @cached_property
     def units(self) -> Mapping[Unit, UnitEffects]:

@@ -20,29 +20,22 @@ def verify_roles_and_markers(
     ownership: Ownership, made: Collection[Change], left: Collection[Change] = ()
 ) -> tuple[Finding, ...]:
     """What is not seen of roles and markers after the changes that were `made`; `left` are blocked or failed ones."""
-    missing = (*_roles(ownership, left), *_markers(ownership, made), *_departures(ownership, made))
-    unproved = [role for role, check in sorted(ownership.server.passwords.items()) if check is PasswordCheck.UNKNOWN]
-    return (
-        *(
-            Finding(
-                "not_as_declared",
-                f"{change.action} ({change.detail}) was done, but the server does not show it",
-                "run again; if it stays, see the runbook",
-                database=change.database,
-                username=change.username,
-            )
-            for change in missing
-        ),
-        *(
-            Finding(
-                "password_not_proved",
-                f'the new password of role "{role}" was set, but what a login with it was told says nothing of it',
-                "run again, which logs in once more; if it stays, try to log in as the application",
-                username=role,
-            )
-            for role in unproved
-        ),
-    )
+    findings = [
+        Finding(
+            "not_as_declared",
+            f"{change.action} ({change.detail}) was done, but the server does not show it",
+            "run again; if it stays, see the runbook",
+            database=change.database,
+            username=change.username,
+        )
+        for change in (*_roles(ownership, left), *_markers(ownership, made), *_departures(ownership, made))
+    ]
+    for role, check in sorted(ownership.server.passwords.items()):
+        if check is PasswordCheck.UNKNOWN:
+            message = f'the new password of role "{role}" was set, but what a login with it was told says nothing of it'
+            next_step = "run again, which logs in once more; if it stays, try to log in as the application"
+            findings.append(Finding("password_not_proved", message, next_step, username=role))
+    return tuple(findings)
 
 
 def _roles(ownership: Ownership, left: Iterable[Change]) -> Iterable[Change]:

@@ -1,8 +1,8 @@
 """Texts of SQL, each quoted by its type: what a statement is put together from.
 
-DDL takes no bind parameters, so quoting is decided by the type of the argument: an `Identifier` is always quoted, a
-`Literal` always is, and `Keywords` are ours and hold nothing but capital letters. Nothing else can be put into a
-statement. The literals rely on `standard_conforming_strings`, which every connection of ours switches on.
+DDL takes no bind parameters, so quoting is decided by the type of the argument: a plain text is a name and is always
+quoted, so is a `Literal`, and `Keywords` are ours and hold nothing but capital letters. The literals rely on
+`standard_conforming_strings`, which every connection of ours switches on.
 """
 
 from __future__ import annotations
@@ -13,18 +13,9 @@ from dataclasses import dataclass
 from typing import Self
 
 
-class Identifier(str):
-    """A name of somebody else's making: any characters but NUL."""
-
-    __slots__ = ()
-
-    def sql(self) -> str:
-        return '"' + self.replace('"', '""') + '"'
-
-
 def quote(name: str) -> str:
-    """A name in a statement that a person is told to run: it may be one of a tenant's."""
-    return Identifier(name).sql()
+    """A name of somebody else's making, any characters but NUL."""
+    return '"' + name.replace('"', '""') + '"'
 
 
 class Literal(str):
@@ -40,9 +31,6 @@ class Statement(str):
     """SQL that stands as it is: a finished statement, or a part of one."""
 
     __slots__ = ()
-
-    def sql(self) -> str:
-        return str(self)
 
 
 class Quoted(Statement):
@@ -84,6 +72,13 @@ def array(values: Iterable[str], kind: str = "text") -> str:
     return f"ARRAY[{', '.join(Literal(value).sql() for value in values)}]::{kind}[]"
 
 
-def statement(template: str, *arguments: Identifier | Literal | Statement | int) -> Statement:
+def to_sql(item: str) -> str:
+    """A text as its type says; one of no type of ours is a name."""
+    if isinstance(item, Statement):
+        return item
+    return item.sql() if isinstance(item, Literal) else quote(item)
+
+
+def statement(template: str, *arguments: str) -> Statement:
     """Fill the `{}` of a template, each argument quoted as its type says."""
-    return Statement(template.format(*(str(item) if isinstance(item, int) else item.sql() for item in arguments)))
+    return Statement(template.format(*map(to_sql, arguments)))

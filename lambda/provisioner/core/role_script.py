@@ -9,7 +9,7 @@ from provisioner.core import ddl
 from provisioner.core.changes import Change, ChangeKind
 from provisioner.core.ownership import Ownership
 from provisioner.core.quoting import PasswordStatement, Statement
-from provisioner.core.state import Marker
+from provisioner.core.state import Marker, Role
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,18 +27,19 @@ class RoleComments:
     creating: Mapping[str, list[str]]
     limits: Mapping[str, int]
 
-    def stands(self, role: str) -> Marker:
-        facts = self.ownership.server.roles.get(role)
-        return facts.marker if facts else Marker()
+    def stands(self, role: str) -> Role:
+        return self.ownership.server.roles.get(role) or Role(role)
 
     def final(self, role: str) -> Marker:
         ownership, stands = self.ownership, self.stands(role)
-        facts, limit = ownership.server.roles.get(role), self.limits.get(role, stands.connection_limit)
-        left = ownership.left_creating(facts) if facts else ()
-        marker = replace(stands, environment=ownership.environment, creating=left, has_temporary_membership=False)
-        if facts and role not in ownership.by_role:
-            return marker
-        return replace(marker, connection_limit=limit, quarantined="", login=True)
+        marker = replace(
+            stands.marker,
+            environment=ownership.environment,
+            connection_limit=self.limits.get(role, stands.marker.connection_limit),
+            creating=ownership.left_creating(stands),
+            has_temporary_membership=False,
+        )
+        return replace(marker, quarantined="", login=True) if role in ownership.by_role else marker
 
     def during_create(self, role: str) -> Marker:
         creating, final = self.creating.get(role, ()), self.final(role)
@@ -53,10 +54,9 @@ def write_role_script(role: str, changes: Sequence[Change], comments: RoleCommen
     """What is done to one role; where databases are created for it, up to the membership that this takes."""
     statements = [item for change in changes for item in _role_statements(change, comments.ownership)]
     of_role = {change.kind for change in changes if "role" in change.kind.aspects} - {ChangeKind.REVOKE_MEMBERSHIP}
-    marker = comments.stands(role)
-    is_right = marker.current and marker == comments.during_create(role)
-    if (of_role or role in comments.creating) and not is_right:
-        statements.append(ddl.set_role_marker(role, comments.during_create(role)))
+    stands, marker = comments.stands(role).marker, comments.during_create(role)
+    if (of_role or role in comments.creating) and not (stands.current and stands == marker):
+        statements.append(ddl.set_role_marker(role, marker))
     if role in comments.creating and comments.ownership.needs_membership(role):
         statements.append(ddl.grant_self(role, with_options=comments.ownership.server.has_membership_options))
     return RoleScript(role, tuple(changes), tuple(statements))

@@ -28,26 +28,21 @@ def role_changes(ownership: Ownership) -> list[Change]:
     return changes
 
 
-def is_kept(membership: Membership, ownership: Ownership) -> bool:
-    """Whether a declared role keeps a membership; one in a managed role is access that nobody declared."""
-    is_foreign = membership.role == IAM_ROLE or not ownership.manages(membership.role)
-    return is_foreign or not is_revocable(membership, ownership)
-
-
 def is_revocable(membership: Membership, ownership: Ownership) -> bool:
-    """Whether a membership is one of a declared role in a managed one, and ours to revoke.
+    """Whether a membership is one of a declared role in a managed one, access that nobody declared, and ours to revoke.
 
     From 16 a REVOKE takes back only what the named grantor granted, and only somebody with its rights can name it.
     """
     is_ours = not ownership.server.has_membership_options or membership.grantor == ownership.server.administrator
-    return is_ours and membership.member in ownership.by_role and ownership.manages(membership.role)
+    is_managed = membership.role != IAM_ROLE and ownership.manages(membership.role)
+    return is_ours and membership.member in ownership.by_role and is_managed
 
 
 def iam_login(name: str, ownership: Ownership, **place: str) -> Iterable[Finding]:
     """What stands against a role that logs in by IAM."""
-    if name not in ownership.iam_roles:
+    way, facts = ownership.iam_ways.get(name), ownership.server.roles[name]
+    if way is None:
         return
-    way, facts = ownership.iam_ways[name], ownership.server.roles[name]
     is_member = ownership.server.has_membership_options and facts.has_admin_option
     yield Finding(
         "iam_login",
@@ -77,7 +72,7 @@ def _changes(name: str, ownership: Ownership) -> Iterable[Change]:
     check = ownership.server.passwords.get(name)
     if check in _WHY_SET:
         yield Change(ChangeKind.SET_PASSWORD, username=name, secret=secret, reason=_WHY_SET[check])
-    left = {item.role for item in ownership.memberships_of.get(name, ()) if not is_kept(item, ownership)}
+    left = {item.role for item in ownership.memberships_of.get(name, ()) if is_revocable(item, ownership)}
     for each in sorted(left):
         yield Change(ChangeKind.REVOKE_MEMBERSHIP, username=name, subject=each)
 

@@ -11,13 +11,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
-from provisioner.core import ddl, leaving
+from provisioner.core import ddl
 from provisioner.core.changes import Change, ChangeKind
 from provisioner.core.database_script import DatabaseScript, write_database_script
 from provisioner.core.difference import Difference
+from provisioner.core.leaving import DEPARTURES
 from provisioner.core.marker import parse_marker
 from provisioner.core.ownership import Ownership
-from provisioner.core.quoting import Identifier, PasswordStatement, Statement
+from provisioner.core.quoting import PasswordStatement, Statement
 from provisioner.core.retiring import granted_again
 from provisioner.core.role_script import RoleComments, RoleScript, write_role_script
 from provisioner.core.state import Marker
@@ -65,16 +66,21 @@ def write_script(changes: Sequence[Change], ownership: Ownership, differences: I
     databases = {each.database.name: each.database for each in differences}
     by_role: dict[str, list[Change]] = {}
     by_database: dict[str, list[Change]] = {}
+    departing: dict[str, list[Change]] = {}
     creating: dict[str, list[str]] = {}
-    ordinary, departing = leaving.split(changes)
-    for change in ordinary:
-        if not change.database:
+    for change in changes:
+        if change.kind in DEPARTURES:
+            departing.setdefault(change.username, []).append(change)
+        elif change.database:
+            by_database.setdefault(change.database, []).append(change)
+        else:
             by_role.setdefault(change.unit_role, []).append(change)
-            continue
-        by_database.setdefault(change.database, []).append(change)
-        if change.kind is ChangeKind.CREATE_DATABASE or _completes_interrupted_create(change, ownership):
+        # What an interrupted run created and could not mark is told by its owner's marker alone: that stays as long.
+        if change.kind is ChangeKind.CREATE_DATABASE or (
+            change.kind is ChangeKind.ADOPT_DATABASE and ownership.is_interrupted_create(databases[change.database])
+        ):
             creating.setdefault(change.username, []).append(change.database)
-    limits = {change.username: change.connection_limit for change in ordinary if change.connection_limit is not None}
+    limits = {change.username: change.connection_limit for change in changes if change.connection_limit is not None}
     comments = RoleComments(ownership, creating, limits)
     roles = sorted(by_role.keys() | creating.keys())
     return Script(
@@ -120,50 +126,32 @@ def _quarantine_step(change: Change, ownership: Ownership) -> LeavingStep:
 
 def _retirement_statements(change: Change, ownership: Ownership) -> tuple[set[str], list[Statement]]:
     """In whose place a step is done, and what is known of it before it is started."""
-    name, me = change.username, ownership.server.administrator
-    statements: list[Statement] = []
+    name, database = change.username, change.database
     if change.kind is ChangeKind.GIVE_DATABASE:
-        comment = ownership.server.databases[change.database].marker.comment
-        statements = [
-            ddl.set_owner("DATABASE", Identifier(change.database), name),
-            ddl.grant_database("CONNECT", change.database),
-        ]
-        marker = Marker(ownership.environment, comment=comment)
-        return {name}, [*statements, ddl.set_database_marker(change.database, marker)]
+        marker = Marker(ownership.environment, comment=ownership.server.databases[database].marker.comment)
+        taken = [ddl.set_owner("DATABASE", database, name), ddl.grant_database("CONNECT", database)]
+        return {name}, [*taken, ddl.set_database_marker(database, marker)]
     holdings = ownership.leaving.holdings[name]
-    holding = next((item for item in holdings.databases if item.database == change.database), None)
-    if change.kind is ChangeKind.KEEP_DATABASE and holding:
-        statements = [ddl.set_owner("DATABASE", Identifier(change.database), me)]
-        # Its owner may have revoked what an owner has.
-        statements += [ddl.grant_database("ALL", change.database), ddl.unset_template(change.database)]
-        for holder in holding.holders:
-            statements += ddl.revoke_from("DATABASE", [Identifier(change.database)], holder)
-        comment = parse_marker(holding.comment).comment
-        marker = Marker(ownership.environment, comment=comment, kept=ownership.leaving.now, kept_from=name)
-        return {name}, [*statements, ddl.set_database_marker(change.database, marker)]
-    if change.kind is ChangeKind.PASS_OBJECTS and holding:
-        passes = [ddl.reassign_owned(name, change.owner)] if holding.owned else []
-        return set(change.acting_roles), passes
-    statements += _database_grants(name, ownership, own=False)
-    statements += [ddl.revoke_granted(role, member, name) for role, member in holdings.granted]
-    acts_as = {item.grantor for item in holdings.on_databases} | ({name} if holdings.granted else set())
-    return acts_as, statements
+    if change.kind is ChangeKind.DROP_ROLE:
+        statements = [*_database_grants(name, ownership, own=False)]
+        statements += [ddl.revoke_granted(role, member, name) for role, member in holdings.granted]
+        return {item.grantor for item in holdings.on_databases} | ({name} if holdings.granted else set()), statements
+    [holding] = [item for item in holdings.databases if item.database == database]
+    if change.kind is ChangeKind.PASS_OBJECTS:
+        return set(change.acting_roles), [ddl.reassign_owned(name, change.owner)] if holding.owned else []
+    statements = [ddl.set_owner("DATABASE", database, ownership.server.administrator)]
+    # Its owner may have revoked what an owner has.
+    statements += [ddl.grant_database("ALL", database), ddl.unset_template(database)]
+    statements += [text for holder in holding.holders for text in ddl.revoke_from("DATABASE", [database], holder)]
+    comment = parse_marker(holding.comment).comment
+    marker = Marker(ownership.environment, comment=comment, kept=ownership.leaving.now, kept_from=name)
+    return {name}, [*statements, ddl.set_database_marker(database, marker)]
 
 
 def _database_grants(name: str, ownership: Ownership, *, own: bool) -> Iterable[Statement]:
     """What a role was granted on databases goes, by ourselves or by the others; what it passed on is granted again."""
     me = ownership.server.administrator
     for database, grantor, passed_on in ownership.leaving.holdings[name].on_databases:
-        target = Identifier(database)
-        kept = [ddl.grant_again("DATABASE", target, item) for item in granted_again(passed_on, database, ownership)]
+        kept = [ddl.grant_again("DATABASE", database, item) for item in granted_again(passed_on, database, ownership)]
         if own == (grantor == me):
-            yield from ddl.revoke_from("DATABASE", [target], name, act_as="" if own else grantor, first=kept)
-
-
-def _completes_interrupted_create(change: Change, ownership: Ownership) -> bool:
-    """Whether a run was interrupted after it created a database and before it could mark it.
-
-    Only its owner's marker tells; so that marker has to stay until the database has its own.
-    """
-    facts = ownership.server.databases.get(change.database)
-    return change.kind is ChangeKind.ADOPT_DATABASE and facts is not None and ownership.is_interrupted_create(facts)
+            yield from ddl.revoke_from("DATABASE", [database], name, act_as="" if own else grantor, first=kept)

@@ -104,7 +104,7 @@ class PasswordCheck(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Marker:
-    """Our mark on a role or a database: a comment holding JSON (see `core.marker`).
+    """Our mark on a role or a database: a comment holding JSON, with these fields in this order (see `core.marker`).
 
     `creating` names the databases that a run is creating for this role, and `has_temporary_membership` says that the
     administrator has made itself a member of the role for that time. `quarantined` is the moment since when a role
@@ -114,14 +114,14 @@ class Marker:
     """
 
     environment: str = ""
+    connection_limit: int = NO_LIMIT
+    login: bool = True
     creating: tuple[str, ...] = ()
     has_temporary_membership: bool = False
-    comment: str = ""
-    connection_limit: int = NO_LIMIT
     quarantined: str = ""
-    login: bool = True
     kept: str = ""
     kept_from: str = ""
+    comment: str = ""
     current: bool = field(default=True, compare=False)
 
 

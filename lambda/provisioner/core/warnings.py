@@ -9,12 +9,11 @@ from provisioner.core import leaving
 from provisioner.core.access_levels import LEVEL_KINDS, OWN, allows
 from provisioner.core.checks import reassign_sql
 from provisioner.core.errors import MAX_ALIKE, Finding
-from provisioner.core.kept import is_kept as is_kept_database
-from provisioner.core.kept import kept_warning, opened_warning
+from provisioner.core.kept import is_kept, kept_warning, opened_warning
 from provisioner.core.kinds import ObjectKind
 from provisioner.core.ownership import Ownership, has_marker
 from provisioner.core.quoting import quote
-from provisioner.core.roles import is_kept
+from provisioner.core.roles import is_revocable
 from provisioner.core.state import DATABASE_OWNER, IAM_ROLE, NO_LIMIT, PUBLIC, Database, PasswordCheck, Role, Target
 
 
@@ -69,7 +68,7 @@ def _membership_warnings(name: str, ownership: Ownership) -> Iterable[Finding]:
     memberships = ownership.memberships_of.get(name, ()) if ownership.manages(name) else ()
     for membership in memberships:
         role = membership.role
-        if role == IAM_ROLE or not is_kept(membership, ownership):
+        if role == IAM_ROLE or is_revocable(membership, ownership):
             continue
         if ownership.manages(role):
             yield Finding(
@@ -140,12 +139,7 @@ def _unmanaged(database: Database, ownership: Ownership) -> Iterable[Finding]:
         next_step = "declare it, or revoke them by hand"
         yield Finding("foreign_grants", message, next_step, database=database.name, username=role)
     yield from _definer_routines(database, ownership)
-    if any(
-        item.grantee == PUBLIC and item.privilege == "SELECT"
-        for group in groups
-        if group.target.kind in {ObjectKind.TABLE, ObjectKind.SEQUENCE, ObjectKind.COLUMN, ObjectKind.LARGE_OBJECT}
-        for item in group.items
-    ):
+    if any(item.grantee == PUBLIC and item.privilege == "SELECT" for group in groups for item in group.items):
         message = f'everybody holds SELECT on objects in database "{database.name}"'
         yield Finding("public_grants", message, "revoke it from PUBLIC if that is not meant", database=database.name)
     for role in {database.owner, *(entry.username for entry in ownership.by_database[database.name])}:
@@ -254,7 +248,7 @@ def _orphans(ownership: Ownership) -> Iterable[Finding]:
         is_ours = has_marker(database, ownership.environment) or ownership.is_interrupted_create(database)
         if is_ours and database.owner not in ownership.leaving.retire and name not in ownership.by_database:
             finding = kept_warning(database, ownership) or _orphaned_database(name)
-            was_of = database.marker.kept_from if is_kept_database(database, ownership) else ""
+            was_of = database.marker.kept_from if is_kept(database, ownership) else ""
             by_tenant.setdefault((finding.code, was_of or database.owner), []).append(finding)
     for (code, tenant), found in by_tenant.items():
         yield from found[:MAX_ALIKE]

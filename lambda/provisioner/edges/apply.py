@@ -163,7 +163,7 @@ class _Databases:
         is_adopted = any(change.kind is ChangeKind.ADOPT_DATABASE for change in item.changes)
         if self.failed.is_set() and self.context.fail_fast:
             stop = FAIL_FAST
-        elif failure and (item.uses_temporary_membership or is_adopted):
+        elif failure and (item.temporary or is_adopted):
             stop = Finding("skipped", f'its owner "{item.owner}" failed: {failure.message}')
         kept = tuple(change for change in item.changes if not change.concerns(self.roles.absent))
         about = Finding("apply_failed", f'database "{item.name}"', database=item.name)

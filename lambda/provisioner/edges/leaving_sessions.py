@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 
 from provisioner.core import ddl
-from provisioner.core.quoting import Statement, statement
+from provisioner.core.quoting import Statement
 from provisioner.core.script import LeavingStep
 from provisioner.edges.leaving_catalogs import (
     UNNAMED_LOGINS,
@@ -53,7 +53,7 @@ def _end_logins(connection: Connection, role: str, context: ApplyContext) -> boo
         return False
     temporary = (role,) if ownership.needs_membership(role) else ()
     for (pid,) in connection.run(UNNAMED_LOGINS):
-        ending = ddl.as_role(role, [statement("SELECT pg_terminate_backend({})", pid)])
+        ending = ddl.as_role(role, [Statement(f"SELECT pg_terminate_backend({pid:d})")])
         with suppress(SqlError), transaction(connection, leave=False):
             connection.run("BEGIN", context.fence, *_as_member(temporary, ending, context))
             ended = True
@@ -61,12 +61,7 @@ def _end_logins(connection: Connection, role: str, context: ApplyContext) -> boo
 
 
 def _as_member(roles: Sequence[str], statements: Sequence[Statement], context: ApplyContext) -> Sequence[Statement]:
-    with_options = context.ownership.server.has_membership_options
-    return (
-        *(ddl.grant_self(role, with_options=with_options) for role in roles),
-        *statements,
-        *(ddl.revoke_self(role) for role in roles),
-    )
+    return ddl.as_member(roles, statements, with_options=context.ownership.server.has_membership_options)
 
 
 def refuse_guests(connection: Connection, database: str) -> None:

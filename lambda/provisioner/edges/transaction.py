@@ -175,8 +175,7 @@ def apply_and_verify(
             marks = [change for change in item.changes if change.kind in MAKES_OURS]
             wanted = [*(marks if statements is None else ()), *(rest if item.open or not unseen else ())]
             found = read_object_names(connection, found, needs_object_names(wanted))
-            temporary = frozenset({item.owner}) if item.uses_temporary_membership else frozenset()
-            transactions = database_transactions(wanted, found, ownership, temporary=temporary)
+            transactions = database_transactions(wanted, found, ownership, temporary=item.temporary)
             if len(transactions) > 1:
                 return transactions
             found = _execute(connection, transactions[0], found, ownership)

@@ -4,12 +4,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from provisioner.core.quoting import Identifier, Keywords, Literal, statement
+from provisioner.core.quoting import Keywords, Literal, statement
 
 
 @given(st.text(), st.text())
 def test_a_name_or_a_text_cannot_end_its_quotes(name: str, text: str) -> None:
-    sql = statement("{} {}", Identifier(name), Literal(text))
+    sql = statement("{} {}", name, Literal(text))
     assert sql == '"' + name.replace('"', '""') + "\" '" + text.replace("'", "''") + "'"
     inside = sql[1 : 1 + len(name.replace('"', '""'))]
     assert '"' not in inside.replace('""', "")
