@@ -9,8 +9,8 @@ import logging
 import traceback
 from collections.abc import Mapping
 
-from aws_lambda_powertools import Logger, Metrics
-from aws_lambda_powertools.metrics import MetricUnit
+from aws_lambda_powertools import Logger
+from aws_lambda_powertools.metrics import EphemeralMetrics, MetricUnit
 
 SERVICE = "rds-provisioner"
 NAMESPACE = "RdsProvisioner"
@@ -30,9 +30,7 @@ def log_mistake(error: Exception) -> None:
 
 def emit_metrics(environment: str, numbers: Mapping[str, float]) -> None:
     """Write one line with these metrics; a name that ends in Ms is a time in milliseconds, others are counts."""
-    # Metrics of its own for each run: the class keeps what was added in the process otherwise.
-    metrics = Metrics(namespace=NAMESPACE, service=SERVICE)
-    metrics.clear_metrics()
+    metrics = EphemeralMetrics(namespace=NAMESPACE, service=SERVICE)
     metrics.add_dimension(name="environment", value=environment)
     for name, value in numbers.items():
         unit = MetricUnit.Milliseconds if name.endswith("Ms") else MetricUnit.Count
