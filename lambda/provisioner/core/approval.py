@@ -6,10 +6,9 @@ read: the plan's units, as they were, on that server, while its snapshot is the 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, fields, replace
 from datetime import timedelta
-from functools import partial
 
 from provisioner.core.changes import Change, ChangeKind
 from provisioner.core.errors import ApprovalRequired, Finding, PlanChanged
@@ -20,8 +19,6 @@ from provisioner.core.reviewed_plan import Evidence, name_person, read_approval
 from provisioner.core.stored_plan import StoredPlan, UnreadableRecord, parse_plan, refuse_forged
 from provisioner.core.text import join_names, sanitize
 from provisioner.core.units import Unit, UnitEffects, unit_of
-
-_Refuse = Callable[[str, str], Finding]
 
 _MAX_APPROVER = 256
 _MAX_NAMED = 3
@@ -46,20 +43,20 @@ def check_approval(evidence: Evidence, plan: Plan, request: Request, settings: S
         ApprovalRequired: there is none, or it does not count; every reason at once.
         PlanChanged: it counted for what is no longer so: another snapshot, server or administrator.
     """
-    approval, refuse = evidence.approval, partial(_refuse, evidence=evidence, plan=plan)
+    approval = evidence.approval
     if not approval.is_there:
         message = f"{plan.environment} is changed by approved plans only, and {approval.address} does not exist"
         raise ApprovalRequired(Finding("approval_required", f"{message}; nothing was changed", _next_step(plan)))
     body = read_approval(approval.content)
     problems = dict(_problems(body, evidence, settings, request))
     if body is None or problems:
-        raise ApprovalRequired(tuple(refuse(code, reason) for code, reason in problems.items()))
-    reviewed = _find_plan(evidence, settings, refuse)
+        raise ApprovalRequired(tuple(_refuse(*each, evidence, plan) for each in problems.items()))
+    reviewed = _find_plan(evidence, plan)
     if reviewed.validity != plan.validity:
         then, now = reviewed.validity, plan.validity
         differing = [each.name for each in fields(then) if getattr(then, each.name) != getattr(now, each.name, None)]
         reason = f"it is for another server, administrator or environment ({join_names(differing)} differ)"
-        raise PlanChanged(refuse("plan_changed", reason))
+        raise PlanChanged(_refuse("plan_changed", reason, evidence, plan))
     note = f"; approved as {approval.address} version {approval.version_id}"
     return ApprovedPlan(body["approved_by"].strip(), note, reviewed.units)
 
@@ -86,25 +83,25 @@ def _problems(
         yield "approval_expired", f"it is older than {settings.approval_hours} hours (setting APPROVAL_HOURS)"
 
 
-def _find_plan(evidence: Evidence, settings: Settings, refuse: _Refuse) -> StoredPlan:
+def _find_plan(evidence: Evidence, plan: Plan) -> StoredPlan:
     """The plan that the approver could read: stored before the approval, of the snapshot that is still the newest."""
     for stored in evidence.plans:
         if stored.put_at <= evidence.approval.put_at:
             try:
-                plan = parse_plan(stored.content, settings.environment)
-                refuse_forged(plan, evidence.digest)
+                reviewed = parse_plan(stored.content, plan.environment)
+                refuse_forged(reviewed, evidence.digest)
             except UnreadableRecord as error:
                 message = f"the stored plan {stored.address} cannot be trusted: {error}"
-                raise ApprovalRequired(refuse("plan_not_genuine", message)) from None
-            return plan
+                raise ApprovalRequired(_refuse("plan_not_genuine", message, evidence, plan)) from None
+            return reviewed
     if evidence.is_of_other_snapshot:
         message = "the plan that it is for was made of another version of the snapshot than the newest"
-        raise PlanChanged(refuse("plan_changed", message))
+        raise PlanChanged(_refuse("plan_changed", message, evidence, plan))
     if evidence.plans:
         message = f"it is older than the plan, which was first stored {evidence.plans[0].put_at:%Y-%m-%d %H:%M:%S} UTC"
-        raise ApprovalRequired(refuse("approval_before_plan", message))
-    message = f"no plan with this digest was stored for {settings.environment}, so nobody can have read it"
-    raise ApprovalRequired(refuse("plan_not_stored", message))
+        raise ApprovalRequired(_refuse("approval_before_plan", message, evidence, plan))
+    message = f"no plan with this digest was stored for {plan.environment}, so nobody can have read it"
+    raise ApprovalRequired(_refuse("plan_not_stored", message, evidence, plan))
 
 
 def _refuse(code: str, reason: str, evidence: Evidence, plan: Plan) -> Finding:
