@@ -120,7 +120,7 @@ def observe(
         request.environment,
         adopt=frozenset(request.adopt),
         secret_problems=secrets.problems,
-        secrets={role: secret.arn for role, secret in secrets.secrets.items()},
+        secrets={role: known.secret.arn for role, known in secrets.credentials.items()},
         host=secrets.login.address.host,
         port=secrets.login.address.port,
         leaving=leaving,
@@ -174,7 +174,7 @@ def _mark_rotations(
     """What is known of each password: what the login said, a rotation under way."""
     differs = {PasswordCheck.DIFFERS, PasswordCheck.OTHER_VERIFIER}
     differing = [role for role, check in server.passwords.items() if check in differs]
-    found = [secrets.secrets[role] for role in differing]
+    found = [secrets.credentials[role].secret for role in differing]
     with ThreadPoolExecutor(settings.max_workers) as pool:
         rotating = pool.map(lambda each: has_pending_rotation(clients, each.secret_id, each.version_id), found)
         marked = {role: PasswordCheck.ROTATING for role, is_so in zip(differing, rotating, strict=True) if is_so}

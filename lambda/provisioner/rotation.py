@@ -45,7 +45,7 @@ def follow_secret(
 
 
 def _is_proved(role: str, ownership: Ownership, secrets: RunSecrets, audit_log: AuditLog) -> bool:
-    secret = secrets.secrets[role]
+    secret = secrets.credentials[role].secret
     before = replace(secret, text=read_previous(audit_log.clients, secret.arn))
     entry = ownership.declaration.by_role[role][0]
     try:

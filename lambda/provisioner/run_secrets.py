@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 
 from provisioner.core.credentials import (
     Credentials,
-    Secret,
     parse_administrator_secret,
     parse_application_secret,
     scram_verifier,
@@ -31,7 +30,6 @@ class RunSecrets:
 
     login: Login
     credentials: Mapping[str, Credentials] = field(repr=False)
-    secrets: Mapping[str, Secret] = field(repr=False)
     problems: tuple[Finding, ...] = ()
     warnings: tuple[Finding, ...] = ()
 
@@ -60,22 +58,18 @@ def load_secrets(declaration: Declaration, settings: Settings, clients: AwsClien
         problems += error.findings
     host = administrator.host if administrator else ""
     credentials: dict[str, Credentials] = {}
-    secrets: dict[str, Secret] = {}
     for role, entries in declaration.by_role.items():
-        # A role with several databases has one secret, which can name only one of them.
-        secret, broken = found[names[entries[0].application]], list[Finding]()
+        broken: list[Finding] = []
         for entry in entries:
             try:
-                credentials.setdefault(role, parse_application_secret(secret, entry, host))
+                credentials.setdefault(role, parse_application_secret(found[names[entry.application]], entry, host))
             except SecretUnavailable as error:
                 broken += error.findings
-        if role not in credentials:
-            problems += broken
-        elif isinstance(secret, Secret):
-            secrets[role] = secret
+        # A role with several databases has one secret, which can name only one of them.
+        problems += [] if role in credentials else broken
     if administrator is None:
         raise SecretUnavailable(problems)
     address = ServerAddress(administrator.host, administrator.port, tls_context(settings.ca_bundle))
     login = Login(address, administrator.username, administrator.password, administrator.database)
     warnings = tuple(finding for item in credentials.values() for finding in item.warnings)
-    return RunSecrets(login, credentials, secrets, tuple(problems), warnings)
+    return RunSecrets(login, credentials, tuple(problems), warnings)

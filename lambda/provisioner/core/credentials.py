@@ -39,10 +39,11 @@ class Secret:
 
 @dataclass(frozen=True, slots=True)
 class Credentials:
-    """What an application logs in with; `warnings` is what its secret says that should not be so."""
+    """What an application logs in with, and the secret that it comes from; `warnings` is what that should not say."""
 
     username: str
     password: str = field(repr=False)
+    secret: Secret = Secret("", "", "", None)
     warnings: tuple[Finding, ...] = ()
 
 
@@ -63,7 +64,7 @@ def parse_application_secret(found: Secret | Finding, entry: Entry, administrato
     Only `password` is indispensable; `username` and `dbname`, where present, must be the declared ones; another host
     than the administrator's is a warning. Other fields are not read.
     """
-    secret = _open(found, entry)
+    found, secret = _open(found, entry)
     password = _password(secret)
     for name, declared in (("username", entry.username), ("dbname", entry.database)):
         if secret.values.get(name, declared) != declared:
@@ -74,7 +75,7 @@ def parse_application_secret(found: Secret | Finding, entry: Entry, administrato
     if not (isinstance(host, str) and host.rstrip(".").lower() == administrator_host.rstrip(".").lower()):
         what = f'names another "host" than the server that is provisioned, {administrator_host}'
         _refuse(secret, "secret_host", what, "correct the secret if the application is to log in there")
-    return Credentials(entry.username, password, warnings=tuple(secret.problems.findings))
+    return Credentials(entry.username, password, found, tuple(secret.problems.findings))
 
 
 def parse_administrator_secret(found: Secret | Finding, settings: Settings) -> Administrator:
@@ -83,7 +84,7 @@ def parse_administrator_secret(found: Secret | Finding, settings: Settings) -> A
     A secret that RDS manages holds only `username` and `password`: `DB_HOST`, `DB_PORT` and `DB_NAME` fill in what
     the secret lacks.
     """
-    secret = _open(found)
+    _, secret = _open(found)
     given = {"host": settings.database_host, "port": settings.database_port, "dbname": settings.database_name}
     secret = replace(secret, values={**given, **secret.values})
     password = _password(secret)
@@ -113,7 +114,7 @@ def scram_verifier(password: str, salt: bytes) -> str:
     return f"SCRAM-SHA-256${ITERATIONS}:{encoded[0]}${encoded[1]}:{encoded[2]}"
 
 
-def _open(found: Secret | Finding, subject: Entry | None = None) -> Fields:
+def _open(found: Secret | Finding, subject: Entry | None = None) -> tuple[Secret, Fields]:
     if isinstance(found, Finding):
         about = {"database": subject.database, "username": subject.username} if subject else {}
         raise SecretUnavailable(replace(found, **about))
@@ -129,7 +130,7 @@ def _open(found: Secret | Finding, subject: Entry | None = None) -> Fields:
     elif not isinstance(values, dict):
         _refuse(secret, "secret_not_json", "is not a JSON object", next_step)
     secret.problems.raise_if_any(SecretUnavailable)
-    return secret
+    return found, secret
 
 
 def _refuse(secret: Fields, code: str, what: str, next_step: str) -> None:

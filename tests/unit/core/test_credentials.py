@@ -41,7 +41,8 @@ def codes(parsed: object) -> list[str]:
 
 
 def test_a_password_alone_is_enough() -> None:
-    assert application({"password": "hunter2"}) == Credentials("keycloak_user", "hunter2", ())
+    fields = {"password": "hunter2"}
+    assert application(fields) == Credentials("keycloak_user", "hunter2", secret(json.dumps(fields)), ())
 
 
 def test_a_whole_secret_that_agrees_has_no_warnings() -> None:
@@ -53,7 +54,7 @@ def test_a_whole_secret_that_agrees_has_no_warnings() -> None:
         "dbname": "keycloak",
         "engine": "postgres",
     }
-    assert application(fields) == Credentials("keycloak_user", "hunter2", ())
+    assert application(fields) == Credentials("keycloak_user", "hunter2", secret(json.dumps(fields)), ())
 
 
 def test_another_host_is_a_warning_that_names_the_entry() -> None:
