@@ -32,7 +32,6 @@ from provisioner.edges.secret_store import read_secrets
 from provisioner.edges.snapshot_store import read_snapshot
 from provisioner.edges.sqlstates import SqlError
 from provisioner.observation import enter
-from provisioner.run_secrets import name_secrets
 
 # How a check stands in the audit, where `success` is a change that was made.
 _ROWS = {CheckStatus.OK: Status.NO_CHANGE, CheckStatus.FAILED: Status.ERROR, CheckStatus.UNKNOWN: Status.UNKNOWN}
@@ -206,11 +205,11 @@ def check_applications(preflight: Preflight) -> Iterator[Check]:
         return
     if not preflight.declaration.entries:
         yield ok("application_secrets", "no application is declared")
-    names = name_secrets(preflight.declaration, preflight.settings)
-    found = read_secrets(preflight.clients, names.values())
+    entries, template = preflight.declaration.entries, preflight.settings.app_secret_id
+    found = read_secrets(preflight.clients, [entry.secret_id(template) for entry in entries])
     host = preflight.administrator.host if preflight.administrator else ""
-    for entry in preflight.declaration.entries:
-        name, secret_id = f"secret:{entry.application}", names[entry.application]
+    for entry in entries:
+        name, secret_id = f"secret:{entry.application}", entry.secret_id(template)
         try:
             warnings = parse_application_secret(found[secret_id], entry, host).warnings
         except SecretUnavailable as error:

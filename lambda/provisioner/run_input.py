@@ -110,11 +110,5 @@ def _load_snapshot(request: Request, audit_log: AuditLog) -> tuple[Declaration, 
 def _refuse_unknown_adoptions(request: Request, declaration: Declaration) -> None:
     unknown = sorted(set(request.adopt) - {entry.application for entry in declaration.entries})
     if unknown:
-        raise InvalidRequest(
-            Finding(
-                "adopt",
-                f"adopt names what the snapshot does not declare: {join_names(unknown)}",
-                "name keys of application_databases",
-                where="adopt",
-            )
-        )
+        message = f"adopt names what the snapshot does not declare: {join_names(unknown)}"
+        raise InvalidRequest(Finding("adopt", message, "name keys of application_databases", "adopt"))

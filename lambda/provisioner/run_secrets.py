@@ -38,18 +38,13 @@ class RunSecrets:
         return scram_verifier(self.credentials[role].password, os.urandom(SALT_BYTES))
 
 
-def name_secrets(declaration: Declaration, settings: Settings) -> dict[str, str]:
-    """The secret of each application."""
-    return {entry.application: entry.secret_id(settings.app_secret_id) for entry in declaration.entries}
-
-
 def load_secrets(declaration: Declaration, settings: Settings, clients: AwsClients) -> RunSecrets:
     """Read every secret at once: the administrator's and one for each role.
 
     Raises `SecretUnavailable` with all that is wrong with any of them, where the administrator's cannot be used.
     """
-    names = name_secrets(declaration, settings)
-    found = read_secrets(clients, [settings.admin_secret_id, *names.values()])
+    names = [entry.secret_id(settings.app_secret_id) for entry in declaration.entries]
+    found = read_secrets(clients, [settings.admin_secret_id, *names])
     problems: list[Finding] = []
     administrator = None
     try:
@@ -61,8 +56,9 @@ def load_secrets(declaration: Declaration, settings: Settings, clients: AwsClien
     for role, entries in declaration.by_role.items():
         broken: list[Finding] = []
         for entry in entries:
+            secret = found[entry.secret_id(settings.app_secret_id)]
             try:
-                credentials.setdefault(role, parse_application_secret(found[names[entry.application]], entry, host))
+                credentials.setdefault(role, parse_application_secret(secret, entry, host))
             except SecretUnavailable as error:
                 broken += error.findings
         # A role with several databases has one secret, which can name only one of them.

@@ -37,20 +37,12 @@ def parse_declaration(
 
 def refuse_administrator_login(declaration: Declaration, administrator: str) -> None:
     """Raise InvalidSnapshot with a finding for each entry whose username is the login of the administrator itself."""
-    refused = [
-        Finding(
-            code="reserved_name",
-            message=f'username "{entry.username}" is the login that this product itself uses',
-            next_step="give the application a role of its own",
-            where=f"{declaration.path}.{redact(entry.application)}.username",
-            database=entry.database,
-            username=entry.username,
-        )
-        for entry in declaration.entries
-        if entry.username == administrator
-    ]
-    if refused:
-        raise InvalidSnapshot(refused)
+    problems = Problems()
+    for entry in declaration.by_role.get(administrator, ()):
+        message = f'username "{entry.username}" is the login that this product itself uses'
+        where = f"{declaration.path}.{redact(entry.application)}.username"
+        problems.refuse("reserved_name", message, "give the application a role of its own", where, entry)
+    problems.raise_if_any(InvalidSnapshot)
 
 
 def _fields(table: Object, path: str, problems: Problems, line: int = 0) -> Fields:
