@@ -75,13 +75,11 @@ def _read_input(
     _refuse_unknown_adoptions(request, declaration)
     # A report of access logs in as nobody but the administrator.
     needs_secrets = replace(declaration, entries=()) if request.mode is Mode.ACCESS else declaration
-    secrets = load_secrets(needs_secrets, audit_log.settings, audit_log.clients)
+    secrets = load_secrets(needs_secrets, audit_log.settings, audit_log.clients, deadline)
     # One secret that changed is not kept waiting by another that is broken; what is broken is a blocker then.
     if secrets.problems and request.mode is not Mode.DRY_RUN and not request.secret:
         raise SecretUnavailable(secrets.problems)
     refuse_administrator_login(declaration, secrets.login.username)
-    address = replace(secrets.login.address, deadline=deadline)
-    secrets = replace(secrets, login=replace(secrets.login, address=address))
     return request, declaration, secrets, (*warnings, *secrets.warnings)
 
 

@@ -15,6 +15,7 @@ from provisioner.core.credentials import (
 from provisioner.core.errors import Finding, SecretUnavailable
 from provisioner.core.model import Declaration, Settings
 from provisioner.edges.aws import AwsClients
+from provisioner.edges.clock import Deadline
 from provisioner.edges.postgres import Login, ServerAddress, tls_context
 from provisioner.edges.secret_store import read_secrets
 
@@ -38,7 +39,7 @@ class RunSecrets:
         return scram_verifier(self.credentials[role].password, os.urandom(SALT_BYTES))
 
 
-def load_secrets(declaration: Declaration, settings: Settings, clients: AwsClients) -> RunSecrets:
+def load_secrets(declaration: Declaration, settings: Settings, clients: AwsClients, deadline: Deadline) -> RunSecrets:
     """Read every secret at once: the administrator's and one for each role.
 
     Raises `SecretUnavailable` with all that is wrong with any of them, where the administrator's cannot be used.
@@ -65,7 +66,7 @@ def load_secrets(declaration: Declaration, settings: Settings, clients: AwsClien
         problems += [] if role in credentials else broken
     if administrator is None:
         raise SecretUnavailable(problems)
-    address = ServerAddress(administrator.host, administrator.port, tls_context(settings.ca_bundle))
+    address = ServerAddress(administrator.host, administrator.port, tls_context(settings.ca_bundle), deadline)
     login = Login(address, administrator.username, administrator.password, administrator.database)
     warnings = tuple(finding for item in credentials.values() for finding in item.warnings)
     return RunSecrets(login, credentials, tuple(problems), warnings)
