@@ -24,7 +24,7 @@ Servers = Callable[[int], Server]
 # that all processes are busy to the end.
 SECONDS = {
     "deploy": 450,
-    "test_examples_apply": 280,
+    "test_examples_apply": 270,
     "test_retiring": 80,
     "test_isolated_changes": 70,
     "test_killed_anywhere": 65,

@@ -10,8 +10,10 @@ import re
 import shutil
 import subprocess
 from pathlib import Path
+from typing import Self
 
 from e2e.deploy.deployment import Deployment
+from e2e.deploy.provider import Provider
 from e2e.deploy.test_terraform import JSON_KEY, MIRROR, TERRAFORM, needs_provider
 from stack.aws import REGION, Aws
 from stack.binaries import ROOT
@@ -34,7 +36,7 @@ provider "aws" {
 AS_DOCUMENTED = """#!/bin/sh
 case "$*" in
 *" init"*) exec "{terraform}" "$@" -input=false -plugin-dir="{mirror}" ;;
-*" apply"*) exec "{terraform}" "$@" -input=false -auto-approve ;;
+*" apply"*) TF_REATTACH_PROVIDERS="$ATTACHED" exec "{terraform}" "$@" -input=false -auto-approve ;;
 *) exec "{terraform}" "$@" ;;
 esac
 """
@@ -52,13 +54,21 @@ class Person:
         surroundings = {**dev.command_environment(), "TF_CLI_CONFIG_FILE": os.devnull, "CHECKPOINT_DISABLE": "1"}
         path = f"{folder}:{surroundings['PATH']}"
         self._environment = {**surroundings, "TF_VAR_aws_region": REGION, "PATH": path}
+        self.provider = Provider(MIRROR, self._environment)
         self.folder = folder
+
+    def __enter__(self) -> Self:
+        """Nothing: the provider starts when it is needed."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """End the provider."""
+        self.provider.end()
 
     def type(self, commands: str) -> subprocess.CompletedProcess[str]:
         words = ["bash", "-euc", commands]
-        return subprocess.run(
-            words, cwd=self.folder, env=self._environment, capture_output=True, text=True, check=False
-        )
+        environment = self._environment | {"ATTACHED": self.provider.variables()["TF_REATTACH_PROVIDERS"]}
+        return subprocess.run(words, cwd=self.folder, env=environment, capture_output=True, text=True, check=False)
 
     def fill_in(self, group: str, subnets: list[str]) -> None:
         """Put what stands in the place of the placeholders of the complete example."""
@@ -78,9 +88,11 @@ def test_the_examples_apply_from_nothing_in_the_documented_order(
     assert deployed.startswith(".venv-sam/bin/sam deploy --config-env dev")
     ca_bundle = session_authority().ca_file
     ec2 = aws.client("ec2")
-    with Deployment(latest_server, aws, SOURCE, ca_bundle=ca_bundle, Environment="dev", SnapshotKey=JSON_KEY) as dev:
+    with (
+        Deployment(latest_server, aws, SOURCE, ca_bundle=ca_bundle, Environment="dev", SnapshotKey=JSON_KEY) as dev,
+        Person(tmp_path, dev) as person,
+    ):
         aws.client("secretsmanager").delete_secret(SecretId=MASTER, ForceDeleteWithoutRecovery=True)
-        person = Person(tmp_path, dev)
         answer = person.type(network.replace("vpc-00000000000000000", ec2.describe_vpcs()["Vpcs"][0]["VpcId"]))
         assert answer.returncode == 0, answer.stdout + answer.stderr
         outputs = json.loads(person.type(f"terraform -chdir={EXAMPLES}/network output -json").stdout)
