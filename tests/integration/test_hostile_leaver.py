@@ -244,6 +244,6 @@ def test_what_is_passed_on_while_it_is_revoked_is_not_lost(world: World) -> None
         retirement.join()
     assert "public.second" in str(failed[0])
     assert query(world, may_read, "shop") == [[True]]
-    assert 'SELECT to "stranger" stays' in world.dry_run(retire=["leaver"])["plan_text"]
+    assert 'its grants to "stranger" stay: SELECT (1 object)' in world.dry_run(retire=["leaver"])["plan_text"]
     retired(world)
     assert query(world, may_read, "shop") == [[True]]

@@ -235,6 +235,11 @@ def test_an_owner_whose_readers_are_declared_is_blocked_and_they_are_named(world
 
 STANDS_IN_THE_WAY = {
     "a closed database": ("postgres", "ALTER DATABASE old ALLOW_CONNECTIONS false", "looked into"),
+    "a grant on a closed database": (
+        "postgres",
+        "CREATE DATABASE shut ALLOW_CONNECTIONS false; GRANT CONNECT ON DATABASE shut TO leaver",
+        'database "shut" cannot be looked into',
+    ),
     "a policy": ("shop", "CREATE TABLE t (id int); CREATE POLICY mine ON t TO leaver", "policy mine"),
     "a wrapper": (
         "old",

@@ -112,6 +112,19 @@ def test_a_grant_of_the_administrators_own_goes_where_objects_pass_on_too(world:
     assert query(world, "SELECT has_table_privilege('stranger', 'customer', 'SELECT')", "shop") == [[True]]
 
 
+def test_a_grant_in_a_database_of_the_administrators_goes_though_others_may_enter(world: World) -> None:
+    """Nothing passes on there, so nobody has to be kept out."""
+    me = world.admin
+    with contextlib.closing(world.server.connect(me.username, me.password, "postgres")) as administrator:
+        administrator.run("CREATE DATABASE commons")
+        administrator.run("GRANT TEMPORARY ON DATABASE commons TO leaver")
+    with contextlib.closing(world.server.connect(me.username, me.password, "commons")) as administrator:
+        administrator.run("CREATE TABLE its (id int); GRANT SELECT ON its TO leaver")
+    leave(world)
+    with contextlib.closing(world.login("reporter", "commons")):
+        retired(world)
+
+
 def test_a_grant_by_a_member_of_the_owner_blocks_and_the_owner_revokes_it(world: World) -> None:
     """What such a member revokes, it revokes in the owner's name: its own grant stays."""
     query(world, "GRANT CONNECT ON DATABASE shop TO reporter")

@@ -29,38 +29,33 @@ class PassedOn(NamedTuple):
     grantor: str = ""
 
 
-class DatabaseGrant(NamedTuple):
-    """What one grantor gave a role on a database, and what the role has passed on of that."""
-
-    database: str
-    grantor: str
-    passed_on: tuple[PassedOn, ...] = ()
-
-
 @dataclass(frozen=True, slots=True)
 class Holding:
-    """What a role has in one database that it owns or is named in.
+    """What a role has in one database that it owns, or that names it or holds what does.
 
-    `owned` counts what it owns there by kind. `grantors` are the roles whose grants name it, `creators` those whose
-    default privileges do or are its own; `grants` and `defaults` count both. `passed_on` counts, by grantee and
-    privilege, what it granted to others of what it was granted. Of a database of its own, `holders` are
-    the others who have something on the database itself, and `visitors` the others who are in it. `refusal` says why
-    it could not be looked into.
+    `owned` counts what it owns there by kind, `grants` what it was granted, on the database too, by grantor, and
+    `defaults` the default privileges that name it or are its own, by creator. `passed_on` counts, by grantee and
+    privilege, what it granted to others of what it was granted. Of a database of its own, `holders` are the others who
+    have something on the database itself, and `visitors` the others who are in it. `refusal` says why it could not be
+    looked into.
     """
 
     database: str
     owner: str
     comment: str = ""
     refusal: str = ""
-    owned: tuple[tuple[str, int], ...] = ()
-    grantors: tuple[str, ...] = ()
-    grants: int = 0
-    passed_on: tuple[tuple[str, str, int], ...] = ()
-    creators: tuple[str, ...] = ()
-    defaults: int = 0
-    obstacles: tuple[Obstacle, ...] = ()
-    holders: tuple[str, ...] = ()
-    visitors: tuple[str, ...] = ()
+    owned: Sequence[tuple[str, int]] = ()
+    grants: Sequence[tuple[str, int]] = ()
+    passed_on: Sequence[tuple[str, str, int]] = ()
+    defaults: Sequence[tuple[str, int]] = ()
+    obstacles: Sequence[Obstacle] = ()
+    holders: Sequence[str] = ()
+    visitors: Sequence[str] = ()
+
+    @property
+    def granted_by(self) -> frozenset[str]:
+        """In whose place it is revoked: who granted something to the role, or will by default."""
+        return frozenset(name for name, _ in (*self.grants, *self.defaults))
 
     @property
     def is_empty(self) -> bool:
@@ -72,16 +67,18 @@ class Holding:
 class RoleHoldings:
     """What a role has on a server: by database, and what is in none.
 
-    `on_databases` is what it was granted on databases; `granted` the memberships (role,
-    member) that it granted, where the server depends on that; `shared` what cannot be handed over. `refusal` says why
-    the role could not be looked at.
+    `granted` are the memberships (role, member) that it granted, where the server depends on that; `shared` is what
+    cannot be handed over. `refusal` says why the role could not be looked at.
     """
 
-    databases: tuple[Holding, ...] = ()
-    on_databases: tuple[DatabaseGrant, ...] = ()
-    granted: tuple[tuple[str, str], ...] = ()
-    shared: tuple[Obstacle, ...] = ()
+    databases: Sequence[Holding] = ()
+    granted: Sequence[tuple[str, str]] = ()
+    shared: Sequence[Obstacle] = ()
     refusal: str = ""
+
+    def inside(self, database: str) -> Holding:
+        """What it has in a database, which may be nothing."""
+        return next((each for each in self.databases if each.database == database), Holding(database, ""))
 
 
 @dataclass(frozen=True, slots=True)

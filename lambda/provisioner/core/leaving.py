@@ -20,15 +20,7 @@ from provisioner.core.state import Role
 from provisioner.core.text import count
 
 # What is done when all else is.
-DEPARTURES = frozenset(
-    {
-        ChangeKind.QUARANTINE_ROLE,
-        ChangeKind.KEEP_DATABASE,
-        ChangeKind.PASS_OBJECTS,
-        ChangeKind.GIVE_DATABASE,
-        ChangeKind.DROP_ROLE,
-    }
-)
+DEPARTURES = frozenset(kind for kind in ChangeKind if kind.rank >= ChangeKind.QUARANTINE_ROLE.rank)
 
 
 def is_quarantined(role: Role) -> bool:

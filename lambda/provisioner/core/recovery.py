@@ -92,8 +92,8 @@ def shows(ownership: Ownership, change: PlannedChange) -> bool:
     role, database = ownership.server.roles.get(change.username), ownership.server.databases.get(change.database)
     holdings = ownership.leaving.holdings.get(change.username)
     if change.action == "pass_objects" and holdings:
-        there = [item for item in holdings.databases if item.database == change.database]
-        return not holdings.refusal and all(item.is_empty and not item.refusal for item in there)
+        there = holdings.inside(change.database)
+        return there.is_empty and not (there.refusal or holdings.refusal)
     if change.action in {"pass_objects", "drop_role"}:
         # What was to pass on before the role goes has passed on when it is gone.
         return role is None

@@ -8,6 +8,8 @@ revoked one by one, and the server refuses to drop a role that anything still de
 from __future__ import annotations
 
 from collections.abc import Iterable
+from itertools import groupby
+from operator import itemgetter
 
 from provisioner.core.changes import Change, ChangeKind
 from provisioner.core.errors import Finding
@@ -62,13 +64,10 @@ def _passing_on(role: str, holding: Holding, heir: str, ownership: Ownership) ->
     """What a role owns in a database passes to its heir there, and what it was given is revoked."""
     owned = ", ".join(count(number, kind) for kind, number in holding.owned)
     goes = [(holding.grants, "grant"), (holding.defaults, "default privilege")]
-    gone = " and ".join(count(number, noun) for number, noun in goes if number)
+    gone = " and ".join(count(sum(number for _, number in given), noun) for given, noun in goes if given)
     parts = [f'{owned} to "{heir}"' if owned else "", f"{gone} to it or of it revoked" if gone else ""]
-    passed_on = {
-        _what_becomes(name, what, holding.database, ownership): number for name, what, number in holding.passed_on
-    }
-    parts += [f"{words} ({count(number, 'object')})" for words, number in passed_on.items()]
-    roles = {role, *holding.grantors, *holding.creators, *([heir] if holding.owned else [])}
+    parts += _what_becomes(holding, ownership, "{} ({})")
+    roles = {role, *holding.granted_by, *([heir] if holding.owned else [])}
     acts_as = frozenset(heir if name == DATABASE_OWNER else name for name in roles)
     return Change(
         ChangeKind.PASS_OBJECTS,
@@ -78,14 +77,19 @@ def _passing_on(role: str, holding: Holding, heir: str, ownership: Ownership) ->
         acts_as=acts_as,
         reason="; ".join(part for part in parts if part),
         # What is approved: which kinds pass to whom, and in whose place; the numbers may change.
-        subject="; ".join([heir, *(kind for kind, _ in holding.owned), *sorted(acts_as), *passed_on]),
+        subject="; ".join(
+            [heir, *(kind for kind, _ in holding.owned), *sorted(acts_as), *_what_becomes(holding, ownership, "{}")]
+        ),
     )
 
 
-def _what_becomes(grantee: str, privilege: str, database: str, ownership: Ownership) -> str:
-    """What becomes of a privilege that a role was granted and has passed on."""
-    name = "everybody" if grantee == PUBLIC else f'"{grantee}"'
-    return f"its grant of {privilege} to {name} {'stays' if keeps(grantee, database, ownership) else 'goes'}"
+def _what_becomes(holding: Holding, ownership: Ownership, words: str) -> Iterable[str]:
+    """By grantee what becomes of what a role was granted and has passed on; `words` say a privilege and how often."""
+    for grantee, items in groupby(holding.passed_on, key=itemgetter(0)):
+        name = "everybody" if grantee == PUBLIC else f'"{grantee}"'
+        fate = "stay" if keeps(grantee, holding.database, ownership) else "go"
+        passed_on = (words.format(privilege, count(number, "object")) for _, privilege, number in items)
+        yield f"its grants to {name} {fate}: {', '.join(passed_on)}"
 
 
 def members_of(role: str, ownership: Ownership) -> str:
@@ -102,17 +106,16 @@ def _what_goes(role: str, ownership: Ownership) -> Iterable[str]:
         yield f"its members {members} lose what it had"
     if granted := [f'"{member}" in "{group}"' for group, member in _holdings(role, ownership).granted]:
         yield f"memberships that it granted go: {join_names(granted, most=100)}"
-    for database, _, passed_on in _holdings(role, ownership).on_databases:
-        for item in passed_on:
-            yield f'{_what_becomes(item.grantee, item.privilege, database, ownership)} (database "{database}")'
 
 
 # --- blockers -------------------------------------------------------------------------------------------------------
 
 # What stands in the way by kind, and what a person does about it.
 _OBSTACLES = {
-    "event_trigger": ("owns {}, which only a superuser may own", "as a superuser: ALTER EVENT TRIGGER ... OWNER TO"),
-    "wrapper": ("owns {}, which only a superuser may own", "as a superuser: ALTER FOREIGN DATA WRAPPER ... OWNER TO"),
+    "superuser": (
+        "owns or may use {}, which is a superuser's to hand over",
+        "as a superuser: ALTER ... OWNER TO another role, or REVOKE ALL ON ... FROM {role}",
+    ),
     "user_mapping": (
         "has {}, which is for nobody else",
         "as the server's owner: DROP USER MAPPING FOR {role} SERVER ...",
@@ -122,10 +125,6 @@ _OBSTACLES = {
         "is named by what extensions granted at first: {}",
         "as the extension's owner: ALTER EXTENSION ... DROP it, REVOKE ALL ON it FROM {role}, ADD it again",
     ),
-    "publication": (
-        "owns a publication of all tables or of schemas, {}, which only a superuser may own",
-        "as a superuser: ALTER PUBLICATION ... OWNER TO",
-    ),
     "server": (
         "owns the foreign server {}, and who would get it may not use its wrapper",
         "as the wrapper's owner: GRANT USAGE ON FOREIGN DATA WRAPPER ... TO {successor}",
@@ -134,13 +133,9 @@ _OBSTACLES = {
         "owns {}, where who would get it may not create",
         "as the schema's owner: GRANT CREATE ON SCHEMA ... TO {successor}",
     ),
-    "maintenance": (
-        "owns {}, whose indexes, statistics or ranges run functions of a tenant's: with the rights of {successor} then",
-        "look at them; then, as {role}, drop them, or as a member of both: ALTER TABLE ... OWNER TO {successor}",
-    ),
     "code": (
-        "owns {}, whose triggers, defaults, rules or partitions run code of a tenant's: with the rights of {successor}",
-        "look at them; then, as {role}, drop them, or as a member of both: ALTER TABLE ... OWNER TO {successor}",
+        "owns {}, which runs code of a tenant's by an index, a trigger, a default or the like: as {successor} then",
+        "look at it; then, as {role}, drop what runs it, or as a member of both: ALTER TABLE ... OWNER TO {successor}",
     ),
     "definer": (
         "owns {}, SECURITY DEFINER: it would run with the rights of {successor}",
@@ -163,12 +158,6 @@ _OBSTACLES = {
         "owns more than one transaction can hand over without taking the server's locks from everybody",
         "raise max_locks_per_transaction, or as its owner pass part of it on: ALTER TABLE ... OWNER TO {successor}",
     ),
-    "tablespace": (
-        "owns or may use {}",
-        "as a superuser: ALTER TABLESPACE ... OWNER TO, or REVOKE ALL ON TABLESPACE ... FROM {role}",
-    ),
-    "subscription": ("owns {}", "as a superuser: ALTER SUBSCRIPTION ... OWNER TO"),
-    "parameter": ("may set {}", "as a superuser: REVOKE ALL ON PARAMETER ... FROM {role}"),
     "held": ("is held by others' open transactions: {}", "end them: SELECT pg_terminate_backend(...)"),
     "membership": (
         "granted memberships that were passed on, and would be lost with it: {}",
@@ -192,9 +181,6 @@ def retirement_blockers(role: str, ownership: Ownership) -> Iterable[Finding]:
         yield _blocker(role, message, "find what is in the way; then ask again")
     for obstacle in holdings.shared:
         yield obstacle_finding(role, obstacle, "", ownership.server.administrator)
-    for database, grantor, _ in holdings.on_databases:
-        if not ownership.may_act_as(grantor, ""):
-            yield _grant_of(role, grantor, database, f"DATABASE {quote(database)}")
     for holding in holdings.databases:
         yield from _holding_blockers(role, holding, ownership)
     yield from _retired_too(role, holdings, ownership)
@@ -202,9 +188,7 @@ def retirement_blockers(role: str, ownership: Ownership) -> Iterable[Finding]:
 
 def _retired_too(role: str, holdings: RoleHoldings, ownership: Ownership) -> Iterable[Finding]:
     """Who is gone can be given nothing, and nothing can be done in its place."""
-    names = {item.grantor for item in holdings.on_databases}.union(
-        *({holding.owner, *holding.grantors, *holding.creators} for holding in holdings.databases)
-    )
+    names = {name for holding in holdings.databases for name in (holding.owner, *holding.granted_by)}
     for name in sorted(names & ownership.leaving.retire - {role}):
         message = f'it holds something of "{name}", or in its database, which is to be retired in the same run'
         yield _blocker(role, message, f'retire one after the other: "{name}" alone, then "{role}"')
@@ -221,9 +205,10 @@ def _holding_blockers(role: str, holding: Holding, ownership: Ownership) -> Iter
         owned = ", ".join(count(number, kind) for kind, number in holding.owned)
         message = f'it owns {owned} in database "{database}", whose owner "{holding.owner}" is not managed here'
         yield _blocker(role, message, "in that database, as who owns them or may: ALTER ... OWNER TO another role")
-    for name in sorted({*holding.grantors, *holding.creators} - {role, DATABASE_OWNER}):
+    for name in sorted(holding.granted_by - {role, DATABASE_OWNER}):
         if not ownership.may_act_as(name, ""):
-            yield _grant_of(role, name, database, "...")
+            message = f'"{name}", which is not managed here, granted it privileges in database "{database}", or on it'
+            yield _blocker(role, message, f'in that database, as "{name}": REVOKE ALL ON ... FROM {quote(role)}')
     for obstacle in holding.obstacles:
         yield obstacle_finding(role, obstacle, database, heir or holding.owner)
 
@@ -249,11 +234,6 @@ def obstacle_finding(role: str, obstacle: Obstacle, database: str, heir: str) ->
     # What a tenant named may hold anything, braces too: it is put in last.
     message = f"{where}it {what.format('{}', **names).replace('{}', example)}"
     return _blocker(role, message, next_step.format(**names))
-
-
-def _grant_of(role: str, grantor: str, database: str, target: str) -> Finding:
-    message = f'"{grantor}", which is not managed here, granted it privileges in database "{database}"'
-    return _blocker(role, message, f'in that database, as "{grantor}": REVOKE ALL ON {target} FROM {quote(role)}')
 
 
 def _blocker(role: str, message: str, next_step: str) -> Finding:

@@ -8,7 +8,7 @@ is interrupted in between leaves a note that the next one can read.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from provisioner.core import ddl
@@ -19,7 +19,6 @@ from provisioner.core.leaving import DEPARTURES
 from provisioner.core.marker import parse_marker
 from provisioner.core.ownership import Ownership
 from provisioner.core.quoting import PasswordStatement, Statement
-from provisioner.core.retiring import granted_again
 from provisioner.core.role_script import RoleComments, RoleScript, write_role_script
 from provisioner.core.state import Marker
 
@@ -28,21 +27,24 @@ from provisioner.core.state import Marker
 class LeavingStep:
     """One transaction of a role that leaves, in a database or, where none is named, in the administrator's own.
 
-    `before` and `after` stand around the statements and around those for what is found in the database by then.
-    `ends_sessions` says that those of the role are ended when it is committed, by whoever is a member of `ended_as`.
+    `before` and `after` stand around the statements and around those for what is found by then: the memberships that
+    they take.
     """
 
     change: Change
     statements: tuple[Statement, ...]
-    database: str = ""
-    before: tuple[Statement, ...] = ()
-    after: tuple[Statement, ...] = ()
-    ends_sessions: bool = False
-    ended_as: tuple[str, ...] = ()
+    database: str
+    before: tuple[Statement, ...]
+    after: tuple[Statement, ...]
 
     @property
     def role(self) -> str:
         return self.change.username
+
+    @property
+    def ends_sessions(self) -> bool:
+        """Whether those of the role are ended when it is committed."""
+        return self.change.kind is ChangeKind.QUARANTINE_ROLE
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,63 +97,43 @@ _INSIDE = frozenset({ChangeKind.PASS_OBJECTS, ChangeKind.GIVE_DATABASE})
 
 
 def _leaving_step(change: Change, ownership: Ownership) -> LeavingStep:
-    if change.kind is ChangeKind.QUARANTINE_ROLE:
-        return _quarantine_step(change, ownership)
-    name = change.username
-    acts_as, statements = _retirement_statements(change, ownership)
-    own = _database_grants(name, ownership, own=True) if change.kind is ChangeKind.DROP_ROLE else ()
+    acts_as, statements = _leaving_statements(change, ownership)
+    borrowed = sorted(role for role in acts_as if ownership.needs_membership(role))
     with_options = ownership.server.has_membership_options
-    temporary = sorted(role for role in acts_as if ownership.needs_membership(role))
+    drop = [ddl.drop_role(change.username)] if change.kind is ChangeKind.DROP_ROLE else []
     return LeavingStep(
         change,
         tuple(statements),
         change.database if change.kind in _INSIDE else "",
-        # As a member of who owns a database, what we granted on it would not be what we revoke.
-        before=(*own, *(ddl.grant_self(role, with_options=with_options) for role in temporary)),
-        after=(
-            *(ddl.revoke_self(role) for role in temporary),
-            *([ddl.drop_role(name)] if change.kind is ChangeKind.DROP_ROLE else []),
-        ),
+        before=tuple(ddl.grant_self(role, with_options=with_options) for role in borrowed),
+        after=(*map(ddl.revoke_self, borrowed), *drop),
     )
 
 
-def _quarantine_step(change: Change, ownership: Ownership) -> LeavingStep:
-    name, role, statements = change.username, ownership.server.roles[change.username], []
-    if not change.since:
-        marker = replace(role.marker, quarantined=ownership.leaving.now, login=role.can_login)
-        statements = [ddl.set_login(name, login=False), ddl.set_role_marker(name, marker)]
-    may_end = ownership.leaving.may_signal or role.administrator_inherits
-    return LeavingStep(change, tuple(statements), ends_sessions=True, ended_as=() if may_end else (name,))
-
-
-def _retirement_statements(change: Change, ownership: Ownership) -> tuple[set[str], list[Statement]]:
+def _leaving_statements(change: Change, ownership: Ownership) -> tuple[Collection[str], Sequence[Statement]]:
     """In whose place a step is done, and what is known of it before it is started."""
-    name, database = change.username, change.database
+    name, database, now = change.username, change.database, ownership.leaving.now
+    if change.kind is ChangeKind.QUARANTINE_ROLE:
+        role = ownership.server.roles[name]
+        marker = replace(role.marker, quarantined=now, login=role.can_login)
+        statements = [ddl.set_login(name, login=False), ddl.set_role_marker(name, marker)]
+        # One that logs in by IAM is lent to nobody.
+        return {name} if ownership.may_act_as(name, "") else (), () if change.since else statements
     if change.kind is ChangeKind.GIVE_DATABASE:
         marker = Marker(ownership.environment, comment=ownership.server.databases[database].marker.comment)
         taken = [ddl.set_owner("DATABASE", database, name), ddl.grant_database("CONNECT", database)]
         return {name}, [*taken, ddl.set_database_marker(database, marker)]
     holdings = ownership.leaving.holdings[name]
     if change.kind is ChangeKind.DROP_ROLE:
-        statements = [*_database_grants(name, ownership, own=False)]
-        statements += [ddl.revoke_granted(role, member, name) for role, member in holdings.granted]
-        return {item.grantor for item in holdings.on_databases} | ({name} if holdings.granted else set()), statements
-    [holding] = [item for item in holdings.databases if item.database == database]
+        granted = [ddl.revoke_granted(role, member, name) for role, member in holdings.granted]
+        return {name} if granted else (), granted
+    holding = holdings.inside(database)
     if change.kind is ChangeKind.PASS_OBJECTS:
-        return set(change.acting_roles), [ddl.reassign_owned(name, change.owner)] if holding.owned else []
+        return change.acting_roles, [ddl.reassign_owned(name, change.owner)] if holding.owned else []
     statements = [ddl.set_owner("DATABASE", database, ownership.server.administrator)]
     # Its owner may have revoked what an owner has.
     statements += [ddl.grant_database("ALL", database), ddl.unset_template(database)]
     statements += [text for holder in holding.holders for text in ddl.revoke_from("DATABASE", [database], holder)]
     comment = parse_marker(holding.comment).comment
-    marker = Marker(ownership.environment, comment=comment, kept=ownership.leaving.now, kept_from=name)
+    marker = Marker(ownership.environment, comment=comment, kept=now, kept_from=name)
     return {name}, [*statements, ddl.set_database_marker(database, marker)]
-
-
-def _database_grants(name: str, ownership: Ownership, *, own: bool) -> Iterable[Statement]:
-    """What a role was granted on databases goes, by ourselves or by the others; what it passed on is granted again."""
-    me = ownership.server.administrator
-    for database, grantor, passed_on in ownership.leaving.holdings[name].on_databases:
-        kept = [ddl.grant_again("DATABASE", database, item) for item in granted_again(passed_on, database, ownership)]
-        if own == (grantor == me):
-            yield from ddl.revoke_from("DATABASE", [database], name, act_as="" if own else grantor, first=kept)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from functools import partial
 from itertools import groupby
@@ -15,16 +15,15 @@ from provisioner.core import ddl
 from provisioner.core.changes import ChangeKind
 from provisioner.core.database_script import DatabaseScript
 from provisioner.core.errors import Finding
-from provisioner.core.holdings import Obstacle, PassedOn, RoleHoldings
+from provisioner.core.holdings import Obstacle, PassedOn
 from provisioner.core.quoting import Quoted, Statement
 from provisioner.core.retiring import granted_again, obstacle_finding
 from provisioner.core.script import LeavingStep, Script
 from provisioner.core.state import ANY_NUMBER, DATABASE_OWNER
-from provisioner.core.text import join_names
 from provisioner.edges.holding_obstacles import inside_query
 from provisioner.edges.holding_queries import defaults_query, given_query, grants_query, left_query
-from provisioner.edges.leaving_catalogs import outside_databases
-from provisioner.edges.leaving_sessions import end_sessions, refuse_guests, refuse_late_guests, terminate
+from provisioner.edges.leaving_catalogs import outside_databases, terminate_query
+from provisioner.edges.leaving_sessions import end_sessions, refuse_guests, refuse_late_guests
 from provisioner.edges.postgres import Connection
 from provisioner.edges.server_findings import OUT_OF_TIME
 from provisioner.edges.sqlstates import SqlError
@@ -33,6 +32,8 @@ from provisioner.edges.unit_results import FAIL_FAST, ApplyResult, UnitResult, c
 
 # One message to the server; more are sent in several, in the one transaction.
 STATEMENTS_PER_MESSAGE = 50
+# A row of `grants_query`.
+Grant = list[Any]
 
 
 def apply_departures(script: Script, before: ApplyResult, context: ApplyContext) -> ApplyResult:
@@ -65,14 +66,14 @@ def _change_departure(step: LeavingStep, context: ApplyContext) -> None:
         SqlError: it failed, or sessions of the role stay.
         DatabaseUnavailable: the server could not be reached.
     """
-    kind = step.change.kind
+    change = step.change
     with context.login.connect(step.database) as connection:
-        if kind is ChangeKind.PASS_OBJECTS:
-            if step.change.owner == context.ownership.server.administrator:
+        if change.kind is ChangeKind.PASS_OBJECTS:
+            if step.statements and change.owner == context.ownership.server.administrator:
                 refuse_late_guests(connection, step.database, context)
             _pass_in_parts(connection, step, context)
             _revoke_in_parts(connection, step, context)
-        if step.statements or step.before or step.after:
+        if step.statements or not step.ends_sessions:
             retry(lambda: _send(connection, step, context), context)
         if step.ends_sessions:
             end_sessions(connection, step, context)
@@ -80,55 +81,53 @@ def _change_departure(step: LeavingStep, context: ApplyContext) -> None:
         _apply_levels(step, context)
 
 
-def _send(connection: Connection, step: LeavingStep, context: ApplyContext) -> None:
-    kind = step.change.kind
+@contextmanager
+def _acting(
+    connection: Connection, step: LeavingStep, context: ApplyContext, granted: Sequence[Grant] = ()
+) -> Iterator[None]:
+    """One transaction of a step in the place of whom it takes, after what we granted ourselves is revoked.
+
+    As a member of who owns something, we would not revoke what we granted on it.
+    """
     with transaction(connection, leave=False):
         connection.run(*context.begin)
-        granted = connection.run(grants_query(step.role)) if kind is ChangeKind.PASS_OBJECTS else []
-        # As a member of who owns something, we would not revoke what we granted on it ourselves.
         _run_all(connection, _revocations(granted, step, context, own=True))
-        if step.before:
-            connection.run(*step.before)
+        _run_all(connection, step.before)
+        yield
+        _run_all(connection, step.after)
+
+
+def _send(connection: Connection, step: LeavingStep, context: ApplyContext) -> None:
+    kind = step.change.kind
+    granted = connection.run(grants_query(step.role)) if kind is ChangeKind.PASS_OBJECTS else []
+    with _acting(connection, step, context, granted):
         if kind is ChangeKind.PASS_OBJECTS:
             _pass_on(connection, step, granted, context)
         elif kind is ChangeKind.GIVE_DATABASE:
             _give(connection, step, context)
         else:
             # Sessions end first: one that changed its own role, and stays in that transaction, would hold us up.
-            ended = terminate(step, context) if step.ends_sessions and step.statements else ()
+            ended = [terminate_query(step.role)] if step.ends_sessions else []
             connection.run(*ended, *step.statements)
         refuse_empty_grants(connection)
         if kind is ChangeKind.KEEP_DATABASE:
             refuse_guests(connection, step.change.database)
         elif kind is ChangeKind.DROP_ROLE:
-            _refuse_what_is_new(step.role, context)
-        if step.after:
-            connection.run(*step.after)
+            _refuse_new_memberships(step.role, context)
 
 
-def _refuse_what_is_new(role: str, context: ApplyContext) -> None:
-    """Raise where a role has other grants on databases, or of memberships, than the plan says what becomes of.
+def _refuse_new_memberships(role: str, context: ApplyContext) -> None:
+    """Raise where a role has granted other memberships than the plan says.
 
     Seen from outside they are what they were before our REVOKE, and nobody else can change them until it is committed.
     """
     with context.login.connect() as outside:
         found = outside_databases(outside, role)
-    planned = context.ownership.leaving.holdings[role]
-    changed = _what_stays(found, context) ^ _what_stays(planned, context)
-    if changed or found.granted != planned.granted:
-        where = join_names(sorted({f'"{database}"' for database, *_ in changed})) or "memberships"
-        raise SqlError("", f'what role "{role}" was granted or passed on has changed since the plan: {where}')
+    if found.granted != context.ownership.leaving.holdings[role].granted:
+        raise SqlError("", f'the memberships that role "{role}" granted have changed since the plan')
 
 
-def _what_stays(holdings: RoleHoldings, context: ApplyContext) -> set[tuple[Any, ...]]:
-    """Grants on databases, and what was passed on of them; not to whom the levels take it from in any case."""
-    return {
-        (database, grantor, *granted_again(passed_on, database, context.ownership))
-        for database, grantor, passed_on in holdings.on_databases
-    }
-
-
-def _pass_on(connection: Connection, step: LeavingStep, granted: list[list[Any]], context: ApplyContext) -> None:
+def _pass_on(connection: Connection, step: LeavingStep, granted: Sequence[Grant], context: ApplyContext) -> None:
     """Hand over what a role owns in the connected database and revoke what it has there, then prove that all is gone.
 
     REASSIGN OWNED would move databases of the role too, so there must be none; it drops nothing, and nothing else does.
@@ -153,7 +152,7 @@ def _pass_on(connection: Connection, step: LeavingStep, granted: list[list[Any]]
         raise SqlError("", f'{left or databases} objects still belong to role "{role}" or name it, such as {example}')
 
 
-def _revoke(connection: Connection, step: LeavingStep, granted: list[list[Any]], context: ApplyContext) -> None:
+def _revoke(connection: Connection, step: LeavingStep, granted: Sequence[Grant], context: ApplyContext) -> None:
     """Revoke what others granted a role in the connected database, and nothing that it has passed on since the look.
 
     Seen from outside all is what it was before our REVOKE, and nobody else can change it until it is committed.
@@ -163,25 +162,33 @@ def _revoke(connection: Connection, step: LeavingStep, granted: list[list[Any]],
         return
     with context.login.connect(step.database) as outside:
         found = {tuple(row) for row in outside.run(grants_query(step.role))}
-    if changed := [row for row in granted if tuple(row) not in found]:
-        name = changed[0][1]
-        raise SqlError("", f'what role "{step.role}" was granted or passed on has changed since the look: {name}')
+    holding = context.ownership.leaving.holdings[step.role].inside(step.database)
+    planned = {(name, privilege) for name, privilege, _ in holding.passed_on}
+    for row in granted:
+        stays = {(item.grantee, item.privilege) for item in _granted_again(row, step, context)}
+        if tuple(row) not in found or not stays <= planned:
+            raise SqlError("", f'what role "{step.role}" was granted or passed on has changed since the look: {row[1]}')
 
 
-def _revocations(granted: list[list[Any]], step: LeavingStep, context: ApplyContext, *, own: bool) -> list[Statement]:
+def _granted_again(row: Grant, step: LeavingStep, context: ApplyContext) -> list[PassedOn]:
+    passed_on = [PassedOn(*item) for item in json.loads(row[4])]
+    return granted_again(passed_on, step.database, context.ownership)
+
+
+def _revocations(
+    granted: Sequence[Grant], step: LeavingStep, context: ApplyContext, *, own: bool
+) -> Sequence[Statement]:
     """What a role was granted in the connected database, by ourselves or by the others; what it passed on stays."""
-    ownership, change, statements = context.ownership, step.change, []
+    statements: list[Statement] = []
     for (kind, grantor, column), rows in groupby(granted, key=itemgetter(0, 2, 3)):
-        owner, part = change.owner if grantor == DATABASE_OWNER else grantor, Quoted(column) if column else None
-        act_as = "" if owner == ownership.server.administrator else owner
+        owner, part = step.change.owner if grantor == DATABASE_OWNER else grantor, Quoted(column) if column else None
+        act_as = "" if owner == context.ownership.server.administrator else owner
         if own == bool(act_as):
             continue
         names, again = [], []
-        for _, name, _, _, passed_on in rows:
-            names.append(Quoted(name))
-            items = (PassedOn(*item) for item in json.loads(passed_on))
-            kept = granted_again(items, change.database, ownership)
-            again += [ddl.grant_again(kind, names[-1], item, part) for item in kept]
+        for row in rows:
+            names.append(Quoted(row[1]))
+            again += [ddl.grant_again(kind, names[-1], item, part) for item in _granted_again(row, step, context)]
         statements += ddl.revoke_from(kind, names, step.role, act_as=act_as, column=part, first=again)
     return statements
 
@@ -200,11 +207,9 @@ def _pass_in_parts(connection: Connection, step: LeavingStep, context: ApplyCont
     if not rows or not rows[-1][2]:
         return
     for _, part in groupby(rows, key=itemgetter(2)):
-        with transaction(connection, leave=False):
-            connection.run(*context.begin, *step.before)
+        with _acting(connection, step, context):
             _run_all(connection, [ddl.set_owner(kind, Quoted(name), step.change.owner) for kind, name, _ in part])
             _refuse_obstacles(connection, step)
-            connection.run(*step.after)
 
 
 def _revoke_in_parts(connection: Connection, step: LeavingStep, context: ApplyContext) -> None:
@@ -213,18 +218,14 @@ def _revoke_in_parts(connection: Connection, step: LeavingStep, context: ApplyCo
     rows = connection.run(grants_query(step.role)) if most < ANY_NUMBER else []
     for start in range(0, len(rows) - most, most):
         part = rows[start : start + most]
-        with transaction(connection, leave=False):
-            connection.run(*context.begin)
-            _run_all(connection, _revocations(part, step, context, own=True))
-            connection.run(*step.before)
+        with _acting(connection, step, context, part):
             _revoke(connection, step, part, context)
-            connection.run(*step.after)
 
 
 def _refuse_obstacles(connection: Connection, step: LeavingStep) -> None:
     """Raise where something was passed on that stands in the way: a member of the role can still act in its place."""
     role, change = step.role, step.change
-    found = json.loads(connection.run(inside_query(role, connection.version, change.owner))[0][0])["obstacles"]
+    found = json.loads(connection.run(inside_query(role, change.owner))[0][0])["obstacles"]
     if found:
         raise SqlError("", obstacle_finding(role, Obstacle(*found[0]), change.database, change.owner).message)
 

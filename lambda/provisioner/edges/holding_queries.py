@@ -12,14 +12,19 @@ LOCKS = """current_setting('max_locks_per_transaction')::int
     * (current_setting('max_connections')::int + current_setting('max_prepared_transactions')::int) / 4"""
 # The column that has the access lists of a class; those of large objects stand beside what `pg_shdepend` names.
 _ACCESS_LISTS = {
-    "pg_class": "relacl", "pg_namespace": "nspacl", "pg_proc": "proacl", "pg_type": "typacl", "pg_language": "lanacl",
-    "pg_foreign_data_wrapper": "fdwacl", "pg_foreign_server": "srvacl", "pg_largeobject": "lomacl",
+    "pg_database": "datacl", "pg_namespace": "nspacl", "pg_class": "relacl", "pg_proc": "proacl", "pg_type": "typacl",
+    "pg_language": "lanacl", "pg_largeobject": "lomacl", "pg_foreign_data_wrapper": "fdwacl",
+    "pg_foreign_server": "srvacl",
 }  # fmt: skip
 _LISTS = "\n".join(
     f"UNION ALL SELECT o.{acl}, '' FROM {catalog} AS o WHERE named.classid = '{name}'::regclass AND o.oid = named.objid"
     for name, acl in _ACCESS_LISTS.items()
     for catalog in [name.replace("object", "object_metadata")]
 )
+# What is granted on a database `d`, and who else than us is in it.
+DATABASE_LIST = "aclexplode(coalesce(d.datacl, acldefault('d', d.datdba))) AS x"
+VISITORS = """pg_stat_activity AS a JOIN pg_roles AS r ON r.oid = a.usesysid
+    WHERE a.datid = d.oid AND NOT r.rolsuper AND a.usename <> current_user"""
 GRANTEE = "CASE x.grantee WHEN 0 THEN 'public' ELSE pg_get_userbyid(x.grantee) END"
 
 
@@ -44,6 +49,7 @@ def passed_on(acl: str) -> str:
 def begin(role: str, passed_to: str = "") -> str:
     """What the queries inside a database begin with; `successor` is who will own what the role owns in it.
 
+    What the role was granted on the database itself counts as granted in it.
     With `passed_to` the role's is what this transaction has passed to that one, whose rows nobody else can change now.
     """
     passed = "AND s.deptype = 'o' AND s.xmin = pg_current_xact_id()::xid" if passed_to else ""
@@ -51,19 +57,17 @@ def begin(role: str, passed_to: str = "") -> str:
 gone AS (SELECT oid, rolname FROM pg_roles WHERE rolname = {Literal(role).sql()}),
 here AS (
     SELECT d.oid, d.datdba = gone.oid OR d.datdba = me.oid AS is_mine,
-           d.datdba = gone.oid OR d.datdba = me.oid AND NOT EXISTS (
-               SELECT FROM aclexplode(coalesce(d.datacl, acldefault('d', d.datdba))) AS x WHERE x.grantee <> me.oid
-           ) AND NOT EXISTS (
-               SELECT FROM pg_stat_activity AS a JOIN pg_roles AS r ON r.oid = a.usesysid
-               WHERE a.datid = d.oid AND r.oid <> me.oid AND NOT r.rolsuper
-           ) AS is_closed,
+           d.datdba = gone.oid
+               OR d.datdba = me.oid AND NOT EXISTS (SELECT FROM {DATABASE_LIST} WHERE x.grantee <> me.oid)
+                  AND NOT EXISTS (SELECT FROM {VISITORS}) AS is_closed,
            CASE WHEN d.datdba = gone.oid THEN me.oid ELSE d.datdba END AS successor
     FROM pg_database AS d, gone, pg_roles AS me WHERE d.datname = current_database() AND me.rolname = current_user
 ),
 dep AS (
     SELECT s.classid, s.objid, s.objsubid, s.deptype FROM pg_shdepend AS s, pg_roles AS owner, here
     WHERE owner.rolname = {Literal(passed_to or role).sql()} AND s.refobjid = owner.oid
-      AND s.refclassid = 'pg_authid'::regclass AND s.dbid = here.oid {passed}
+      AND s.refclassid = 'pg_authid'::regclass {passed}
+      AND (s.dbid = here.oid OR s.deptype = 'a' AND s.classid = 'pg_database'::regclass AND s.objid = here.oid)
 ),
 lists AS (
     SELECT DISTINCT named.classid, named.objid, list.part, given.grantor, {passed_on("list.acl")} AS passed_on
@@ -83,15 +87,10 @@ def grants_query(role: str) -> str:
     """
     return f"""
 WITH {begin(role)}
-SELECT CASE lists.classid::regclass::text
-           WHEN 'pg_class' THEN (SELECT CASE c.relkind WHEN 'S' THEN 'SEQUENCE' ELSE 'TABLE' END FROM pg_class AS c
-                                 WHERE c.oid = lists.objid)
-           WHEN 'pg_namespace' THEN 'SCHEMA' WHEN 'pg_proc' THEN 'ROUTINE' WHEN 'pg_type' THEN 'TYPE'
-           WHEN 'pg_language' THEN 'LANGUAGE' WHEN 'pg_foreign_data_wrapper' THEN 'FOREIGN DATA WRAPPER'
-           WHEN 'pg_foreign_server' THEN 'FOREIGN SERVER' ELSE 'LARGE OBJECT' END,
-       (pg_identify_object(lists.classid, lists.objid, 0)).identity, pg_get_userbyid(lists.grantor), lists.part,
-       lists.passed_on::text
-FROM lists ORDER BY 3, 1, 4, 2"""
+SELECT CASE lists.classid WHEN 'pg_class'::regclass THEN 'TABLE' WHEN 'pg_proc'::regclass THEN 'ROUTINE'
+            WHEN 'pg_foreign_server'::regclass THEN 'FOREIGN SERVER' ELSE upper(replace(named.type, '-', ' ')) END,
+       named.identity, pg_get_userbyid(lists.grantor), lists.part, lists.passed_on::text
+FROM lists, pg_identify_object(lists.classid, lists.objid, 0) AS named ORDER BY 3, 1, 4, 2"""
 
 
 def defaults_query(role: str) -> str:
@@ -130,9 +129,13 @@ ORDER BY 3, named.type <> 'schema', dep.classid, dep.objid"""
 
 
 def left_query(role: str) -> str:
-    """How much in this database still belongs to a role or names it, and how many databases it owns, or just did."""
+    """How much in this database still belongs to a role or names it, and how many databases it owns, or just did.
+
+    The row of this one is ours where grants on it were revoked.
+    """
     return f"""
 WITH {begin(role)}
-SELECT (SELECT count(*) FROM dep), (SELECT count(*) FROM pg_database AS d, gone
-                                         WHERE d.datdba = gone.oid OR d.xmin = pg_current_xact_id_if_assigned()::xid),
+SELECT (SELECT count(*) FROM dep),
+       (SELECT count(*) FROM pg_database AS d, gone, here
+        WHERE d.datdba = gone.oid OR d.xmin = pg_current_xact_id_if_assigned()::xid AND d.oid <> here.oid),
        (SELECT min(pg_describe_object(dep.classid, dep.objid, dep.objsubid)) FROM dep)"""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 
 from provisioner.core import ddl
@@ -33,35 +33,25 @@ def end_sessions(connection: Connection, step: LeavingStep, context: ApplyContex
     role, query = step.role, sessions_query(step.role)
     # A login that has come to its end since is a session by now.
     complaint = f'sessions of role "{role}" were told to end and stay'
-    for _ in _while(lambda: _end_logins(connection, role, context) or connection.run(query)[0][0], complaint, context):
+    for _ in _while(lambda: _end_logins(connection, step, context) or connection.run(query)[0][0], complaint, context):
         with transaction(connection, leave=False):
-            connection.run("BEGIN", context.fence, *terminate(step, context))
+            connection.run("BEGIN", context.fence, *step.before, terminate_query(role), *step.after)
 
 
-def terminate(step: LeavingStep, context: ApplyContext) -> Sequence[Statement]:
-    """Tell the sessions of a role to end: as a member of it, or of pg_signal_backend."""
-    return _as_member(step.ended_as, [terminate_query(step.role)], context)
-
-
-def _end_logins(connection: Connection, role: str, context: ApplyContext) -> bool:
+def _end_logins(connection: Connection, step: LeavingStep, context: ApplyContext) -> bool:
     """Tell the logins of a role to end that wait, such as for a lock of a database; whether there were any.
 
     Whose one is, the server does not say; it lets a role end its own, and refuses others'.
     """
-    ownership, ended = context.ownership, False
-    if not ownership.may_act_as(role, ""):
+    ended = False
+    if not context.ownership.may_act_as(step.role, ""):
         return False
-    temporary = (role,) if ownership.needs_membership(role) else ()
     for (pid,) in connection.run(UNNAMED_LOGINS):
-        ending = ddl.as_role(role, [Statement(f"SELECT pg_terminate_backend({pid:d})")])
+        ending = ddl.as_role(step.role, [Statement(f"SELECT pg_terminate_backend({pid:d})")])
         with suppress(SqlError), transaction(connection, leave=False):
-            connection.run("BEGIN", context.fence, *_as_member(temporary, ending, context))
+            connection.run("BEGIN", context.fence, *step.before, *ending, *step.after)
             ended = True
     return ended
-
-
-def _as_member(roles: Sequence[str], statements: Sequence[Statement], context: ApplyContext) -> Sequence[Statement]:
-    return ddl.as_member(roles, statements, with_options=context.ownership.server.has_membership_options)
 
 
 def refuse_guests(connection: Connection, database: str) -> None:
