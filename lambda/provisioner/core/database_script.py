@@ -130,7 +130,8 @@ def _grant_statements(
         alike = list(group)
         first = alike[0]
         grantor = database.owner if first.grantor == DATABASE_OWNER else first.grantor
-        is_settled = grantor == ownership.server.administrator or not _grantor_is_ambiguous(first, contested)
+        is_owners = first.grantor == first.target.owner and contested.isdisjoint(first.targets)
+        is_settled = grantor == ownership.server.administrator or first.target.creator or is_owners
         write = partial(ddl.grant_or_revoke, alike, act_as="" if is_settled else grantor)
         if not _needs_names(first):
             yield 1, write()
@@ -150,12 +151,6 @@ def _contested_targets(database: Database) -> frozenset[Target]:
         group.target
         for group in database.groups
         if any(item.grant_option and item.grantee != group.target.owner for item in group.items)
-    )
-
-
-def _grantor_is_ambiguous(change: Change, contested: frozenset[Target]) -> bool:
-    return not change.target.creator and (
-        change.grantor != change.target.owner or not contested.isdisjoint(change.targets)
     )
 
 

@@ -150,7 +150,7 @@ def _granted(change: Change, objects: Sequence[tuple[str, ...]]) -> Iterable[Sta
         yield from (statement("{} ON {}", privileges, target) for target in _grant_targets(change, objects))
         return
     for table, column in objects:
-        on_column = _join(statement("{} ({})", Keywords(name), column) for name in change.privileges)
+        on_column = _join(_of_column(Keywords(name), column) for name in change.privileges)
         yield statement("{} ON {}.{}", on_column, change.target.schema, table)
 
 
@@ -178,6 +178,10 @@ def _chunks(names: Sequence[str]) -> Iterable[Statement]:
 
 def _join(items: Iterable[str]) -> Statement:
     return Statement(", ".join(map(to_sql, items)))
+
+
+def _of_column(privilege: Keywords, column: str | None) -> Statement:
+    return statement("{} ({})", privilege, column) if column else privilege
 
 
 def _grantee(name: str) -> str:
@@ -210,11 +214,9 @@ def grant_database(privilege: str, database: str) -> Statement:
 
 def grant_again(kind: str, name: str, passed_on: PassedOn, column: Quoted | None = None) -> Statement:
     """What a role has passed on, granted to whom has it by who granted it to the role."""
-    option = Statement(" WITH GRANT OPTION" if passed_on.grantable else "")
-    what = Keywords(passed_on.privilege)
-    privilege = statement("{} ({})", what, column) if column else Statement(what)
-    template = "GRANT {} ON {} {} TO {}{}"
-    return statement(template, privilege, Keywords(kind), name, _grantee(passed_on.grantee), option)
+    what = _of_column(Keywords(passed_on.privilege), column)
+    text = statement("GRANT {} ON {} {} TO {}", what, Keywords(kind), name, _grantee(passed_on.grantee))
+    return statement("{} WITH GRANT OPTION", text) if passed_on.grantable else text
 
 
 def revoke_from(
@@ -230,8 +232,7 @@ def revoke_from(
 
     What is done `first` is done by the same grantor.
     """
-    every_privilege = statement("ALL ({})", column) if column else Statement("ALL")
-    what = statement("{} ON {}", every_privilege, Keywords(kind))
+    what = statement("{} ON {}", _of_column(Keywords("ALL"), column), Keywords(kind))
     texts = [statement("REVOKE {} {} FROM {} CASCADE", what, chunk, _grantee(grantee)) for chunk in _chunks(names)]
     return as_role(act_as, [*first, *texts])
 

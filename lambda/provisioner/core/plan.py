@@ -132,13 +132,9 @@ def held_back(plan: Plan) -> tuple[Finding, ...]:
 
 def _is_accepted(warning: Finding, ownership: Ownership) -> bool:
     """Whether an entry of the role or database that a warning is about accepts it."""
-    is_of_role = warning.username in ownership.by_role or not warning.database
-    return any(
-        warning.code in entry.accepted_findings
-        and (entry.database == warning.database or not warning.database)
-        and (entry.username == warning.username or not is_of_role)
-        for entry in ownership.by_database.get(warning.database, ()) or ownership.by_role.get(warning.username, ())
-    )
+    of_role, of_database = ownership.by_role.get(warning.username, ()), ownership.by_database.get(warning.database, ())
+    entries = of_database if warning.database else of_role
+    return any(warning.code in entry.accepted_findings and (entry in of_role or not of_role) for entry in entries)
 
 
 def _unchanged(ownership: Ownership, changes: Iterable[Change]) -> tuple[Unchanged, ...]:

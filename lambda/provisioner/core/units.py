@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 
@@ -57,17 +58,14 @@ def collect_units(changes: Iterable[Change], blockers: Iterable[Finding]) -> dic
 
     What only ends what an interrupted run had started is no effect: nobody gains or loses anything by it.
     """
-    effects: dict[Unit, set[tuple[str, ...]]] = {}
-    codes: dict[Unit, set[str]] = {}
+    effects, codes = defaultdict(set), defaultdict(set)
     for change in changes:
         if not change.is_housekeeping:
-            effects.setdefault(unit_of(change), set()).add(change.identity)
+            effects[unit_of(change)].add(change.identity)
     for blocker in blockers:
-        codes.setdefault(unit_of(blocker), set()).add(blocker.code)
-    return {
-        unit: UnitEffects(tuple(sorted(effects.get(unit, ()))), tuple(sorted(codes.get(unit, ()))))
-        for unit in sorted(effects.keys() | codes.keys())
-    }
+        codes[unit_of(blocker)].add(blocker.code)
+    units = sorted(effects.keys() | codes.keys())
+    return {unit: UnitEffects(tuple(sorted(effects[unit])), tuple(sorted(codes[unit]))) for unit in units}
 
 
 def digest_unit(unit: Unit, effects: UnitEffects) -> str:
