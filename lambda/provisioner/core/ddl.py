@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 
 from provisioner.core.changes import Change, ChangeKind
 from provisioner.core.holdings import PassedOn
@@ -13,6 +14,18 @@ from provisioner.core.state import PUBLIC, Marker
 
 # Objects named in one statement: long enough to save round trips, short enough for the server's log.
 OBJECTS_PER_STATEMENT = 500
+
+# What is filled into these are names alone.
+revoke_self = partial(statement, "REVOKE {} FROM CURRENT_USER")
+open_database = partial(statement, "ALTER DATABASE {} ALLOW_CONNECTIONS true")
+# Of a template whoever may create databases is given a copy.
+unset_template = partial(statement, "ALTER DATABASE {} IS_TEMPLATE false")
+# All that a role owns in the current database, and databases and tablespaces: only where it owns none.
+reassign_owned = partial(statement, "REASSIGN OWNED BY {} TO {}")
+# A membership, as from 16 on who granted it has to be named; refused where the member has passed it on.
+revoke_granted = partial(statement, "REVOKE {} FROM {} GRANTED BY {}")
+# Memberships go with the role; the server refuses where anything else still depends on it.
+drop_role = partial(statement, "DROP ROLE {}")
 
 
 # --- roles ----------------------------------------------------------------------------------------------------------
@@ -46,18 +59,10 @@ def set_role_marker(role: str, marker: Marker) -> Statement:
     return statement("COMMENT ON ROLE {} IS {}", role, Literal(render_marker(marker)))
 
 
-def revoke_membership(change: Change) -> Statement:
-    return statement("REVOKE {} FROM {}", change.subject, change.username)
-
-
 def grant_self(role: str, *, with_options: bool) -> Statement:
     """Make ourselves a member of a role, to act with its privileges; always given back by `revoke_self`."""
     options = " WITH INHERIT TRUE, SET TRUE" if with_options else ""
     return statement("GRANT {} TO CURRENT_USER" + options, role)
-
-
-def revoke_self(role: str) -> Statement:
-    return statement("REVOKE {} FROM CURRENT_USER", role)
 
 
 def as_member(roles: Iterable[str], texts: Iterable[Statement], *, with_options: bool) -> tuple[Statement, ...]:
@@ -77,7 +82,7 @@ ROLE_STATEMENTS: dict[ChangeKind, Callable[[Change], Statement | PasswordStateme
     ChangeKind.CREATE_ROLE: create_role,
     ChangeKind.ALTER_ROLE: alter_role,
     ChangeKind.SET_PASSWORD: set_password,
-    ChangeKind.REVOKE_MEMBERSHIP: revoke_membership,
+    ChangeKind.REVOKE_MEMBERSHIP: lambda change: statement("REVOKE {} FROM {}", change.subject, change.username),
 }
 
 
@@ -91,10 +96,6 @@ def create_database(change: Change) -> Statement:
     """
     template = "CREATE DATABASE {} OWNER {} TEMPLATE template0 ALLOW_CONNECTIONS false"
     return statement(template, change.database, change.username)
-
-
-def open_database(name: str) -> Statement:
-    return statement("ALTER DATABASE {} ALLOW_CONNECTIONS true", name)
 
 
 def set_database_marker(name: str, marker: Marker) -> Statement:
@@ -198,11 +199,6 @@ def as_role(role: str, texts: Sequence[Statement]) -> list[Statement]:
 # --- roles that leave -----------------------------------------------------------------------------------------------
 
 
-def reassign_owned(role: str, successor: str) -> Statement:
-    """All that a role owns in the current database, and databases and tablespaces: only where it owns none."""
-    return statement("REASSIGN OWNED BY {} TO {}", role, successor)
-
-
 def set_owner(kind: str, name: str, owner: str) -> Statement:
     return statement("ALTER {} {} OWNER TO {}", Keywords(kind), name, owner)
 
@@ -250,18 +246,3 @@ def forget_defaults(creator: str, schema: str, letter: str, grantees: Iterable[s
         if kind.public_by_default:
             texts.append(statement("{} GRANT ALL ON {} TO PUBLIC", prefix, plural))
     return texts
-
-
-def revoke_granted(role: str, member: str, grantor: str) -> Statement:
-    """A membership that a role granted, as from 16 on it has to be named; refused where the member has passed it on."""
-    return statement("REVOKE {} FROM {} GRANTED BY {}", role, member, grantor)
-
-
-def unset_template(database: str) -> Statement:
-    """A database that only its owner may copy; of a template whoever may create databases is given a copy."""
-    return statement("ALTER DATABASE {} IS_TEMPLATE false", database)
-
-
-def drop_role(role: str) -> Statement:
-    """The role and its memberships; the server refuses where anything still depends on it."""
-    return statement("DROP ROLE {}", role)
