@@ -182,7 +182,7 @@ def _join(items: Iterable[str]) -> Statement:
 
 
 def _of_column(privilege: Keywords, column: str | None) -> Statement:
-    return statement("{} ({})", privilege, column) if column else privilege
+    return privilege if column is None else statement("{} ({})", privilege, column)
 
 
 def _grantee(name: str) -> str:

@@ -54,10 +54,10 @@ def iam_login(name: str, ownership: Ownership, **place: str) -> Iterable[Finding
 
 
 def _changes(name: str, ownership: Ownership) -> Iterable[Change]:
-    role, secret = ownership.server.roles.get(name), ownership.secrets.get(name, "")
-    wanted = _wanted_attributes(name, role, ownership)
-    different = {key: value for key, value in wanted.items() if value != getattr(role or Role(name), key)}
-    if role is None:
+    role, secret = ownership.server.roles.get(name) or Role(name), ownership.secrets.get(name, "")
+    wanted = _wanted_attributes(role, ownership)
+    different = {key: value for key, value in wanted.items() if value != getattr(role, key)}
+    if name not in ownership.server.roles:
         yield Change(ChangeKind.CREATE_ROLE, username=name, secret=secret, **different)
         return
     if not ownership.manages(name):
@@ -77,10 +77,10 @@ def _changes(name: str, ownership: Ownership) -> Iterable[Change]:
         yield Change(ChangeKind.REVOKE_MEMBERSHIP, username=name, subject=each)
 
 
-def _wanted_attributes(name: str, role: Role | None, ownership: Ownership) -> dict[str, Any]:
-    entries = ownership.by_role[name]
+def _wanted_attributes(role: Role, ownership: Ownership) -> dict[str, Any]:
+    entries = ownership.by_role[role.name]
     # A limit that nobody declared and that we did not set is an operator's; it stands.
-    undeclared = role.connection_limit if role and not role.has_limit_of_ours else NO_LIMIT
+    undeclared = NO_LIMIT if role.has_limit_of_ours else role.connection_limit
     declared = (entry.connection_limit for entry in entries if entry.connection_limit is not None)
     return {
         "createdb": any(entry.createdb for entry in entries),
