@@ -23,7 +23,7 @@ _WORDS = {"identifier", "keyword", "literal_value"}
 _OWN_NAME = re.compile("0|[1-9][0-9]{,14}")
 _LITERALS: dict[str, bool | None] = {"true": True, "false": False, "null": None}
 _LOOPS = {"for_tuple_expr", "for_object_expr"}
-_NUMBERS = {"int_lit", "float_lit", "unary_op"}
+_NUMBERS = {"int_lit", "unary_op"}
 _REFUSED = {
     "function_call": ("function_call", "function call", "write the value itself: Terraform calls no functions here"),
     "identifier": ("reference", "reference", "write the value itself, in quotes if it is a string"),
@@ -79,10 +79,9 @@ class HclReader:
             return tuple(self._item(item, number, path) for number, item in enumerate(_trees(node)))
         if node.data == "object":
             return Object(tuple(self._attribute(element, path) for element in _trees(node)))
-        literal, refusals = self._literal(node), self._refusals
-        if isinstance(literal, NotLiteral):
-            self._refuse_names_and_calls(node, path)
-        return literal if self._refusals == refusals else NotLiteral.REFUSED
+        refusals = self._refusals
+        self._refuse_names_and_calls(node, path)
+        return self._literal(node) if self._refusals == refusals else NotLiteral.REFUSED
 
     def _item(self, node: Tree[Token], number: int, path: str) -> Attribute:
         return Attribute(str(number), self._content(node, f"{path}[{number}]"), node.meta.line)
@@ -90,7 +89,7 @@ class HclReader:
     def _literal(self, node: Tree[Token]) -> str | Decimal | bool | NotLiteral | None:
         source = self._source(node)
         literal: str | Decimal | bool | NotLiteral | None = NotLiteral.COMPUTED
-        if node.data == "string" and not _trees(node) and source.startswith('"'):
+        if source.startswith('"') and not _trees(node):
             literal = _ESCAPES.sub(_unescape, source[1:-1])
         elif node.data in _NUMBERS and (number := _NUMBER.fullmatch(source)):
             literal = parse_number(number[1] + number[2])

@@ -57,7 +57,7 @@ _TEMPLATE = re.compile(r"([$%][{])~?")
 _MARKER_BLANKS = "\t\v\f \x85\xa0\u1680\u2028\u2029\u202f\u205f\u3000" + "".join(map(chr, range(0x2000, 0x200B)))
 _CLOSERS = {"{": "}", "[": "]", "(": ")", "${": "}", "%{": "}", '"': '"'}
 _STARTS_OPERAND = frozenset({"NAME", "number", "quote", "open", "loop", "heredoc"})
-_ENDS_OPERAND = frozenset({"NAME", "INT_LITERAL", "FLOAT_LITERAL", "close", "end"})
+_ENDS_OPERAND = frozenset({"NAME", "INT_LITERAL", "close", "end"})
 
 
 class Token(NamedTuple):
@@ -73,9 +73,8 @@ class Token(NamedTuple):
 def read_tokens(text: str, file_name: str) -> list[Token]:
     """Return the tokens behind a first newline; of newlines only those that separate something, one of several.
 
-    `kind` is `NAME`, `INT_LITERAL` or `FLOAT_LITERAL`, the terminals of the grammar; any other token is known by its
-    text. Raises `InvalidSnapshot` for what the grammar would let pass and Terraform refuses, and for text that is too
-    deep or too long.
+    `kind` is `NAME` or `INT_LITERAL`, the terminals of the grammar; any other token is known by its text. Raises
+    `InvalidSnapshot` for what the grammar would let pass and Terraform refuses, and for text that is too deep or long.
     """
     lexer = _Lexer(text, file_name)
     while lexer.position < len(text):
@@ -163,7 +162,9 @@ class _Lexer:
             self._refuse_no_name(match["marker"])
             self._open(found, '"', marker=match["marker"])
         elif kind == "number":
-            self._number(found)
+            self._refuse_no_number(found)
+            # An index, which has no fraction here, is all for which the grammar tells numbers apart.
+            self._put("INT_LITERAL", found)
         else:
             if kind == "NAME":
                 self._refuse_no_name(found)
@@ -171,15 +172,14 @@ class _Lexer:
                 frame.has_value = found != ","
             self._put(kind, found)
 
-    def _number(self, found: str) -> None:
+    def _refuse_no_number(self, found: str) -> None:
         try:
             parse_number(found)
         except ValueError:
             raise self._error("the exponent of this number is too large") from None
-        self._put("INT_LITERAL" if found.isdigit() else "FLOAT_LITERAL", found)
 
     def _refuse_no_name(self, found: str) -> None:
-        if not found.isascii() and not found.replace("-", "_").isidentifier():
+        if not found.replace("-", "_").isidentifier():
             raise self._unreadable()
 
     def _string(self, frame: _Frame) -> None:

@@ -20,6 +20,8 @@ TOKENS = {
     "line ends of windows": ("a = 1\r\nb = 2\r\n", "a = 1\n b = 2\n "),
     "lines in brackets, not in braces": ("a = [\n1]\nb = {\nc = (\n1)\n}", "a = [ 1]\nb = {\nc = ( 1)\n}"),
     "names that are not ascii": ("é-ü1 = ñ", "é-ü1 = ñ"),
+    "blank lines": ("\n\na = 1\n\n\nb = 2", "  a = 1\n  b = 2"),
+    "a template before what would end a heredoc": ("a = <<E\n${b}E\nE\n", 'a = "   ${b}  "\n'),
     "signs": ("a = 1--2", "a = 1- 2"),
     "an index, and a fraction": ("a = b.0.0 + 0.0", "a = b.0.0 + 0.0"),
 }
@@ -46,6 +48,7 @@ REFUSED = {
     "an unclosed bracket": ("a = [1", 4),
     "a bracket closed by another": ("a = [1)", 6),
     "a carriage return alone": ("a\rb", 1),
+    "a strip mark without a template": ("a = { b = 1 ~}", 12),
     "a heredoc without a marker": ("a = << E\n", 4),
 }
 
