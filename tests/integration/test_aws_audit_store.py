@@ -105,6 +105,12 @@ def test_the_cost_of_a_run_does_not_grow_with_the_age_of_the_trail(aws: Aws, buc
         f"\ufeff{HEADER}\r\n{ROW}\r\n",
         f"{QUOTED}\r\n{ROW}",
         f'{HEADER}\n{ROW}\n2026-11-22T12:00:00.000Z,dev,b,cut,keycloak,u,grant,success,0,"mes',
+        f'{HEADER}\n{ROW}\n2026-11-22T12:00:00.000Z,dev,b,cut,keycloak,u,grant,success,0,"mes\n',
+        f"{HEADER}\n{ROW}\n\x00\n",
+        f"{HEADER}\n2026-11-22T12:00:00.000Z,dev,b\n{ROW}\n",
+        f"{HEADER}\n{ROW}\r\n{ROW}\n",
+        f'{HEADER}\n{ROW}\n{ROW.replace(",b,", ",b,", 1)[:-1]}"x" y\n',
+        f"{HEADER}\n\n{ROW}\n",
     ],
     ids=[
         "first generation",
@@ -116,6 +122,12 @@ def test_the_cost_of_a_run_does_not_grow_with_the_age_of_the_trail(aws: Aws, buc
         "saved by a spreadsheet",
         "quoted",
         "cut inside of quotes",
+        "a quote that nothing ends",
+        "a zero behind it",
+        "a line that was cut in the middle",
+        "a line end of a spreadsheet in the middle",
+        "quotes inside of a value",
+        "a line with nothing in it",
     ],
 )
 def test_a_trail_that_is_not_ours_is_kept_beside_named_and_not_mixed_with(

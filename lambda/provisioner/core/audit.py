@@ -90,6 +90,9 @@ def render_csv(rows: Iterable[AuditRow], *, header: bool) -> str:
     return text.getvalue()
 
 
+HEADER = render_csv((), header=True).encode("utf-8")
+
+
 def parse_csv(content: bytes) -> tuple[AuditRow, ...]:
     """The rows of a CSV that `render_csv` made with a header; none where it is empty or somebody else's."""
     return read_csv(content)[0]
@@ -109,6 +112,18 @@ def read_csv(content: bytes) -> tuple[tuple[AuditRow, ...], int]:
         else:
             others += bool(line)
     return tuple(rows), others
+
+
+def is_as_written(content: bytes) -> bool:
+    """Whether a CSV is what runs have written and nothing else: the header, and a row with our columns in each line."""
+    if not content.startswith(HEADER) or not content.endswith(b"\n") or b"\r" in content:
+        return False
+    try:
+        reader = csv.reader(io.StringIO(content.decode("utf-8"), newline=""), strict=True)
+        lines = sum(len(line) == len(COLUMNS) for line in reader)
+    except (UnicodeDecodeError, csv.Error):
+        return False
+    return lines == content.count(b"\n")
 
 
 def trail_key(folder: str) -> str:

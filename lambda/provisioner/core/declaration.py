@@ -151,10 +151,12 @@ def _refuse_contradictory_role(role: str, declared: Sequence[Entry], application
         message = f"{role} would have {len(secrets)} passwords, one of each secret"
         next_step = "name the same secret_name in all of them, or use another username"
         _refuse_together("two_secrets", message, next_step, declared, applications)
-    for attribute in ("createdb", "connection_limit"):
-        if len({getattr(entry, attribute) for entry in declared}) > 1:
+    # Only the entry of an owner can say createdb; in the others it is not a word about the role.
+    owners = [entry for entry in declared if entry.access_level is AccessLevel.OWNER]
+    for attribute, saying in (("createdb", owners), ("connection_limit", declared)):
+        if len({getattr(entry, attribute) for entry in saying}) > 1:
             message = f"{role} is one role, but its entries differ in {attribute}"
-            _refuse_together("role_differs", message, f"say the same {attribute} in all", declared, applications)
+            _refuse_together("role_differs", message, f"say the same {attribute} in all", saying, applications)
 
 
 def _refuse_together(code: str, message: str, next_step: str, declared: Sequence[Entry], applications: Fields) -> None:

@@ -17,6 +17,8 @@ MAX_FINDINGS = 200
 
 MAX_ITEMS = 1000
 
+CORRECT_IT = "correct it, or leave it out"
+
 T = TypeVar("T")
 
 
@@ -54,7 +56,7 @@ class Shape:
 
     wanted: str = ""
     pattern: str = ".*"
-    next_step: str = ""
+    next_step: str = CORRECT_IT
     code: str = ""
     limit: int = 256
 

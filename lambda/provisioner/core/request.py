@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from provisioner.core.errors import Finding, InvalidRequest
-from provisioner.core.fields import Fields, Problems, Shape
+from provisioner.core.fields import CORRECT_IT, Fields, Problems, Shape
 from provisioner.core.model import Approval, Mode, Request, Settings, SnapshotReference, Trigger
 from provisioner.core.reviewed_plan import approval_key, digest_of_key
 from provisioner.core.rotation import DETAIL_TYPES, EVENT_NAMES, EVENT_SOURCE, secret_in
@@ -44,7 +44,8 @@ def parse_request(event: object, settings: Settings) -> Request:
     Raises `InvalidRequest` with every problem at once.
     """
     if not isinstance(event, dict):
-        raise InvalidRequest(Finding(_CODE, "the event is not a JSON object", where="event"))
+        next_step = 'send one, such as {"environment": "dev", "mode": "dry_run"}'
+        raise InvalidRequest(Finding(_CODE, "the event is not a JSON object", next_step, where="event"))
     fields = Fields(event, Problems(), _CODE)
     from_eventbridge = "detail-type" in event or "detail" in event
     read = _read_secret_event if event.get("source") == EVENT_SOURCE else _read_s3_event
@@ -174,7 +175,7 @@ def _is_key_of_environment(key: str, settings: Settings) -> bool:
 def _inside(parent: Fields, name: str) -> Fields:
     """An object inside the event."""
     path = f"{parent.path}{name}."
-    return replace(parent, values=parent.read(name, dict, "an object") or {}, path=path, prefix=path)
+    return replace(parent, values=parent.read(name, dict, "an object", CORRECT_IT) or {}, path=path, prefix=path)
 
 
 def _read_flag(fields: Fields, name: str) -> bool:

@@ -14,8 +14,10 @@ from random import SystemRandom
 from typing import Any, TypeVar
 
 from provisioner.core.audit import (
+    HEADER,
     AuditRow,
     archive_key,
+    is_as_written,
     render_csv,
     trail_key,
     unread_archive_key,
@@ -40,7 +42,6 @@ _CONTENT_TYPES = {
     "md": "text/markdown; charset=utf-8",
 }
 T = TypeVar("T")
-_HEADER = render_csv((), header=True).encode("utf-8")
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,15 +133,15 @@ class AuditBucket:
         # A write whose answer was lost is tried again by botocore and then meets its own change.
         if may_stand and added in (content or b""):
             return ()
-        # Otherwise it is that of the first generation, was saved by a spreadsheet, or is something that is none.
-        is_ours = not etag or (content is not None and content.startswith(_HEADER) and content.endswith(b"\n"))
+        # Otherwise it is that of the first generation, was cut or saved by a spreadsheet, or is something that is none.
+        is_ours = not etag or (content is not None and is_as_written(content))
         if content is None:
             archive = unread_archive_key(key, etag)
             self._copy(key, archive, etag)
         elif etag and (not is_ours or len(content) >= full_bytes):
             archive = archive_key(key, content)
             self._put_once(archive, content)
-        before = content if content and not archive else _HEADER
+        before = content if content and not archive else HEADER
         self._put(key, before + added, etag)
         if is_ours:
             return ()

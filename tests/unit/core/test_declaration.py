@@ -220,6 +220,15 @@ def test_one_username_with_two_sets_of_attributes_is_refused(attribute: str) -> 
     assert [finding.code for finding in refused(text)] == ["role_differs"]
 
 
+@pytest.mark.parametrize("level", ["editor", "reader"])
+def test_an_owner_that_may_create_databases_may_be_less_than_an_owner_in_another(level: str) -> None:
+    same = 'username = "u", secret_name = "s"'
+    text = with_entries(
+        f'database_name = "d", {same}, createdb = true', f'database_name = "e", {same}, access_level = "{level}"'
+    )
+    assert [entry.createdb for entry in read(text).entries] == [True, False]
+
+
 def test_a_key_twice_is_refused_with_both_lines() -> None:
     text = 'application_databases = {\n  a = {}\n  "a" = {}\n}\n'
     messages = [finding.message for finding in refused(text) if finding.code == "duplicate_key"]

@@ -27,6 +27,7 @@ DEV = settings_of("dev")
 def refused(event: object, settings: Settings = DEV) -> list[str]:
     with pytest.raises(InvalidRequest) as error:
         parse_request(event, settings)
+    assert all(finding.next_step for finding in error.value.findings)
     return sorted(finding.where for finding in error.value.findings)
 
 
