@@ -15,6 +15,7 @@ from provisioner.core.audit import (
     archive_key,
     build_outcomes,
     build_rows,
+    is_as_written,
     markdown_key,
     plan_key,
     render_csv,
@@ -103,6 +104,14 @@ def test_formulas_are_defused_in_the_columns_that_a_caller_fills() -> None:
         "'=version",
         "'=digest",
     ]
+
+
+@given(st.lists(st.text()), st.text())
+def test_whatever_a_run_says_its_rows_are_known_as_such(messages: list[str], caller: str) -> None:
+    rows = build_rows(Provenance("dev", requested_by=caller), map(outcome, messages))
+    written = render_csv(rows, header=True).encode()
+    assert is_as_written(written)
+    assert not is_as_written(written + b"x\n")
 
 
 def test_a_long_message_is_cut_to_a_thousand_characters() -> None:
