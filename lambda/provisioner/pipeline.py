@@ -220,4 +220,5 @@ def _finish_without_changes(status: RunStatus, request: Request, plan: Plan, aud
         warning = notify(audit_log.clients, audit_log.settings.notify_topic_arn, subject, text)
         if warning:
             audit_log.record_findings([warning], action="notify", status=Status.WARNING)
+            plan = replace(plan, warnings=(*plan.warnings, warning))
     return RunResult(status, plan, changes=[(change, left) for change in plan.changes])

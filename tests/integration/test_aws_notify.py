@@ -15,7 +15,8 @@ from provisioner.edges.aws import AwsClients, aws_clients
 from provisioner.edges.notify import notify
 from provisioner.edges.secret_store import read_secrets
 from provisioner.edges.snapshot_store import read_snapshot
-from stack.aws import Aws
+from stack.aws import ACCOUNT, REGION, Aws
+from stack.world import World
 
 
 @pytest.fixture
@@ -105,3 +106,10 @@ def test_a_warm_function_finds_its_clients_again(clients: AwsClients) -> None:
     del clients
     assert aws_clients(4) is aws_clients(4)
     assert aws_clients(4).s3 is aws_clients(4).s3
+
+
+def test_the_answer_says_that_nobody_was_told(world: World) -> None:
+    world.settings["NOTIFY_TOPIC_ARN"] = f"arn:aws:sns:{REGION}:{ACCOUNT}:none"
+    world.declare_entries({"shop": {"database_name": "shop", "username": "shop_user"}})
+    answer = world.drift()
+    assert (answer["status"], [each["code"] for each in answer["warnings"]]) == ("drifted", ["not_notified"])
