@@ -103,58 +103,47 @@ def shows(ownership: Ownership, change: PlannedChange) -> bool:
 
 
 def _role_shows(ownership: Ownership, change: PlannedChange, role: Role) -> bool:
-    marker, is_shown = role.marker, False
-    match change.identity:
-        case ("create_role" | "adopt_role", *_):
-            is_shown = True
-        case ("quarantine_role", *_):
-            is_shown = bool(marker.quarantined) and not role.can_login
-            is_shown = is_shown and role.name not in ownership.leaving.sessions
-        case ("restore_role", *_):
-            is_shown = not marker.quarantined
-        case ("finish", *_):
-            is_shown = not marker.creating and not marker.has_temporary_membership
-        case ("alter_role", _, _, detail):
-            as_it_is = Change(
-                ChangeKind.ALTER_ROLE,
-                createdb=role.createdb,
-                createrole=role.createrole,
-                connection_limit=role.connection_limit,
-            )
-            is_shown = set(detail.split(", ")) <= set(as_it_is.detail.split(", "))
-        case ("set_password", *_):
-            is_shown = ownership.server.passwords.get(role.name) is PasswordCheck.CURRENT
-        case ("revoke_membership", _, _, left):
-            roles = {item.role for item in ownership.memberships_of.get(role.name, ())}
-            is_shown = left in ownership.server.roles and left not in roles
-    return is_shown
+    marker, what = role.marker, change.identity[-1]
+    attributes = Change(
+        ChangeKind.ALTER_ROLE,
+        createdb=role.createdb,
+        createrole=role.createrole,
+        connection_limit=role.connection_limit,
+    ).detail
+    member_of = {item.role for item in ownership.memberships_of.get(role.name, ())}
+    has_sessions = role.name in ownership.leaving.sessions
+    shown = {
+        "create_role": True,
+        "adopt_role": True,
+        "quarantine_role": bool(marker.quarantined) and not role.can_login and not has_sessions,
+        "restore_role": not marker.quarantined,
+        "finish": not marker.creating and not marker.has_temporary_membership,
+        "alter_role": set(what.split(", ")) <= set(attributes.split(", ")),
+        "set_password": ownership.server.passwords.get(role.name) is PasswordCheck.CURRENT,
+        "revoke_membership": what in ownership.server.roles and what not in member_of,
+    }
+    return shown.get(change.action, False)
 
 
 def _database_shows(ownership: Ownership, change: PlannedChange, database: Database) -> bool:
-    marker, is_ours = database.marker, has_marker(database, ownership.environment)
-    match change.identity:
-        case ("create_database", _, username, *_):
-            owner = ownership.server.roles.get(username)
-            creating = owner.marker.creating if owner else ()
-            return database.owner == username and (is_ours or database.name in creating)
-        case ("adopt_database", *_):
-            return is_ours
-        case ("create_extension", _, _, extension):
-            return extension in database.extensions
-        case ("give_database", _, username, *_):
-            return database.owner == username
-        case ("keep_database", _, username, *_):
-            return bool(marker.kept) and marker.kept_from == username
-    return _grants_show(change, database)
+    marker, owner = database.marker, ownership.server.roles.get(change.username)
+    is_ours, is_its = has_marker(database, ownership.environment), database.owner == change.username
+    is_creating = owner is not None and database.name in owner.marker.creating
+    shown = {
+        "create_database": is_its and (is_ours or is_creating),
+        "adopt_database": is_ours,
+        "create_extension": change.identity[-1] in database.extensions,
+        "give_database": is_its,
+        "keep_database": bool(marker.kept) and marker.kept_from == change.username,
+    }
+    return shown[change.action] if change.action in shown else _grants_show(change, database)
 
 
 def _grants_show(change: PlannedChange, database: Database) -> bool:
     """Whether all objects that a grant was for have it, or none of those that a revocation was for."""
-    match change.identity:
-        case (action, _, grantee, kind, schema, creator, extension, option, privileges, grantor, *owners):
-            pass
-        case _:
-            return False
+    if len(change.identity) < 10:
+        return False
+    action, _, grantee, kind, schema, creator, extension, option, privileges, grantor, *owners = change.identity
     target = ObjectKind.TABLE.value if kind == ObjectKind.COLUMN and action == "revoke" else kind
     here = [
         group

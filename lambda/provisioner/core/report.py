@@ -53,14 +53,9 @@ def summarize(plan: Plan, statuses: Iterable[Status] = ()) -> dict[str, int]:
 
 def sum_line(plan: Plan) -> str:
     numbers = summarize(plan)
-    extra = [f"{numbers[name]} {name}" for name in ("blocked", "warnings") if numbers[name]]
-    parts = [
-        f"{numbers['create']} to create",
-        f"{numbers['change']} to change",
-        f"{numbers['revoke']} to revoke",
-        f"{numbers['unchanged']} unchanged",
-        *extra,
-    ]
+    words = {"create": "to create", "change": "to change", "revoke": "to revoke", "unchanged": "unchanged"}
+    parts = [f"{numbers[name]} {said}" for name, said in words.items()]
+    parts += [f"{numbers[name]} {name}" for name in ("blocked", "warnings") if numbers[name]]
     return f"Plan: {', '.join(parts)}."
 
 
