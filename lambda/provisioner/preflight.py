@@ -205,11 +205,11 @@ def check_applications(preflight: Preflight) -> Iterator[Check]:
         return
     if not preflight.declaration.entries:
         yield ok("application_secrets", "no application is declared")
-    entries, template = preflight.declaration.entries, preflight.settings.app_secret_id
-    found = read_secrets(preflight.clients, [entry.secret_id(template) for entry in entries])
+    named = preflight.declaration.secrets(preflight.settings.app_secret_id)
+    found = read_secrets(preflight.clients, [secret_id for _, secret_id in named])
     host = preflight.administrator.host if preflight.administrator else ""
-    for entry in entries:
-        name, secret_id = f"secret:{entry.application}", entry.secret_id(template)
+    for entry, secret_id in named:
+        name = f"secret:{entry.application}"
         try:
             warnings = parse_application_secret(found[secret_id], entry, host).warnings
         except SecretUnavailable as error:

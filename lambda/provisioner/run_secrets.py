@@ -44,8 +44,8 @@ def load_secrets(declaration: Declaration, settings: Settings, clients: AwsClien
 
     Raises `SecretUnavailable` with all that is wrong with any of them, where the administrator's cannot be used.
     """
-    names = [entry.secret_id(settings.app_secret_id) for entry in declaration.entries]
-    found = read_secrets(clients, [settings.admin_secret_id, *names])
+    named = declaration.secrets(settings.app_secret_id)
+    found = read_secrets(clients, [settings.admin_secret_id, *(name for _, name in named)])
     problems: list[Finding] = []
     administrator = None
     try:
@@ -54,16 +54,14 @@ def load_secrets(declaration: Declaration, settings: Settings, clients: AwsClien
         problems += error.findings
     host = administrator.host if administrator else ""
     credentials: dict[str, Credentials] = {}
-    for role, entries in declaration.by_role.items():
-        broken: list[Finding] = []
-        for entry in entries:
-            secret = found[entry.secret_id(settings.app_secret_id)]
-            try:
-                credentials.setdefault(role, parse_application_secret(secret, entry, host))
-            except SecretUnavailable as error:
-                broken += error.findings
-        # A role with several databases has one secret, which can name only one of them.
-        problems += [] if role in credentials else broken
+    broken: dict[str, list[Finding]] = {}
+    for entry, name in sorted(named, key=lambda each: each[0].username):
+        try:
+            credentials.setdefault(entry.username, parse_application_secret(found[name], entry, host))
+        except SecretUnavailable as error:
+            broken.setdefault(entry.username, []).extend(error.findings)
+    # A role with several databases has one secret, which can name only one of them.
+    problems += [finding for role, findings in broken.items() if role not in credentials for finding in findings]
     if administrator is None:
         raise SecretUnavailable(problems)
     address = ServerAddress(administrator.host, administrator.port, tls_context(settings.ca_bundle), deadline)

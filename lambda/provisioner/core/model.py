@@ -156,6 +156,10 @@ class Declaration:
     def by_database(self) -> Mapping[str, tuple[Entry, ...]]:
         return group_by(self.entries, "database", "application")
 
+    def secrets(self, template: str) -> tuple[tuple[Entry, str], ...]:
+        """Each entry with the secret of its role."""
+        return tuple((entry, entry.secret_id(template)) for entry in self.entries)
+
     @property
     def has_extensions(self) -> bool:
         return any(entry.extensions for entry in self.entries)
