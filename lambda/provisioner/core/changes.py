@@ -141,9 +141,21 @@ class Change:
         is_inside = all(target.kind is not ObjectKind.DATABASE for target in self.targets)
         return owners if is_inside and owners.isdisjoint({self.owner, DATABASE_OWNER}) else frozenset()
 
+    @property
+    def depends_on(self) -> frozenset[str]:
+        """The roles without which it is not made: who is given something, and those in whose place it is done.
+
+        What is taken from a role waits for nothing of that role's: it could keep it by what is its own to change.
+        """
+        if self.kind is ChangeKind.REVOKE_MEMBERSHIP:
+            return frozenset({self.subject})
+        if self.kind in {ChangeKind.REVOKE, ChangeKind.REVOKE_DEFAULT}:
+            return self.acting_roles
+        return self.acting_roles | {self.username}
+
     def concerns(self, roles: Collection[str]) -> bool:
-        """Whether one of the roles is given or loses something, or the change is made in its place."""
-        return self.username in roles or not self.acting_roles.isdisjoint(roles)
+        """Whether it depends on one of the roles."""
+        return not self.depends_on.isdisjoint(roles)
 
     @property
     def identity(self) -> tuple[str, ...]:

@@ -54,15 +54,13 @@ class Plan:
         """The blocker that stands against a change; None where it may be made.
 
         A blocker that names a database stands against that database; one that names a role alone against that role, and
-        in databases against what is granted to it or made in its place, which is everything where it owns one. One that
-        names neither stands against everything.
+        in databases against what is granted to it or made in its place, which is everything where it owns one, but not
+        against what is taken from it. One that names neither stands against everything.
         """
         units = self._blocked_units
         if change.database and unit_of(change) in units:
             return units[unit_of(change)]
-        roles = (
-            units.get(Unit("role", role)) for role in sorted({change.username, change.unit_role, *change.acting_roles})
-        )
+        roles = (units.get(Unit("role", role)) for role in sorted(change.depends_on))
         return units.get(Unit("", "")) or next((blocker for blocker in roles if blocker), None)
 
     @property
