@@ -190,6 +190,19 @@ def test_a_login_that_waits_for_a_lock_ends_with_the_quarantine(world: World) ->
     other.close()
 
 
+def test_a_role_that_is_granting_itself_is_quarantined_all_the_same(world: World) -> None:
+    """To end its sessions as a member of it would take waiting for just that."""
+    if world.server.version >= 15:
+        pytest.skip("up to 14 a role may grant itself")
+    session = world.login("leaver", "shop")
+    session.run(f"BEGIN; GRANT leaver TO {world.admin.username}")
+    leave(world)
+    with pytest.raises((pg8000.native.DatabaseError, pg8000.native.InterfaceError)):
+        session.run("COMMIT")
+    with pytest.raises(pg8000.native.DatabaseError, match="28000"):
+        world.login("leaver", "shop")
+
+
 def test_who_enters_a_database_while_it_is_closed_is_seen(world: World) -> None:
     """Its login was allowed before, reads the settings of its role, and is nobody's session yet."""
     run(world, "leaver", "old", "CREATE FUNCTION who() RETURNS text SECURITY DEFINER LANGUAGE sql"

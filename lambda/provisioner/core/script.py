@@ -117,8 +117,10 @@ def _leaving_statements(change: Change, ownership: Ownership) -> tuple[Collectio
         role = ownership.server.roles[name]
         marker = replace(role.marker, quarantined=now, login=role.can_login)
         statements = [ddl.set_login(name, login=False), ddl.set_role_marker(name, marker)]
-        # One that logs in by IAM is lent to nobody.
-        return {name} if ownership.may_act_as(name, "") else (), () if change.since else statements
+        # One that logs in by IAM is lent to nobody. Up to 14 a role grants itself, and by that keeps us waiting for it.
+        lent = {name} if ownership.may_act_as(name, "") else set()
+        ended_as = {"pg_signal_backend"} if lent and ownership.server.version < 15 else lent
+        return ended_as, () if change.since else statements
     if change.kind is ChangeKind.GIVE_DATABASE:
         marker = Marker(ownership.environment, comment=ownership.server.databases[database].marker.comment)
         taken = [ddl.set_owner("DATABASE", database, name), ddl.grant_database("CONNECT", database)]

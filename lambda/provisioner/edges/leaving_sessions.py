@@ -43,13 +43,15 @@ def _end_logins(connection: Connection, step: LeavingStep, context: ApplyContext
 
     Whose one is, the server does not say; it lets a role end its own, and refuses others'.
     """
-    ended = False
-    if not context.ownership.may_act_as(step.role, ""):
+    ended, ownership = False, context.ownership
+    if not ownership.may_act_as(step.role, ""):
         return False
+    borrowed = (step.role,) if ownership.needs_membership(step.role) else ()
+    before = [ddl.grant_self(role, with_options=ownership.server.has_membership_options) for role in borrowed]
     for (pid,) in connection.run(UNNAMED_LOGINS):
         ending = ddl.as_role(step.role, [Statement(f"SELECT pg_terminate_backend({pid:d})")])
         with suppress(SqlError), transaction(connection, leave=False):
-            connection.run("BEGIN", context.fence, *step.before, *ending, *step.after)
+            connection.run("BEGIN", context.fence, *before, *ending, *map(ddl.revoke_self, borrowed))
             ended = True
     return ended
 
