@@ -1,5 +1,6 @@
 """In sync means in sync: what gives a declared role or everybody more than a level is taken back, or named."""
 
+import contextlib
 import json
 from collections.abc import Iterator
 from typing import Any
@@ -10,7 +11,7 @@ import pytest
 from provisioner.core.errors import PlanBlocked
 from stack.aws import Aws
 from stack.postgres import Login, Server
-from stack.world import World
+from stack.world import AUDIT, World
 
 ENTRIES: dict[str, dict[str, Any]] = {
     "shop": {"database_name": "shop", "username": "shop_user"},
@@ -154,6 +155,38 @@ def test_what_runs_a_definer_without_asking_for_execute_is_named(
     run_as(world, "shop_user", begins, "INSERT INTO items (name) VALUES ('a')")
     assert not is_refused(world, role, "SET search_path = public", runs)
     assert role in {item["username"] for item in named(world.drift(), "definer_routines")}
+
+
+@pytest.mark.parametrize(
+    ("made", "attempt"),
+    [
+        ("CREATE OPERATOR === (FUNCTION = pg_temp.fires, LEFTARG = int, RIGHTARG = int)", "SELECT 1 === 2"),
+        ("CREATE DOMAIN checked AS int CHECK (pg_temp.fires(VALUE, 1))", "SELECT 1::checked"),
+    ],
+    ids=["an operator", "a domain"],
+)
+def test_a_definer_of_a_session_that_something_else_calls_is_named_while_it_lasts(
+    world: World, made: str, attempt: str
+) -> None:
+    with contextlib.closing(world.login("shop_user", "shop")) as owner:
+        owner.run(
+            "CREATE FUNCTION pg_temp.fires(int, int) RETURNS bool LANGUAGE plpgsql SECURITY DEFINER"
+            " AS 'BEGIN TRUNCATE public.items; RETURN true; END'"
+        )
+        assert named(world.drift(), "definer_routines") == []
+        owner.run(made)
+        assert not is_refused(world, "shop_reader", attempt)
+        found = named(world.drift(), "definer_routines")
+        assert [item["username"] for item in found] == ["shop_editor", "shop_reader"]
+        assert 'such as "pg_temp"."fires"' in found[0]["message"]
+        assert "SECURITY DEFINER routine" in str(access_of(world, "shop_reader"))
+    assert named(world.drift(), "definer_routines") == []
+
+
+def access_of(world: World, role: str) -> list[dict[str, Any]]:
+    address = world.call(mode="access")["audit"]["access_json"]
+    document = json.loads(world.aws.read_object(AUDIT, address.removeprefix(f"s3://{AUDIT}/")))
+    return [row for row in document["access"] if row["role"] == role]
 
 
 def test_what_a_reader_made_besides_tables_is_named(world: World) -> None:

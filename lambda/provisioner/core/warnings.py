@@ -167,7 +167,7 @@ def _definer_routines(database: Database, ownership: Ownership) -> Iterable[Find
         if not found:
             continue
         count, first = sum(routines.object_count for routines in found), min(found, key=lambda each: each.example)
-        owner, name = first.target.owner, f"{quote(first.target.schema)}.{quote(first.example)}"
+        owner, name = first.target.owner, f"{quote(first.target.schema or 'pg_temp')}.{quote(first.example)}"
         yield Finding(
             "definer_routines",
             f'role "{role}" may execute {count} SECURITY DEFINER routine{"" if count == 1 else "s"} in database '

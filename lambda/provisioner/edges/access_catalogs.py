@@ -21,15 +21,18 @@ from provisioner.core.role_graph import RoleGraph
 from provisioner.core.state import Database
 from provisioner.edges.database_catalogs import (
     FIRST_OBJECT,
+    IN_EFFECT,
     IS_DEFINER,
     LARGE_OBJECTS,
     MAX_ACL_CHARACTERS,
     MAX_GROUPS,
     NOT_SYSTEM,
+    TEMPORARY_IN_REACH,
     in_extension,
 )
 from provisioner.edges.observe import look
-from provisioner.edges.postgres import Login
+from provisioner.edges.postgres import Connection, Login
+from provisioner.edges.sqlstates import LOCK_NOT_AVAILABLE, SqlError
 
 # A database, the rows of its access, and what is held in it without effect.
 Told = tuple[Database, list[AccessRow], list[Dormant]]
@@ -62,7 +65,7 @@ def _read_one(login: Login, graph: RoleGraph, declared: Declared, facts: Databas
 
     def read() -> Told:
         with login.connect(facts.name) as connection:
-            rows = connection.run(_ACCESS_QUERY)
+            rows = _read_rows(connection)
         if len(rows) > MAX_GROUPS:
             return unreadable(f"its objects have more than {MAX_GROUPS} different access control lists")
         if sum(len(acl) for _, _, _, acl, *_ in rows) > MAX_ACL_CHARACTERS:
@@ -82,6 +85,15 @@ def _read_one(login: Login, graph: RoleGraph, declared: Declared, facts: Databas
         return unreadable("no time was left for what nobody declares")
 
 
+def _read_rows(connection: Connection) -> list[list[Any]]:
+    try:
+        return connection.run(_ACCESS_QUERY)
+    except SqlError as error:
+        if error.sqlstate != LOCK_NOT_AVAILABLE:
+            raise
+        return connection.run(_WITHOUT_LOCKS)
+
+
 def _group(thing: str, schema: str, owner: str, acl: str, count: int, names: list[str], *facts: Any) -> AccessGroup:
     return AccessGroup(Thing(thing), schema, owner, parse_acl(acl), count, tuple(names), *facts)
 
@@ -99,7 +111,7 @@ _CALLED = f"""SELECT d.refobjid FROM pg_depend AS d WHERE d.classid = 'pg_constr
               AND d.refclassid IN ('pg_proc'::regclass, 'pg_operator'::regclass) AND d.refobjid >= {FIRST_OBJECT}"""
 _DOUBTS = f"""WITH RECURSIVE needs AS (
         SELECT DISTINCT w.ev_class AS oid, d.refclassid, d.refobjid FROM pg_rewrite AS w
-        JOIN pg_class AS v ON v.oid = w.ev_class AND v.relkind = 'v'
+        JOIN pg_class AS v ON v.oid = w.ev_class AND v.relkind = 'v' AND v.relpersistence <> 't'
         JOIN pg_depend AS d ON d.classid = 'pg_rewrite'::regclass AND d.objid = w.oid AND d.refobjid <> w.ev_class
         WHERE w.ev_class >= {FIRST_OBJECT} AND w.ev_type = '1'
     ),
@@ -153,8 +165,9 @@ _FOR_TRIGGERS = "p.prorettype IN ('trigger'::regtype, 'event_trigger'::regtype)"
 _CALLED_ELSEWHERE = """EXISTS (
     SELECT FROM pg_depend AS u WHERE u.refclassid = 'pg_proc'::regclass AND u.refobjid = p.oid
     AND u.deptype IN ('n', 'a') AND u.classid <> 'pg_trigger'::regclass)"""
-# INSERT, UPDATE or DELETE, by triggers and rules too.
-_READ_ONLY = "c.relkind = 'v' AND pg_relation_is_updatable(c.oid, true) & 28 = 0"
+# INSERT, UPDATE or DELETE, by triggers and rules too. It waits for who has locked the view or what it reads.
+_UPDATABLE = "pg_relation_is_updatable(c.oid, true)"
+_READ_ONLY = f"c.relkind = 'v' AND {_UPDATABLE} & 28 = 0"
 _RELATION = f"""CASE WHEN {_READ_ONLY} THEN '{Thing.FIXED_VIEW}' WHEN c.relkind = 'v' THEN '{Thing.VIEW}'
                  WHEN c.relkind = 'm' THEN '{Thing.MATERIALIZED_VIEW}' WHEN c.relkind = 'S' THEN '{Thing.SEQUENCE}'
                  ELSE '{Thing.TABLE}' END"""
@@ -162,6 +175,7 @@ _COLUMN = f"CASE WHEN c.relkind = 'm' OR {_READ_ONLY} THEN '{Thing.FIXED_COLUMN}
 # What will be made may run with its owner's rights; a type gives nothing.
 _DEFAULT = f"""CASE d.defaclobjtype WHEN 'n' THEN '{Thing.SCHEMA}' WHEN 'S' THEN '{Thing.SEQUENCE}'
                WHEN 'f' THEN '{Thing.DEFINER}' WHEN 'L' THEN '{Thing.LARGE_OBJECT}' ELSE '{Thing.TABLE}' END"""
+_DOUBT = "coalesce(b.doubt, 0)"
 # A row for each object: what it is, schema, owner, list, name, whether it is an extension's and narrowed (a database:
 # closed by its connection limit), the doubt, the creator.
 _OBJECTS = f"""
@@ -175,12 +189,12 @@ _OBJECTS = f"""
     UNION ALL
     SELECT {_RELATION}, n.nspname, c.relowner,
            coalesce(c.relacl, acldefault(CASE c.relkind WHEN 'S' THEN 's'::"char" ELSE 'r' END, c.relowner))::text,
-           c.relname, {in_extension("pg_class", "c")}, c.relrowsecurity, coalesce(b.doubt, 0), 0
+           c.relname, {in_extension("pg_class", "c")}, c.relrowsecurity, {_DOUBT}, 0
     FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace LEFT JOIN doubtful AS b ON b.oid = c.oid
     WHERE c.oid >= {FIRST_OBJECT} AND c.relkind IN ('r', 'p', 'f', 'v', 'm', 'S') AND {NOT_SYSTEM}
     UNION ALL
     SELECT {_COLUMN}, n.nspname, c.relowner, a.attacl::text, c.relname || '(' || a.attname || ')',
-           {in_extension("pg_class", "c")}, c.relrowsecurity, coalesce(b.doubt, 0), 0
+           {in_extension("pg_class", "c")}, c.relrowsecurity, {_DOUBT}, 0
     FROM pg_attribute AS a JOIN pg_class AS c ON c.oid = a.attrelid JOIN pg_namespace AS n ON n.oid = c.relnamespace
     LEFT JOIN doubtful AS b ON b.oid = c.oid
     WHERE a.attrelid >= {FIRST_OBJECT} AND a.attacl IS NOT NULL AND NOT a.attisdropped AND {NOT_SYSTEM}
@@ -190,14 +204,15 @@ _OBJECTS = f"""
            {_ROUTINE}, {in_extension("pg_proc", "p")}, false,
            CASE WHEN NOT {IS_DEFINER} THEN 0 WHEN {_FOR_TRIGGERS} THEN 2 WHEN {_CALLED_ELSEWHERE} THEN 1 ELSE 0 END, 0
     FROM pg_proc AS p JOIN pg_namespace AS n ON n.oid = p.pronamespace
-    WHERE p.oid >= {FIRST_OBJECT} AND {NOT_SYSTEM}
+    WHERE p.oid >= {FIRST_OBJECT} AND ({NOT_SYSTEM} OR {TEMPORARY_IN_REACH})
     UNION ALL
-    SELECT '{Thing.LARGE_OBJECT}', '', l.lomowner, CASE WHEN l.is_told THEN l.acl ELSE {_ANYBODYS} END, l.oid::text,
-           false, false, CASE WHEN l.is_told THEN 0 ELSE 2 END, 0
-    FROM {LARGE_OBJECTS} AS l
+    SELECT '{Thing.LARGE_OBJECT}', '', l.lomowner, coalesce(l.acl, {_ANYBODYS}), o.oid::text, false, false,
+           CASE WHEN l.acl IS NULL THEN 2 ELSE 0 END, 0
+    FROM {LARGE_OBJECTS} AS l, unnest(l.oids) AS o(oid)
     UNION ALL
     SELECT {_DEFAULT}, coalesce(n.nspname, ''), d.defaclrole, d.defaclacl::text, '', false, false, 0, d.defaclrole
-    FROM pg_default_acl AS d LEFT JOIN pg_namespace AS n ON n.oid = d.defaclnamespace WHERE d.defaclobjtype <> 'T'"""
+    FROM pg_default_acl AS d LEFT JOIN pg_namespace AS n ON n.oid = d.defaclnamespace
+    WHERE d.defaclobjtype <> 'T' AND {IN_EFFECT}"""
 # A row for each group, its columns those of `AccessGroup`. What is told stops with the row that makes it too much; the
 # server holds one row at a time.
 _ACCESS_QUERY = f"""{_DOUBTS}
@@ -211,3 +226,7 @@ _ACCESS_QUERY = f"""{_DOUBTS}
         FROM ({_OBJECTS}) AS object(thing, schema, owner, acl, name, extension, narrowed, doubt, creator)
         GROUP BY thing, schema, object.owner, acl, extension, narrowed, doubt, object.creator) AS told
     WHERE total - length(acl) <= {MAX_ACL_CHARACTERS} LIMIT {MAX_GROUPS + 1}"""
+# An editor may lock every table: whether a view can be written is undecided then.
+_WITHOUT_LOCKS = _ACCESS_QUERY.replace(_UPDATABLE, "28").replace(
+    _DOUBT, "greatest(b.doubt, CASE c.relkind WHEN 'v' THEN 1 ELSE 0 END)"
+)

@@ -152,13 +152,15 @@ class _Databases:
 
     def apply(self, items: Sequence[DatabaseScript]) -> list[UnitResult]:
         results: list[UnitResult] = []
+        is_whole = True
         for item in items:
-            is_whole = all(result.failure is None for result in results)
             # The owner's marker names what it was created for until all of that has a marker of its own.
-            results.append(self._apply(item if is_whole else replace(item, on_success=item.on_abort)))
+            own, *others = self._apply(item if is_whole else replace(item, on_success=item.on_abort))
+            is_whole = is_whole and own.failure is None
+            results += (own, *others)
         return results
 
-    def _apply(self, item: DatabaseScript) -> UnitResult:
+    def _apply(self, item: DatabaseScript) -> list[UnitResult]:
         failure, stop = self.roles.failed.get(item.owner), None
         is_adopted = any(change.kind is ChangeKind.ADOPT_DATABASE for change in item.changes)
         if self.failed.is_set() and self.context.fail_fast:
@@ -166,13 +168,35 @@ class _Databases:
         elif failure and (item.temporary or is_adopted):
             stop = Finding("skipped", f'its owner "{item.owner}" failed: {failure.message}')
         kept = tuple(change for change in item.changes if not change.concerns(self.roles.absent))
-        about = Finding("apply_failed", f'database "{item.name}"', database=item.name)
-        result = change_unit(kept, about, partial(self._change, item, kept), self.context, stop=stop)
-        if result.error:
+        results = self._send(item, kept, stop)
+        if any(result.error for result in results):
             self.failed.set()
         left = tuple(change for change in item.changes if change.concerns(self.roles.absent))
         without_role = Finding("skipped", "a role that it needs could not be created")
-        return replace(result, outcomes=(*result.outcomes, *skipped_unit(left, without_role).outcomes))
+        outcomes = (*results[0].outcomes, *skipped_unit(left, without_role).outcomes)
+        return [replace(results[0], outcomes=outcomes), *results[1:]]
+
+    def _send(self, item: DatabaseScript, kept: tuple[Change, ...], stop: Finding | None) -> list[UnitResult]:
+        """All at once; where that fails, what belongs to other roles than the owner apart, which they can hold."""
+
+        def send(part: DatabaseScript, changes: tuple[Change, ...], whose: str = "") -> UnitResult:
+            subject = f'what belongs to role "{whose}" in ' if whose else ""
+            about = Finding("apply_failed", f'{subject}database "{item.name}"', database=item.name, username=whose)
+            return change_unit(changes, about, partial(self._change, part, changes), self.context, stop=stop)
+
+        result = send(item, kept)
+        by_role: dict[str, list[Change]] = {"": []}
+        for change in kept:
+            others = change.others_objects - {self.context.ownership.server.administrator}
+            by_role.setdefault(min(others, default=""), []).append(change)
+        own = tuple(by_role.pop(""))
+        if not isinstance(result.error, SqlError) or result.error.is_connection_lost or item.open or not by_role:
+            return [result]
+        result = send(item, own)
+        if result.failure:
+            return [result, *(skipped_unit(changes, result.failure) for changes in by_role.values())]
+        rest = replace(item, on_success=(), temporary=frozenset())
+        return [result, *(send(rest, tuple(changes), role) for role, changes in by_role.items())]
 
     def _change(self, item: DatabaseScript, kept: tuple[Change, ...]) -> None:
         if not kept:

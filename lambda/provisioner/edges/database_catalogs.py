@@ -123,6 +123,12 @@ NOT_SYSTEM = "left(n.nspname, 3) <> 'pg_' AND n.nspname <> 'information_schema'"
 IS_DEFINER = """(p.prosecdef OR p.prokind = 'a' AND EXISTS (
     SELECT FROM pg_depend AS u JOIN pg_proc AS f ON f.oid = u.refobjid AND f.prosecdef
     WHERE u.refclassid = 'pg_proc'::regclass AND u.classid = 'pg_proc'::regclass AND u.objid = p.oid))"""
+# A routine `p` of a session's own, by an operator, a domain or a trigger in everybody's reach while that lasts. Of the
+# owner's only: an editor makes any number, and nothing that stays to call them.
+TEMPORARY_IN_REACH = """(p.prosecdef AND pg_is_other_temp_schema(p.pronamespace)
+    AND p.proowner = (SELECT d.datdba FROM pg_database AS d WHERE d.datname = current_database())
+    AND EXISTS (SELECT FROM pg_depend AS u WHERE u.refclassid = 'pg_proc'::regclass AND u.refobjid = p.oid
+                AND u.deptype IN ('n', 'a')))"""
 # The server makes the constructors of a range type; they belong to the bootstrap superuser, whoever owns the type.
 _MADE_WITH_A_TYPE = """EXISTS (
     SELECT FROM pg_depend AS i WHERE i.classid = 'pg_proc'::regclass AND i.objid = p.oid AND i.deptype = 'i')"""
@@ -132,13 +138,19 @@ FIRST_OBJECT = 16384
 
 
 # Whoever may connect can make large objects and grant on them whatever there is. Of another role than the owner of the
-# database a few lists are told, so that it stands in nobody's way; of the rest that they are its.
+# database a few lists are told (`acl`), so that it stands in nobody's way; of the rest that they are its. However many
+# there are, they are counted by their lists before anything else is asked of them.
 LARGE_OBJECTS = """(
-    SELECT l.oid, l.lomowner, l.acl, l.lomowner = d.datdba OR length(l.acl) <= 1000 AND l.place <= 200 AS is_told
-    FROM (SELECT o.*, dense_rank() OVER (PARTITION BY o.lomowner ORDER BY o.acl COLLATE "C") AS place
-          FROM (SELECT oid, lomowner, coalesce(lomacl, acldefault('L', lomowner))::text AS acl
-                FROM pg_largeobject_metadata) AS o) AS l
-    JOIN pg_database AS d ON d.datname = current_database())"""
+    SELECT l.lomowner, l.number, l.oids, CASE WHEN l.is_owners OR length(l.acl) <= 1000 THEN l.acl END AS acl
+    FROM (SELECT p.*, CASE WHEN p.is_owners OR p.place <= 200
+                           THEN coalesce(p.lomacl, acldefault('L', p.lomowner))::text END AS acl
+          FROM (SELECT g.*, g.lomowner = d.datdba AS is_owners,
+                       row_number() OVER (PARTITION BY g.lomowner ORDER BY g.first) AS place
+                FROM (SELECT lomowner, lomacl, count(*) AS number, min(oid) AS first, array_agg(oid) AS oids
+                      FROM pg_largeobject_metadata GROUP BY 1, 2) AS g
+                JOIN pg_database AS d ON d.datname = current_database()) AS p) AS l)"""
+# Who may not create in a schema has default privileges there to no effect, and may write any number of them.
+IN_EFFECT = "(d.defaclnamespace = 0 OR has_schema_privilege(d.defaclrole, d.defaclnamespace, 'CREATE'))"
 
 
 def in_extension(catalog: str, row: str) -> str:
@@ -170,7 +182,7 @@ _PARTS = f"""
      GROUP BY 1, 2, 4, 5, 6, 7 LIMIT {MAX_GROUPS + 1})
     UNION ALL
     SELECT d.defaclobjtype, d.defaclnamespace, '', pg_get_userbyid(d.defaclrole), false, d.defaclacl::text, '', true, 1
-    FROM pg_default_acl AS d
+    FROM pg_default_acl AS d WHERE {IN_EFFECT}
     UNION ALL
     SELECT '{_MORE}', 0, '', '', false, '', '', false, 1
     WHERE EXISTS (SELECT FROM pg_proc WHERE oid >= {FIRST_OBJECT}) OR EXISTS (SELECT FROM pg_largeobject_metadata)
@@ -182,10 +194,12 @@ _RARE_PARTS = f"""
      WHERE a.attrelid >= {FIRST_OBJECT} AND a.attacl IS NOT NULL AND NOT a.attisdropped AND {_STAYS}
      GROUP BY 2, 4, 5, 6 LIMIT {MAX_GROUPS + 1})
     UNION ALL
-    (SELECT 'F', p.pronamespace, min(p.proname::text), pg_get_userbyid(p.proowner), false,
+    (SELECT 'F', CASE WHEN pg_is_other_temp_schema(p.pronamespace) THEN {_NO_SCHEMA}::oid ELSE p.pronamespace END,
+            min(p.proname::text), pg_get_userbyid(p.proowner), false,
             {_acl("p.proacl", "'f'", "p.proowner")}, false, count(*)
      FROM pg_proc AS p
-     WHERE p.oid >= {FIRST_OBJECT} AND {IS_DEFINER} AND NOT pg_is_other_temp_schema(p.pronamespace)
+     WHERE p.oid >= {FIRST_OBJECT} AND {IS_DEFINER}
+       AND (NOT pg_is_other_temp_schema(p.pronamespace) OR {TEMPORARY_IN_REACH})
      GROUP BY 2, 4, 6, 7 LIMIT {MAX_GROUPS + 1})
     UNION ALL
     (SELECT 'F', p.pronamespace, p.proname::text, pg_get_userbyid(p.proowner), false,
@@ -203,8 +217,7 @@ _RARE_PARTS = f"""
           AND NOT {_MADE_WITH_A_TYPE}
      GROUP BY 2, 4, 5 LIMIT {MAX_GROUPS + 1})
     UNION ALL
-    (SELECT 'L', 0, '', pg_get_userbyid(l.lomowner), false, CASE WHEN l.is_told THEN l.acl ELSE '{{}}' END, '',
-            false, count(*)
+    (SELECT 'L', 0, '', pg_get_userbyid(l.lomowner), false, coalesce(l.acl, '{{}}'), '', false, sum(l.number)::bigint
      FROM {LARGE_OBJECTS} AS l GROUP BY 4, 6 LIMIT {MAX_GROUPS + 1})"""
 _EXTENSION_PART = """
     UNION ALL

@@ -14,6 +14,8 @@ class Remedy(StrEnum):
 
 # A connection that died under us says no SQLSTATE; it gets PostgreSQL's own code for that.
 CONNECTION_LOST = "08006"
+# It has waited for `lock_timeout` already.
+LOCK_NOT_AVAILABLE = "55P03"
 # What `edges.lock.fence` fails with: a division by zero, of which no statement of ours has another.
 LOCK_LOST = "22012"
 
@@ -33,8 +35,7 @@ _REMEDIES: dict[str, tuple[Remedy, str]] = {
         ("57P01", "57P02", "57P03", "08000", "08003", CONNECTION_LOST),
         (Remedy.LATER, _RETRY_LATER),
     ),
-    # It has waited for `lock_timeout` already.
-    "55P03": (
+    LOCK_NOT_AVAILABLE: (
         Remedy.LATER,
         "somebody holds a lock there (an open ALTER TABLE or ALTER ROLE?): wait for it and call again",
     ),
@@ -52,7 +53,8 @@ _REMEDIES: dict[str, tuple[Remedy, str]] = {
     LOCK_LOST: (Remedy.LATER, "the run has lost its lock, so that another may be at work: " + _RETRY_LATER),
     "53100": (Remedy.MANUAL, "the server's storage is full: add storage, then call again"),
     "58030": (Remedy.MANUAL, "the server cannot read or write its storage: see its own log, then call again"),
-    "42501": (Remedy.MANUAL, "the administrator lacks the right: see the runbook, then call again"),
+    # Nor may the administrator grant on ALL TABLES where somebody else has made one since it looked.
+    "42501": (Remedy.LOOK, "the administrator lacks the right: see the runbook, then call again"),
 }
 _UNKNOWN = (Remedy.MANUAL, "see the runbook for this SQLSTATE; the next run tries it again")
 # Codes of a whole server that is not there, and not of one database that refuses.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
@@ -163,13 +163,10 @@ def apply_and_verify(
     shown = {change.identity for change in item.changes}
     with context.login.connect(item.name) as connection, transaction(connection, leave=True) as last:
         found = _execute(connection, (*context.begin, *(statements or ())), item.database, ownership)
-        rest = _remaining_changes(found, context)
+        rest = _remaining_changes(found, shown, context)
         unseen = [
             change for change in rest if (change.destructive or context.only_shown) and change.identity not in shown
         ]
-        # What another role than the owner makes meanwhile is the next run's business, and keeps nobody else back.
-        apart = [change for change in unseen if change.others_objects]
-        rest, unseen = _without(rest, apart), _without(unseen, apart)
         if statements is None or (rest and (item.open or not unseen)):
             # The mark is not seen from inside.
             marks = [change for change in item.changes if change.kind in MAKES_OURS]
@@ -179,17 +176,12 @@ def apply_and_verify(
             if len(transactions) > 1:
                 return transactions
             found = _execute(connection, transactions[0], found, ownership)
-            rest = _without(_remaining_changes(found, context), apart)
+            rest = _remaining_changes(found, shown, context)
         if rest:
             missing = "; ".join(f"{change.action} {change.username}: {change.detail}" for change in rest[:5])
             raise SqlError("", f"after the changes the database is still not as declared: {missing}")
         last.extend(item.on_success)
     return ()
-
-
-def _without(changes: Iterable[Change], left: Iterable[Change]) -> list[Change]:
-    identities = {change.identity for change in left}
-    return [change for change in changes if change.identity not in identities]
 
 
 def _execute(connection: Connection, statements: Sequence[str], facts: Database, ownership: Ownership) -> Database:
@@ -199,10 +191,13 @@ def _execute(connection: Connection, statements: Sequence[str], facts: Database,
     return found
 
 
-def _remaining_changes(facts: Database, context: ApplyContext) -> list[Change]:
-    # The mark counts together with the owner's, which is shared and observed at the end of the run.
+def _remaining_changes(facts: Database, shown: Collection[tuple[str, ...]], context: ApplyContext) -> list[Change]:
+    # The mark counts together with the owner's, which is shared and observed at the end of the run. What another role
+    # than the owner makes meanwhile, or holds, keeps nobody else back: it is sent apart, or by the next run.
     return [
         change
         for change in difference.of(facts, context.ownership).changes
-        if change.kind not in MAKES_OURS and not change.concerns(context.blocked_roles)
+        if change.kind not in MAKES_OURS
+        and not change.concerns(context.blocked_roles)
+        and (change.identity in shown or not change.others_objects)
     ]
