@@ -69,6 +69,44 @@ def test_reset_leaves_no_database_role_grant_or_comment_of_a_test(pg_server: Ser
     pg_server.connect(*pg_server.master).close()
 
 
+WRITTEN = {
+    "an object": "CREATE TABLE of_a_test (id int)",
+    "a right of everybody": "REVOKE CREATE ON SCHEMA public FROM PUBLIC; GRANT USAGE ON LANGUAGE sql TO pg_monitor",
+    "what is gone again": "CREATE TABLE of_a_test (id int); DROP TABLE of_a_test",
+    "a comment": "COMMENT ON DATABASE postgres IS 'of a test'",
+    "an owner": "ALTER DATABASE postgres OWNER TO platform_admin",
+    "a setting": "ALTER DATABASE postgres SET search_path = of_a_test",
+    "a setting for a role": "ALTER ROLE platform_admin IN DATABASE postgres SET search_path = of_a_test",
+}
+
+
+@pytest.mark.parametrize("what", WRITTEN)
+def test_postgres_is_made_anew_where_anything_was_written_in_it_or_about_it(latest_server: Server, what: str) -> None:
+    before = number_of_postgres(latest_server)
+    latest_server.run_as_superuser(WRITTEN[what])
+    latest_server.reset()
+    assert number_of_postgres(latest_server) > before
+
+
+def test_postgres_stays_where_others_were_written_and_it_was_read(latest_server: Server) -> None:
+    before = number_of_postgres(latest_server)
+    admin = latest_server.create_delegated_admin()
+    latest_server.run_as_superuser("CREATE DATABASE of_a_test")
+    session = latest_server.connect(*admin)
+    session.run("SELECT count(*) FROM pg_class, pg_depend; CREATE ROLE left_over; COMMENT ON ROLE left_over IS 'so'")
+    latest_server.reset()
+    assert number_of_postgres(latest_server) == before
+    with pytest.raises((pg8000.native.InterfaceError, pg8000.native.DatabaseError, OSError)):
+        session.run("SELECT 1")
+    sessions = "SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend'"
+    assert latest_server.run_as_superuser(sessions) == [[1]]
+
+
+def number_of_postgres(server: Server) -> int:
+    [[number]] = server.run_as_superuser("SELECT oid::int FROM pg_database WHERE datname = 'postgres'")
+    return int(number)
+
+
 def test_the_log_tells_who_ran_which_statement_where(pg_server: Server) -> None:
     mark = pg_server.mark()
     with contextlib.closing(pg_server.connect(*pg_server.master)) as master:
