@@ -1,5 +1,7 @@
 """What every test may ask for: real PostgreSQL servers of each version, started when first needed."""
 
+import functools
+import hashlib
 import os
 import re
 import shutil
@@ -67,6 +69,9 @@ PATIENT = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.register_profile("usual", PATIENT)
 settings.register_profile("dev", PATIENT, max_examples=25)
 settings.load_profile("usual")
+
+# Each run forgets the passwords that it has hashed, as it should, and hashes the same ones again: 4 ms of each.
+hashlib.pbkdf2_hmac = functools.cache(hashlib.pbkdf2_hmac)
 
 MEMORY = Path("/dev/shm")
 # What two dozen servers take; less than that is left to those who share memory.
