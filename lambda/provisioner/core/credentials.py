@@ -123,7 +123,7 @@ def _open(found: Secret | Finding, subject: Entry | None = None) -> tuple[Secret
     except (ValueError, RecursionError):
         # The parser's own message quotes nothing, but its position would tell the length of a bare password.
         values = None
-    secret = Fields(values or {}, Problems(), "", prefix=f'the secret "{found.secret_id}" ', subject=subject)
+    secret = Fields(values, Problems(), "", prefix=f'the secret "{found.secret_id}" ', subject=subject)
     next_step = 'store it as a JSON object with at least "password"'
     if found.text is None:
         _refuse(secret, "secret_binary", "is binary", next_step)

@@ -20,6 +20,7 @@ from provisioner.core.model import Entry
 from provisioner.settings import read_settings
 
 ENTRY = Entry("keycloak", "keycloak", "keycloak_user")
+SETTINGS = read_settings({"ENVIRONMENT": "dev", "SNAPSHOT_BUCKET": "acme-tfvars", "AUDIT_BUCKET": "acme-audit"})
 HOST = "db.example.com"
 
 
@@ -57,8 +58,9 @@ def test_a_whole_secret_that_agrees_has_no_warnings() -> None:
     assert application(fields) == Credentials("keycloak_user", "hunter2", secret(json.dumps(fields)), ())
 
 
-def test_another_host_is_a_warning_that_names_the_entry() -> None:
-    parsed = application({"password": "hunter2", "host": "replica.example.com"})
+@pytest.mark.parametrize("host", ["replica.example.com", 7, None])
+def test_another_host_is_a_warning_that_names_the_entry(host: object) -> None:
+    parsed = application({"password": "hunter2", "host": host})
     assert isinstance(parsed, Credentials)
     assert [(each.code, each.database, each.username) for each in parsed.warnings] == [
         ("secret_host", "keycloak", "keycloak_user")
@@ -181,7 +183,9 @@ def test_the_settings_fill_in_what_a_secret_managed_by_rds_lacks() -> None:
         ({"username": "admin", "password": "hunter2", "host": 7}, ["secret_host"]),
         ({"host": HOST}, ["secret_without_password", "secret_username"]),
         ({"username": "a" * 64, "password": "hunter2", "host": HOST}, ["secret_username"]),
+        ({"username": "ad\nmin", "password": "hunter2", "host": HOST}, ["secret_username"]),
         ({"username": "admin", "password": "hunter2", "host": HOST, "port": 0}, ["secret_port"]),
+        ({"username": "admin", "password": "hunter2", "host": HOST, "port": 65536}, ["secret_port"]),
         ({"username": "admin", "password": "hunter2", "host": HOST, "port": True}, ["secret_port"]),
         ({"username": "admin", "password": "hunter2", "host": HOST, "port": "x"}, ["secret_port"]),
         ({"username": "admin", "password": "hunter2", "host": HOST, "dbname": ""}, ["secret_dbname"]),
@@ -209,6 +213,13 @@ def test_what_could_not_be_had_is_refused_as_it_was_found_and_names_the_entry() 
     assert caught.value.findings == (
         Finding("secret_missing", "it is not there", "create it", "", "keycloak", "keycloak_user"),
     )
+
+
+def test_an_administrator_secret_that_could_not_be_had_is_refused_as_it_was_found() -> None:
+    found = Finding("secret_missing", "it is not there", "create it")
+    with pytest.raises(SecretUnavailable) as caught:
+        parse_administrator_secret(found, SETTINGS)
+    assert caught.value.findings == (found,)
 
 
 def test_the_messages_name_the_secret_and_say_what_to_do() -> None:
