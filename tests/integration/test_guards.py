@@ -81,6 +81,17 @@ def test_the_administrator_itself_can_not_be_declared(world: World) -> None:
     assert written_rows(world.server) == rows
 
 
+def test_the_master_is_not_taken_over_even_by_name(world: World) -> None:
+    """Up to 15 CREATEROLE is enough to change who has it, the password too."""
+    master = world.server.master.username
+    world.declare_entries({"app": {"database_name": "app", "username": master}, "shop": ENTRIES["shop"]})
+    with pytest.raises(PlanBlocked, match=f'role "{master}" has CREATEROLE'):
+        world.apply(adopt=["app"])
+    world.server.connect(*world.server.master).close()
+    assert world.server.run_as_superuser(f"SELECT rolcreaterole FROM pg_roles WHERE rolname = '{master}'") == [[True]]
+    assert world.dry_run()["summary"]["unchanged"]
+
+
 def test_a_mark_of_another_environment_blocks(world: World) -> None:
     world.apply()
     world.server.run_as_superuser(

@@ -12,7 +12,7 @@ from provisioner.core.access_levels import AccessLevel
 from provisioner.core.changes import Change
 from provisioner.core.errors import Finding
 from provisioner.core.kept import is_kept, kept_blockers
-from provisioner.core.ownership import Ownership
+from provisioner.core.ownership import Ownership, has_marker
 from provisioner.core.quoting import quote
 from provisioner.core.roles import iam_login
 from provisioner.core.state import Database, Role
@@ -49,11 +49,15 @@ def _role_blockers(role: Role, application: str, ownership: Ownership) -> Iterab
         yield Finding("administrator", message, f"give the application {application} another username", **place)
         return
     attributes = {"SUPERUSER": role.superuser, "REPLICATION": role.replication, "BYPASSRLS": role.bypass_rls}
+    # Of a role of ours it is taken back; who administers others, such as the RDS master, is nobody's to take over.
+    attributes["CREATEROLE"] = role.createrole and not has_marker(role, ownership.environment)
     powers = [word for word, held in attributes.items() if held]
     if powers:
         message = f'role "{role.name}" has {", ".join(powers)}, which no access level may have'
         remedy = f"ALTER ROLE {quote(role.name)} " + " ".join("NO" + word for word in powers)
-        yield Finding("privileged_role", message, f"as a superuser: {remedy}; or give it another username", **place)
+        yield Finding(
+            "privileged_role", message, f"give {application} another username; or, as a superuser: {remedy}", **place
+        )
     yield from iam_login(role.name, ownership, **place)
     if not ownership.manages(role.name):
         elsewhere = f' (its mark names environment "{role.marker.environment}")' if role.marker.environment else ""

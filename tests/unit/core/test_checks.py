@@ -26,6 +26,11 @@ def test_a_fleet_that_is_new_is_not_blocked() -> None:
         (ownership_of(OWNER, roles=(Role("owner", marker=Marker("prod")),)), ["foreign_role"]),
         (ownership_of(OWNER, roles=(ours("owner", superuser=True),)), ["privileged_role"]),
         (ownership_of(OWNER, roles=(ours("owner", bypass_rls=True, replication=True),)), ["privileged_role"]),
+        (
+            replace(ownership_of(OWNER, roles=(Role("owner", createrole=True),)), adopt=frozenset({"shop"})),
+            ["privileged_role"],
+        ),
+        (ownership_of(OWNER, roles=(ours("owner", createrole=True),)), []),
         (ownership_of(OWNER, roles=(ours("owner"), ours("other")), owned="other"), ["owner_change"]),
         (ownership_of(OWNER, roles=(ours("owner"), Role("other")), owned="other"), ["foreign_owner"]),
         (
