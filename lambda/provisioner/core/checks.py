@@ -55,9 +55,8 @@ def _role_blockers(role: Role, application: str, ownership: Ownership) -> Iterab
     if powers:
         message = f'role "{role.name}" has {", ".join(powers)}, which no access level may have'
         remedy = f"ALTER ROLE {quote(role.name)} " + " ".join("NO" + word for word in powers)
-        yield Finding(
-            "privileged_role", message, f"give {application} another username; or, as a superuser: {remedy}", **place
-        )
+        next_step = f"give {application} another username; or, as the RDS master or a superuser: {remedy}"
+        yield Finding("privileged_role", message, next_step, **place)
     yield from iam_login(role.name, ownership, **place)
     if not ownership.manages(role.name):
         elsewhere = f' (its mark names environment "{role.marker.environment}")' if role.marker.environment else ""
