@@ -16,6 +16,7 @@ class Remedy(StrEnum):
 CONNECTION_LOST = "08006"
 # It has waited for `lock_timeout` already.
 LOCK_NOT_AVAILABLE = "55P03"
+NOT_PERMITTED = "42501"
 # What `edges.lock.fence` fails with: a division by zero, of which no statement of ours has another.
 LOCK_LOST = "22012"
 
@@ -53,8 +54,7 @@ _REMEDIES: dict[str, tuple[Remedy, str]] = {
     LOCK_LOST: (Remedy.LATER, "the run has lost its lock, so that another may be at work: " + _RETRY_LATER),
     "53100": (Remedy.MANUAL, "the server's storage is full: add storage, then call again"),
     "58030": (Remedy.MANUAL, "the server cannot read or write its storage: see its own log, then call again"),
-    # Nor may the administrator grant on ALL TABLES where somebody else has made one since it looked.
-    "42501": (Remedy.LOOK, "the administrator lacks the right: see the runbook, then call again"),
+    NOT_PERMITTED: (Remedy.MANUAL, "the administrator lacks the right: see the runbook, then call again"),
 }
 _UNKNOWN = (Remedy.MANUAL, "see the runbook for this SQLSTATE; the next run tries it again")
 # Codes of a whole server that is not there, and not of one database that refuses.
@@ -82,6 +82,11 @@ class SqlError(Exception):
     @property
     def next_step(self) -> str:
         return _REMEDIES.get(self.sqlstate, _UNKNOWN)[1]
+
+    @property
+    def asks_for_look(self) -> bool:
+        """Whether what was seen may have changed; ALL TABLES is not permitted with one of somebody else's in it."""
+        return self.remedy is Remedy.LOOK or self.sqlstate == NOT_PERMITTED
 
     @property
     def is_transient(self) -> bool:

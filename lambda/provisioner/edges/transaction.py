@@ -21,7 +21,7 @@ from provisioner.edges.clock import Deadline
 from provisioner.edges.database_catalogs import read_database, read_object_names
 from provisioner.edges.postgres import Connection, Login
 from provisioner.edges.server_findings import OUT_OF_TIME
-from provisioner.edges.sqlstates import Remedy, SqlError
+from provisioner.edges.sqlstates import SqlError
 
 # A GRANT that grants nothing and a REVOKE that revokes nothing are warnings to the server. To us they are failures.
 EMPTY_GRANT_WARNINGS = frozenset({"01006", "01007"})
@@ -122,7 +122,7 @@ def change_database(item: DatabaseScript, context: ApplyContext, *, as_written: 
             _send_before(item.name, before, context)
             more = retry(partial(apply_and_verify, item, statements, context), context)
         except SqlError as error:
-            if error.remedy is not Remedy.LOOK or number == MAX_LOOKS or context.is_late:
+            if not error.asks_for_look or number == MAX_LOOKS or context.is_late:
                 raise
             before, statements = (), None
         else:
