@@ -79,14 +79,9 @@ def test_who_lets_nobody_into_its_database_is_named_and_costs_the_others_nothing
         assert world.drift()["blockers"][0]["code"] == "database_unreadable"
         report = world.call(mode="access")
         assert [(each["code"], each["database"]) for each in report["warnings"]] == [("access_unknown", "shop")]
-        assert entered_shop(world, mark) == []
+        assert world.server.let_in("shop", mark) == []
         assert world.server.run_as_superuser(WAITING.format("<>")) == [[0]]
     assert world.apply()["status"] == "no_change"
-
-
-def entered_shop(world: World, mark: int) -> list[str]:
-    """Who was let through to `shop`, or to the lock before it; an earlier session's end may be told late."""
-    return re.findall(r"connection authorized: user=(\w+) database=shop ", world.server.log_text(mark))
 
 
 def test_a_prepared_transaction_that_lets_nobody_in_is_named(postgres_version: int, aws: Aws) -> None:
@@ -110,7 +105,7 @@ def test_a_role_does_not_leave_a_database_that_its_owner_has_locked(pg_server: S
             mark = world.server.mark()
             found = blocked(world)
             assert any('database "shop" cannot be looked into' in each["message"] for each in found)
-            assert entered_shop(world, mark) == []
+            assert world.server.let_in("shop", mark) == []
             assert world.server.run_as_superuser(WAITING.format("<>")) == [[0]]
         assert world.apply(retire=["leaver"])["status"] == "applied"
         assert not is_there(world)

@@ -301,6 +301,13 @@ class Server:
         """The same, those that came together in one message one by one."""
         return [line for each in self.log_statements(since) for line in each.statement.split(";\n")]
 
+    def let_in(self, database: str, since: int = 0) -> list[str]:
+        """Who has proved its password for a database, in order, though a lock may keep it from going on.
+
+        That an earlier session has ended may be told late, so its name in the log says nothing.
+        """
+        return re.findall(rf"connection authorized: user=(\S+) database={database} ", self.log_text(since))
+
     @property
     def _log(self) -> Path:
         return self._folder / "server.log"

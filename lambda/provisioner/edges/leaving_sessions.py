@@ -47,11 +47,11 @@ def _end_logins(connection: Connection, step: LeavingStep, context: ApplyContext
     if not ownership.may_act_as(step.role, ""):
         return False
     borrowed = (step.role,) if ownership.needs_membership(step.role) else ()
-    before = [ddl.grant_self(role, with_options=ownership.server.has_membership_options) for role in borrowed]
+    with_options = ownership.server.has_membership_options
     for (pid,) in connection.run(UNNAMED_LOGINS):
         ending = ddl.as_role(step.role, [Statement(f"SELECT pg_terminate_backend({pid:d})")])
         with suppress(SqlError), transaction(connection, leave=False):
-            connection.run("BEGIN", context.fence, *before, *ending, *map(ddl.revoke_self, borrowed))
+            connection.run("BEGIN", context.fence, *ddl.as_member(borrowed, ending, with_options=with_options))
             ended = True
     return ended
 
