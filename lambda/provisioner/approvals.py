@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 from provisioner.audit_log import AuditLog
-from provisioner.core.approval import check_approval, leave_unapproved
-from provisioner.core.errors import PlanChanged
+from provisioner.core.approval import ApprovedPlan, check_approval, leave_unapproved
+from provisioner.core.errors import ApprovalRequired, PlanChanged
 from provisioner.core.model import Request
 from provisioner.core.ownership import Ownership
 from provisioner.core.plan import Plan
@@ -16,6 +17,7 @@ from provisioner.core.reviewed_plan import (
     Evidence,
     approval_key,
     asked_key,
+    digest_of_key,
     name_version,
     read_approval,
     reviewed_plan_key,
@@ -69,14 +71,36 @@ def find_evidence(audit_log: AuditLog, digest: str) -> Evidence:
 def as_approved(request: Request, plan: Plan, ownership: Ownership, audit_log: AuditLog) -> Plan:
     """The plan with what nobody approved held back.
 
+    What a run that ended early has left is another plan and goes on under the approval of the whole, named or not.
+
     Raises ApprovalRequired, PlanChanged: no approval counts, or nothing that it covers is left to do.
     """
-    evidence = find_evidence(audit_log, request.approval.plan_digest or plan.digest)
-    approval = check_approval(evidence, plan, request, audit_log.settings)
     databases = ownership.server.databases.items()
     continued = {name for name, facts in databases if ownership.is_interrupted_create(facts)}
-    approved = leave_unapproved(plan, approval.units, continued)
+
+    def under(digest: str) -> tuple[ApprovedPlan, Plan]:
+        approval = check_approval(find_evidence(audit_log, digest), plan, request, audit_log.settings)
+        return approval, leave_unapproved(plan, approval.units, continued)
+
+    try:
+        approval, approved = under(request.approval.plan_digest or plan.digest)
+    except ApprovalRequired:
+        for digest in () if request.approval.plan_digest else _recent_digests(audit_log):
+            with suppress(ApprovalRequired, PlanChanged):
+                approval, approved = under(digest)
+                if not approved.unapproved:
+                    break
+        else:
+            raise
     if approved.unapproved and not approved.unblocked_changes:
         raise PlanChanged((*approved.unapproved, *plan.blockers))
     audit_log.approval = approval
     return approved
+
+
+def _recent_digests(audit_log: AuditLog) -> list[str]:
+    """Of what plans there are approvals that may count still."""
+    bucket = audit_log.bucket
+    since = datetime.now(UTC) - timedelta(hours=audit_log.settings.approval_hours)
+    keys = bucket.keys_since(approval_key(bucket.folder, "").removesuffix(".json"), since)
+    return [digest for key in keys if (digest := digest_of_key(key, bucket.folder))]

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 
 from provisioner.core import difference
 from provisioner.core.difference import Difference
-from provisioner.core.errors import DatabaseUnavailable, Finding, ProvisioningError
+from provisioner.core.errors import DatabaseUnavailable, Finding, ProvisioningError, SecretUnavailable
 from provisioner.core.holdings import Leaving
 from provisioner.core.model import Declaration, Request, Settings, Trigger
 from provisioner.core.ownership import Ownership
@@ -172,10 +172,19 @@ def _mark_rotations(
     server: Server, secrets: RunSecrets, settings: Settings, clients: AwsClients
 ) -> dict[str, PasswordCheck]:
     """What is known of each password: what the login said, a rotation under way."""
-    differs = {PasswordCheck.DIFFERS, PasswordCheck.OTHER_VERIFIER}
-    differing = [role for role, check in server.passwords.items() if check in differs]
-    found = [secrets.credentials[role].secret for role in differing]
+    asked = [role for role, check in server.passwords.items() if check is not PasswordCheck.NOT_CHECKED]
+
+    def is_rotating(role: str) -> bool:
+        secret = secrets.credentials[role].secret
+        try:
+            return has_pending_rotation(clients, secret.secret_id, secret.version_id)
+        except SecretUnavailable:
+            # What is right is left alone anyway.
+            if server.passwords[role] is PasswordCheck.CURRENT:
+                return False
+            raise
+
     with ThreadPoolExecutor(settings.max_workers) as pool:
-        rotating = pool.map(lambda each: has_pending_rotation(clients, each.secret_id, each.version_id), found)
-        marked = {role: PasswordCheck.ROTATING for role, is_so in zip(differing, rotating, strict=True) if is_so}
+        rotating = pool.map(is_rotating, asked)
+        marked = {role: PasswordCheck.ROTATING for role, is_so in zip(asked, rotating, strict=True) if is_so}
     return {**server.passwords, **marked}

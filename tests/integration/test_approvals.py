@@ -522,6 +522,22 @@ def test_a_run_that_ended_early_goes_on_under_the_same_approval(world: World) ->
     assert databases(world) == ["db0", "db1", "db2", "db3"]
 
 
+def test_the_rest_of_an_approved_plan_goes_on_without_its_digest_and_what_is_not_in_it_does_not(world: World) -> None:
+    """What is left has a digest of its own, which nobody approved."""
+    world.declare_entries(
+        {f"app{number}": {"database_name": f"db{number}", "username": f"user{number}"} for number in range(4)}
+    )
+    world.approve(world.dry_run()["plan_digest"])
+    with pytest.raises(OutOfTime):
+        world.apply(context=Ending(calls=14))
+    before = world.passwords["user0"]
+    world.put_secret("app0", "user0", "db0")
+    assert refusal(world) == ["approval_required"]
+    world.put_secret("app0", "user0", "db0", password=before)
+    assert world.apply()["status"] == "applied"
+    assert databases(world) == ["db0", "db1", "db2", "db3"]
+
+
 def test_what_an_interrupted_run_made_is_told_with_the_approval_under_which_it_was(world: World) -> None:
     key = world.approve(world.dry_run()["plan_digest"])
     answer = world.apply(run_id="first")

@@ -364,3 +364,17 @@ def test_who_is_not_declared_and_a_member_of_one_who_is_is_named(world: World) -
         for role, item in zip(("shop_editor", "shop_reader"), found, strict=True):
             assert f'member of "{role}"' in item["message"]
             assert f'REVOKE "{role}" FROM "stranger"' in item["next_step"]
+
+
+def test_a_privilege_on_what_is_of_no_database_is_named(world: World) -> None:
+    """A parameter such as `session_replication_role` turns triggers and foreign keys off."""
+    given = {"pg_tablespace": "CREATE ON TABLESPACE pg_default"}
+    if world.server.version >= 15:
+        given["pg_parameter_acl"] = "SET ON PARAMETER session_replication_role"
+    for each in given.values():
+        world.server.run_as_superuser(f"GRANT {each} TO shop_editor")
+    for call in (world.dry_run, world.drift, world.apply):
+        found = named(call(), "other_privileges")
+        assert {item["username"] for item in found} == {"shop_editor"}
+        assert [item["database"] for item in found] == [""] * len(given)
+        assert all(any(catalog in item["message"] for item in found) for catalog in given)

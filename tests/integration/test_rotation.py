@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from provisioner.core.errors import InvalidRequest, PlanBlocked
+from provisioner.core.errors import InvalidRequest, PlanBlocked, SecretUnavailable
 from stack.aws import ACCOUNT, ALWAYS, REGION, Aws
 from stack.binaries import ROOT
 from stack.dump import dump, has_password
@@ -143,6 +143,17 @@ def test_a_rotation_under_way_leaves_the_password_alone(world: World) -> None:
     answer = world.call(event("PutSecretValue", requestParameters={"secretId": SECRET}))
     assert answer["status"] == "no_change"
     assert has_password(world.server, "shop_user", before)
+    for mode in ("dry_run", "drift", "apply"):
+        answer = world.call(mode=mode)
+        assert (answer["status"], codes(answer)) == ("in_sync" if mode == "drift" else "no_change", {"rotation"})
+
+
+def test_whether_a_rotation_is_under_way_need_not_be_known_where_the_password_is_right(world: World) -> None:
+    world.aws.fail("secretsmanager:DescribeSecret", times=ALWAYS, kind="access_denied")
+    assert world.apply()["status"] == "no_change"
+    rotate(world)
+    with pytest.raises(SecretUnavailable):
+        world.apply()
 
 
 def test_another_secret_that_is_broken_keeps_no_rotation_waiting(world: World) -> None:

@@ -97,7 +97,7 @@ class PasswordCheck(StrEnum):
     CURRENT = "current"
     DIFFERS = "differs"
     OTHER_VERIFIER = "other verifier"  # the server keeps it in a form that no login with it is tried against
-    ROTATING = "rotating"  # it differs, and a rotation is under way that will settle it
+    ROTATING = "rotating"  # whatever it is now, a rotation is under way that will settle it
     UNKNOWN = "unknown"
     NOT_CHECKED = "not asked"  # the role does not exist yet, or logs in by IAM
 

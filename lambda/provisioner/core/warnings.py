@@ -27,12 +27,12 @@ def find_warnings(ownership: Ownership) -> Iterable[Finding]:
         if ownership.may_change(database):
             yield from _unmanaged(database, ownership)
     for item in ownership.server.other_privileges:
-        if item.role in ownership.by_role and item.database in ownership.by_database and not item.is_owned:
+        if item.role in ownership.by_role and item.database in {"", *ownership.by_database} and not item.is_owned:
             yield Finding(
                 "other_privileges",
                 f'role "{item.role}" holds privileges on {item.object_count} objects of catalog {item.catalog}, '
                 "of which no access level speaks",
-                "nothing to do if the owner of the database meant it",
+                "nothing to do if whoever granted them meant it",
                 database=item.database,
                 username=item.role,
             )

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from datetime import datetime
 from random import SystemRandom
 from typing import Any, TypeVar
 
@@ -65,12 +66,17 @@ class AuditBucket:
 
     def newest_keys(self, folder: str, ending: str, most: int) -> list[str]:
         """The last keys of a folder by name, the newest first where names begin with a time."""
-        keys: list[str] = []
+        return [key for key, _ in self._list(folder) if key.endswith(ending)][: -most - 1 : -1]
+
+    def keys_since(self, folder: str, moment: datetime) -> list[str]:
+        """The keys of a folder whose objects were put after a moment, the newest first."""
+        found = [(put_at, key) for key, put_at in self._list(folder) if put_at >= moment]
+        return [key for _, key in sorted(found, reverse=True)]
+
+    def _list(self, folder: str) -> Iterator[tuple[str, datetime]]:
         with self._translate_errors(folder):
             for page in self.clients.s3.get_paginator("list_objects_v2").paginate(Bucket=self.name, Prefix=folder):
-                found = [item["Key"] for item in page.get("Contents", ()) if item["Key"].endswith(ending)]
-                keys = [*keys, *found][-most:]
-        return keys[::-1]
+                yield from ((item["Key"], item["LastModified"]) for item in page.get("Contents", ()))
 
     def put_if_absent(self, key: str, content: str) -> str:
         """Put an object that is never overwritten; return its address. `audit_contended` where another stands there."""

@@ -184,16 +184,18 @@ _MEMBERSHIPS = """(
     )"""
 
 # What no access level speaks of (routines, types, ...) and names a role in its access control list, or belongs to one
-# that does not own the database. A mapping of a user belongs to that user whoever made it.
+# that does not own the database. A mapping of a user belongs to that user whoever made it. Tablespaces and (from 15)
+# parameters are of no database.
 _OTHER_PRIVILEGES = """(
         SELECT coalesce(json_agg(json_build_array(o.datname, o.rolname, o.catalog, o.count, o.is_owned)), '[]')
         FROM (
-            SELECT d.datname, r.rolname, s.classid::regclass::text AS catalog, s.deptype = 'o' AS is_owned,
-                   count(*) AS count
+            SELECT coalesce(d.datname, '') AS datname, r.rolname, s.classid::regclass::text AS catalog,
+                   s.deptype = 'o' AS is_owned, count(*) AS count
             FROM pg_shdepend AS s
-            JOIN wanted AS d ON d.oid = s.dbid
+            LEFT JOIN wanted AS d ON d.oid = s.dbid
             JOIN pg_roles AS r ON r.oid = s.refobjid
             WHERE s.refclassid = 'pg_authid'::regclass
+              AND (d.oid IS NOT NULL OR s.classid IN ('pg_tablespace'::regclass, to_regclass('pg_parameter_acl')))
               AND (s.deptype = 'a' OR s.deptype = 'o' AND r.oid <> d.datdba AND s.classid <> 'pg_proc'::regclass)
               AND s.classid NOT IN ('pg_class'::regclass, 'pg_namespace'::regclass, 'pg_default_acl'::regclass,
                                     'pg_largeobject'::regclass, 'pg_user_mapping'::regclass)
