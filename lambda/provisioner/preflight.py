@@ -28,7 +28,7 @@ from provisioner.edges.aws import AwsClients, AwsError, translate_errors
 from provisioner.edges.clock import Deadline, now_utc
 from provisioner.edges.lock import find_run
 from provisioner.edges.postgres import Login, ServerAddress, reach, tls_context
-from provisioner.edges.secret_store import read_secrets
+from provisioner.edges.secret_store import has_pending_rotation, read_secrets
 from provisioner.edges.snapshot_store import read_snapshot
 from provisioner.edges.sqlstates import SqlError
 from provisioner.observation import enter
@@ -211,12 +211,13 @@ def check_applications(preflight: Preflight) -> Iterator[Check]:
     for entry, secret_id in named:
         name = f"secret:{entry.application}"
         try:
-            warnings = parse_application_secret(found[secret_id], entry, host).warnings
+            credentials = parse_application_secret(found[secret_id], entry, host)
+            has_pending_rotation(preflight.clients, secret_id, credentials.secret.version_id)
         except SecretUnavailable as error:
             yield failed_by(name, error.findings)
             continue
-        if host and warnings:
-            yield ok(name, warnings[0].message, next_step=warnings[0].next_step)
+        if host and credentials.warnings:
+            yield ok(name, credentials.warnings[0].message, next_step=credentials.warnings[0].next_step)
         else:
             yield ok(name, f'{secret_id} is the login of "{entry.username}"')
 

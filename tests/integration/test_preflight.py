@@ -284,6 +284,13 @@ def test_each_secret_that_cannot_be_used_has_its_own_line(world: World) -> None:
     assert "canary" not in str(answer)
 
 
+def test_a_secret_of_which_no_rotation_can_be_known_has_its_line(world: World) -> None:
+    world.aws.fail("secretsmanager:DescribeSecret", times=ALWAYS, kind="access_denied")
+    answer = preflight(world)
+    assert not_ok(answer) == {"secret:shop": "failed"}
+    assert "secretsmanager:DescribeSecret" in line(answer, "secret:shop")
+
+
 def test_without_the_administrators_secret_the_applications_are_looked_at_all_the_same(world: World) -> None:
     world.aws.put_secret("goldenpath/dev/rds/master", {"password": "canary-Pa55"})
     answer = preflight(world)
