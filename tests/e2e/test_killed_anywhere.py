@@ -1,9 +1,10 @@
 """A run is ended before and after every message that it sends, to PostgreSQL and to AWS; the next one must converge.
 
 Every gap between two messages is a point: for a killed process there is nothing else by which the outside could tell
-two moments apart. A point at which neither the server nor the bucket was changed yet is the beginning of an undisturbed
-run, and is shown to be that; from every other one the next run goes on, and server and audit are compared with those of
-an undisturbed run. The points are enumerated until the run gets through unharmed, not sampled.
+two moments apart. One run is held at each of them, and all is read that a next run could see. Where that is what was to
+be seen at the point before, the next run would do the same again; at every other one a run is killed, the next one goes
+on, and server and audit are compared with those of an undisturbed run. A run that lives on without its connections has
+something to say itself: it is cut off at every point. The points are enumerated, not sampled.
 """
 
 import contextlib
@@ -406,9 +407,55 @@ class Points:
     changed: int = 0
     new: list[int] = field(default_factory=list)
 
+    def tell(self, told: Callable[[str], None], how: str) -> None:
+        told(f"{how} at {self.count} points, {self.changed} after the first write, {len(self.new)} states")
 
-def _enumerate(ground: Ground, *, by_kill: bool, look: Callable[[], object] = lambda: None) -> Points:
-    """End a run when its nth message is answered, for every n, and let the next run follow.
+
+def _walk(ground: Ground, look: Callable[[], object] = lambda: None) -> Points:
+    """Hold one run at each answer to its messages, and find the points at which the outside is another than before."""
+    points, before = Points(), ""
+
+    def see(point: int) -> None:
+        nonlocal before
+        points.count = point
+        if ground.is_untouched():
+            return
+        points.changed += 1
+        look()
+        if (now := ground.shown()) != before:
+            points.new.append(point)
+        before = now
+
+    ground.restore()
+    ground.before()
+    ground.fuse.watch(see)
+    call = ground.call(ground.event)
+    ground.fuse.put_out()
+    assert call.answer, f"a run that nothing disturbed failed: {call.error}: {call.message}"
+    ground.restore()
+    return points
+
+
+def _kill_at_each(ground: Ground, look: Callable[[], object] = lambda: None) -> Points:
+    """Kill a run wherever the outside is another than a message before, and let the next run follow.
+
+    Two sessions may work at once, so a run that is killed at a point may have come further there or less far than the
+    one that was held: whatever it left, the next one goes on from it.
+    """
+    points = _walk(ground, look)
+    killed = []
+    for point in points.new:
+        if ground.end_at(point, "answered", by_kill=True).killed:
+            killed.append(point)
+        ground.wait_until_noticed()
+        _follow(ground, f"message {point}")
+        ground.restore()
+    points.new = killed
+    return points
+
+
+def _cut_off_anywhere(ground: Ground) -> Points:
+    """Break a run's connections when its nth message is answered, for every n, and let the next run follow.
 
     Where all that the next run could see is what was to be seen at the point before, it would do the same again: there
     it follows once.
@@ -417,7 +464,7 @@ def _enumerate(ground: Ground, *, by_kill: bool, look: Callable[[], object] = la
     points, before = Points(), ""
     while True:
         point = points.count + 1
-        call = ground.end_at(point, "answered", by_kill=by_kill)
+        call = ground.end_at(point, "answered", by_kill=False)
         if not ground.has_ended:
             assert call.answer, f"a run that nothing disturbed failed: {call.error}: {call.message}"
             ground.restore()
@@ -427,7 +474,6 @@ def _enumerate(ground: Ground, *, by_kill: bool, look: Callable[[], object] = la
         if ground.is_untouched():
             continue
         points.changed += 1
-        look()
         if (now := ground.shown()) != before:
             points.new.append(point)
             _follow(ground, f"message {point}")
@@ -448,18 +494,18 @@ def _follow(ground: Ground, place: str) -> None:
 def test_killed_after_any_message_is_answered_the_next_run_converges(
     ground: Ground, tell: Callable[[str], None]
 ) -> None:
-    points = _enumerate(ground, by_kill=True)
+    points = _kill_at_each(ground)
     # Plan and Markdown, note, roles, three databases of which two are created, rows, trail, note. Two sessions work at
     # once: 8 to 19 states were met, and all but the databases come one after the other.
     assert len(points.new) >= 7
-    tell(f"killed at {points.count} points, {points.changed} after the first write, {len(points.new)} states")
+    points.tell(tell, "killed")
 
 
 def test_killed_while_roles_leave_the_next_run_goes_on(leaving: Ground, tell: Callable[[str], None]) -> None:
-    points = _enumerate(leaving, by_kill=True)
+    points = _kill_at_each(leaving)
     # Plan and Markdown, note, NOLOGIN, the database, what is in each of two, the role, rows, trail, note.
     assert len(points.new) >= 9
-    tell(f"killed at {points.count} points, {points.changed} after the first write, {len(points.new)} states")
+    points.tell(tell, "killed")
 
 
 def test_killed_between_the_parts_of_a_large_database_the_next_run_goes_on(
@@ -476,18 +522,18 @@ def test_killed_between_the_parts_of_a_large_database_the_next_run_goes_on(
         theirs = "SELECT count(DISTINCT relowner) FROM pg_class WHERE relname IN ('job', 'job_id_seq')"
         assert ground.server.run_as_superuser(theirs, "shop") == [[1]]
 
-    points = _enumerate(ground, by_kill=True, look=look)
+    points = _kill_at_each(ground, look)
     assert len(passed) >= 4, passed
-    tell(f"killed at {points.count} points, {points.changed} after the first write, {len(points.new)} states")
+    points.tell(tell, "killed")
 
 
 def test_killed_between_the_transactions_of_a_large_change_the_next_run_goes_on(
     large: Ground, tell: Callable[[str], None]
 ) -> None:
     large.aws_proxy.is_counted = False
-    points = _enumerate(large, by_kill=True)
+    points = _kill_at_each(large)
     assert len(points.new) >= 3
-    tell(f"killed at {points.count} points, {points.changed} after the first write, {len(points.new)} states")
+    points.tell(tell, "killed")
 
 
 def test_killed_under_an_approval_the_next_run_goes_on_under_the_same_one(
@@ -495,19 +541,19 @@ def test_killed_under_an_approval_the_next_run_goes_on_under_the_same_one(
 ) -> None:
     # What S3 is told is the same without an approval, where every message to it is a point.
     approved.aws_proxy.is_counted = False
-    points = _enumerate(approved, by_kill=True)
+    points = _kill_at_each(approved)
     # Roles, two creations and three databases; two sessions work at once, so not always the same states are met.
     assert len(points.new) >= 7
-    tell(f"killed at {points.count} points, {points.changed} after the first write, {len(points.new)} states")
+    points.tell(tell, "killed")
 
 
 def test_killed_while_roles_leave_under_an_approval_the_next_run_goes_on_under_the_same_one(
     leaving_approved: Ground, tell: Callable[[str], None]
 ) -> None:
     leaving_approved.aws_proxy.is_counted = False
-    points = _enumerate(leaving_approved, by_kill=True)
+    points = _kill_at_each(leaving_approved)
     assert len(points.new) >= 4
-    tell(f"killed at {points.count} points, {points.changed} after the first write, {len(points.new)} states")
+    points.tell(tell, "killed")
 
 
 def test_killed_while_the_server_works_under_an_approval_a_run_that_begins_at_once_goes_on_under_it(
@@ -524,9 +570,9 @@ def test_killed_while_the_server_works_under_an_approval_a_run_that_begins_at_on
 
 def test_a_connection_lost_while_roles_leave_is_made_good(leaving: Ground, tell: Callable[[str], None]) -> None:
     leaving.aws_proxy.is_counted = False
-    points = _enumerate(leaving, by_kill=False)
+    points = _cut_off_anywhere(leaving)
     assert len(points.new) >= 4
-    tell(f"cut off at {points.count} points, {points.changed} after the first write")
+    points.tell(tell, "cut off")
 
 
 def test_a_connection_lost_with_any_answer_is_made_good_by_the_next_run(
@@ -534,10 +580,10 @@ def test_a_connection_lost_with_any_answer_is_made_good_by_the_next_run(
 ) -> None:
     """The process lives on and has to judge what it cannot know: whether the last message was carried out."""
     ground.aws_proxy.is_counted = False
-    points = _enumerate(ground, by_kill=False)
+    points = _cut_off_anywhere(ground)
     # Roles, and three databases of which two are created; the first of them may go with the roles.
     assert len(points.new) >= 5
-    tell(f"cut off at {points.count} points, {points.changed} after the first write")
+    points.tell(tell, "cut off")
 
 
 def test_killed_while_the_server_works_a_run_that_begins_at_once_converges(
@@ -555,17 +601,18 @@ def test_killed_while_the_server_works_a_run_that_begins_at_once_converges(
 
 def _enumerate_changes(ground: Ground) -> list[int]:
     """The messages after which the server itself shows something that it did not show before them."""
-    ground.restore()
-    point, before, changing = 0, ground.started, []
-    while True:
-        point += 1
-        ground.end_at(point, "answered", by_kill=True)
-        if not ground.has_ended:
-            ground.restore()
-            return changing
-        ground.wait_until_noticed()
+    before, changing = ground.started, []
+
+    def see(point: int) -> None:
+        nonlocal before
         if (now := dump(ground.server)) != before:
             changing.append(point)
         before = now
-        if now != ground.started:
-            ground.restore()
+
+    ground.restore()
+    ground.before()
+    ground.fuse.watch(see)
+    assert ground.call(ground.event).answer
+    ground.fuse.put_out()
+    ground.restore()
+    return changing

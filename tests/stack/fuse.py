@@ -25,6 +25,14 @@ class Fuse:
         self._action: Callable[[], None] | None = None
         self._awaited: Any = None
         self._is_burnt = False
+        self._watch: Callable[[int], None] | None = None
+        self._asked: dict[Any, int] = {}
+
+    def watch(self, look: Callable[[int], None]) -> None:
+        """Count from zero; at each answered message all stands still while somebody looks, who is told its number."""
+        with self._lock:
+            self.passed, self._action, self._awaited, self._watch = 0, None, None, look
+            self._asked.clear()
 
     def light(self, at: int, moment: Moment, action: Callable[[], None]) -> None:
         """Count from zero; do the action at that message, once."""
@@ -35,7 +43,7 @@ class Fuse:
     def put_out(self) -> None:
         """Count from zero and do nothing."""
         with self._lock:
-            self.passed, self._action, self._awaited, self._is_burnt = 0, None, None, False
+            self.passed, self._action, self._awaited, self._is_burnt, self._watch = 0, None, None, False, None
 
     @property
     def is_burnt(self) -> bool:
@@ -46,6 +54,8 @@ class Fuse:
         """Whether a message is to be passed on."""
         with self._lock:
             self.passed += 1
+            if self._watch:
+                self._asked[connection] = self.passed
             if self._awaited is not None:
                 # Its client goes on without an answer: then this is the moment after it.
                 return self._act()
@@ -65,6 +75,8 @@ class Fuse:
         with self._lock:
             if self._awaited is connection:
                 self._act()
+            if self._watch and (number := self._asked.pop(connection, 0)):
+                self._watch(number)
 
     def _act(self) -> bool:
         action, self._action, self._awaited = self._action, None, None
