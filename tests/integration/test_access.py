@@ -81,6 +81,15 @@ def statuses(world: World) -> list[tuple[str, str, str]]:
     return [(last["action"], last["status"], last["message"])]
 
 
+def test_an_owner_that_does_not_inherit_owns_what_its_level_gives(world: World) -> None:
+    """Up to 15 it has to SET ROLE to pg_database_owner, to which "public" belongs from 15 on."""
+    world.server.run_as_superuser("ALTER ROLE shop_user NOINHERIT")
+    _, rows, _, _ = report(world)
+    verdicts = {row["expected"] for row in rows if row["role"] == "shop_user"}
+    assert verdicts == {"yes"}
+    assert world.server.version < 15 or can(rows, "shop_user")["own"] == "yes"
+
+
 def test_it_leaves_one_row_in_the_trail_and_a_csv_of_its_own_and_writes_nothing_to_the_server(world: World) -> None:
     before = written_rows(world.server)
     answer, *_ = report(world, requested_by="auditor")

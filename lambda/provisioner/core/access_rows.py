@@ -114,7 +114,9 @@ def _row(ways: list[Way], access: Access, declared: Declared) -> AccessRow:
 def _is_expected(way: Way, level: AccessLevel | None, administrator: str) -> bool:
     """Whether a declared level, or what PUBLIC and the administrator keep, gives a way (`access_levels.allows`)."""
     holding = way.holding
-    is_own_way = not (way.attribute or way.admin or way.set_role or way.chain)
+    # Up to 15 an owner that does not inherit has to SET ROLE to what it is by owning the database.
+    set_role = [item for item in way.set_role if (item.role, item.member) != (DATABASE_OWNER, way.role)]
+    is_own_way = not (way.attribute or way.admin or set_role or way.chain)
     if way.role == administrator and not level:
         # What the function itself works with.
         is_connect = is_own_way and holding.capability is Capability.CONNECT and holding.holder == administrator
