@@ -48,7 +48,16 @@ def make_by_uv(folder: Path, requirements: Path) -> str:
 
 def make_by_pip(folder: Path, *what: str | Path) -> str:
     """Make it with the pip that Python brings along; empty, or what went wrong."""
-    pip = [folder / "bin/python", "-m", "pip", "install", "--quiet", "--progress-bar", "off", "--prefer-binary"]
+    pip: list[str | Path] = [
+        folder / "bin/python",
+        "-m",
+        "pip",
+        "install",
+        "--quiet",
+        "--progress-bar",
+        "off",
+        "--prefer-binary",
+    ]
     return progress.run([sys.executable, "-m", "venv", "--clear", folder]) or progress.run([*pip, *what])
 
 
