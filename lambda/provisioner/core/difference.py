@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cache, partial
 from operator import attrgetter
 
 from provisioner.core.changes import Change, ChangeKind
@@ -128,11 +128,11 @@ def _merge_grants(
 
     The first of the `kinds` is for what stands, the second for what is created from now on.
     """
-    holders = _grant_option_holders(database)
+    depth_of = _grant_depths(database)
     privileges: dict[tuple[Target, tuple[str, str, bool, int]], set[str]] = defaultdict(set)
     for target, each in grants.items():
         for grant in each:
-            depth = _grant_depth(target, grant.grantor, grant.privilege, holders)
+            depth = depth_of(target, grant.grantor, grant.privilege)
             privileges[target, (grant.grantee, grant.grantor, grant.grant_option, depth)].add(grant.privilege)
     alike = defaultdict(set)
     for (target, terms), each_name in privileges.items():
@@ -157,22 +157,24 @@ def _merge_grants(
         )
 
 
-_Holders = Mapping[tuple[Target, str, str], set[str]]
+def _grant_depths(database: Database) -> Callable[[Target, str, str], int]:
+    """Through how many hands a grant on a target went, by its grantor and its privilege.
 
-
-def _grant_option_holders(database: Database) -> _Holders:
-    """From whom each role has the right to pass on a privilege."""
-    holders = defaultdict(set)
+    Each is worked out once: the ways on which so many roles pass a privilege on to each other double with every role.
+    """
+    # From whom each role has the right to pass on a privilege.
+    holders: dict[tuple[Target, str, str], set[str]] = defaultdict(set)
     for group in database.groups:
         for grant in group.items:
             if grant.grant_option:
                 holders[group.target, grant.grantee, grant.privilege].add(grant.grantor)
-    return holders
 
+    @cache
+    def depth(target: Target, grantor: str, privilege: str) -> int:
+        # PostgreSQL lets no grants go round in a circle.
+        if grantor == target.owner:
+            return 0
+        before = holders.get((target, grantor, privilege), set()) - {grantor}
+        return 1 + max((depth(target, giver, privilege) for giver in before), default=0)
 
-def _grant_depth(target: Target, grantor: str, privilege: str, holders: _Holders) -> int:
-    """How many hands a grant went through; PostgreSQL lets no grants go round in a circle."""
-    if grantor == target.owner:
-        return 0
-    before = holders.get((target, grantor, privilege), set()) - {grantor}
-    return 1 + max((_grant_depth(target, giver, privilege, holders) for giver in before), default=0)
+    return depth

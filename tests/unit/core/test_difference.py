@@ -84,6 +84,21 @@ def test_rights_are_given_before_any_is_taken() -> None:
     ]
 
 
+def test_what_many_roles_pass_on_to_each_other_is_revoked_by_the_hands_it_went_through() -> None:
+    """Sixty of them have more ways to the last than anybody could follow one by one."""
+    givers = ["o", *(f"r{number:02}" for number in range(60))]
+    passed = tuple(
+        grant
+        for place, giver in enumerate(givers)
+        for to in givers[place + 1 :]
+        for grant in with_option(giver, to, "UPDATE")
+    )
+    changes = changes_between((ObjectGroup(TABLES, passed),), (ObjectGroup(TABLES, ()),))
+    assert [change.grantor for change in changes] == [
+        giver for place, giver in reversed([*enumerate(givers)]) for _ in givers[place + 1 :]
+    ]
+
+
 DATABASE = Target(ObjectKind.DATABASE, owner="owner")
 
 
