@@ -1,12 +1,16 @@
 """A tenant makes what is read of it as large as it can: it stands against its own database, and costs little."""
 
+import contextlib
+import re
 import tracemalloc
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from provisioner.core.errors import PlanBlocked
+from provisioner.edges import access_catalogs, database_catalogs
 from stack.aws import Aws
 from stack.postgres import Login, Server
 from stack.world import World
@@ -130,6 +134,28 @@ def test_large_objects_of_a_reader_are_its_own_business_however_many_lists_they_
     world.login("shop_desk", "shop").close()
     answer = world.call(mode="access")
     assert [item for item in answer["warnings"] if item["code"] == "access_unknown"] == []
+
+
+def peak_of_session(world: World, query: str) -> int:
+    """The most memory, in kilobytes, that a session of the server had while it answered a query."""
+    with contextlib.closing(world.server.superuser("shop")) as session:
+        [[pid]] = session.run("SELECT pg_backend_pid()")
+        session.run("SET work_mem = '4MB'; SET hash_mem_multiplier = 2; SET max_parallel_workers_per_gather = 0")
+        session.run(query)
+        return int(re.findall(r"VmHWM:\s+(\d+)", Path(f"/proc/{pid}/status").read_text())[0])
+
+
+def test_large_objects_without_number_take_little_of_the_servers_memory(world: World) -> None:
+    """A reader makes millions in minutes: a report that had the server hold all of them would be everybody's end."""
+    world.server.run_as_superuser(
+        "INSERT INTO pg_largeobject_metadata SELECT 1000000 + i, 'shop_reader'::regrole, NULL"
+        " FROM generate_series(1, 600000) AS i",
+        "shop",
+    )
+    least = peak_of_session(world, "SELECT count(*) FROM pg_largeobject_metadata")
+    for query in (access_catalogs._ACCESS_QUERY, database_catalogs._database_query(database_catalogs._RARE_PARTS)):
+        assert peak_of_session(world, query) < least + 25_000
+    assert "access_unknown" not in {each["code"] for each in world.call(mode="access")["warnings"]}
 
 
 def test_changes_without_number_are_the_business_of_their_own_database(

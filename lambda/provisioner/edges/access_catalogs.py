@@ -180,21 +180,21 @@ _DOUBT = "coalesce(b.doubt, 0)"
 # closed by its connection limit), the doubt, the creator.
 _OBJECTS = f"""
     SELECT '{Thing.DATABASE}', ''::text, d.datdba, coalesce(d.datacl, acldefault('d', d.datdba))::text, ''::text, false,
-           d.datconnlimit = 0, 0, 0::oid
+           d.datconnlimit = 0, 0, 0::oid, 1::bigint
     FROM pg_database AS d WHERE d.datname = current_database()
     UNION ALL
     SELECT '{Thing.SCHEMA}', n.nspname, n.nspowner, coalesce(n.nspacl, acldefault('n', n.nspowner))::text, n.nspname,
-           {in_extension("pg_namespace", "n")}, false, 0, 0
+           {in_extension("pg_namespace", "n")}, false, 0, 0, 1
     FROM pg_namespace AS n WHERE {NOT_SYSTEM}
     UNION ALL
     SELECT {_RELATION}, n.nspname, c.relowner,
            coalesce(c.relacl, acldefault(CASE c.relkind WHEN 'S' THEN 's'::"char" ELSE 'r' END, c.relowner))::text,
-           c.relname, {in_extension("pg_class", "c")}, c.relrowsecurity, {_DOUBT}, 0
+           c.relname, {in_extension("pg_class", "c")}, c.relrowsecurity, {_DOUBT}, 0, 1
     FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace LEFT JOIN doubtful AS b ON b.oid = c.oid
     WHERE c.oid >= {FIRST_OBJECT} AND c.relkind IN ('r', 'p', 'f', 'v', 'm', 'S') AND {NOT_SYSTEM}
     UNION ALL
     SELECT {_COLUMN}, n.nspname, c.relowner, a.attacl::text, c.relname || '(' || a.attname || ')',
-           {in_extension("pg_class", "c")}, c.relrowsecurity, {_DOUBT}, 0
+           {in_extension("pg_class", "c")}, c.relrowsecurity, {_DOUBT}, 0, 1
     FROM pg_attribute AS a JOIN pg_class AS c ON c.oid = a.attrelid JOIN pg_namespace AS n ON n.oid = c.relnamespace
     LEFT JOIN doubtful AS b ON b.oid = c.oid
     WHERE a.attrelid >= {FIRST_OBJECT} AND a.attacl IS NOT NULL AND NOT a.attisdropped AND {NOT_SYSTEM}
@@ -202,28 +202,34 @@ _OBJECTS = f"""
     SELECT CASE WHEN {IS_DEFINER} THEN '{Thing.DEFINER}' ELSE '{Thing.ROUTINE}' END, n.nspname, p.proowner,
            CASE WHEN {IS_DEFINER} THEN coalesce(p.proacl, acldefault('f', p.proowner))::text ELSE '{{}}' END,
            {_ROUTINE}, {in_extension("pg_proc", "p")}, false,
-           CASE WHEN NOT {IS_DEFINER} THEN 0 WHEN {_FOR_TRIGGERS} THEN 2 WHEN {_CALLED_ELSEWHERE} THEN 1 ELSE 0 END, 0
+           CASE WHEN NOT {IS_DEFINER} THEN 0 WHEN {_FOR_TRIGGERS} THEN 2 WHEN {_CALLED_ELSEWHERE} THEN 1 ELSE 0 END,
+           0, 1
     FROM pg_proc AS p JOIN pg_namespace AS n ON n.oid = p.pronamespace
     WHERE p.oid >= {FIRST_OBJECT} AND ({NOT_SYSTEM} OR {TEMPORARY_IN_REACH})
     UNION ALL
     SELECT '{Thing.LARGE_OBJECT}', '', l.lomowner, coalesce(l.acl, {_ANYBODYS}), o.oid::text, false, false,
-           CASE WHEN l.acl IS NULL THEN 2 ELSE 0 END, 0
-    FROM {LARGE_OBJECTS} AS l, unnest(l.oids) AS o(oid)
+           CASE WHEN l.acl IS NULL THEN 2 ELSE 0 END, 0,
+           CASE o.place WHEN 1 THEN l.number - cardinality(l.oids) + 1 ELSE 1 END
+    FROM {LARGE_OBJECTS} AS l, unnest(l.oids) WITH ORDINALITY AS o(oid, place)
     UNION ALL
-    SELECT {_DEFAULT}, coalesce(n.nspname, ''), d.defaclrole, d.defaclacl::text, '', false, false, 0, d.defaclrole
+    SELECT {_DEFAULT}, coalesce(n.nspname, ''), d.defaclrole, d.defaclacl::text, '', false, false, 0, d.defaclrole, 1
     FROM pg_default_acl AS d LEFT JOIN pg_namespace AS n ON n.oid = d.defaclnamespace
     WHERE d.defaclobjtype <> 'T' AND {IN_EFFECT}"""
 # A row for each group, its columns those of `AccessGroup`. What is told stops with the row that makes it too much; the
-# server holds one row at a time.
+# server holds one row at a time, and of the names only those that are told: an owner makes millions of routines.
 _ACCESS_QUERY = f"""{_DOUBTS}
     SELECT thing, schema, owner, acl, number, names, extension, CASE WHEN narrowed THEN number ELSE 0 END,
            doubt, creator
     FROM (
-        SELECT thing, schema, pg_get_userbyid(owner) AS owner, acl, count(*) AS number,
-               array_to_json((array_agg(name ORDER BY name))[1:{MAX_NAMED}]) AS names, extension, narrowed, doubt,
+        SELECT thing, schema, pg_get_userbyid(owner) AS owner, acl, sum(number)::bigint AS number,
+               array_to_json(array_agg(name ORDER BY place) FILTER (WHERE place <= {MAX_NAMED})) AS names,
+               extension, narrowed, doubt,
                CASE creator WHEN 0 THEN '' ELSE pg_get_userbyid(creator) END AS creator,
                sum(length(acl)) OVER (ROWS UNBOUNDED PRECEDING) AS total
-        FROM ({_OBJECTS}) AS object(thing, schema, owner, acl, name, extension, narrowed, doubt, creator)
+        FROM (SELECT *, row_number() OVER (PARTITION BY thing, schema, owner, acl, extension, narrowed, doubt, creator
+                                           ORDER BY name) AS place
+              FROM ({_OBJECTS}) AS every(thing, schema, owner, acl, name, extension, narrowed, doubt, creator, number)
+             ) AS object
         GROUP BY thing, schema, object.owner, acl, extension, narrowed, doubt, object.creator) AS told
     WHERE total - length(acl) <= {MAX_ACL_CHARACTERS} LIMIT {MAX_GROUPS + 1}"""
 # An editor may lock every table: whether a view can be written is undecided then.

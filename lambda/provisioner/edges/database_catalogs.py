@@ -139,16 +139,23 @@ FIRST_OBJECT = 16384
 
 # Whoever may connect can make large objects and grant on them whatever there is. Of another role than the owner of the
 # database a few lists are told (`acl`), so that it stands in nobody's way; of the rest that they are its. However many
-# there are, they are counted by their lists before anything else is asked of them.
-LARGE_OBJECTS = """(
-    SELECT l.lomowner, l.number, l.oids, CASE WHEN l.is_owners OR length(l.acl) <= 1000 THEN l.acl END AS acl
-    FROM (SELECT p.*, CASE WHEN p.is_owners OR p.place <= 200
-                           THEN coalesce(p.lomacl, acldefault('L', p.lomowner))::text END AS acl
-          FROM (SELECT g.*, g.lomowner = d.datdba AS is_owners,
-                       row_number() OVER (PARTITION BY g.lomowner ORDER BY g.first) AS place
-                FROM (SELECT lomowner, lomacl, count(*) AS number, min(oid) AS first, array_agg(oid) AS oids
-                      FROM pg_largeobject_metadata GROUP BY 1, 2) AS g
-                JOIN pg_database AS d ON d.datname = current_database()) AS p) AS l)"""
+# there are, they are counted by their lists before anything else is asked of them, and the server remembers no more of
+# each list than the first in each of so many turns (`oids`, those of a few in a row).
+_TURNS, MAX_OIDS = 251, 20
+LARGE_OBJECTS = f"""(
+    SELECT l.lomowner, l.acl, sum(l.number)::bigint AS number, min(l.oids) AS oids
+    FROM (SELECT p.lomowner, p.number, p.oids, CASE WHEN p.is_owners OR length(p.list) <= 1000 THEN p.list END AS acl
+          FROM (SELECT o.*, CASE WHEN o.is_owners OR o.place <= 200
+                                 THEN coalesce(o.lomacl, acldefault('L', o.lomowner))::text END AS list
+                FROM (SELECT g.*, g.lomowner = d.datdba AS is_owners,
+                             row_number() OVER (PARTITION BY g.lomowner ORDER BY g.oids) AS place
+                      FROM (SELECT lomowner, lomacl, sum(number) AS number,
+                                   ARRAY(SELECT unnest(array_agg(first)) ORDER BY 1 LIMIT {MAX_OIDS}) AS oids
+                            FROM (SELECT lomowner, lomacl, count(*) AS number, min(oid) AS first
+                                  FROM pg_largeobject_metadata GROUP BY 1, 2, oid::bigint % {_TURNS}) AS turns
+                            GROUP BY 1, 2) AS g
+                      JOIN pg_database AS d ON d.datname = current_database()) AS o) AS p) AS l
+    GROUP BY 1, 2)"""
 # Who may not create in a schema has default privileges there to no effect, and may write any number of them.
 IN_EFFECT = "(d.defaclnamespace = 0 OR has_schema_privilege(d.defaclrole, d.defaclnamespace, 'CREATE'))"
 
@@ -217,8 +224,8 @@ _RARE_PARTS = f"""
           AND NOT {_MADE_WITH_A_TYPE}
      GROUP BY 2, 4, 5 LIMIT {MAX_GROUPS + 1})
     UNION ALL
-    (SELECT 'L', 0, '', pg_get_userbyid(l.lomowner), false, coalesce(l.acl, '{{}}'), '', false, sum(l.number)::bigint
-     FROM {LARGE_OBJECTS} AS l GROUP BY 4, 6 LIMIT {MAX_GROUPS + 1})"""
+    (SELECT 'L', 0, '', pg_get_userbyid(l.lomowner), false, coalesce(l.acl, '{{}}'), '', false, l.number
+     FROM {LARGE_OBJECTS} AS l LIMIT {MAX_GROUPS + 1})"""
 _EXTENSION_PART = """
     UNION ALL
     SELECT 'e', 0, e.extname, '', true, '', '', false, 1 FROM pg_extension AS e"""
