@@ -2,15 +2,19 @@
 
 import contextlib
 import json
+import tempfile
 import tracemalloc
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from provisioner.core.errors import PlanBlocked
 from provisioner.edges.postgres import Login as Way
 from provisioner.edges.postgres import ServerAddress, tls_context
 from stack.aws import Aws
+from stack.binaries import available
 from stack.dump import dump
 from stack.postgres import Server
 from stack.world import World
@@ -104,6 +108,44 @@ def test_an_event_trigger_is_not_a_tenants_to_make(world: World) -> None:
     as_tenant(world, "CREATE FUNCTION spy() RETURNS event_trigger LANGUAGE plpgsql AS $$ BEGIN END $$")
     with pytest.raises(Exception, match="permission denied to create event trigger"):
         as_tenant(world, "CREATE EVENT TRIGGER spy ON ddl_command_start EXECUTE FUNCTION spy()")
+
+
+# As `upper(text)` would be found for a name, were there none that takes one.
+IN_WAIT = """CREATE FUNCTION public.upper(name) RETURNS text LANGUAGE plpgsql AS $$ BEGIN
+    PERFORM set_config('role', 'none', true);
+    EXECUTE 'GRANT good_user TO evil_user';
+    PERFORM set_config('role', 'evil_user', true);
+    RETURN 'told'; END $$"""
+
+
+@pytest.mark.skipif(max(available(), default=0) < 18, reason="before 18 extensions stand in the server's own folder")
+@pytest.mark.parametrize("administrator", ["master", "delegated"])
+def test_the_script_of_an_extension_that_is_not_trusted_runs_nothing_of_the_owners_as_the_administrator(
+    aws: Aws, administrator: str
+) -> None:
+    """Without a superuser's rights it runs as who calls it, and SET ROLE keeps nobody from RESET ROLE."""
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder).chmod(0o755)
+        extensions = Path(folder, "extension")
+        extensions.mkdir(mode=0o755)
+        (extensions / "helper.control").write_text("default_version = '1'\nsuperuser = false\n")
+        (extensions / "helper--1.sql").write_text("CREATE TABLE helper AS SELECT upper('one'::name) AS version;\n")
+        with Server(max(available()), parameters={"extension_control_path": f"$system:{folder}"}) as server:
+            admin = server.master if administrator == "master" else server.create_delegated_admin()
+            with World(server, aws, admin) as world:
+                world.declare_entries(EVIL | GOOD)
+                world.apply()
+                as_tenant(world, IN_WAIT)
+                world.declare_entries({"evil": {**EVIL["evil"], "extensions": ["helper"]}} | GOOD | LATE)
+                with pytest.raises(PlanBlocked, match='in database "evil" as its owner: CREATE EXTENSION "helper"'):
+                    world.apply()
+                world.login("late_reader", "good").close()
+                assert (
+                    server.run_as_superuser("SELECT FROM pg_auth_members WHERE member::regrole::text = 'evil_user'")
+                    == []
+                )
+                as_tenant(world, "DROP FUNCTION public.upper(name)", 'CREATE EXTENSION "helper"')
+                assert world.apply()["status"] == "no_change"
 
 
 SETTINGS = [

@@ -163,13 +163,15 @@ def _extension_blockers(ownership: Ownership) -> Iterable[Finding]:
         place = {"database": name, "username": entry.username}
         missing = sorted(set(entry.extensions) - (database.extensions if database else frozenset()))
         for extension in missing:
-            trusted = ownership.server.available_extensions.get(extension)
-            if trusted is None:
+            creator = ownership.server.available_extensions.get(extension)
+            if creator is None:
                 message = f'extension "{extension}" is not available on this server'
                 yield Finding("extension_unavailable", message, "correct the name, or leave it out", **place)
-            elif not trusted:
-                message = f'extension "{extension}" is not trusted: the owner of a database may not create it'
-                remedy = f'in database "{name}" as the RDS master: CREATE EXTENSION {quote(extension)}; then run again'
+            elif creator:
+                is_owners = "its script would run what the owner has made with the rights of the administrator"
+                reason = is_owners if creator == "its owner" else "the owner of a database may not create it"
+                message = f'extension "{extension}" is not trusted: {reason}'
+                remedy = f'in database "{name}" as {creator}: CREATE EXTENSION {quote(extension)}; then run again'
                 yield Finding("extension_not_trusted", message, remedy, **place)
         has_public = database is None or any(group.target.is_public_schema for group in database.groups)
         if missing and database and database.may_be_entered and not has_public:

@@ -137,10 +137,14 @@ _DATABASE_ROW = f"""json_build_array(
             EXISTS (SELECT FROM large_settings AS s WHERE s.setdatabase = d.oid AND s.setrole = 0))"""
 
 
-# Reads a directory of the server, so it is asked only where an extension is declared.
+# Reads a directory of the server, so it is asked only where an extension is declared. The script of a trusted one runs
+# as the bootstrap superuser, and nothing that it calls can SET ROLE. That of one that takes no superuser runs as who
+# calls it: what its owner has made in `public` and the script comes upon could RESET ROLE, and be the administrator.
 _AVAILABLE_EXTENSIONS = """(
-        SELECT coalesce(json_agg(json_build_array(v.name, v.trusted)), '[]') FROM (
-            SELECT name, bool_or(trusted OR NOT superuser) AS trusted FROM pg_available_extension_versions GROUP BY name
+        SELECT coalesce(json_agg(json_build_array(v.name, v.creator)), '[]') FROM (
+            SELECT name, CASE WHEN bool_and(trusted) THEN '' WHEN bool_or(superuser) THEN 'the RDS master'
+                              ELSE 'its owner' END AS creator
+            FROM pg_available_extension_versions GROUP BY name
         ) AS v
     )"""
 

@@ -44,7 +44,10 @@ def test_a_fleet_that_is_new_is_not_blocked() -> None:
         ),
         (ownership_of(READER, owned="admin"), []),
         (ownership_of(replace(OWNER, extensions=("x",))), ["extension_unavailable"]),
-        (ownership_of(replace(OWNER, extensions=("x",)), available_extensions={"x": False}), ["extension_not_trusted"]),
+        (
+            ownership_of(replace(OWNER, extensions=("x",)), available_extensions={"x": "the RDS master"}),
+            ["extension_not_trusted"],
+        ),
         (ownership_of(replace(OWNER, username="admin")), ["administrator"]),
         (
             ownership_of(OWNER, READER, roles=(ours("owner", has_admin_option=False),), owned="owner"),

@@ -150,7 +150,7 @@ def servers(draw: st.DrawFn) -> Server:
             for one, other in pairs
             if one < other
         ),
-        available_extensions={"citext": True},
+        available_extensions={"citext": ""},
         passwords={name: draw(st.sampled_from(PasswordCheck)) for name in roles},
     )
 
