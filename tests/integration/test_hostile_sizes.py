@@ -140,7 +140,8 @@ def peak_of_session(world: World, query: str) -> int:
     """The most memory, in kilobytes, that a session of the server had while it answered a query."""
     with contextlib.closing(world.server.superuser("shop")) as session:
         [[pid]] = session.run("SELECT pg_backend_pid()")
-        session.run("SET work_mem = '4MB'; SET hash_mem_multiplier = 2; SET max_parallel_workers_per_gather = 0")
+        session.run("SET work_mem = '4MB'; SET hash_mem_multiplier = 2; SET jit = off")
+        session.run("SET max_parallel_workers_per_gather = 0")
         session.run(query)
         return int(re.findall(r"VmHWM:\s+(\d+)", Path(f"/proc/{pid}/status").read_text())[0])
 
