@@ -54,6 +54,8 @@ ODD_VALUES: list[Any] = [None, True, False, 0, 1, -1, 1.5, 2**40, "", [], {}, "x
 ODD_VALUES += [
     "apply",
     "drift",
+    "access",
+    "preflight",
     "sha256:abc",
     ["keycloak"],
     [""],

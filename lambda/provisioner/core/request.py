@@ -184,8 +184,8 @@ def _read_flag(fields: Fields, name: str) -> bool:
 
 def _read_leaving(event: Fields, name: str, mode: Mode) -> tuple[str, ...]:
     roles = event.texts(name, list, _NAMES)
-    if roles and mode is Mode.DRIFT:
-        message = f"a drift check looks at what stands, and {name} asks for a change"
+    if roles and mode not in {Mode.APPLY, Mode.DRY_RUN}:
+        message = f"the mode {mode} looks at what stands, and {name} asks for a change"
         event.refuse(_CODE, name, message, 'set "mode": "dry_run" to see what it would do')
     return roles
 

@@ -212,6 +212,19 @@ def test_an_approval_of_the_wrong_type_or_shape_is_refused(field: str, value: ob
     assert refused({"environment": "dev", "approval": {field: value}}) == [f"approval.{field}"]
 
 
+@pytest.mark.parametrize("field", ["quarantine", "retire"])
+@pytest.mark.parametrize("mode", ["drift", "access", "preflight"])
+def test_a_mode_that_only_looks_refuses_who_is_to_leave(mode: str, field: str) -> None:
+    assert refused({"environment": "dev", "mode": mode, field: ["old_user"]}) == [field]
+
+
+@pytest.mark.parametrize("mode", ["apply", "dry_run"])
+def test_a_plan_may_name_who_is_to_leave(mode: str) -> None:
+    event = {"environment": "dev", "mode": mode, "quarantine": ["old_user"], "retire": ["older_user"]}
+    request = parse_request(event, DEV)
+    assert (request.quarantine, request.retire) == (("old_user",), ("older_user",))
+
+
 def test_all_problems_are_named_at_once() -> None:
     event = {
         "environment": "prod",
