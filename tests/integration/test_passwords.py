@@ -29,9 +29,10 @@ def codes(answer: dict[str, Any]) -> list[str]:
     return [finding["code"] for finding in answer["warnings"]]
 
 
-def rotate(world: World, password: str, stages: list[str]) -> None:
+def rotate(world: World, password: str, stages: list[str]) -> str:
     value = json.dumps({"username": "shop_owner", "password": password})
-    world.aws.client("secretsmanager").put_secret_value(SecretId=SECRET, SecretString=value, VersionStages=stages)
+    client = world.aws.client("secretsmanager")
+    return str(client.put_secret_value(SecretId=SECRET, SecretString=value, VersionStages=stages)["VersionId"])
 
 
 # --- a role's life ----------------------------------------------------------------------------------------------------
@@ -53,14 +54,19 @@ def test_a_new_password_in_the_secret_is_set(applied: World) -> None:
 
 def test_a_rotation_under_way_is_left_alone_and_said(applied: World) -> None:
     before = applied.server.run_as_superuser("SELECT rolpassword FROM pg_authid WHERE rolname = 'shop_owner'")
-    rotate(applied, "of the rotation", ["AWSPENDING"])
-    assert applied.apply()["status"] == "no_change"
+    pending = rotate(applied, "of the rotation", ["AWSPENDING"])
+    answer = applied.apply()
+    assert (answer["status"], codes(answer)) == ("no_change", ["rotation"])
     # As a rotation does it: first the server, then the stage.
     applied.server.run_as_superuser(f"ALTER ROLE shop_owner PASSWORD '{make_verifier('of the rotation')}'")
     answer = applied.apply()
     assert (answer["status"], codes(answer)) == ("no_change", ["rotation"])
     assert applied.server.run_as_superuser("SELECT rolpassword FROM pg_authid WHERE rolname = 'shop_owner'") != before
     rotate(applied, "of the rotation", ["AWSCURRENT"])
+    # A rotation that has ended leaves no other version pending.
+    applied.aws.client("secretsmanager").update_secret_version_stage(
+        SecretId=SECRET, VersionStage="AWSPENDING", RemoveFromVersionId=pending
+    )
     answer = applied.apply()
     assert (answer["status"], codes(answer)) == ("no_change", [])
 
