@@ -406,34 +406,43 @@ class Points:
     count: int = 0
     changed: int = 0
     new: list[int] = field(default_factory=list)
+    shown: str = ""
+
+    def add(self, point: int, ground: Ground) -> bool:
+        """Count a point, as new where the one before showed something else; whether the run has left anything."""
+        self.count = point
+        if ground.is_untouched():
+            return False
+        self.changed += 1
+        if (now := ground.shown()) != self.shown:
+            self.new.append(point)
+        self.shown = now
+        return True
 
     def tell(self, told: Callable[[str], None], how: str) -> None:
         told(f"{how} at {self.count} points, {self.changed} after the first write, {len(self.new)} states")
 
 
-def _walk(ground: Ground, look: Callable[[], object] = lambda: None) -> Points:
-    """Hold one run at each answer to its messages, and find the points at which the outside is another than before."""
-    points, before = Points(), ""
+def _hold_at_each_answer(ground: Ground, see: Callable[[int], None]) -> None:
+    """Let a run through that stands still, at each answer to its messages, while somebody looks."""
+    failed: list[Exception] = []
 
-    def see(point: int) -> None:
-        nonlocal before
-        points.count = point
-        if ground.is_untouched():
-            return
-        points.changed += 1
-        look()
-        if (now := ground.shown()) != before:
-            points.new.append(point)
-        before = now
+    def look(point: int) -> None:
+        # In a thread of the proxy's, where nobody would hear of it.
+        try:
+            see(point)
+        except Exception as error:  # noqa: BLE001 - raised where the test stands
+            failed.append(error)
 
     ground.restore()
     ground.before()
-    ground.fuse.watch(see)
+    ground.fuse.watch(look)
     call = ground.call(ground.event)
     ground.fuse.put_out()
+    if failed:
+        raise failed[0]
     assert call.answer, f"a run that nothing disturbed failed: {call.error}: {call.message}"
     ground.restore()
-    return points
 
 
 def _kill_at_each(ground: Ground, look: Callable[[], object] = lambda: None) -> Points:
@@ -442,8 +451,13 @@ def _kill_at_each(ground: Ground, look: Callable[[], object] = lambda: None) -> 
     Two sessions may work at once, so a run that is killed at a point may have come further there or less far than the
     one that was held: whatever it left, the next one goes on from it.
     """
-    points = _walk(ground, look)
-    killed = []
+    points, killed = Points(), []
+
+    def see(point: int) -> None:
+        if points.add(point, ground):
+            look()
+
+    _hold_at_each_answer(ground, see)
     for point in points.new:
         if ground.end_at(point, "answered", by_kill=True).killed:
             killed.append(point)
@@ -461,7 +475,7 @@ def _cut_off_anywhere(ground: Ground) -> Points:
     it follows once.
     """
     ground.restore()
-    points, before = Points(), ""
+    points = Points()
     while True:
         point = points.count + 1
         call = ground.end_at(point, "answered", by_kill=False)
@@ -469,15 +483,11 @@ def _cut_off_anywhere(ground: Ground) -> Points:
             assert call.answer, f"a run that nothing disturbed failed: {call.error}: {call.message}"
             ground.restore()
             return points
-        points.count = point
         ground.wait_until_noticed()
-        if ground.is_untouched():
+        if not points.add(point, ground):
             continue
-        points.changed += 1
-        if (now := ground.shown()) != before:
-            points.new.append(point)
+        if point in points.new:
             _follow(ground, f"message {point}")
-        before = now
         ground.restore()
 
 
@@ -609,10 +619,5 @@ def _enumerate_changes(ground: Ground) -> list[int]:
             changing.append(point)
         before = now
 
-    ground.restore()
-    ground.before()
-    ground.fuse.watch(see)
-    assert ground.call(ground.event).answer
-    ground.fuse.put_out()
-    ground.restore()
+    _hold_at_each_answer(ground, see)
     return changing
