@@ -9,6 +9,7 @@ import sys
 if sys.version_info < (3, 11):  # noqa: UP036 - asked of whatever `python3` is
     sys.exit(f"Python 3.11 or later is needed, and this is {sys.version.split()[0]}: make PYTHON=/path/to/python3")
 
+import ast
 import os
 import subprocess
 import tomllib
@@ -48,17 +49,10 @@ def make_by_uv(folder: Path, requirements: Path) -> str:
 
 def make_by_pip(folder: Path, *what: str | Path) -> str:
     """Make it with the pip that Python brings along; empty, or what went wrong."""
-    pip: list[str | Path] = [
-        folder / "bin/python",
-        "-m",
-        "pip",
-        "install",
-        "--quiet",
-        "--progress-bar",
-        "off",
-        "--prefer-binary",
-    ]
-    return progress.run([sys.executable, "-m", "venv", "--clear", folder]) or progress.run([*pip, *what])
+    options = ["--quiet", "--progress-bar", "off", "--prefer-binary"]
+    return progress.run([sys.executable, "-m", "venv", "--clear", folder]) or progress.run(
+        [folder / "bin/python", "-m", "pip", "install", *options, *what]
+    )
 
 
 def registries() -> dict[str, str]:
@@ -70,7 +64,8 @@ def registries() -> dict[str, str]:
     for line in listed.splitlines():
         key, _, value = line.partition("=")
         if variable := AS_UV_IS_TOLD.get(key.rpartition(".")[2]):
-            told[variable] = value.strip("'\"")
+            # As Python writes it; a file may give several addresses, each on a line.
+            told[variable] = " ".join(ast.literal_eval(value).split())
     return told
 
 
