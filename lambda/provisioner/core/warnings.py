@@ -27,7 +27,8 @@ def find_warnings(ownership: Ownership) -> Iterable[Finding]:
         if ownership.may_change(database):
             yield from _unmanaged(database, ownership)
     for item in ownership.server.other_privileges:
-        if item.role in ownership.by_role and item.database in {"", *ownership.by_database} and not item.is_owned:
+        is_in_reach = not item.database or item.database in ownership.by_database
+        if item.role in ownership.by_role and is_in_reach and not item.is_owned:
             yield Finding(
                 "other_privileges",
                 f'role "{item.role}" holds privileges on {item.object_count} objects of catalog {item.catalog}, '

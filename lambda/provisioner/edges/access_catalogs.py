@@ -222,15 +222,13 @@ _ACCESS_QUERY = f"""{_DOUBTS}
            doubt, creator
     FROM (
         SELECT thing, schema, pg_get_userbyid(owner) AS owner, acl, sum(number)::bigint AS number,
-               array_to_json(array_agg(name ORDER BY place) FILTER (WHERE place <= {MAX_NAMED})) AS names,
-               extension, narrowed, doubt,
+               json_agg(name ORDER BY place) FILTER (WHERE place <= {MAX_NAMED}) AS names, extension, narrowed, doubt,
                CASE creator WHEN 0 THEN '' ELSE pg_get_userbyid(creator) END AS creator,
                sum(length(acl)) OVER (ROWS UNBOUNDED PRECEDING) AS total
         FROM (SELECT *, row_number() OVER (PARTITION BY thing, schema, owner, acl, extension, narrowed, doubt, creator
                                            ORDER BY name) AS place
               FROM ({_OBJECTS}) AS every(thing, schema, owner, acl, name, extension, narrowed, doubt, creator, number)
-             ) AS object
-        GROUP BY thing, schema, object.owner, acl, extension, narrowed, doubt, object.creator) AS told
+             ) AS object GROUP BY thing, schema, object.owner, acl, extension, narrowed, doubt, object.creator) AS told
     WHERE total - length(acl) <= {MAX_ACL_CHARACTERS} LIMIT {MAX_GROUPS + 1}"""
 # An editor may lock every table: whether a view can be written is undecided then.
 _WITHOUT_LOCKS = _ACCESS_QUERY.replace(_UPDATABLE, "28").replace(

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
+from provisioner.core.access_facts import MAX_NAMED
 from provisioner.core.acl import parse_acl
 from provisioner.core.kinds import ObjectKind
 from provisioner.core.quoting import Statement, array
@@ -141,7 +142,7 @@ FIRST_OBJECT = 16384
 # database a few lists are told (`acl`), so that it stands in nobody's way; of the rest that they are its. However many
 # there are, they are counted by their lists before anything else is asked of them, and the server remembers no more of
 # each list than the first in each of so many turns (`oids`, those of a few in a row).
-_TURNS, MAX_OIDS = 251, 20
+_TURNS = 251
 LARGE_OBJECTS = f"""(
     SELECT l.lomowner, l.acl, sum(l.number)::bigint AS number, min(l.oids) AS oids
     FROM (SELECT p.lomowner, p.number, p.oids, CASE WHEN p.is_owners OR length(p.list) <= 1000 THEN p.list END AS acl
@@ -150,7 +151,7 @@ LARGE_OBJECTS = f"""(
                 FROM (SELECT g.*, g.lomowner = d.datdba AS is_owners,
                              row_number() OVER (PARTITION BY g.lomowner ORDER BY g.oids) AS place
                       FROM (SELECT lomowner, lomacl, sum(number) AS number,
-                                   ARRAY(SELECT unnest(array_agg(first)) ORDER BY 1 LIMIT {MAX_OIDS}) AS oids
+                                   ARRAY(SELECT unnest(array_agg(first)) ORDER BY 1 LIMIT {MAX_NAMED}) AS oids
                             FROM (SELECT lomowner, lomacl, count(*) AS number, min(oid) AS first
                                   FROM pg_largeobject_metadata GROUP BY 1, 2, oid::bigint % {_TURNS}) AS turns
                             GROUP BY 1, 2) AS g
