@@ -22,6 +22,7 @@ from provisioner.core.audit import (
     run_key,
     trail_key,
 )
+from provisioner.core.changes import build_outcome
 from provisioner.core.errors import AuditUnavailable, Finding, RunInProgress
 from provisioner.core.markdown import render_markdown
 from provisioner.core.model import Mode, Outcome, Request, Settings, Status
@@ -102,9 +103,8 @@ class AuditLog:
             if change.identity not in told:
                 blocker = plan.blocker_of(change)
                 message = f"{change.detail}; blocked: {blocker.message}" if blocker else change.detail
-                self.record([change.outcome(status, now, message)])
-        unchanged = plan.unchanged
-        self.record(Outcome(each.action, each.database, each.username, Status.NO_CHANGE, now) for each in unchanged)
+                self.record([build_outcome(change, status, now, message)])
+        self.record(build_outcome(each, Status.NO_CHANGE, now) for each in plan.unchanged)
         self.record_findings(plan.warnings, action="warning", status=Status.WARNING)
 
     def record_applied(self, plan: Plan, outcomes: Sequence[Outcome]) -> None:

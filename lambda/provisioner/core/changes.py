@@ -186,11 +186,6 @@ class Change:
         # A privilege that a grantee passed on is revoked before the grantee loses the right to.
         return (self.kind.rank, self.database, -self.grant_depth, what)
 
-    def outcome(self, status: Status, timestamp_utc: str, message: str = "", duration_ms: int = 0) -> Outcome:
-        """What became of it; without a `message`, in its own words."""
-        what = (self.action, self.database, self.username, status, timestamp_utc, duration_ms)
-        return Outcome(*what, message or self.detail, self.identity)
-
     def to_json(self) -> dict[str, Any]:
         """The change as the answer and the stored plan show it."""
         return {name: getattr(self, name) for name in ("action", "database", "username", "detail", "destructive")}
@@ -235,3 +230,31 @@ class Change:
         owners = {target.owner for target in self.targets}
         whose = f' of "{min(owners)}"' if len(owners) == 1 and owners.isdisjoint({self.owner, DATABASE_OWNER}) else ""
         return self.target.in_words(count, whose)
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class PlannedChange:
+    """A change as a stored plan has it, `what` being the rest of its identity; or a thing that needs none."""
+
+    action: str
+    database: str
+    username: str
+    what: tuple[str, ...] = ()
+    detail: str = ""
+
+    @property
+    def identity(self) -> tuple[str, ...]:
+        return (self.action, self.database, self.username, *self.what)
+
+    @property
+    def unit_role(self) -> str:
+        is_membership = self.action == ChangeKind.REVOKE_MEMBERSHIP.action
+        return "".join(self.what[:1]) if is_membership else self.username
+
+
+def build_outcome(
+    change: Change | PlannedChange, status: Status, timestamp_utc: str, message: str = "", duration_ms: int = 0
+) -> Outcome:
+    """What became of a change; without a `message`, in its own words."""
+    what = (change.action, change.database, change.username, status, timestamp_utc, duration_ms)
+    return Outcome(*what, message or change.detail, change.identity)

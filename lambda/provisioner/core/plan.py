@@ -9,7 +9,7 @@ from operator import attrgetter
 
 from provisioner.core import leaving
 from provisioner.core.access_levels import AccessLevel
-from provisioner.core.changes import Change, ChangeKind
+from provisioner.core.changes import Change, ChangeKind, PlannedChange
 from provisioner.core.checks import find_blockers
 from provisioner.core.difference import Difference
 from provisioner.core.errors import Finding, shorten_alike
@@ -20,15 +20,6 @@ from provisioner.core.units import Unit, UnitEffects, Validity, collect_units, d
 from provisioner.core.warnings import find_warnings
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class Unchanged:
-    """One thing of one entry that is as declared; `action` names the thing: role, password, database, ..."""
-
-    action: str
-    database: str
-    username: str
-
-
 @dataclass(frozen=True)
 class Plan:
     """What a run would do, what keeps it from doing so, and what it noticed."""
@@ -37,7 +28,7 @@ class Plan:
     changes: tuple[Change, ...] = ()
     blockers: tuple[Finding, ...] = ()
     warnings: tuple[Finding, ...] = ()
-    unchanged: tuple[Unchanged, ...] = ()
+    unchanged: tuple[PlannedChange, ...] = ()
     validity: Validity | None = None
     # Against units that nobody approved as they are (`core.approval`); no part of the digest, as they follow from it.
     unapproved: tuple[Finding, ...] = ()
@@ -135,7 +126,7 @@ def _is_accepted(warning: Finding, ownership: Ownership) -> bool:
     return any(warning.code in entry.accepted_findings and (entry in of_role or not of_role) for entry in entries)
 
 
-def _unchanged(ownership: Ownership, changes: Iterable[Change]) -> tuple[Unchanged, ...]:
+def _unchanged(ownership: Ownership, changes: Iterable[Change]) -> tuple[PlannedChange, ...]:
     touched = {(aspect, change.database, change.username) for change in changes for aspect in change.kind.aspects}
     result = []
     for entry in ownership.declaration.entries:
@@ -144,7 +135,7 @@ def _unchanged(ownership: Ownership, changes: Iterable[Change]) -> tuple[Unchang
         for aspect in aspects:
             place = "" if aspect in {"role", "password"} else entry.database
             if (aspect, place, entry.username) not in touched and _is_managed(aspect, entry, ownership):
-                result.append(Unchanged(aspect, entry.database, entry.username))
+                result.append(PlannedChange(aspect, entry.database, entry.username))
     return tuple(sorted(result))
 
 

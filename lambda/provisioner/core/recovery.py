@@ -13,12 +13,12 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from provisioner.core.audit import AuditRow, build_rows
-from provisioner.core.changes import Change, ChangeKind
+from provisioner.core.changes import Change, ChangeKind, PlannedChange, build_outcome
 from provisioner.core.kinds import ObjectKind
 from provisioner.core.model import Outcome, Status
 from provisioner.core.ownership import Ownership, has_marker
 from provisioner.core.state import Database, ObjectGroup, PasswordCheck, Role
-from provisioner.core.stored_plan import PlannedChange, StoredPlan, UnreadableRecord
+from provisioner.core.stored_plan import StoredPlan, UnreadableRecord
 from provisioner.core.text import sanitize
 
 
@@ -78,7 +78,8 @@ def recovered_rows(
     made = {_key(row) for row in told if row.status is Status.SUCCESS}
     not_begun = {_key(row)[:-1] for row in told if row.status is Status.SKIPPED}
     note = plan.approval
-    told_as = build_rows(plan.provenance, (_outcome(item, timestamp_utc, note, shown=True) for item in plan.changes))
+    successes = (build_outcome(item, Status.SUCCESS, timestamp_utc, item.detail + note) for item in plan.changes)
+    told_as = build_rows(plan.provenance, successes)
     owed = [
         _outcome(item, timestamp_utc, note, run_token, shown=shows(ownership, item))
         for item, row in zip(plan.changes, told_as, strict=True)
@@ -166,13 +167,10 @@ def _held(group: ObjectGroup, *, option: str) -> set[tuple[str, str, str]]:
     return {(item.grantor, item.grantee, item.privilege) for item in group.items if item.grant_option or not option}
 
 
-def _outcome(item: PlannedChange, timestamp_utc: str, note: str, run_token: str = "", *, shown: bool) -> Outcome:
+def _outcome(item: PlannedChange, timestamp_utc: str, note: str, run_token: str, *, shown: bool) -> Outcome:
     found = "and found to stand" if shown else "and the server does not show whether it was made"
-    suffix = f"; planned by run {run_token}, which was cut off, {found}" if run_token else ""
-    status = Status.SUCCESS if shown else Status.UNKNOWN
-    return Outcome(
-        item.action, item.database, item.username, status, timestamp_utc, message=item.detail + note + suffix
-    )
+    message = f"{item.detail}{note}; planned by run {run_token}, which was cut off, {found}"
+    return build_outcome(item, Status.SUCCESS if shown else Status.UNKNOWN, timestamp_utc, message)
 
 
 def _key(row: AuditRow) -> tuple[str, ...]:

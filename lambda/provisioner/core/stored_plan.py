@@ -9,12 +9,21 @@ from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 from provisioner.core.audit import Provenance
-from provisioner.core.changes import ChangeKind
+from provisioner.core.changes import ChangeKind, PlannedChange
 from provisioner.core.model import Request
 from provisioner.core.plan import Plan
 from provisioner.core.report import render_text, summarize
 from provisioner.core.script import Script
-from provisioner.core.units import Unit, UnitEffects, Validity, digest_plan, digest_unit, name_unit, units_to_json
+from provisioner.core.units import (
+    Unit,
+    UnitEffects,
+    Validity,
+    digest_plan,
+    digest_unit,
+    name_unit,
+    unit_of,
+    units_to_json,
+)
 
 # The fields of a request that say what is to be done beside what the snapshot declares.
 ASKED = ("adopt", "quarantine", "retire")
@@ -22,32 +31,6 @@ ASKED = ("adopt", "quarantine", "retire")
 
 class UnreadableRecord(ValueError):
     """What was read is no record and no plan that a run stored."""
-
-
-@dataclass(frozen=True, slots=True)
-class PlannedChange:
-    """One change of a stored plan; `identity` is what makes it the same as one of another plan."""
-
-    identity: tuple[str, ...]
-    detail: str
-
-    @property
-    def action(self) -> str:
-        return self.identity[0]
-
-    @property
-    def database(self) -> str:
-        return self.identity[1]
-
-    @property
-    def username(self) -> str:
-        return self.identity[2]
-
-    @property
-    def unit(self) -> Unit:
-        """As `Change.unit_role` has it."""
-        is_membership = self.action == ChangeKind.REVOKE_MEMBERSHIP.action
-        return name_unit(self.database, (*self.identity, "")[3] if is_membership else self.username)
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,7 +122,7 @@ def refuse_forged(plan: StoredPlan, digest: str) -> None:
     if digest_plan(plan.validity, unit_digests) != digest:
         raise UnreadableRecord("what it holds does not have the digest that it is stored under")
     finish = ChangeKind.REVOKE_TEMPORARY_MEMBERSHIP.action
-    listed = {(item.unit, item.identity) for item in plan.changes if item.action != finish} | plan.blockers
+    listed = {(unit_of(item), item.identity) for item in plan.changes if item.action != finish} | plan.blockers
     covered = {(unit, what) for unit, done in plan.units.items() for what in (*done.effects, *done.blockers)}
     if listed != covered:
         raise UnreadableRecord("it lists other changes than its digest covers")
@@ -157,7 +140,8 @@ def read_asked(contents: Iterable[bytes | None], environment: str) -> Mapping[st
 
 
 def _parse_change(item: Mapping[str, Any]) -> PlannedChange:
-    change = PlannedChange(tuple(map(_text, item["identity"])), _text(item["detail"]))
+    action, database, username, *what = map(_text, item["identity"])
+    change = PlannedChange(action, database, username, tuple(what), _text(item["detail"]))
     if [change.action, change.database, change.username] != [item["action"], item["database"], item["username"]]:
         raise ValueError("a change that says two things")
     return change

@@ -12,7 +12,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 
-from provisioner.core.changes import Change
+from provisioner.core.changes import Change, PlannedChange
 from provisioner.core.errors import Finding
 
 
@@ -43,9 +43,9 @@ class UnitEffects:
     blockers: tuple[str, ...] = ()
 
 
-def unit_of(item: Change | Finding) -> Unit:
+def unit_of(item: Change | PlannedChange | Finding) -> Unit:
     """The unit that a change or a finding is about."""
-    return name_unit(item.database, item.unit_role if isinstance(item, Change) else item.username)
+    return name_unit(item.database, item.username if isinstance(item, Finding) else item.unit_role)
 
 
 def name_unit(database: str, username: str) -> Unit:

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from provisioner.core.changes import Change
+from provisioner.core.changes import Change, build_outcome
 from provisioner.core.errors import Finding, OutOfTime, ProvisioningError
 from provisioner.core.model import Outcome, Status
 from provisioner.core.state import PasswordCheck
@@ -88,7 +88,7 @@ def outcomes_of(changes: Iterable[Change], status: Status, started: float, messa
     """The same for each change, since `started` on the monotonic clock; without a message it is the change's detail."""
     now = now_utc()
     duration = round((time.monotonic() - started) * 1000)
-    return tuple(change.outcome(status, now, message, duration) for change in changes)
+    return tuple(build_outcome(change, status, now, message, duration) for change in changes)
 
 
 def skipped_unit(changes: Sequence[Change], reason: Finding) -> UnitResult:

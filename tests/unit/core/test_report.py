@@ -10,11 +10,11 @@ from operator import ne
 import pytest
 
 from provisioner.core.audit import Provenance
-from provisioner.core.changes import Change, ChangeKind
+from provisioner.core.changes import Change, ChangeKind, PlannedChange
 from provisioner.core.errors import Finding
 from provisioner.core.markdown import render_markdown
 from provisioner.core.model import RunStatus, Status
-from provisioner.core.plan import Plan, Unchanged
+from provisioner.core.plan import Plan
 from provisioner.core.report import (
     AuditLocations,
     build_response,
@@ -81,7 +81,7 @@ STORY = Plan(
     ),
     blockers=(Finding("foreign_role", 'role "legacy" is not managed here', 'adopt it (adopt: ["legacy"])'),),
     warnings=(Finding("orphan", 'role "old_app" is no longer declared'),),
-    unchanged=(Unchanged("role", "grafana", "grafana"), Unchanged("database", "grafana", "grafana")),
+    unchanged=(PlannedChange("role", "grafana", "grafana"), PlannedChange("database", "grafana", "grafana")),
 )
 
 
@@ -108,7 +108,7 @@ def test_the_text_reads_like_a_terraform_plan() -> None:
 
 
 def test_a_plan_without_changes_says_so() -> None:
-    assert render_text(Plan("dev", unchanged=(Unchanged("role", "a", "a"),) * 12)) == (
+    assert render_text(Plan("dev", unchanged=(PlannedChange("role", "a", "a"),) * 12)) == (
         "No changes. The server is what the snapshot declares.\n"
         "\n"
         "Plan: 0 to create, 0 to change, 0 to revoke, 12 unchanged."
@@ -184,7 +184,7 @@ def test_the_markdown_of_a_large_fleet_fits_into_a_comment() -> None:
 
 
 def test_the_answer_has_the_fields_of_the_contract() -> None:
-    plan = Plan("dev", changes=(Made(),), unchanged=(Unchanged("role", "a", "a"),))
+    plan = Plan("dev", changes=(Made(),), unchanged=(PlannedChange("role", "a", "a"),))
     assert build_response(REQUEST, RunStatus.APPLIED, plan, [(Made(), Status.SUCCESS)], AUDIT) == {
         "status": "applied",
         "environment": "dev",
