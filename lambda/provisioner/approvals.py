@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
 
 from provisioner.audit_log import AuditLog
 from provisioner.core.approval import ApprovedPlan, check_approval, leave_unapproved
@@ -16,6 +18,7 @@ from provisioner.core.plan import Plan
 from provisioner.core.reviewed_plan import (
     Evidence,
     approval_key,
+    approvals_folder,
     asked_key,
     digest_of_key,
     name_version,
@@ -75,32 +78,38 @@ def as_approved(request: Request, plan: Plan, ownership: Ownership, audit_log: A
 
     Raises ApprovalRequired, PlanChanged: no approval counts, or nothing that it covers is left to do.
     """
-    databases = ownership.server.databases.items()
-    continued = {name for name, facts in databases if ownership.is_interrupted_create(facts)}
-
-    def under(digest: str) -> tuple[ApprovedPlan, Plan]:
-        approval = check_approval(find_evidence(audit_log, digest), plan, request, audit_log.settings)
-        return approval, leave_unapproved(plan, approval.units, continued)
-
+    under = partial(_under, request, plan, ownership, audit_log)
     try:
         approval, approved = under(request.approval.plan_digest or plan.digest)
     except ApprovalRequired:
-        for digest in () if request.approval.plan_digest else _recent_digests(audit_log):
-            with suppress(ApprovalRequired, PlanChanged):
-                approval, approved = under(digest)
-                if not approved.unapproved:
-                    break
-        else:
+        covering = None if request.approval.plan_digest else _find_covering(under, audit_log)
+        if covering is None:
             raise
+        approval, approved = covering
     if approved.unapproved and not approved.unblocked_changes:
         raise PlanChanged((*approved.unapproved, *plan.blockers))
     audit_log.approval = approval
     return approved
 
 
-def _recent_digests(audit_log: AuditLog) -> list[str]:
-    """Of what plans there are approvals that may count still."""
+def _under(
+    request: Request, plan: Plan, ownership: Ownership, audit_log: AuditLog, digest: str
+) -> tuple[ApprovedPlan, Plan]:
+    """The approval of the plan with a digest, and what is left under it. Raises ApprovalRequired, PlanChanged."""
+    approval = check_approval(find_evidence(audit_log, digest), plan, request, audit_log.settings)
+    databases = ownership.server.databases.items()
+    continued = {name for name, facts in databases if ownership.is_interrupted_create(facts)}
+    return approval, leave_unapproved(plan, approval.units, continued)
+
+
+def _find_covering(
+    under: Callable[[str], tuple[ApprovedPlan, Plan]], audit_log: AuditLog
+) -> tuple[ApprovedPlan, Plan] | None:
+    """The newest approval that counts still and covers all that is left."""
     bucket = audit_log.bucket
     since = datetime.now(UTC) - timedelta(hours=audit_log.settings.approval_hours)
-    keys = bucket.keys_since(approval_key(bucket.folder, "").removesuffix(".json"), since)
-    return [digest for key in keys if (digest := digest_of_key(key, bucket.folder))]
+    for key in bucket.keys_since(approvals_folder(bucket.folder), since):
+        with suppress(ApprovalRequired, PlanChanged):
+            if (digest := digest_of_key(key, bucket.folder)) and not (found := under(digest))[1].unapproved:
+                return found
+    return None

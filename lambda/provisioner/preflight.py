@@ -22,7 +22,7 @@ from provisioner.core.errors import (
 )
 from provisioner.core.model import Declaration, Outcome, Request, RunStatus, Settings, Status
 from provisioner.core.preflight import Check, CheckStatus, count_checks, failed, failed_by, is_ready, ok, unknown
-from provisioner.core.snapshot import MAX_BYTES, parse_snapshot
+from provisioner.core.snapshot import parse_snapshot
 from provisioner.edges import account_probe, server_probe
 from provisioner.edges.aws import AwsClients, AwsError, translate_errors
 from provisioner.edges.clock import Deadline, now_utc
@@ -151,7 +151,7 @@ def _check_snapshot(preflight: Preflight) -> Check:
     reference = preflight.request.snapshot
     address = f"s3://{reference.bucket}/{reference.key}"
     try:
-        snapshot = read_snapshot(preflight.clients, reference, max_bytes=MAX_BYTES)
+        snapshot = read_snapshot(preflight.clients, reference)
     except ProvisioningError as error:
         if error.findings[0].code != "missing_snapshot":
             raise

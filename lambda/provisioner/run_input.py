@@ -14,7 +14,7 @@ from provisioner.core.errors import Finding, InvalidRequest, InvalidSnapshot, Se
 from provisioner.core.gate import may_change
 from provisioner.core.model import Declaration, Mode, Request, Trigger
 from provisioner.core.rotation import ignored, roles_of
-from provisioner.core.snapshot import MAX_BYTES, parse_snapshot
+from provisioner.core.snapshot import parse_snapshot
 from provisioner.core.stored_plan import read_asked
 from provisioner.core.text import join_names
 from provisioner.edges.clock import Deadline
@@ -50,7 +50,7 @@ def read_and_connect(
     session = connect_and_lock(
         secrets.login,
         _lock_seconds(request, deadline.seconds_left()),
-        partial(read_snapshot, audit_log.clients, request.snapshot, max_bytes=MAX_BYTES),
+        partial(read_snapshot, audit_log.clients, request.snapshot),
         with_lock=may_change(request, audit_log.settings),
     )
     lock.enter_context(session.connection)
@@ -95,7 +95,7 @@ def _load_snapshot(request: Request, audit_log: AuditLog) -> tuple[Declaration, 
         audit_log.snapshot_sha256 = sha256(request.snapshot.inline).hexdigest()
         return parse(request.snapshot.inline, request.snapshot.key)
     try:
-        snapshot = read_snapshot(audit_log.clients, request.snapshot, max_bytes=MAX_BYTES)
+        snapshot = read_snapshot(audit_log.clients, request.snapshot)
     except InvalidSnapshot as error:
         if not request.secret or error.findings[0].code != "missing_snapshot":
             raise

@@ -87,7 +87,7 @@ def test_without_a_way_to_aws_each_edge_says_what_to_check(monkeypatch: pytest.M
             monkeypatch.setenv(name, value)
         clients = AwsClients(4)
         with pytest.raises(InvalidSnapshot, match=r"EndpointConnectionError; check the way to the service"):
-            read_snapshot(clients, SnapshotReference("acme-tfvars", "dev/terraform.tfvars"), max_bytes=1)
+            read_snapshot(clients, SnapshotReference("acme-tfvars", "dev/terraform.tfvars"))
         with pytest.raises(AuditUnavailable, match=r"EndpointConnectionError; check the way to the service"):
             AuditBucket(clients, "acme-audit", "governance/dev").put_if_absent("plan.json", "{}")
         assert "EndpointConnectionError; check" in str(read_secrets(clients, ["app"])["app"])
@@ -99,7 +99,7 @@ def test_without_credentials_the_finding_says_so(monkeypatch: pytest.MonkeyPatch
     monkeypatch.delenv("AWS_ACCESS_KEY_ID")
     monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
     with pytest.raises(InvalidSnapshot, match=r"NoCredentialsError; run it with a role"):
-        read_snapshot(AwsClients(4), SnapshotReference("acme-tfvars", "dev/terraform.tfvars"), max_bytes=1)
+        read_snapshot(AwsClients(4), SnapshotReference("acme-tfvars", "dev/terraform.tfvars"))
 
 
 def test_a_warm_function_finds_its_clients_again(clients: AwsClients) -> None:

@@ -4,6 +4,7 @@ import pytest
 
 from provisioner.core.errors import InvalidSnapshot, StaleSnapshot
 from provisioner.core.model import SnapshotReference
+from provisioner.core.snapshot import MAX_BYTES
 from provisioner.edges.aws import AwsClients
 from provisioner.edges.snapshot_store import read_snapshot
 from stack.aws import ALWAYS, Aws
@@ -21,9 +22,9 @@ def clients(aws: Aws, monkeypatch: pytest.MonkeyPatch) -> AwsClients:
     return AwsClients(4)
 
 
-def refused(clients: AwsClients, reference: SnapshotReference = NEWEST, max_bytes: int = 1000) -> tuple[str, str]:
+def refused(clients: AwsClients, reference: SnapshotReference = NEWEST) -> tuple[str, str]:
     with pytest.raises((InvalidSnapshot, StaleSnapshot)) as error:
-        read_snapshot(clients, reference, max_bytes=max_bytes)
+        read_snapshot(clients, reference)
     (finding,) = error.value.findings
     assert finding.where == f"s3://{reference.bucket}/{reference.key}"
     assert finding.next_step
@@ -33,7 +34,7 @@ def refused(clients: AwsClients, reference: SnapshotReference = NEWEST, max_byte
 def test_the_newest_version_is_read_in_one_call_and_hashed(aws: Aws, clients: AwsClients) -> None:
     aws.put_snapshot(BUCKET, KEY, "old")
     version = aws.put_snapshot(BUCKET, KEY, "abc")
-    snapshot = read_snapshot(clients, NEWEST, max_bytes=1000)
+    snapshot = read_snapshot(clients, NEWEST)
     assert (snapshot.content, snapshot.version_id) == (b"abc", version)
     assert snapshot.sha256 == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
     assert [call.operation for call in aws.calls()] == ["GetObject"]
@@ -41,14 +42,14 @@ def test_the_newest_version_is_read_in_one_call_and_hashed(aws: Aws, clients: Aw
 
 def test_a_bucket_whose_owner_is_known_is_asked_for_by_it(aws: Aws, clients: AwsClients) -> None:
     aws.put_snapshot(BUCKET, KEY, "abc")
-    read_snapshot(AwsClients(4, [(BUCKET, "210987654321")]), NEWEST, max_bytes=1000)
-    read_snapshot(clients, NEWEST, max_bytes=1000)
+    read_snapshot(AwsClients(4, [(BUCKET, "210987654321")]), NEWEST)
+    read_snapshot(clients, NEWEST)
     assert [call.parameters.get("ExpectedBucketOwner") for call in aws.calls()] == ["210987654321", None]
 
 
 def test_the_newest_version_by_its_id_is_read(aws: Aws, clients: AwsClients) -> None:
     version = aws.put_snapshot(BUCKET, KEY, "abc")
-    assert read_snapshot(clients, SnapshotReference(BUCKET, KEY, version), max_bytes=3).content == b"abc"
+    assert read_snapshot(clients, SnapshotReference(BUCKET, KEY, version)).content == b"abc"
 
 
 def test_an_older_version_is_stale(aws: Aws, clients: AwsClients) -> None:
@@ -97,9 +98,10 @@ def test_an_object_from_before_versioning_was_switched_on_is_refused(aws: Aws, c
 
 
 def test_a_snapshot_of_exactly_the_limit_is_read_and_one_byte_more_refused(aws: Aws, clients: AwsClients) -> None:
-    aws.put_snapshot(BUCKET, KEY, "x" * 1000)
-    assert len(read_snapshot(clients, NEWEST, max_bytes=1000).content) == 1000
-    assert refused(clients, max_bytes=999) == ("InvalidSnapshot", "snapshot_too_large")
+    aws.put_snapshot(BUCKET, KEY, "x" * MAX_BYTES)
+    assert len(read_snapshot(clients, NEWEST).content) == MAX_BYTES
+    aws.put_snapshot(BUCKET, KEY, "x" * (MAX_BYTES + 1))
+    assert refused(clients) == ("InvalidSnapshot", "snapshot_too_large")
 
 
 @pytest.mark.parametrize(
@@ -112,10 +114,10 @@ def test_a_snapshot_that_s3_does_not_give_is_refused_with_the_reason(
     aws.put_snapshot(BUCKET, KEY, "abc")
     aws.fail("s3:GetObject", times=ALWAYS, kind=kind)  # type: ignore[arg-type]
     with pytest.raises(InvalidSnapshot) as error:
-        read_snapshot(clients, NEWEST, max_bytes=1000)
+        read_snapshot(clients, NEWEST)
     assert error.value.findings[0].message == f"the snapshot cannot be read: {code}"
 
 
 def test_a_snapshot_does_not_show_its_content(aws: Aws, clients: AwsClients) -> None:
     aws.put_snapshot(BUCKET, KEY, "password = hunter2")
-    assert "hunter2" not in repr(read_snapshot(clients, NEWEST, max_bytes=1000))
+    assert "hunter2" not in repr(read_snapshot(clients, NEWEST))

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -11,7 +9,7 @@ from operator import attrgetter
 from typing import Any
 
 from provisioner.core.access_rows import COLUMNS, NO, UNKNOWN, YES, AccessRow
-from provisioner.core.audit import AuditRow, csv_cell
+from provisioner.core.audit import AuditRow, csv_cell, write_csv
 from provisioner.core.effective_access import Dormant
 from provisioner.core.errors import Finding
 from provisioner.core.model import Status
@@ -145,12 +143,8 @@ def build_matrices(
 
 def render_csv(rows: Iterable[AccessRow]) -> str:
     """The rows as CSV with a header: RFC 4180's quoting, no line breaks in values, formulas defused."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(COLUMNS)
-    values = attrgetter(*COLUMNS)
-    writer.writerows([csv_cell(value, _LONGEST) for value in values(row)] for row in rows)
-    return text.getvalue()
+    lines = map(attrgetter(*COLUMNS), rows)
+    return write_csv([COLUMNS, *([csv_cell(value, _LONGEST) for value in line] for line in lines)])
 
 
 def render_json(report: AccessReport) -> str:

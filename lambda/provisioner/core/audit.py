@@ -82,11 +82,12 @@ def render_csv(rows: Iterable[AuditRow], *, header: bool) -> str:
     line break, so a row is a line. A value that a spreadsheet would run as a formula, or that starts with an
     apostrophe, gets an apostrophe in front: stripping one gives the value back.
     """
+    return write_csv([*([COLUMNS] if header else []), *map(attrgetter(*COLUMNS), rows)])
+
+
+def write_csv(lines: Iterable[Iterable[object]]) -> str:
     text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    if header:
-        writer.writerow(COLUMNS)
-    writer.writerows(map(attrgetter(*COLUMNS), rows))
+    csv.writer(text, lineterminator="\n").writerows(lines)
     return text.getvalue()
 
 

@@ -15,7 +15,7 @@ from provisioner.core.kept import is_kept, kept_blockers
 from provisioner.core.ownership import Ownership, has_marker
 from provisioner.core.quoting import quote
 from provisioner.core.roles import iam_login
-from provisioner.core.state import Database, Role
+from provisioner.core.state import ITS_OWNER, Database, Role
 from provisioner.core.text import join_names
 
 
@@ -169,7 +169,7 @@ def _extension_blockers(ownership: Ownership) -> Iterable[Finding]:
                 yield Finding("extension_unavailable", message, "correct the name, or leave it out", **place)
             elif creator:
                 is_owners = "its script would run what the owner has made with the rights of the administrator"
-                reason = is_owners if creator == "its owner" else "the owner of a database may not create it"
+                reason = is_owners if creator == ITS_OWNER else "the owner of a database may not create it"
                 message = f'extension "{extension}" is not trusted: {reason}'
                 remedy = f'in database "{name}" as {creator}: CREATE EXTENSION {quote(extension)}; then run again'
                 yield Finding("extension_not_trusted", message, remedy, **place)

@@ -30,7 +30,7 @@ class PassedOn(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Holding:
+class DatabaseHoldings:
     """What a role has in one database that it owns, or that names it or holds what does.
 
     `owned` counts what it owns there by kind, `grants` what it was granted, on the database too, by grantor, and
@@ -71,14 +71,14 @@ class RoleHoldings:
     cannot be handed over. `refusal` says why the role could not be looked at.
     """
 
-    databases: Sequence[Holding] = ()
+    databases: Sequence[DatabaseHoldings] = ()
     granted: Sequence[tuple[str, str]] = ()
     shared: Sequence[Obstacle] = ()
     refusal: str = ""
 
-    def inside(self, database: str) -> Holding:
+    def inside(self, database: str) -> DatabaseHoldings:
         """What it has in a database, which may be nothing."""
-        return next((each for each in self.databases if each.database == database), Holding(database, ""))
+        return next((each for each in self.databases if each.database == database), DatabaseHoldings(database, ""))
 
 
 @dataclass(frozen=True, slots=True)

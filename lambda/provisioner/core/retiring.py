@@ -13,7 +13,7 @@ from operator import itemgetter
 
 from provisioner.core.changes import Change, ChangeKind
 from provisioner.core.errors import Finding
-from provisioner.core.holdings import Holding, Obstacle, PassedOn, RoleHoldings
+from provisioner.core.holdings import DatabaseHoldings, Obstacle, PassedOn, RoleHoldings
 from provisioner.core.kept import is_kept
 from provisioner.core.ownership import Ownership
 from provisioner.core.quoting import quote
@@ -21,7 +21,7 @@ from provisioner.core.state import DATABASE_OWNER, PUBLIC
 from provisioner.core.text import count, join_names
 
 
-def successor(holding: Holding, role: str, ownership: Ownership) -> str:
+def successor(holding: DatabaseHoldings, role: str, ownership: Ownership) -> str:
     """Who gets what a role owns in a database; empty where nobody is ours to give it to."""
     database = ownership.server.databases.get(holding.database)
     if holding.owner == role or (database and is_kept(database, ownership)):
@@ -60,7 +60,7 @@ def retirement(role: str, ownership: Ownership) -> Iterable[Change]:
     yield Change(ChangeKind.DROP_ROLE, username=role, reason="; ".join(_what_goes(role, ownership)))
 
 
-def _passing_on(role: str, holding: Holding, heir: str, ownership: Ownership) -> Change:
+def _passing_on(role: str, holding: DatabaseHoldings, heir: str, ownership: Ownership) -> Change:
     """What a role owns in a database passes to its heir there, and what it was given is revoked."""
     owned = ", ".join(count(number, kind) for kind, number in holding.owned)
     goes = [(holding.grants, "grant"), (holding.defaults, "default privilege")]
@@ -83,7 +83,7 @@ def _passing_on(role: str, holding: Holding, heir: str, ownership: Ownership) ->
     )
 
 
-def _what_becomes(holding: Holding, ownership: Ownership, words: str) -> Iterable[str]:
+def _what_becomes(holding: DatabaseHoldings, ownership: Ownership, words: str) -> Iterable[str]:
     """By grantee what becomes of what a role was granted and has passed on; `words` say a privilege and how often."""
     for grantee, items in groupby(holding.passed_on, key=itemgetter(0)):
         name = "everybody" if grantee == PUBLIC else f'"{grantee}"'
@@ -194,7 +194,7 @@ def _retired_too(role: str, holdings: RoleHoldings, ownership: Ownership) -> Ite
         yield _blocker(role, message, f'retire one after the other: "{name}" alone, then "{role}"')
 
 
-def _holding_blockers(role: str, holding: Holding, ownership: Ownership) -> Iterable[Finding]:
+def _holding_blockers(role: str, holding: DatabaseHoldings, ownership: Ownership) -> Iterable[Finding]:
     database, heir = holding.database, successor(holding, role, ownership)
     if holding.refusal:
         message = f'database "{database}" cannot be looked into: {holding.refusal}'
@@ -213,7 +213,7 @@ def _holding_blockers(role: str, holding: Holding, ownership: Ownership) -> Iter
         yield obstacle_finding(role, obstacle, database, heir or holding.owner)
 
 
-def _own_database(role: str, holding: Holding, ownership: Ownership) -> Iterable[Finding]:
+def _own_database(role: str, holding: DatabaseHoldings, ownership: Ownership) -> Iterable[Finding]:
     database = holding.database
     if entries := ownership.by_database.get(database, ()):
         users = join_names(f'"{entry.username}"' for entry in entries)

@@ -45,14 +45,17 @@ class Evidence:
     is_by_requester: bool = False
 
 
+def approvals_folder(folder: str) -> str:
+    return f"{folder}/approvals/"
+
+
 def approval_key(folder: str, digest: str) -> str:
-    return f"{folder}/approvals/{digest.removeprefix('sha256:')}.json"
+    return f"{approvals_folder(folder)}{digest.removeprefix('sha256:')}.json"
 
 
 def digest_of_key(key: str, folder: str) -> str:
     """The digest of the plan that an approval under this key is for; empty where it is none of the environment's."""
-    approvals = re.escape(approval_key(folder, "").removesuffix(".json"))
-    match = re.fullmatch(f"{approvals}([0-9a-f]{{64}})\\.json", key)
+    match = re.fullmatch(re.escape(approvals_folder(folder)) + r"([0-9a-f]{64})\.json", key)
     return f"sha256:{match[1]}" if match else ""
 
 

@@ -7,6 +7,7 @@ one started. `docs/decisions/0003-audit-trail.md` says why.
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
@@ -66,7 +67,7 @@ class AuditBucket:
 
     def newest_keys(self, folder: str, ending: str, most: int) -> list[str]:
         """The last keys of a folder by name, the newest first where names begin with a time."""
-        return [key for key, _ in self._list(folder) if key.endswith(ending)][: -most - 1 : -1]
+        return list(reversed(deque((key for key, _ in self._list(folder) if key.endswith(ending)), most)))
 
     def keys_since(self, folder: str, moment: datetime) -> list[str]:
         """The keys of a folder whose objects were put after a moment, the newest first."""

@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterable
 from dataclasses import replace
 
-from provisioner.core.holdings import Holding, Leaving, Obstacle, RoleHoldings
+from provisioner.core.holdings import DatabaseHoldings, Leaving, Obstacle, RoleHoldings
 from provisioner.core.quoting import Literal, Statement, array, statement
 from provisioner.core.state import Server
 from provisioner.edges.holding_obstacles import inside_query
@@ -60,17 +60,17 @@ def outside_databases(connection: Connection, role: str) -> RoleHoldings:
     """What a role has on the server, without what is in the databases."""
     found = json.loads(connection.run(_shared_query(role))[0][0])
     return RoleHoldings(
-        databases=[Holding(**item) for item in found["databases"]],
+        databases=[DatabaseHoldings(**item) for item in found["databases"]],
         granted=found["granted"],
         shared=[Obstacle(*item) for item in found["shared"]],
     )
 
 
-def _look_inside(login: Login, server: Server, role: str, holding: Holding) -> Holding:
+def _look_inside(login: Login, server: Server, role: str, holding: DatabaseHoldings) -> DatabaseHoldings:
     if holder := server.locked_databases.get(holding.database):
         return replace(holding, refusal=f"{holder} holds a lock that lets nobody in")
 
-    def read() -> Holding:
+    def read() -> DatabaseHoldings:
         with login.connect(holding.database) as connection:
             found = json.loads(connection.run(inside_query(role))[0][0])
         obstacles = [Obstacle(*item) for item in found.pop("obstacles")]

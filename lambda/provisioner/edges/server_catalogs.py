@@ -16,7 +16,17 @@ from provisioner.core.errors import DatabaseUnavailable, Finding
 from provisioner.core.kinds import ObjectKind
 from provisioner.core.marker import MAX_COMMENT_CHARACTERS, MAX_ROLE_COMMENT_CHARACTERS, parse_marker
 from provisioner.core.quoting import array
-from provisioner.core.state import Database, Membership, ObjectGroup, Role, Server, Target, UnmanagedPrivilege
+from provisioner.core.state import (
+    ITS_OWNER,
+    RDS_MASTER,
+    Database,
+    Membership,
+    ObjectGroup,
+    Role,
+    Server,
+    Target,
+    UnmanagedPrivilege,
+)
 from provisioner.edges.database_catalogs import FIRST_OBJECT
 from provisioner.edges.postgres import Connection
 
@@ -140,10 +150,10 @@ _DATABASE_ROW = f"""json_build_array(
 # Reads a directory of the server, so it is asked only where an extension is declared. The script of a trusted one runs
 # as the bootstrap superuser, and nothing that it calls can SET ROLE. That of one that takes no superuser runs as who
 # calls it: what its owner has made in `public` and the script comes upon could RESET ROLE, and be the administrator.
-_AVAILABLE_EXTENSIONS = """(
+_AVAILABLE_EXTENSIONS = f"""(
         SELECT coalesce(json_agg(json_build_array(v.name, v.creator)), '[]') FROM (
-            SELECT name, CASE WHEN bool_and(trusted) THEN '' WHEN bool_or(superuser) THEN 'the RDS master'
-                              ELSE 'its owner' END AS creator
+            SELECT name, CASE WHEN bool_and(trusted) THEN '' WHEN bool_or(superuser) THEN '{RDS_MASTER}'
+                              ELSE '{ITS_OWNER}' END AS creator
             FROM pg_available_extension_versions GROUP BY name
         ) AS v
     )"""

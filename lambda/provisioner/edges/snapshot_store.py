@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 from provisioner.core.errors import Finding, InvalidSnapshot, StaleSnapshot
 from provisioner.core.model import SnapshotReference
+from provisioner.core.snapshot import MAX_BYTES
 from provisioner.edges.aws import AwsClients, AwsError, translate_errors
 
 _NO_VERSION = ("", "null")  # "null" is what S3 calls the version of an object put while versioning was off
@@ -22,7 +23,7 @@ class Snapshot:
     sha256: str
 
 
-def read_snapshot(clients: AwsClients, reference: SnapshotReference, *, max_bytes: int) -> Snapshot:
+def read_snapshot(clients: AwsClients, reference: SnapshotReference) -> Snapshot:
     """Read the newest version of the snapshot in one call, and refuse it unless it is the one that was asked for.
 
     Raises `StaleSnapshot` when the version asked for is no longer the newest, or the newest is a deletion; and
@@ -33,25 +34,24 @@ def read_snapshot(clients: AwsClients, reference: SnapshotReference, *, max_byte
             answer = clients.s3.get_object(Bucket=reference.bucket, Key=reference.key)
             with closing(answer["Body"]) as body:
                 version_id = answer.get("VersionId", "")
-                _refuse_unwanted(reference, version_id, answer["ContentLength"], max_bytes)
+                _refuse_unwanted(reference, version_id, answer["ContentLength"])
                 content = body.read()
     except AwsError as failure:
         if failure.code == "NoSuchKey" and reference.version_id and _has_version(clients, reference):
             raise StaleSnapshot(_stale(reference, "it has been deleted since")) from None
         raise InvalidSnapshot(_unreadable(reference, failure)) from None
-    digest = hashlib.sha256(content).hexdigest()
-    return Snapshot(content, version_id, digest)
+    return Snapshot(content, version_id, hashlib.sha256(content).hexdigest())
 
 
-def _refuse_unwanted(reference: SnapshotReference, version_id: str, size: int, max_bytes: int) -> None:
+def _refuse_unwanted(reference: SnapshotReference, version_id: str, size: int) -> None:
     if version_id in _NO_VERSION:
         message = "the snapshot has no version: its bucket was not versioned when it was put there"
         next_step = "switch versioning on for the bucket and put the file there again"
         raise InvalidSnapshot(Finding("unversioned_bucket", message, next_step, where=_address(reference)))
     if reference.version_id and reference.version_id != version_id:
         raise StaleSnapshot(_stale(reference, f"the newest is {version_id}"))
-    if size > max_bytes:
-        message = f"the snapshot has {size} bytes and at most {max_bytes} are read"
+    if size > MAX_BYTES:
+        message = f"the snapshot has {size} bytes and at most {MAX_BYTES} are read"
         next_step = "keep large values out of the file that declares the databases"
         raise InvalidSnapshot(Finding("snapshot_too_large", message, next_step, where=_address(reference)))
 
