@@ -179,6 +179,11 @@ SETTINGS = [
     "parallel_setup_cost = 0",
     "min_parallel_table_scan_size = 0",
     "hash_mem_multiplier = 1000",
+    # A search for a plan that ends with the statement's time.
+    "geqo_threshold = 2",
+    "geqo_generations = 2147483647",
+    "geqo_pool_size = 100000",
+    "join_collapse_limit = 1000",
 ]
 KNOWN_SINCE = {"idle_session_timeout": 14, "createrole_self_grant": 16, "transaction_timeout": 17}
 
@@ -198,12 +203,14 @@ def test_what_a_tenant_sets_for_its_database_does_not_change_what_the_run_does(w
 
 def test_what_a_tenant_lets_a_session_take_is_not_what_ours_takes(world: World) -> None:
     as_tenant(world, "ALTER DATABASE evil SET work_mem = '1TB'", "ALTER DATABASE evil SET hash_mem_multiplier = 1000")
-    as_tenant(world, "ALTER DATABASE evil SET synchronous_commit = off")
+    as_tenant(world, "ALTER DATABASE evil SET synchronous_commit = off", "ALTER DATABASE evil SET exit_on_error = on")
     where = ServerAddress(world.server.host, world.server.port, tls_context(str(world.server.ca_file)))
     with Way(where, *world.admin, "evil").connect() as connection:
         assert connection.run("SHOW work_mem") == [["4MB"]]
         assert connection.run("SHOW hash_mem_multiplier") == [["2"]]
         assert connection.run("SHOW synchronous_commit") == [["on"]]
+        # What the server refuses is told as such, and not as a connection that is gone.
+        assert connection.run("SHOW exit_on_error") == [["off"]]
 
 
 # --- keeping the others waiting ---------------------------------------------------------------------------------------

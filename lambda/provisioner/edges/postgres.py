@@ -56,13 +56,15 @@ _CONNECTION_SETTINGS = {
     "statement_timeout": str(STATEMENT_TIMEOUT_MS),
     "lock_timeout": str(LOCK_TIMEOUT_MS),
     "idle_in_transaction_session_timeout": str(IDLE_TIMEOUT_MS),
+    "exit_on_error": "off",
     "quote_all_identifiers": "off",
     "client_encoding": "UTF8",
     "local_preload_libraries": "",
     "DateStyle": "ISO",
     "TimeZone": "UTC",
     "jit": "off",
-    # Not more memory than usual, and no workers: those begin with what is stored for the database.
+    # Not more memory than usual, no search for a plan without end, no workers: those begin with what is stored.
+    "geqo": "off",
     "work_mem": "4MB",
     "hash_mem_multiplier": "2",
     "max_parallel_workers_per_gather": "0",
