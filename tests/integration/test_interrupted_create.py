@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from provisioner.core.errors import ApplyFailed
+from provisioner.core.errors import ApplyFailed, PlanBlocked
 from stack.aws import Aws
 from stack.postgres import Login, Server
 from stack.world import World
@@ -77,6 +77,20 @@ def test_what_a_cut_off_run_borrowed_goes_back_whatever_is_declared_since(
         assert memberships_to_act_with(cut_off.server) == []
     # What was created is known, and goes on where it is declared again.
     cut_off.put_secret("app", "app_user", "app")
+    cut_off.declare_entries(OTHER | ENTRY)
+    assert cut_off.apply()["status"] == "applied"
+    assert cut_off.apply()["status"] == "no_change"
+    assert cut_off.login("app_user", "app").run("SELECT 1") == [[1]]
+
+
+def test_a_database_that_was_created_stays_known_while_something_stands_against_it(cut_off: World) -> None:
+    cut_off.put_secret("app", "app_user", "app")
+    cut_off.declare_entries(OTHER | {"app": {**ENTRY["app"], "extensions": ["nowhere"]}})
+    for _ in range(2):
+        with pytest.raises(PlanBlocked, match='extension "nowhere" is not available') as caught:
+            cut_off.apply()
+        assert len(caught.value.findings) == 1
+        assert memberships_to_act_with(cut_off.server) == []
     cut_off.declare_entries(OTHER | ENTRY)
     assert cut_off.apply()["status"] == "applied"
     assert cut_off.apply()["status"] == "no_change"

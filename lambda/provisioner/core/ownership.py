@@ -100,9 +100,10 @@ class Ownership:
         return is_only_owner_marked and database.name in owner.marker.creating
 
     def left_creating(self, role: Role) -> tuple[str, ...]:
-        """The databases that an interrupted run created for a role and nobody declares any more: they stay known."""
-        known = self.server.databases.keys() - self.by_database.keys()
-        return tuple(name for name in role.marker.creating if name in known)
+        """The databases that an interrupted run created for a role and did not mark: they stay known until one does."""
+        found = (self.server.databases.get(name) for name in role.marker.creating)
+        known = (each for each in found if each and each.owner == role.name)
+        return tuple(each.name for each in known if self.is_interrupted_create(each))
 
     def was_cut_off(self, role: Role) -> bool:
         """Whether a run ended while it created databases for a role of ours, and that has to be ended."""

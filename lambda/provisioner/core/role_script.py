@@ -36,7 +36,7 @@ class RoleComments:
             stands.marker,
             environment=ownership.environment,
             connection_limit=self.limits.get(role, stands.marker.connection_limit),
-            creating=ownership.left_creating(stands),
+            creating=tuple(name for name in ownership.left_creating(stands) if name not in self.creating.get(role, ())),
             has_temporary_membership=False,
         )
         return replace(marker, quarantined="", login=True) if role in ownership.by_role else marker
