@@ -161,7 +161,8 @@ def _extension_blockers(ownership: Ownership) -> Iterable[Finding]:
         if database and database.unreadable_reason:
             continue
         place = {"database": name, "username": entry.username}
-        missing = sorted(set(entry.extensions) - (database.extensions if database else frozenset()))
+        present = database.extensions if database else frozenset()
+        missing = sorted(set(entry.extensions) - present)
         for extension in missing:
             creator = ownership.server.available_extensions.get(extension)
             if creator is None:
@@ -173,6 +174,11 @@ def _extension_blockers(ownership: Ownership) -> Iterable[Finding]:
                 message = f'extension "{extension}" is not trusted: {reason}'
                 remedy = f'in database "{name}" as {creator}: CREATE EXTENSION {quote(extension)}; then run again'
                 yield Finding("extension_not_trusted", message, remedy, **place)
+            for needed in sorted({*ownership.server.extension_requirements.get(extension, ())} - present):
+                if needed not in missing:
+                    message = f'extension "{extension}" needs "{needed}", which is neither in the database nor declared'
+                    next_step = f'add "{needed}" to the extensions of the entry'
+                    yield Finding("extension_requirement", message, next_step, **place)
         has_public = database is None or any(group.target.is_public_schema for group in database.groups)
         if missing and database and database.may_be_entered and not has_public:
             message = f'database "{name}" has no schema "public" any more, where extensions are created'

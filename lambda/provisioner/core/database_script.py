@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from graphlib import TopologicalSorter
 from itertools import groupby
 
 from provisioner.core import ddl
@@ -64,11 +65,13 @@ def database_transactions(
     borrowed = sorted(role for role in roles if ownership.needs_membership(role))
     body: list[Statement] = []
     for change in changes:
-        if change.kind is ChangeKind.CREATE_EXTENSION:
-            body += ddl.create_extension(change)
-        elif change.kind in MAKES_OURS:
+        if change.kind in MAKES_OURS:
             marker = Marker(ownership.environment, comment=database.marker.comment)
             body.append(ddl.set_database_marker(change.database, marker))
+    extensions = {change.subject: change for change in changes if change.kind is ChangeKind.CREATE_EXTENSION}
+    needed = {name: server.extension_requirements.get(name, ()) for name in extensions}
+    for name in TopologicalSorter(needed).static_order():
+        body += ddl.create_extension(extensions[name]) if name in extensions else []
     parts: list[list[Statement]] = [[]]
     named = 0
     for count, statements in _grant_statements(changes, database, ownership):

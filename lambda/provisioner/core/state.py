@@ -225,7 +225,8 @@ class Server:
 
     `roles`, `memberships` and `databases` (by name) hold what the run needs to know: the declared, the marked, and
     whoever they are entangled with. `bootstrap` is the role with oid 10, which owns what initdb made.
-    `available_extensions` maps what the server could install to who has to, empty for what is trusted.
+    `available_extensions` maps what the server could install to who has to, empty for what is trusted, and
+    `extension_requirements` to the extensions that it needs, where it does.
     `available_connections` is how many more sessions it takes at the moment from somebody who is not a superuser,
     `locks_per_session` its max_locks_per_transaction, and `system_identifier` what initdb gave the cluster.
     `locked_databases` maps every database that a lock keeps everybody out of to who holds it.
@@ -239,6 +240,7 @@ class Server:
     memberships: tuple[Membership, ...] = ()
     other_privileges: tuple[UnmanagedPrivilege, ...] = ()
     available_extensions: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+    extension_requirements: Mapping[str, tuple[str, ...]] = field(default_factory=lambda: MappingProxyType({}))
     passwords: Mapping[str, PasswordCheck] = field(default_factory=lambda: MappingProxyType({}))
     available_connections: int = 100
     system_identifier: str = ""

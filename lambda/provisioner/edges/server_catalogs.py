@@ -74,7 +74,8 @@ def observe_server(connection: Connection, databases: Collection[str], *, with_e
         databases={row[0]: _database(row, locked) for row in found["databases"]},
         memberships=tuple(sorted(Membership(*row) for row in found["memberships"])),
         other_privileges=tuple(UnmanagedPrivilege(*row) for row in found["other"]),
-        available_extensions=dict(found["extensions"]),
+        available_extensions={name: creator for name, creator, _ in found["extensions"]},
+        extension_requirements={name: tuple(needed) for name, _, needed in found["extensions"] if needed},
         available_connections=found["available_connections"],
         system_identifier=found["system_identifier"],
         locks_per_session=found["locks_per_session"],
@@ -151,10 +152,10 @@ _DATABASE_ROW = f"""json_build_array(
 # as the bootstrap superuser, and nothing that it calls can SET ROLE. That of one that takes no superuser runs as who
 # calls it: what its owner has made in `public` and the script comes upon could RESET ROLE, and be the administrator.
 _AVAILABLE_EXTENSIONS = f"""(
-        SELECT coalesce(json_agg(json_build_array(v.name, v.creator)), '[]') FROM (
+        SELECT coalesce(json_agg(json_build_array(v.name, v.creator, v.needed)), '[]') FROM (
             SELECT name, CASE WHEN bool_and(trusted) THEN '' WHEN bool_or(superuser) THEN '{RDS_MASTER}'
-                              ELSE '{ITS_OWNER}' END AS creator
-            FROM pg_available_extension_versions GROUP BY name
+                              ELSE '{ITS_OWNER}' END AS creator, json_agg(DISTINCT n) FILTER (WHERE n <> '') AS needed
+            FROM pg_available_extension_versions LEFT JOIN unnest(requires) AS n ON true GROUP BY name
         ) AS v
     )"""
 
