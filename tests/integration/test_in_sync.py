@@ -378,3 +378,38 @@ def test_a_privilege_on_what_is_of_no_database_is_named(world: World) -> None:
         assert {item["username"] for item in found} == {"shop_editor"}
         assert [item["database"] for item in found] == [""] * len(given)
         assert all(any(catalog in item["message"] for item in found) for catalog in given)
+
+
+def test_what_everybody_may_do_with_what_is_of_no_database_is_named(world: World) -> None:
+    """A role is known by the dependency that it makes, and everybody makes none."""
+    given = {"pg_tablespace": "CREATE ON TABLESPACE pg_default"}
+    if world.server.version >= 15:
+        given["pg_parameter_acl"] = "SET ON PARAMETER session_replication_role"
+    assert not named(world.drift(), "other_privileges")
+    for each in given.values():
+        world.server.run_as_superuser(f"GRANT {each} TO PUBLIC")
+    try:
+        for call in (world.dry_run, world.drift, world.apply):
+            found = named(call(), "other_privileges")
+            assert sorted(item["message"].split(" of catalog ")[1].split(",")[0] for item in found) == sorted(given)
+            assert all(item["message"].startswith("everybody holds privileges on 1 ") for item in found)
+    finally:
+        for each in given.values():
+            world.server.run_as_superuser(f"REVOKE {each} FROM PUBLIC")
+
+
+@pytest.mark.parametrize(
+    ("given", "catalog"),
+    [
+        ("SELECT ON pg_authid", "pg_class"),
+        ("SELECT (rolpassword) ON pg_authid", "pg_class"),
+        ("UPDATE ON pg_largeobject", "pg_class"),
+        ("CREATE ON SCHEMA information_schema", "pg_namespace"),
+    ],
+)
+def test_a_privilege_on_what_is_the_systems_own_is_named(world: World, given: str, catalog: str) -> None:
+    world.server.run_as_superuser(f"GRANT {given} TO shop_reader", "shop")
+    for call in (world.dry_run, world.drift, world.apply):
+        [found] = named(call(), "other_privileges")
+        assert (found["database"], found["username"]) == ("shop", "shop_reader")
+        assert f"of catalog {catalog}," in found["message"]

@@ -28,10 +28,11 @@ def find_warnings(ownership: Ownership) -> Iterable[Finding]:
             yield from _unmanaged(database, ownership)
     for item in ownership.server.other_privileges:
         is_in_reach = not item.database or item.database in ownership.by_database
-        if item.role in ownership.by_role and is_in_reach and not item.is_owned:
+        if item.role in {*ownership.by_role, PUBLIC} and is_in_reach and not item.is_owned:
+            who = "everybody" if item.role == PUBLIC else f'role "{item.role}"'
             yield Finding(
                 "other_privileges",
-                f'role "{item.role}" holds privileges on {item.object_count} objects of catalog {item.catalog}, '
+                f"{who} holds privileges on {item.object_count} objects of catalog {item.catalog}, "
                 "of which no access level speaks",
                 "nothing to do if whoever granted them meant it",
                 database=item.database,

@@ -18,6 +18,7 @@ from provisioner.core.marker import MAX_COMMENT_CHARACTERS, MAX_ROLE_COMMENT_CHA
 from provisioner.core.quoting import array
 from provisioner.core.state import (
     ITS_OWNER,
+    PUBLIC,
     RDS_MASTER,
     Database,
     Membership,
@@ -55,7 +56,8 @@ def observe_server(connection: Connection, databases: Collection[str], *, with_e
         DatabaseUnavailable: the server is a standby or too old.
         SqlError: the connection was lost.
     """
-    found = json.loads(connection.run(_server_query(databases, with_extensions=with_extensions))[0][0])
+    query = _server_query(databases, connection.version, with_extensions=with_extensions)
+    found = json.loads(connection.run(query)[0][0])
     locked = _lasting(connection, found["locked"])
     version = int(found["version"]) // 10_000
     if found["standby"]:
@@ -198,25 +200,27 @@ _MEMBERSHIPS = """(
                    AND NOT coalesce((to_jsonb(m) ->> 'set_option')::bool, true))
     )"""
 
-# What no access level speaks of (routines, types, ...) and names a role in its access control list, or belongs to one
-# that does not own the database. A mapping of a user belongs to that user whoever made it. Tablespaces and (from 15)
-# parameters are of no database.
-_OTHER_PRIVILEGES = """(
-        SELECT coalesce(json_agg(json_build_array(o.datname, o.rolname, o.catalog, o.count, o.is_owned)), '[]')
-        FROM (
-            SELECT coalesce(d.datname, '') AS datname, r.rolname, s.classid::regclass::text AS catalog,
-                   s.deptype = 'o' AS is_owned, count(*) AS count
+# What no access level speaks of (routines, types, ..., and what is the system's own) and names a role in its access
+# control list, or belongs to one that does not own the database. A mapping of a user belongs to that user whoever made
+# it. Tablespaces and (from 15) parameters are of no database. Of `public` levels speak: initdb numbers it 2200.
+_OTHER_PRIVILEGES = f"""
+            SELECT coalesce(d.datname, ''), r.rolname, s.classid::regclass::text, count(*), s.deptype = 'o'
             FROM pg_shdepend AS s
             LEFT JOIN wanted AS d ON d.oid = s.dbid
             JOIN pg_roles AS r ON r.oid = s.refobjid
             WHERE s.refclassid = 'pg_authid'::regclass
               AND (d.oid IS NOT NULL OR s.classid IN ('pg_tablespace'::regclass, to_regclass('pg_parameter_acl')))
               AND (s.deptype = 'a' OR s.deptype = 'o' AND r.oid <> d.datdba AND s.classid <> 'pg_proc'::regclass)
-              AND s.classid NOT IN ('pg_class'::regclass, 'pg_namespace'::regclass, 'pg_default_acl'::regclass,
-                                    'pg_largeobject'::regclass, 'pg_user_mapping'::regclass)
-            GROUP BY 1, 2, 3, 4 ORDER BY 1, 2, 3, 4
-        ) AS o
-    )"""
+              AND CASE WHEN s.classid IN ('pg_class'::regclass, 'pg_namespace'::regclass)
+                       THEN s.objid < {FIRST_OBJECT} AND s.objid <> 2200
+                       ELSE s.classid NOT IN ('pg_default_acl'::regclass, 'pg_largeobject'::regclass,
+                                              'pg_user_mapping'::regclass) END
+            GROUP BY 1, 2, 3, 5"""
+# Everybody is no role, so there is no dependency: the lists themselves are asked.
+_EVERYBODYS = """
+            UNION ALL
+            SELECT '', '{public}', '{catalog}', count(*), false FROM {catalog} AS p
+            WHERE EXISTS (SELECT FROM aclexplode(p.{acl}) AS x WHERE x.grantee = 0) HAVING count(*) > 0"""
 
 
 # A login takes a lock of its database, then reads its catalogs. Who keeps either from it (ALTER DATABASE ... RENAME in
@@ -240,7 +244,9 @@ _LOCKED = f"""(
     )"""
 
 
-def _server_query(databases: Collection[str], *, with_extensions: bool) -> str:
+def _server_query(databases: Collection[str], version: int, *, with_extensions: bool) -> str:
+    lists = {"pg_tablespace": "spcacl"} | ({"pg_parameter_acl": "paracl"} if version >= 15 else {})
+    everybodys = "".join(_EVERYBODYS.format(public=PUBLIC, catalog=name, acl=acl) for name, acl in lists.items())
     named = f"d.datname = ANY ({array(sorted(databases))})"
     return f"""
 WITH me AS (SELECT * FROM pg_roles WHERE rolname = current_user),
@@ -271,4 +277,8 @@ SELECT json_build_object(
     'databases', (SELECT coalesce(json_agg({_DATABASE_ROW}), '[]') FROM wanted AS d),
     'extensions', {_AVAILABLE_EXTENSIONS if with_extensions else "'[]'::json"},
     'locked', {_LOCKED},
-    'other', {_OTHER_PRIVILEGES})::text"""
+    'other', (
+        SELECT coalesce(json_agg(json_build_array(datname, rolname, catalog, count, is_owned)
+                                 ORDER BY datname, rolname, catalog, is_owned), '[]')
+        FROM ({_OTHER_PRIVILEGES}{everybodys}
+        ) AS o(datname, rolname, catalog, count, is_owned)))::text"""
