@@ -117,7 +117,6 @@ class AuditLog:
         self.record_plan(plan, Status.SKIPPED, noted)
 
     def render_plan(self, plan: Plan, script: Script) -> str:
-        """The plan with its statements as JSON."""
         return render_plan(plan, script, self.provenance(), self.request, self.approval.note if self.approval else "")
 
     def store_plan(self, plan: Plan, content: str) -> None:

@@ -136,7 +136,6 @@ def _look(name: str, permission: str, check: Callable[..., Check], *about: objec
 
 
 def check_snapshots(preflight: Preflight) -> Iterator[Check]:
-    """The bucket of the snapshots, and the snapshot where there is one."""
     about = preflight.clients, preflight.settings.snapshot_bucket
     yield (reached := account_probe.check_bucket("snapshot_bucket", *about))
     if reached.status is not CheckStatus.OK:
@@ -189,7 +188,6 @@ def check_topic(preflight: Preflight) -> Iterator[Check]:
 
 
 def check_administrator(preflight: Preflight) -> Iterator[Check]:
-    """The administrator's secret."""
     secret_id = preflight.settings.admin_secret_id
     found = parse_administrator_secret(read_secrets(preflight.clients, [secret_id])[secret_id], preflight.settings)
     preflight.administrator = found
@@ -198,7 +196,6 @@ def check_administrator(preflight: Preflight) -> Iterator[Check]:
 
 
 def check_applications(preflight: Preflight) -> Iterator[Check]:
-    """The secret of each declared application."""
     if preflight.declaration is None:
         why = "there is no snapshot that can be read, so which they are is not known"
         yield unknown("application_secrets", "the secrets of the applications were not looked at", why)

@@ -75,7 +75,8 @@ def _look_again(
         leaving = observe_leaving(session, server, ownership.leaving)
     except SqlError as error:
         return (connection_finding(login, error),)
-    server = replace(server, passwords=applied.passwords)
+    passwords = {role: check for role, check in applied.logins.items() if check is not None}
+    server = replace(server, passwords=passwords)
     return verify_roles_and_markers(
         replace(ownership, server=server, leaving=leaving),
         made=[change for change in plan.changes if change.identity in made],

@@ -126,7 +126,6 @@ class AccessGroup:
     creator: str = ""
 
     def held(self, capability: Capability, holder: str, **facts: Any) -> Holding:
-        """That somebody holds a capability on its objects."""
         objects: dict[str, Any] = {"count": self.count, "names": self.names, "narrowed": self.narrowed}
         return Holding(capability, self.thing, self.schema, holder, **objects, **facts)
 

@@ -17,7 +17,6 @@ _SUPERUSER = "attribute SUPERUSER"
 
 
 def render_html(report: AccessReport) -> str:
-    """The whole report as one file."""
     environment = Environment(
         autoescape=True,
         finalize=_printable,

@@ -68,7 +68,6 @@ class AccessReport:
     warnings: tuple[Finding, ...] = ()
 
     def summary(self) -> str:
-        """The report in one line."""
         roles = len({row.role for row in self.access} - {""})
         beyond = {(row.database, row.role) for row in self.access if row.expected == NO and row.declared_level}
         unknown = sum(bool(each.unknown) for each in self.databases)
@@ -79,7 +78,6 @@ class AccessReport:
         )
 
     def summary_of(self, database: str) -> str:
-        """One database in one line."""
         rows = [row for row in self.access if row.database == database]
         beyond = sorted({row.role for row in rows if row.expected == NO and row.declared_level})
         more = f"; beyond their level: {join_names(beyond)}" if beyond else ""

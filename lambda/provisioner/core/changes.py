@@ -154,7 +154,6 @@ class Change:
         return self.acting_roles | {self.username}
 
     def concerns(self, roles: Collection[str]) -> bool:
-        """Whether it depends on one of the roles."""
         return not self.depends_on.isdisjoint(roles)
 
     @property

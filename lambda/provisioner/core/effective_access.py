@@ -56,7 +56,6 @@ class Way:
 
     @property
     def acting(self) -> str:
-        """As whom it is done."""
         return self.set_role[-1].role if self.set_role else self.role
 
 

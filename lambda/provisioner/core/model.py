@@ -157,7 +157,6 @@ class Declaration:
         return group_by(self.entries, "database", "application")
 
     def secrets(self, template: str) -> tuple[tuple[Entry, str], ...]:
-        """Each entry with the secret of its role."""
         return tuple((entry, entry.secret_id(template)) for entry in self.entries)
 
     @property

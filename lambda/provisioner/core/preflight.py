@@ -15,8 +15,6 @@ from provisioner.core.text import sanitize
 
 
 class CheckStatus(StrEnum):
-    """What came of a check."""
-
     OK = "ok"
     FAILED = "failed"
     UNKNOWN = "unknown"
@@ -73,7 +71,6 @@ _SYMBOLS = {CheckStatus.FAILED: "!", CheckStatus.UNKNOWN: "?", CheckStatus.OK: "
 
 
 def count_checks(checks: Iterable[Check]) -> str:
-    """The sums in one line."""
     counts = Counter(check.status for check in checks)
     return "Preflight: " + ", ".join(f"{counts[status]} {status}" for status in CheckStatus) + "."
 

@@ -173,7 +173,6 @@ def _is_key_of_environment(key: str, settings: Settings) -> bool:
 
 
 def _inside(parent: Fields, name: str) -> Fields:
-    """An object inside the event."""
     path = f"{parent.path}{name}."
     return replace(parent, values=parent.read(name, dict, "an object", CORRECT_IT) or {}, path=path, prefix=path)
 

@@ -88,7 +88,6 @@ class RoleGraph:
 
     @cached_property
     def superusers(self) -> frozenset[str]:
-        """The roles that may do everything."""
         return frozenset(name for name, role in self.roles.items() if role.superuser)
 
     @cached_property

@@ -44,7 +44,6 @@ class UnitEffects:
 
 
 def unit_of(item: Change | PlannedChange | Finding) -> Unit:
-    """The unit that a change or a finding is about."""
     return name_unit(item.database, item.username if isinstance(item, Finding) else item.unit_role)
 
 

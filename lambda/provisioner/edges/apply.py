@@ -35,7 +35,6 @@ from provisioner.edges.unit_results import (
     change_unit,
     failure_of,
     skipped_unit,
-    summarize,
 )
 from provisioner.telemetry import log_mistake
 
@@ -52,13 +51,13 @@ def apply_script(script: Script, context: ApplyContext) -> ApplyResult:
         failure = OUT_OF_TIME if is_late else failure_of(error, Finding("apply_failed", "the server"))
         units = [role.changes for role in script.roles] + [database.changes for database in script.databases]
         skipped = [skipped_unit(each, failure) for each in units]
-        return summarize([UnitResult((), failure, error), *skipped], {})
+        return ApplyResult([UnitResult((), failure, error), *skipped])
     with connection:
         roles = apply_roles(connection, script.roles, context)
         databases, logins = _apply_databases(connection, script, roles, context)
         done = {outcome.database for result in databases for outcome in result.outcomes if outcome.is_success}
         _revoke_temporary_memberships(connection, [item for item in script.databases if item.name not in done])
-    return summarize([*roles.results, *databases], logins)
+    return ApplyResult([*roles.results, *databases], logins)
 
 
 def _revoke_temporary_memberships(connection: Connection, not_done: Iterable[DatabaseScript]) -> None:

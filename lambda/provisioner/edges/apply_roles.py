@@ -32,7 +32,6 @@ class AppliedRoles:
     stop: Finding | None = None
 
     def add(self, role: RoleScript, result: UnitResult) -> None:
-        """Keep what came of a role."""
         self.results.append(result)
         if result.failure:
             self.failed[role.name] = result.failure

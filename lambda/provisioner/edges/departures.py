@@ -8,8 +8,8 @@ from contextlib import contextmanager, suppress
 from dataclasses import replace
 from functools import partial
 from itertools import groupby
-from operator import itemgetter
-from typing import Any
+from operator import attrgetter, itemgetter
+from typing import NamedTuple
 
 from provisioner.core import ddl
 from provisioner.core.changes import ChangeKind
@@ -28,12 +28,28 @@ from provisioner.edges.postgres import Connection
 from provisioner.edges.server_findings import OUT_OF_TIME
 from provisioner.edges.sqlstates import SqlError
 from provisioner.edges.transaction import ApplyContext, change_database, refuse_empty_grants, retry, transaction
-from provisioner.edges.unit_results import FAIL_FAST, ApplyResult, UnitResult, change_unit, summarize
+from provisioner.edges.unit_results import FAIL_FAST, ApplyResult, UnitResult, change_unit
 
 # One message to the server; more are sent in several, in the one transaction.
 STATEMENTS_PER_MESSAGE = 50
-# A row of `grants_query`.
-Grant = list[Any]
+
+
+class Grant(NamedTuple):
+    """A row of `grants_query`."""
+
+    kind: str
+    name: str
+    grantor: str
+    column: str
+    passed_on_json: str
+
+    def granted_again(self, step: LeavingStep, context: ApplyContext) -> list[PassedOn]:
+        passed_on = [PassedOn(*item) for item in json.loads(self.passed_on_json)]
+        return granted_again(passed_on, step.database, context.ownership)
+
+
+def _read_grants(connection: Connection, role: str) -> list[Grant]:
+    return [Grant(*row) for row in connection.run(grants_query(role))]
 
 
 def apply_departures(script: Script, before: ApplyResult, context: ApplyContext) -> ApplyResult:
@@ -50,13 +66,7 @@ def apply_departures(script: Script, before: ApplyResult, context: ApplyContext)
         if results[-1].error:
             failed[step.role] = Finding("skipped", f'an earlier step failed: role "{step.role}" stays quarantined')
             stop = FAIL_FAST if context.fail_fast else None
-    after = summarize(results, {})
-    return ApplyResult(
-        (*before.outcomes, *after.outcomes),
-        (*before.failures, *after.failures),
-        before.out_of_time or after.out_of_time,
-        before.passwords,
-    )
+    return replace(before, results=(*before.results, *results))
 
 
 def _change_departure(step: LeavingStep, context: ApplyContext) -> None:
@@ -99,7 +109,7 @@ def _acting(
 
 def _send(connection: Connection, step: LeavingStep, context: ApplyContext) -> None:
     kind = step.change.kind
-    granted = connection.run(grants_query(step.role)) if kind is ChangeKind.PASS_OBJECTS else []
+    granted = _read_grants(connection, step.role) if kind is ChangeKind.PASS_OBJECTS else []
     with _acting(connection, step, context, granted):
         if kind is ChangeKind.PASS_OBJECTS:
             _pass_on(connection, step, granted, context)
@@ -145,7 +155,7 @@ def _pass_on(connection: Connection, step: LeavingStep, granted: Sequence[Grant]
     _revoke(connection, step, granted, context)
     statements: list[Statement] = []
     for creator, schema, letter, grantees in connection.run(defaults_query(role)):
-        statements += ddl.forget_defaults(creator, schema, letter, json.loads(grantees), role)
+        statements += ddl.forget_defaults(creator, schema, letter, grantees, role)
     _run_all(connection, statements)
     left, databases, example = connection.run(left_query(role))[0]
     if left or databases:
@@ -161,18 +171,15 @@ def _revoke(connection: Connection, step: LeavingStep, granted: Sequence[Grant],
     if not granted:
         return
     with context.login.connect(step.database) as outside:
-        found = {tuple(row) for row in outside.run(grants_query(step.role))}
+        found = {*_read_grants(outside, step.role)}
     holding = context.ownership.leaving.holdings[step.role].inside(step.database)
     planned = {(name, privilege) for name, privilege, _ in holding.passed_on}
-    for row in granted:
-        stays = {(item.grantee, item.privilege) for item in _granted_again(row, step, context)}
-        if tuple(row) not in found or not stays <= planned:
-            raise SqlError("", f'what role "{step.role}" was granted or passed on has changed since the look: {row[1]}')
-
-
-def _granted_again(row: Grant, step: LeavingStep, context: ApplyContext) -> list[PassedOn]:
-    passed_on = [PassedOn(*item) for item in json.loads(row[4])]
-    return granted_again(passed_on, step.database, context.ownership)
+    for each in granted:
+        stays = {(item.grantee, item.privilege) for item in each.granted_again(step, context)}
+        if each not in found or not stays <= planned:
+            raise SqlError(
+                "", f'what role "{step.role}" was granted or passed on has changed since the look: {each.name}'
+            )
 
 
 def _revocations(
@@ -180,15 +187,15 @@ def _revocations(
 ) -> Sequence[Statement]:
     """What a role was granted in the connected database, by ourselves or by the others; what it passed on stays."""
     statements: list[Statement] = []
-    for (kind, grantor, column), rows in groupby(granted, key=itemgetter(0, 2, 3)):
+    for (kind, grantor, column), rows in groupby(granted, key=attrgetter("kind", "grantor", "column")):
         owner, part = step.change.owner if grantor == DATABASE_OWNER else grantor, Quoted(column) if column else None
         act_as = "" if owner == context.ownership.server.administrator else owner
         if own == bool(act_as):
             continue
         names, again = [], []
         for row in rows:
-            names.append(Quoted(row[1]))
-            again += [ddl.grant_again(kind, names[-1], item, part) for item in _granted_again(row, step, context)]
+            names.append(Quoted(row.name))
+            again += [ddl.grant_again(kind, names[-1], item, part) for item in row.granted_again(step, context)]
         statements += ddl.revoke_from(kind, names, step.role, act_as=act_as, column=part, first=again)
     return statements
 
@@ -215,7 +222,7 @@ def _pass_in_parts(connection: Connection, step: LeavingStep, context: ApplyCont
 def _revoke_in_parts(connection: Connection, step: LeavingStep, context: ApplyContext) -> None:
     """Revoke what is more than one transaction may name; the rest is left to the last one."""
     most = context.ownership.server.max_named_objects
-    rows = connection.run(grants_query(step.role)) if most < ANY_NUMBER else []
+    rows = _read_grants(connection, step.role) if most < ANY_NUMBER else []
     for start in range(0, len(rows) - most, most):
         part = rows[start : start + most]
         with _acting(connection, step, context, part):
@@ -225,7 +232,7 @@ def _revoke_in_parts(connection: Connection, step: LeavingStep, context: ApplyCo
 def _refuse_obstacles(connection: Connection, step: LeavingStep) -> None:
     """Raise where something was passed on that stands in the way: a member of the role can still act in its place."""
     role, change = step.role, step.change
-    found = json.loads(connection.run(inside_query(role, change.owner))[0][0])["obstacles"]
+    found = connection.run(inside_query(role, change.owner))[0][0]["obstacles"]
     if found:
         raise SqlError("", obstacle_finding(role, Obstacle(*found[0]), change.database, change.owner).message)
 

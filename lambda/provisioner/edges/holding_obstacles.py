@@ -160,7 +160,7 @@ SELECT json_build_object(
         FROM dep JOIN pg_default_acl AS d ON dep.classid = 'pg_default_acl'::regclass AND d.oid = dep.objid
         GROUP BY d.defaclrole),
     'obstacles', ARRAY(SELECT json_build_array(kind, count, example) FROM obstacles WHERE count > 0 ORDER BY kind)
-)::text"""
+)"""
 
 
 def inside_query(role: str, passed_to: str = "") -> str:

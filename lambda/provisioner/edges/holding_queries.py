@@ -98,8 +98,7 @@ def defaults_query(role: str) -> str:
     return f"""
 WITH gone AS (SELECT oid FROM pg_roles WHERE rolname = {Literal(role).sql()})
 SELECT pg_get_userbyid(d.defaclrole), coalesce(n.nspname, ''), d.defaclobjtype,
-       (SELECT coalesce(json_agg(DISTINCT {GRANTEE}), '[]')
-        FROM aclexplode(d.defaclacl) AS x)::text
+       ARRAY(SELECT DISTINCT {GRANTEE}::text FROM aclexplode(d.defaclacl) AS x ORDER BY 1)
 FROM gone, pg_default_acl AS d LEFT JOIN pg_namespace AS n ON n.oid = d.defaclnamespace
 WHERE d.defaclrole = gone.oid
    OR EXISTS (SELECT FROM aclexplode(d.defaclacl) AS x WHERE x.grantee = gone.oid) ORDER BY 1, 2, 3"""

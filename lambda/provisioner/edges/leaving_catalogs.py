@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
 from dataclasses import replace
 
@@ -31,7 +30,7 @@ def observe_leaving(connection: Connection, server: Server, leaving: Leaving) ->
     names = quarantined | leaving.quarantine | leaving.retire
     if not names | kept:
         return leaving
-    found = json.loads(connection.run(_leaving_query(names, kept))[0][0])
+    found = connection.run(_leaving_query(names, kept))[0][0]
     # An aggregate of nothing is null.
     return replace(leaving, **{name: {} if value is None else value for name, value in found.items()})
 
@@ -58,7 +57,7 @@ def _observe_role(connection: Connection, login: Login, server: Server, role: st
 
 def outside_databases(connection: Connection, role: str) -> RoleHoldings:
     """What a role has on the server, without what is in the databases."""
-    found = json.loads(connection.run(_shared_query(role))[0][0])
+    found = connection.run(_shared_query(role))[0][0]
     return RoleHoldings(
         databases=[DatabaseHoldings(**item) for item in found["databases"]],
         granted=found["granted"],
@@ -72,7 +71,7 @@ def _look_inside(login: Login, server: Server, role: str, holding: DatabaseHoldi
 
     def read() -> DatabaseHoldings:
         with login.connect(holding.database) as connection:
-            found = json.loads(connection.run(inside_query(role))[0][0])
+            found = connection.run(inside_query(role))[0][0]
         obstacles = [Obstacle(*item) for item in found.pop("obstacles")]
         return replace(holding, obstacles=obstacles, **found)
 
@@ -106,7 +105,7 @@ SELECT json_build_object(
             SELECT DISTINCT {GRANTEE} FROM {DATABASE_LIST} WHERE x.grantee <> d.datdba ORDER BY 1))
         FROM pg_database AS d WHERE d.datname = ANY ({databases})
     )
-)::text"""
+)"""
 
 
 _SHARED = """
@@ -160,7 +159,7 @@ SELECT json_build_object(
         FROM granted AS m ORDER BY 1),
     'shared', ARRAY(
         SELECT json_build_array(kind, count, example) FROM obstacles WHERE count > 0 ORDER BY kind)
-)::text"""
+)"""
 
 
 # The logins that are under way: they hold locks, and no session shows whose they are.
@@ -170,7 +169,6 @@ SELECT DISTINCT l.pid FROM pg_locks AS l WHERE l.pid NOT IN (
 
 
 def sessions_query(role: str) -> str:
-    """How many sessions a role has."""
     return f"SELECT count(*) FROM pg_stat_activity AS a WHERE a.usename = {Literal(role).sql()}"
 
 

@@ -5,7 +5,6 @@ Asked once, in one message.
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Collection, Mapping
 from dataclasses import replace
@@ -57,7 +56,7 @@ def observe_server(connection: Connection, databases: Collection[str], *, with_e
         SqlError: the connection was lost.
     """
     query = _server_query(databases, connection.version, with_extensions=with_extensions)
-    found = json.loads(connection.run(query)[0][0])
+    found = connection.run(query)[0][0]
     locked = _lasting(connection, found["locked"])
     version = int(found["version"]) // 10_000
     if found["standby"]:
@@ -98,7 +97,7 @@ def _lasting(connection: Connection, locked: Mapping[str, list[str]]) -> dict[st
 
 def read_locked(connection: Connection) -> dict[str, list[str]]:
     """The databases that nobody gets into at the moment, each with who holds a lock there."""
-    return dict(json.loads(connection.run(f"SELECT {_LOCKED}::text")[0][0]))
+    return dict(connection.run(f"SELECT {_LOCKED}")[0][0])
 
 
 def _role(row: Row) -> Role:
@@ -281,4 +280,4 @@ SELECT json_build_object(
         SELECT coalesce(json_agg(json_build_array(datname, rolname, catalog, count, is_owned)
                                  ORDER BY datname, rolname, catalog, is_owned), '[]')
         FROM ({_OTHER_PRIVILEGES}{everybodys}
-        ) AS o(datname, rolname, catalog, count, is_owned)))::text"""
+        ) AS o(datname, rolname, catalog, count, is_owned)))"""

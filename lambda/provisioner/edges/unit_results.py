@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from provisioner.core.changes import Change, build_outcome
 from provisioner.core.errors import Finding, OutOfTime, ProvisioningError
@@ -37,27 +37,24 @@ class UnitResult:
 
 @dataclass(frozen=True, slots=True)
 class ApplyResult:
-    """What became of the changes, and every failure.
+    """What became of every unit, and what a login said of each password that was set: None where time was up."""
 
-    `passwords` are what a login said of each that was set. `out_of_time` says that databases, or such logins, were left
-    for the next run.
-    """
+    results: Sequence[UnitResult]
+    logins: Mapping[str, PasswordCheck | None] = field(default_factory=dict)
 
-    outcomes: tuple[Outcome, ...]
-    failures: tuple[Finding, ...]
-    out_of_time: bool
-    passwords: Mapping[str, PasswordCheck]
+    @property
+    def outcomes(self) -> tuple[Outcome, ...]:
+        return tuple(outcome for result in self.results for outcome in result.outcomes)
 
+    @property
+    def failures(self) -> tuple[Finding, ...]:
+        failed = (item.failure for item in self.results if item.failure and item.error and not item.out_of_time)
+        return tuple(dict.fromkeys(failed))
 
-def summarize(results: Sequence[UnitResult], logins: Mapping[str, PasswordCheck | None]) -> ApplyResult:
-    """All of them together; a login is None where there was no time for it."""
-    failures = [item.failure for item in results if item.failure and item.error and not item.out_of_time]
-    return ApplyResult(
-        outcomes=tuple(outcome for result in results for outcome in result.outcomes),
-        failures=tuple(dict.fromkeys(failures)),
-        out_of_time=any(result.out_of_time for result in results) or None in logins.values(),
-        passwords={role: check for role, check in logins.items() if check is not None},
-    )
+    @property
+    def out_of_time(self) -> bool:
+        """Whether something was left for the next run."""
+        return any(result.out_of_time for result in self.results) or None in self.logins.values()
 
 
 def change_unit(
@@ -92,7 +89,6 @@ def outcomes_of(changes: Iterable[Change], status: Status, started: float, messa
 
 
 def skipped_unit(changes: Sequence[Change], reason: Finding) -> UnitResult:
-    """A unit that was not started."""
     return UnitResult(outcomes_of(changes, Status.SKIPPED, time.monotonic(), str(reason)), reason)
 
 
