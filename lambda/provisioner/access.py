@@ -24,8 +24,8 @@ from provisioner.core.leaving import is_quarantined
 from provisioner.core.model import Declaration, Outcome, Status
 from provisioner.core.ownership import has_marker
 from provisioner.core.plan import Plan
-from provisioner.core.role_graph import OPTIONS_VERSION, RoleGraph
-from provisioner.core.state import Membership, Server
+from provisioner.core.role_graph import RoleGraph
+from provisioner.core.state import Server
 from provisioner.edges.access_catalogs import read_access
 from provisioner.edges.clock import now_utc
 from provisioner.edges.postgres import Login
@@ -62,7 +62,7 @@ def report_access(
 def _look(login: Login, server: Server, declared: Declared, audit_log: AuditLog) -> AccessReport:
     environment, databases = audit_log.settings.environment, declared.databases
     ours = [each for each in server.databases.values() if each.name in databases or has_marker(each, environment)]
-    graph = RoleGraph(server.roles, (*server.memberships, *_of_the_administrator(server)), server.version)
+    graph = RoleGraph(server.roles, (*server.memberships, *server.administered), server.version)
     found = read_access(login, ours, graph, declared, count_workers(server, audit_log.settings))
     rows = tuple(row for _, told, _ in found for row in told)
     trail = audit_log.bucket.get(trail_key(audit_log.bucket.folder))
@@ -79,15 +79,6 @@ def _look(login: Login, server: Server, declared: Declared, audit_log: AuditLog)
         dormant=tuple(item for _, _, dormant in found for item in dormant),
         reasons=reasons(parse_csv(trail.content or b""), rows),
     )
-
-
-def _of_the_administrator(server: Server) -> list[Membership]:
-    """ADMIN on the roles that it has made (from 16), which are left out where usable memberships are read."""
-    known = {item.role for item in server.memberships if item.member == server.administrator and item.admin_option}
-    made = [name for name, role in server.roles.items() if role.has_admin_option and name not in known]
-    name, grantor = server.administrator, server.bootstrap
-    is_told = server.version >= OPTIONS_VERSION and not server.roles[name].superuser
-    return [Membership(role, name, grantor, True, False, False) for role in made] if is_told else []  # noqa: FBT003
 
 
 def _about(server: Server, audit_log: AuditLog) -> dict[str, str]:

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from provisioner.core.credentials import (
+    OWN_SALT_BYTES,
     Credentials,
     parse_administrator_secret,
     parse_application_secret,
@@ -18,8 +19,6 @@ from provisioner.edges.aws import AwsClients
 from provisioner.edges.clock import Deadline
 from provisioner.edges.postgres import Login, ServerAddress, tls_context
 from provisioner.edges.secret_store import read_secrets
-
-SALT_BYTES = 16
 
 
 @dataclass(frozen=True)
@@ -36,7 +35,7 @@ class RunSecrets:
 
     def make_verifier(self, role: str) -> str:
         """A SCRAM verifier of a role's password; costs a millisecond."""
-        return scram_verifier(self.credentials[role].password, os.urandom(SALT_BYTES))
+        return scram_verifier(self.credentials[role].password, os.urandom(OWN_SALT_BYTES))
 
 
 def load_secrets(declaration: Declaration, settings: Settings, clients: AwsClients, deadline: Deadline) -> RunSecrets:

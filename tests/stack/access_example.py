@@ -3,7 +3,7 @@
 from provisioner.core.access_facts import AccessGroup, Thing
 from provisioner.core.access_levels import AccessLevel
 from provisioner.core.access_report import AccessReport, DatabaseFact, RoleFact, compare, reasons
-from provisioner.core.access_rows import Declared, build_rows
+from provisioner.core.access_rows import Declared, build_access_rows
 from provisioner.core.acl import parse_acl
 from provisioner.core.audit import AuditRow
 from provisioner.core.effective_access import Access
@@ -54,7 +54,7 @@ def example(*, is_hostile: bool = False) -> AccessReport:
         (Database("keycloak", "keycloak_user", unreadable_reason="connection refused"), ()),
     )
     accesses = [Access(graph, *each) for each in databases]
-    rows = tuple(row for each in accesses for row in build_rows(each, declared))
+    rows = tuple(row for each in accesses for row in build_access_rows(each, declared))
     before = tuple(row for row in rows if row.role != odd and "analysts" not in row.path)
     return AccessReport(
         about={

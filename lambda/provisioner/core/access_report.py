@@ -46,7 +46,7 @@ class RoleFact:
 
 
 @dataclass(frozen=True, slots=True)
-class Difference:
+class Comparison:
     """What came and went since the report of that time; an empty `since` means that there was none to compare with."""
 
     since: str = ""
@@ -64,7 +64,7 @@ class AccessReport:
     access: tuple[AccessRow, ...]
     dormant: tuple[Dormant, ...] = ()
     reasons: tuple[Mapping[str, str], ...] = ()
-    difference: Difference = Difference()
+    difference: Comparison = Comparison()
     warnings: tuple[Finding, ...] = ()
 
     def summary(self) -> str:
@@ -175,12 +175,12 @@ def _text(value: Any) -> str:
     return sanitize(value, _LONGEST)
 
 
-def compare(before: Sequence[AccessRow], now: Sequence[AccessRow], since: str) -> Difference:
+def compare(before: Sequence[AccessRow], now: Sequence[AccessRow], since: str) -> Comparison:
     """What came and went: a path is the same as long as database, role, capability and path are.
 
     What a level gives follows whatever its owner makes. Of any other path it counts as well what it leads to.
     """
-    return Difference(since, added=_more(now, before), removed=_more(before, now))
+    return Comparison(since, added=_more(now, before), removed=_more(before, now))
 
 
 def _more(rows: Sequence[AccessRow], others: Sequence[AccessRow]) -> tuple[AccessRow, ...]:

@@ -64,7 +64,7 @@ class Declared:
         return frozenset(database for database, _ in self.levels)
 
 
-def build_rows(access: Access, declared: Declared) -> list[AccessRow]:
+def build_access_rows(access: Access, declared: Declared) -> list[AccessRow]:
     """Every path into one database, by role and capability; that it could not be looked into is a row, too."""
     rows: list[AccessRow] = []
     reason = access.database.unreadable_reason

@@ -14,8 +14,8 @@ from provisioner.core.errors import Finding, SecretUnavailable
 from provisioner.core.fields import Fields, Problems
 from provisioner.core.model import Entry, Settings
 
-# The server's own default (scram_iterations from PostgreSQL 16 on, fixed before).
-ITERATIONS = 4096
+# Of verifiers made here: the server's own default (scram_iterations from 16 on, fixed before), and RFC 7677's least.
+OWN_ROUNDS, OWN_SALT_BYTES = 4096, 16
 
 _MECHANISM = ScramMechanism("SCRAM-SHA-256")
 # By the measure of the server (`parse_scram_secret`): a salt and two keys of 32 bytes, in base64. What only looks like
@@ -109,9 +109,9 @@ def scram_verifier(password: str, salt: bytes) -> str:
     The password is one that `parse_application_secret` has let through; otherwise scramp raises `ScramException`.
     Format: https://www.postgresql.org/docs/current/catalog-pg-authid.html
     """
-    _, stored_key, server_key, _ = _MECHANISM.make_auth_info(password, iteration_count=ITERATIONS, salt=salt)
+    _, stored_key, server_key, _ = _MECHANISM.make_auth_info(password, iteration_count=OWN_ROUNDS, salt=salt)
     encoded = [base64.b64encode(each).decode("ascii") for each in (salt, stored_key, server_key)]
-    return f"SCRAM-SHA-256${ITERATIONS}:{encoded[0]}${encoded[1]}:{encoded[2]}"
+    return f"SCRAM-SHA-256${OWN_ROUNDS}:{encoded[0]}${encoded[1]}:{encoded[2]}"
 
 
 def _open(found: Secret | Finding, subject: Entry | None = None) -> tuple[Secret, Fields]:

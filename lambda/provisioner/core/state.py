@@ -224,7 +224,9 @@ class Server:
     """Everything that was observed of one server.
 
     `roles`, `memberships` and `databases` (by name) hold what the run needs to know: the declared, the marked, and
-    whoever they are entangled with. `bootstrap` is the role with oid 10, which owns what initdb made.
+    whoever they are entangled with; `administered` are memberships of the administrator that give it ADMIN and nothing
+    else, as a creator has one in each role that it makes (from 16). `bootstrap` is the role with oid 10, which owns
+    what initdb made.
     `available_extensions` maps what the server could install to who has to, empty for what is trusted, and
     `extension_requirements` to the extensions that it needs, where it does.
     `available_connections` is how many more sessions it takes at the moment from somebody who is not a superuser,
@@ -238,6 +240,7 @@ class Server:
     roles: Mapping[str, Role]
     databases: Mapping[str, Database]
     memberships: tuple[Membership, ...] = ()
+    administered: tuple[Membership, ...] = ()
     other_privileges: tuple[UnmanagedPrivilege, ...] = ()
     available_extensions: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
     extension_requirements: Mapping[str, tuple[str, ...]] = field(default_factory=lambda: MappingProxyType({}))

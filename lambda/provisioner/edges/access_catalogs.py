@@ -13,7 +13,7 @@ from functools import partial
 from typing import Any
 
 from provisioner.core.access_facts import MAX_NAMED, AccessGroup, Thing
-from provisioner.core.access_rows import AccessRow, Declared, build_rows
+from provisioner.core.access_rows import AccessRow, Declared, build_access_rows
 from provisioner.core.acl import parse_acl
 from provisioner.core.effective_access import Access, Dormant
 from provisioner.core.errors import OutOfTime
@@ -58,7 +58,7 @@ def read_access(
 def _read_one(login: Login, graph: RoleGraph, declared: Declared, facts: Database) -> Told:
     def tell(database: Database, groups: Sequence[AccessGroup] = ()) -> Told:
         access = Access(graph, database, groups)
-        return database, build_rows(access, declared), list(access.dormant())
+        return database, build_access_rows(access, declared), list(access.dormant())
 
     def unreadable(reason: str) -> Told:
         return tell(replace(facts, unreadable_reason=reason))

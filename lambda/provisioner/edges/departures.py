@@ -34,7 +34,7 @@ from provisioner.edges.unit_results import FAIL_FAST, ApplyResult, UnitResult, c
 STATEMENTS_PER_MESSAGE = 50
 
 
-class Grant(NamedTuple):
+class GrantRow(NamedTuple):
     """A row of `grants_query`."""
 
     kind: str
@@ -48,8 +48,8 @@ class Grant(NamedTuple):
         return granted_again(passed_on, step.database, context.ownership)
 
 
-def _read_grants(connection: Connection, role: str) -> list[Grant]:
-    return [Grant(*row) for row in connection.run(grants_query(role))]
+def _read_grants(connection: Connection, role: str) -> list[GrantRow]:
+    return [GrantRow(*row) for row in connection.run(grants_query(role))]
 
 
 def apply_departures(script: Script, before: ApplyResult, context: ApplyContext) -> ApplyResult:
@@ -93,7 +93,7 @@ def _change_departure(step: LeavingStep, context: ApplyContext) -> None:
 
 @contextmanager
 def _acting(
-    connection: Connection, step: LeavingStep, context: ApplyContext, granted: Sequence[Grant] = ()
+    connection: Connection, step: LeavingStep, context: ApplyContext, granted: Sequence[GrantRow] = ()
 ) -> Iterator[None]:
     """One transaction of a step in the place of whom it takes, after what we granted ourselves is revoked.
 
@@ -137,7 +137,7 @@ def _refuse_new_memberships(role: str, context: ApplyContext) -> None:
         raise SqlError("", f'the memberships that role "{role}" granted have changed since the plan')
 
 
-def _pass_on(connection: Connection, step: LeavingStep, granted: Sequence[Grant], context: ApplyContext) -> None:
+def _pass_on(connection: Connection, step: LeavingStep, granted: Sequence[GrantRow], context: ApplyContext) -> None:
     """Hand over what a role owns in the connected database and revoke what it has there, then prove that all is gone.
 
     REASSIGN OWNED would move databases of the role too, so there must be none; it drops nothing, and nothing else does.
@@ -162,7 +162,7 @@ def _pass_on(connection: Connection, step: LeavingStep, granted: Sequence[Grant]
         raise SqlError("", f'{left or databases} objects still belong to role "{role}" or name it, such as {example}')
 
 
-def _revoke(connection: Connection, step: LeavingStep, granted: Sequence[Grant], context: ApplyContext) -> None:
+def _revoke(connection: Connection, step: LeavingStep, granted: Sequence[GrantRow], context: ApplyContext) -> None:
     """Revoke what others granted a role in the connected database, and nothing that it has passed on since the look.
 
     Seen from outside all is what it was before our REVOKE, and nobody else can change it until it is committed.
@@ -183,7 +183,7 @@ def _revoke(connection: Connection, step: LeavingStep, granted: Sequence[Grant],
 
 
 def _revocations(
-    granted: Sequence[Grant], step: LeavingStep, context: ApplyContext, *, own: bool
+    granted: Sequence[GrantRow], step: LeavingStep, context: ApplyContext, *, own: bool
 ) -> Sequence[Statement]:
     """What a role was granted in the connected database, by ourselves or by the others; what it passed on stays."""
     statements: list[Statement] = []

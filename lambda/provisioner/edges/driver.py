@@ -18,10 +18,10 @@ import scramp
 import scramp.core
 from pg8000.core import TERMINATE_MSG, Context
 
+from provisioner.core.credentials import OWN_ROUNDS, OWN_SALT_BYTES
 from provisioner.edges.sqlstates import SqlError
 
-# What we make ourselves (RFC 7677's least), and the most that is hashed at anybody's word: 0.1 s of processor time.
-OWN_ROUNDS, OWN_SALT_BYTES = 4096, 16
+# The most that is hashed at anybody's word: 0.1 s of processor time.
 MAX_ROUNDS = 200_000
 
 # What the driver raises: the server's own refusal, and a connection that is not there any more.

@@ -67,13 +67,17 @@ def observe_server(connection: Connection, databases: Collection[str], *, with_e
         raise DatabaseUnavailable(
             Finding("version", f"PostgreSQL {version} is older than {OLDEST_VERSION}", "upgrade the instance")
         )
+    memberships = {Membership(*row) for row in found["memberships"]}
+    of_its_own = {item for item in memberships if item.member == found["administrator"]}
+    administered = {item for item in of_its_own if item.admin_option and not item.confers_privileges}
     return Server(
         version=version,
         administrator=found["administrator"],
         bootstrap=found["bootstrap"],
         roles={row[0]: _role(row) for row in found["roles"]},
         databases={row[0]: _database(row, locked) for row in found["databases"]},
-        memberships=tuple(sorted(Membership(*row) for row in found["memberships"])),
+        memberships=tuple(sorted(memberships - administered)),
+        administered=tuple(sorted(administered)),
         other_privileges=tuple(UnmanagedPrivilege(*row) for row in found["other"]),
         available_extensions={name: creator for name, creator, _ in found["extensions"]},
         extension_requirements={name: tuple(needed) for name, _, needed in found["extensions"] if needed},
@@ -186,17 +190,13 @@ _ROLES = f"""(
         LEFT JOIN given ON given.roleid = r.oid
     )"""
 
-# The administrator's own implicit row (ADMIN without INHERIT and SET, from 16) is no membership that matters. Columns
-# that older versions lack are read through to_jsonb.
+# Columns that older versions lack are read through to_jsonb.
 _MEMBERSHIPS = """(
         SELECT coalesce(json_agg(json_build_array(
             pg_get_userbyid(m.roleid), pg_get_userbyid(m.member), pg_get_userbyid(m.grantor), m.admin_option,
             coalesce((to_jsonb(m) ->> 'inherit_option')::bool, true),
             coalesce((to_jsonb(m) ->> 'set_option')::bool, true))), '[]')
-        FROM me, pg_auth_members AS m
-        WHERE NOT (m.member = me.oid AND m.admin_option
-                   AND NOT coalesce((to_jsonb(m) ->> 'inherit_option')::bool, true)
-                   AND NOT coalesce((to_jsonb(m) ->> 'set_option')::bool, true))
+        FROM pg_auth_members AS m
     )"""
 
 # What no access level speaks of (routines, types, ..., and what is the system's own) and names a role in its access

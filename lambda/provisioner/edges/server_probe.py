@@ -13,7 +13,7 @@ from dataclasses import replace
 
 from provisioner.core import ddl
 from provisioner.core.changes import Change, ChangeKind
-from provisioner.core.credentials import scram_verifier
+from provisioner.core.credentials import OWN_SALT_BYTES, scram_verifier
 from provisioner.core.errors import OutOfTime
 from provisioner.core.kinds import ObjectKind
 from provisioner.core.preflight import Check, failed, ok, unknown
@@ -26,7 +26,6 @@ from provisioner.edges.server_findings import no_answer
 from provisioner.edges.sqlstates import SqlError
 from provisioner.edges.transaction import refuse_empty_grants
 
-_SALT_BYTES = 16
 # The last that was tried.
 NEWEST_VERSION = 18
 # What an apply does that a server may refuse.
@@ -146,7 +145,7 @@ def try_change(name: str, connection: Connection) -> Check:
     """Do one of `CHANGES` to a role that nobody ever sees. Raises OutOfTime, or SqlError if the connection is lost."""
     role = f"rds-provisioner preflight {secrets.token_hex(8)}"
     create = ddl.create_role(Change(ChangeKind.CREATE_ROLE, username=role))
-    verifier = scram_verifier(secrets.token_urlsafe(32), os.urandom(_SALT_BYTES))
+    verifier = scram_verifier(secrets.token_urlsafe(32), os.urandom(OWN_SALT_BYTES))
     become = [create.text, ddl.grant_self(role, with_options=connection.version >= 16)]
     statements = {
         "verifiers": [create.complete(verifier)],

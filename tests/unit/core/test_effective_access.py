@@ -2,7 +2,8 @@
 
 from provisioner.core.access_facts import AccessGroup, Capability, Thing
 from provisioner.core.access_levels import AccessLevel
-from provisioner.core.access_rows import Declared, build_rows
+from provisioner.core.access_rows import Declared
+from provisioner.core.access_rows import build_access_rows as build_rows
 from provisioner.core.acl import parse_acl
 from provisioner.core.effective_access import MAX_OF_PUBLIC, Access
 from provisioner.core.role_graph import RoleGraph
