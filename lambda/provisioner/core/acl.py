@@ -8,6 +8,7 @@ Format: https://www.postgresql.org/docs/current/ddl-priv.html
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 
 from provisioner.core.state import PUBLIC, Grant
 
@@ -41,18 +42,24 @@ def parse_acl(text: str) -> tuple[Grant, ...]:
 
     Raises `ValueError` where it is none, or has a privilege that PostgreSQL 13 to 18 do not know.
     """
+    parts = (plain or _ESCAPED.sub(r"\1", quoted) for quoted, plain in _ELEMENT.findall(text))
+    return tuple(sorted(item for part in parts for item in _parse_item(part)))
+
+
+# Thousands of lists have the same items, and each grant is one object in all of them.
+@lru_cache(maxsize=10_000)
+def _parse_item(text: str) -> tuple[Grant, ...]:
+    found = _ITEM.fullmatch(text)
+    if not found:
+        raise ValueError("an access control list that cannot be read")
     items = []
-    for quoted, plain in _ELEMENT.findall(text):
-        found = _ITEM.fullmatch(plain or _ESCAPED.sub(r"\1", quoted))
-        if not found:
-            raise ValueError("an access control list that cannot be read")
-        grantee, grantor = _name(found[1]) or PUBLIC, _name(found[3])
-        for letter, option in _PRIVILEGE.findall(found[2]):
-            if letter not in _PRIVILEGES:
-                raise ValueError(f'an access control list with an unknown privilege "{letter}"')
-            items.append(Grant(grantor, grantee, _PRIVILEGES[letter]))
-            items += [Grant(grantor, grantee, _PRIVILEGES[letter], grant_option=True)] if option else []
-    return tuple(sorted(items))
+    grantee, grantor = _name(found[1]) or PUBLIC, _name(found[3])
+    for letter, option in _PRIVILEGE.findall(found[2]):
+        if letter not in _PRIVILEGES:
+            raise ValueError(f'an access control list with an unknown privilege "{letter}"')
+        items.append(Grant(grantor, grantee, _PRIVILEGES[letter]))
+        items += [Grant(grantor, grantee, _PRIVILEGES[letter], grant_option=True)] if option else []
+    return tuple(items)
 
 
 def _name(text: str) -> str:

@@ -44,7 +44,7 @@ def of(database: Database, ownership: Ownership) -> Difference:
     elif not has_marker(database, ownership.environment):
         changes.append(change(ChangeKind.ADOPT_DATABASE))
     stands = replace(database, groups=policy.all_groups())
-    wanted = {group.target: policy.wanted_grants(group, findings) for group in stands.groups}
+    wanted = ((group.target, policy.wanted_grants(group, findings)) for group in stands.groups)
     changes += name_objects(grant_changes(stands, policy.owner, wanted))
     declared = {extension for entry in ownership.by_database[database.name] for extension in entry.extensions}
     for extension in sorted(declared - database.extensions):
@@ -94,16 +94,26 @@ def _group(target: Target, privileges: Mapping[str, tuple[str, ...]]) -> ObjectG
 # --- grants ---------------------------------------------------------------------------------------------------------
 
 
-def grant_changes(database: Database, owner: str, wanted: Mapping[Target, frozenset[Grant]]) -> Iterable[Change]:
-    """The changes that leave what is wanted on each target, as few as can be; `owner` owns the database."""
-    present = {group.target: frozenset(group.items) for group in database.groups}
-    missing = {target: grants - present.get(target, frozenset()) for target, grants in wanted.items()}
-    extra = {target: grants - wanted.get(target, frozenset()) for target, grants in present.items()}
-    # Revoking a privilege takes its grant option with it.
-    extra = {
-        target: frozenset(grant for grant in grants if not grant.grant_option or grant.privilege_alone not in grants)
-        for target, grants in extra.items()
-    }
+def grant_changes(
+    database: Database, owner: str, wanted: Iterable[tuple[Target, frozenset[Grant]]]
+) -> Iterable[Change]:
+    """The changes that leave what is wanted on each target, as few as can be; `owner` owns the database.
+
+    Of thousands of targets only what differs is held in memory.
+    """
+    present = {group.target: group.items for group in database.groups}
+    missing: dict[Target, frozenset[Grant]] = {}
+    extra: dict[Target, frozenset[Grant]] = {}
+    for target, grants in wanted:
+        held = frozenset(present.get(target, ()))
+        if held == grants:
+            continue
+        missing[target] = grants - held
+        # Revoking a privilege takes its grant option with it.
+        beyond = held - grants
+        extra[target] = frozenset(
+            grant for grant in beyond if not grant.grant_option or grant.privilege_alone not in beyond
+        )
     yield from _merge_grants(missing, database, owner, (ChangeKind.GRANT, ChangeKind.GRANT_DEFAULT))
     yield from _merge_grants(extra, database, owner, (ChangeKind.REVOKE, ChangeKind.REVOKE_DEFAULT))
 

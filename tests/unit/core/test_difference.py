@@ -18,8 +18,9 @@ OTHER_TABLES = replace(TABLES, acl="two")
 
 def changes_between(before: tuple[ObjectGroup, ...], after: tuple[ObjectGroup, ...]) -> list[Change]:
     database = Database("shop", "o", groups=before)
-    wanted = {group.target: frozenset(group.items) for group in after}
-    return sorted(difference.grant_changes(database, "o", wanted), key=attrgetter("order"))
+    wanted = {group.target: frozenset[Grant]() for group in before}
+    wanted |= {group.target: frozenset(group.items) for group in after}
+    return sorted(difference.grant_changes(database, "o", wanted.items()), key=attrgetter("order"))
 
 
 def test_a_missing_database_is_created() -> None:
