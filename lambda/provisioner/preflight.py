@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 
 from provisioner.audit_log import AuditLog
-from provisioner.core.credentials import Administrator, parse_administrator_secret, parse_application_secret
+from provisioner.core.credentials import Administrator, parse_administrator_secret
 from provisioner.core.errors import (
     AuditUnavailable,
     DatabaseUnavailable,
@@ -32,6 +32,7 @@ from provisioner.edges.secret_store import has_pending_rotation, read_secrets
 from provisioner.edges.snapshot_store import read_snapshot
 from provisioner.edges.sqlstates import SqlError
 from provisioner.observation import enter
+from provisioner.run_secrets import parse_secrets
 
 # How a check stands in the audit, where `success` is a change that was made.
 _ROWS = {CheckStatus.OK: Status.NO_CHANGE, CheckStatus.FAILED: Status.ERROR, CheckStatus.UNKNOWN: Status.UNKNOWN}
@@ -205,10 +206,15 @@ def check_applications(preflight: Preflight) -> Iterator[Check]:
     named = preflight.declaration.secrets(preflight.settings.app_secret_id)
     found = read_secrets(preflight.clients, [secret_id for _, secret_id in named])
     host = preflight.administrator.host if preflight.administrator else ""
+    roles, problems = parse_secrets(named, found, host)
     for entry, secret_id in named:
         name = f"secret:{entry.application}"
+        credentials = roles.get(entry.username)
+        if credentials is None:
+            its = [each for each in problems if each.username == entry.username]
+            yield failed_by(name, [each for each in its if each.database in {"", entry.database}] or its)
+            continue
         try:
-            credentials = parse_application_secret(found[secret_id], entry, host)
             has_pending_rotation(preflight.clients, secret_id, credentials.secret.version_id)
         except SecretUnavailable as error:
             yield failed_by(name, error.findings)

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from itertools import groupby
 
 from provisioner.core.credentials import (
     OWN_SALT_BYTES,
     Credentials,
+    Secret,
     parse_administrator_secret,
     parse_application_secret,
     scram_verifier,
 )
+from provisioner.core.declaration import ONE_FOR_ALL
 from provisioner.core.errors import Finding, SecretUnavailable
-from provisioner.core.model import Declaration, Settings
+from provisioner.core.model import Declaration, Entry, Settings
 from provisioner.edges.aws import AwsClients
 from provisioner.edges.clock import Deadline
 from provisioner.edges.postgres import Login, ServerAddress, tls_context
@@ -51,19 +54,42 @@ def load_secrets(declaration: Declaration, settings: Settings, clients: AwsClien
         administrator = parse_administrator_secret(found[settings.admin_secret_id], settings)
     except SecretUnavailable as error:
         problems += error.findings
-    host = administrator.host if administrator else ""
-    credentials: dict[str, Credentials] = {}
-    broken: dict[str, list[Finding]] = {}
-    for entry, name in sorted(named, key=lambda each: each[0].username):
-        try:
-            credentials.setdefault(entry.username, parse_application_secret(found[name], entry, host))
-        except SecretUnavailable as error:
-            broken.setdefault(entry.username, []).extend(error.findings)
-    # A role with several databases has one secret, which can name only one of them.
-    problems += [finding for role, findings in broken.items() if role not in credentials for finding in findings]
+    credentials, unusable = parse_secrets(named, found, administrator.host if administrator else "")
+    problems += unusable
     if administrator is None:
         raise SecretUnavailable(problems)
     address = ServerAddress(administrator.host, administrator.port, tls_context(settings.ca_bundle), deadline)
     login = Login(address, administrator.username, administrator.password, administrator.database)
     warnings = tuple(finding for item in credentials.values() for finding in item.warnings)
     return RunSecrets(login, credentials, tuple(problems), warnings)
+
+
+def parse_secrets(
+    named: Iterable[tuple[Entry, str]], found: Mapping[str, Secret | Finding], host: str
+) -> tuple[dict[str, Credentials], tuple[Finding, ...]]:
+    """The credentials of every role whose entries name one secret that can be used, and what is wrong with the others.
+
+    `host` is that of the server, empty where it is not known.
+    """
+    credentials: dict[str, Credentials] = {}
+    problems: list[Finding] = []
+    for role, entries in groupby(sorted(named, key=lambda each: each[0].username), lambda each: each[0].username):
+        usable: list[Credentials] = []
+        broken: list[Finding] = []
+        arns = set()
+        for entry, name in entries:
+            secret = found[name]
+            arns.add(secret.arn if isinstance(secret, Secret) else "")
+            try:
+                usable.append(parse_application_secret(secret, entry, host))
+            except SecretUnavailable as error:
+                broken += error.findings
+        if len(arns - {""}) > 1:
+            message = f'username "{role}" would have {len(arns - {""})} passwords, one of each secret that it names'
+            problems.append(Finding("two_secrets", message, ONE_FOR_ALL, username=role))
+        # A role with several databases has one secret, which can name only one of them.
+        elif usable and "" not in arns:
+            credentials[role] = usable[0]
+        else:
+            problems += broken
+    return credentials, tuple(problems)

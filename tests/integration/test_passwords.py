@@ -35,6 +35,11 @@ def rotate(world: World, password: str, stages: list[str]) -> str:
     return str(client.put_secret_value(SecretId=SECRET, SecretString=value, VersionStages=stages)["VersionId"])
 
 
+def secret_checks(world: World) -> dict[str, str]:
+    checks = world.call(mode="preflight")["checks"]
+    return {check["name"]: check["status"] for check in checks if check["name"].startswith("secret:")}
+
+
 # --- a role's life ----------------------------------------------------------------------------------------------------
 
 
@@ -76,6 +81,45 @@ def test_a_secret_of_another_name_is_used(world: World) -> None:
     world.declare_entries({"shop": {**ENTRY["shop"], "secret_name": "elsewhere"}}, with_secrets=False)
     world.apply()
     world.server.connect("shop_owner", "from elsewhere", "shop").close()
+
+
+TWICE = {"shop": ENTRY["shop"], "more": {**ENTRY["shop"], "database_name": "more"}}
+
+
+@pytest.mark.parametrize("arn", ["{arn}", "{partial}"])
+def test_a_secret_named_by_its_name_and_by_its_arn_is_one_secret(world: World, arn: str) -> None:
+    password = world.put_secret("shop", "shop_owner", "shop")
+    full = world.aws.client("secretsmanager").describe_secret(SecretId=SECRET)["ARN"]
+    name = arn.format(arn=full, partial=full.rpartition("-")[0])
+    world.declare_entries({**TWICE, "more": {**TWICE["more"], "secret_name": name}}, with_secrets=False)
+    assert secret_checks(world) == {"secret:more": "ok", "secret:shop": "ok"}
+    assert world.apply()["status"] == "applied"
+    assert world.apply()["status"] == "no_change"
+    for database in ("shop", "more"):
+        world.server.connect("shop_owner", password, database).close()
+
+
+def test_a_secret_of_the_same_name_with_another_arn_is_another_secret(world: World) -> None:
+    """By its looks the ARN may be that of the secret: it is of one whose name ends as an ARN does."""
+    world.put_secret("shop", "shop_owner", "shop")
+    other = world.aws.put_secret("goldenpath/dev/shop/postgres-AbCdEf", {"password": "of another secret"})
+    more = {**TWICE["more"], "secret_name": other.rpartition("-")[0]}
+    world.declare_entries({**TWICE, "more": more}, with_secrets=False)
+    for mode in ("apply", "drift"):
+        with pytest.raises(SecretUnavailable, match='username "shop_owner" would have 2 passwords') as error:
+            world.call(mode=mode)
+        assert [finding.code for finding in error.value.findings] == ["two_secrets"]
+    assert [each["code"] for each in world.dry_run()["blockers"]] == ["two_secrets"]
+    assert secret_checks(world) == {"secret:more": "failed", "secret:shop": "failed"}
+    assert world.server.run_as_superuser("SELECT count(*) FROM pg_roles WHERE rolname = 'shop_owner'") == [[0]]
+
+
+def test_a_second_name_of_a_secret_that_is_none_is_refused(world: World) -> None:
+    arn = world.aws.put_secret(SECRET, {"password": "of the first"})
+    more = {**TWICE["more"], "secret_name": arn[:-6] + "AbCdEf"}
+    world.declare_entries({**TWICE, "more": more}, with_secrets=False)
+    with pytest.raises(SecretUnavailable, match="does not exist or has no value"):
+        world.apply()
 
 
 def test_a_secret_that_holds_a_verifier_is_refused_before_anything_is_touched(world: World) -> None:

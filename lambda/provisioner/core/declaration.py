@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from provisioner.core.access_levels import AccessLevel
 from provisioner.core.document import NotLiteral, Object, redact
-from provisioner.core.entry import read_entry
+from provisioner.core.entry import names_of, read_entry
 from provisioner.core.errors import Finding, InvalidSnapshot
 from provisioner.core.fields import Fields, Problems, attributes_by_key
 from provisioner.core.model import Declaration, Entry, group_by
@@ -17,6 +17,7 @@ _BLOCK = "application_databases"
 _COUPLED = "rds_config"
 _APPLICATION = re.compile(r"[A-Za-z0-9_-]{1,63}")
 _DECLARE_NOTHING = "to declare nothing on purpose, write application_databases = {}"
+ONE_FOR_ALL = "name the same secret_name in all of them, or use another username"
 
 
 def parse_declaration(
@@ -147,10 +148,10 @@ def _refuse_contradictory_role(role: str, declared: Sequence[Entry], application
             message = f'{role} is declared more than once for database "{database}"'
             _refuse_together("duplicate_role", message, "keep one of the entries", same, applications)
     secrets = {entry.secret_id(template) for entry in declared}
-    if len(secrets) > 1:
+    # Names and ARNs that may be of one secret are told apart when it is read (`run_secrets`).
+    if not frozenset.intersection(*map(names_of, secrets)):
         message = f"{role} would have {len(secrets)} passwords, one of each secret"
-        next_step = "name the same secret_name in all of them, or use another username"
-        _refuse_together("two_secrets", message, next_step, declared, applications)
+        _refuse_together("two_secrets", message, ONE_FOR_ALL, declared, applications)
     # Only the entry of an owner can say createdb; in the others it is not a word about the role.
     owners = [entry for entry in declared if entry.access_level is AccessLevel.OWNER]
     for attribute, saying in (("createdb", owners), ("connection_limit", declared)):

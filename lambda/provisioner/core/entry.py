@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable
 from dataclasses import replace
 from decimal import Decimal
@@ -72,6 +73,12 @@ def read_entry(application: str, attributes: Fields) -> Entry | None:
             message = f'{attribute} is for owners only, and access_level is "{entry.access_level}"'
             fields.refuse("invalid_value", attribute, message, "move it to the entry of the database's owner")
     return entry if names.database and names.username and level else None
+
+
+def names_of(secret_id: str) -> frozenset[str]:
+    """What a secret may be called by: of an ARN the name in it, with and without the six characters behind it."""
+    name = secret_id.split(":secret:", 1)[1] if secret_id.startswith("arn:") and ":secret:" in secret_id else secret_id
+    return frozenset({name, re.sub(r"-[A-Za-z0-9]{6}$", "", name)} if name != secret_id else {name})
 
 
 def _refuse_unknown(fields: Fields, names: Iterable[str]) -> None:

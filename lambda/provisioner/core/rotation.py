@@ -5,11 +5,11 @@ A password that follows its secret is no change of access, so it needs no approv
 
 from __future__ import annotations
 
-import re
 from collections.abc import Collection, Mapping
 from dataclasses import replace
 
 from provisioner.core.changes import ChangeKind
+from provisioner.core.entry import names_of
 from provisioner.core.errors import Finding
 from provisioner.core.model import Declaration
 from provisioner.core.plan import Plan
@@ -27,12 +27,6 @@ PLACES = (
     ("additionalEventData", "SecretId"),
     ("requestParameters", "secretId"),
 )
-
-
-def names_of(secret_id: str) -> frozenset[str]:
-    """What a secret may be called by: of an ARN the name in it, with and without the six characters behind it."""
-    name = secret_id.split(":secret:", 1)[1] if secret_id.startswith("arn:") and ":secret:" in secret_id else secret_id
-    return frozenset({name, re.sub(r"-[A-Za-z0-9]{6}$", "", name)} if name != secret_id else {name})
 
 
 def roles_of(secret_id: str, declaration: Declaration, template: str) -> frozenset[str]:

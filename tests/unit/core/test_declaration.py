@@ -201,6 +201,28 @@ def test_one_username_with_a_secret_by_default_and_the_same_named_is_read() -> N
     assert [entry.secret_id("of/{app}/x") for entry in declaration.entries] == ["of/a/x"] * 2
 
 
+ARN = "arn:aws:secretsmanager:eu-west-1:123456789012:secret:of/a/x"
+
+
+def with_secrets(one: str, other: str) -> str:
+    entries = f'database_name = "d", secret_name = "{one}"', f'database_name = "e", secret_name = "{other}"'
+    return with_entries(*(f'{each}, username = "u"' for each in entries))
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [("of/a/x", f"{ARN}-AbCdEf"), ("of/a/x", ARN), (ARN, f"{ARN}-AbCdEf"), (f"{ARN}-AbCdEf", f"{ARN}-GhIjKl")],
+)
+def test_one_username_with_ids_that_may_be_of_one_secret_is_read(one: str, other: str) -> None:
+    """Which secret each names is known once they are read."""
+    assert [entry.secret_name for entry in read(with_secrets(one, other)).entries] == [one, other]
+
+
+@pytest.mark.parametrize("other", ["of/a/y", f"{ARN}y-AbCdEf", f"{ARN}-AbCdEf-GhIjKl", "of/a/x-AbCdEf"])
+def test_one_username_with_ids_that_cannot_be_of_one_secret_is_refused(other: str) -> None:
+    assert [finding.code for finding in refused(with_secrets("of/a/x", other))] == ["two_secrets"]
+
+
 def test_one_username_in_two_databases_with_the_same_secret_is_read() -> None:
     same = 'username = "u", secret_name = "s"'
     text = with_entries(f'database_name = "d", {same}', f'database_name = "e", {same}')
