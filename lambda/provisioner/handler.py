@@ -19,7 +19,7 @@ from provisioner.core.model import RunStatus
 from provisioner.core.report import build_response
 from provisioner.edges.aws import aws_clients
 from provisioner.pipeline import RunResult, run
-from provisioner.settings import read_settings
+from provisioner.settings import read_environment, read_settings
 from provisioner.telemetry import emit_metrics, logger
 
 if TYPE_CHECKING:
@@ -37,27 +37,29 @@ def lambda_handler(event: Any, context: LambdaContext) -> dict[str, object]:
     Raises ProvisioningError: one of the named errors, which Lambda reports as a failed invocation.
     """
     started = time.monotonic()
-    settings = read_settings()
-    logger.append_keys(function_request_id=context.aws_request_id, environment=settings.environment)
-    clients = aws_clients(settings.max_workers, settings.bucket_owners)
-    audit_log = AuditLog(settings, clients, run_token=context.aws_request_id)
+    environment = read_environment()
+    logger.append_keys(function_request_id=context.aws_request_id, environment=environment)
+    audit_log: AuditLog | None = None
     result: RunResult | None = None
     try:
+        settings = read_settings()
+        clients = aws_clients(settings.max_workers, settings.bucket_owners)
+        audit_log = AuditLog(settings, clients, run_token=context.aws_request_id)
         result = run(event, audit_log, lambda: context.get_remaining_time_in_millis() / 1000)
         request, audit = audit_log.require_request(), audit_log.locations
         about = result.status, result.plan, result.changes
         answer = build_response(request, *about, audit, result.text, result.checks)
     except ProvisioningError as error:
         logger.error("failed", extra={"error": type(error).__name__, "message_text": str(error)})
-        emit_metrics(settings.environment, _metrics(started, audit_log, result, error))
+        emit_metrics(environment, _metrics(started, audit_log, result, error))
         raise
-    emit_metrics(settings.environment, _metrics(started, audit_log, result, None))
+    emit_metrics(environment, _metrics(started, audit_log, result, None))
     logger.info("answer", extra={"answer": answer})
     return answer
 
 
 def _metrics(
-    started: float, audit_log: AuditLog, result: RunResult | None, error: ProvisioningError | None
+    started: float, audit_log: AuditLog | None, result: RunResult | None, error: ProvisioningError | None
 ) -> dict[str, float]:
     """The metrics of a run; what it did not get to is zero, and drift is said only by a run that knows it."""
     plan = result.plan if result else None
@@ -65,7 +67,7 @@ def _metrics(
     databases = {item.database for item in plan.unchanged} | {item.database for item in plan.changes} if plan else set()
     numbers: dict[str, float] = {
         "Runs": 1,
-        "Changes": sum(outcome.is_success for outcome in audit_log.outcomes),
+        "Changes": sum(outcome.is_success for outcome in audit_log.outcomes) if audit_log else 0,
         "Blocked": len(error.findings) if isinstance(error, PlanBlocked) else len(plan.blockers) if plan else 0,
         "Warnings": len(plan.warnings) if plan else 0,
         "Errors": 0 if error is None or isinstance(error, RunInProgress) else 1,

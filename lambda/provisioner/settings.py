@@ -7,12 +7,15 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
+from provisioner.core.credentials import MAX_NAME_BYTES
 from provisioner.core.errors import InvalidRequest
 from provisioner.core.fields import TEXT, Fields, Problems, Shape
 from provisioner.core.model import Settings
 
 # The build puts the certificates beside the package: /var/task/rds-ca-bundle.pem in the function.
 DEFAULT_CA_BUNDLE = str(Path(__file__).resolve().parent.parent / "rds-ca-bundle.pem")
+# What S3 takes for a key, and how much of it is left to the folder of an environment and what is put there.
+MAX_KEY_BYTES, MAX_PREFIX_BYTES = 1024, 512
 
 _NAME = "[A-Za-z0-9][A-Za-z0-9_-]{0,62}"
 _FILLED_IN = r"(?:[^{}]|\{environment\})*"
@@ -24,6 +27,9 @@ _TOPIC = Shape("the ARN of an SNS topic", "(arn:[a-z0-9-]+:sns:[a-z0-9-]+:[0-9]{
 _KEY = Shape("a key that ends in .tfvars or .tfvars.json", rf"(?!/){_FILLED_IN}\.tfvars(\.json)?")
 _TEMPLATE = Shape("a text with nothing in braces but {environment}", _FILLED_IN)
 _APPLICATION = Shape("a name with {app} in it, one for each application", rf"{_FILLED_IN}(\{{app\}}{_FILLED_IN})+")
+_PREFIX = Shape(
+    "a folder with nothing in braces but {environment}", rf"/*[^/{{}}]{_FILLED_IN}|/*\{{environment\}}{_FILLED_IN}"
+)
 _NEXT_STEP = "correct it in the function's environment variables (a parameter of the stack)"
 
 
@@ -41,12 +47,12 @@ def read_settings(environ: Mapping[str, str] | None = None) -> Settings:
         snapshot_bucket=reader.text("SNAPSHOT_BUCKET", _BUCKET),
         snapshot_key=reader.text("SNAPSHOT_KEY", _KEY, "{environment}/terraform.tfvars"),
         audit_bucket=reader.text("AUDIT_BUCKET", _BUCKET),
-        audit_prefix=reader.text("AUDIT_PREFIX", _TEMPLATE, "governance").strip("/"),
+        audit_prefix=reader.text("AUDIT_PREFIX", _PREFIX, "governance", max_bytes=MAX_PREFIX_BYTES).strip("/"),
         admin_secret_id=reader.text("ADMIN_SECRET_ID", _TEMPLATE, "goldenpath/{environment}/rds/master"),
         app_secret_id=reader.text("APP_SECRET_ID", _APPLICATION, "goldenpath/{environment}/{app}/postgres"),
         database_host=reader.text("DB_HOST"),
         database_port=reader.number("DB_PORT", default=5432, highest=65535),
-        database_name=reader.text("DB_NAME", default="postgres"),
+        database_name=reader.text("DB_NAME", default="postgres", max_bytes=MAX_NAME_BYTES),
         ca_bundle=reader.text("DB_CA_BUNDLE", default=DEFAULT_CA_BUNDLE),
         ungated_environments=reader.environments("UNGATED_ENVIRONMENTS", "dev"),
         digest_environments=reader.environments("REQUIRE_PLAN_DIGEST", "prod"),
@@ -61,6 +67,11 @@ def read_settings(environ: Mapping[str, str] | None = None) -> Settings:
     return settings
 
 
+def read_environment() -> str:
+    """The environment that the variables name, also where other settings are wrong; `unknown` where it is."""
+    return _Reader(os.environ).environment or "unknown"
+
+
 class _Reader:
     """Reads one variable after the other; one that is missing or wrong is refused by what it must be."""
 
@@ -70,11 +81,16 @@ class _Reader:
         self.environment = ""
         self.environment = self.text("ENVIRONMENT", _ENVIRONMENT)
 
-    def text(self, name: str, shape: Shape = TEXT, default: str = "") -> str:
+    def text(self, name: str, shape: Shape = TEXT, default: str = "", *, max_bytes: int = MAX_KEY_BYTES) -> str:
         given = {name: self._environ.get(name, "").strip() or default}
         fields = Fields(given, self.problems, "setting", prefix="the setting ")
         text = fields.text(name, replace(shape, next_step=_NEXT_STEP, limit=1024), default)
-        return text.replace("{environment}", self.environment)
+        text = text.replace("{environment}", self.environment)
+        if len(text.encode()) > max_bytes:
+            self.problems.refuse(
+                "setting", f"the setting {name} must be of at most {max_bytes} bytes", _NEXT_STEP, name
+            )
+        return text
 
     def number(self, name: str, *, default: int, highest: int) -> int:
         wanted = f"a whole number from 1 to {highest}"

@@ -6,6 +6,7 @@ That nothing was written is read in the server's own log.
 import contextlib
 import csv
 import io
+import json
 import re
 from collections.abc import Iterator
 from typing import Any
@@ -148,6 +149,18 @@ def test_a_bucket_without_versioning_is_refused(world: World) -> None:
     world.settings["SNAPSHOT_BUCKET"] = "plain"
     world.aws.put_snapshot("plain", world.snapshot_key, entry())
     refused(world, InvalidSnapshot, "the snapshot has no version: its bucket was not versioned")
+
+
+def test_a_wrong_setting_is_seen_in_the_log_and_the_metrics(world: World, capsys: pytest.CaptureFixture[str]) -> None:
+    world.settings["AUDIT_BUCKET"] = "s3://audit"
+    with pytest.raises(InvalidRequest, match="the setting AUDIT_BUCKET must be the name of a bucket"):
+        world.drift()
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines() if line.startswith("{")]
+    (metrics,) = [line for line in lines if "_aws" in line]
+    assert (metrics["environment"], metrics["Runs"], metrics["Errors"]) == ("dev", [1.0], [1.0])
+    assert [(line["error"], line["environment"]) for line in lines if line.get("message") == "failed"] == [
+        ("InvalidRequest", "dev")
+    ]
 
 
 def test_a_bucket_that_is_not_there_is_refused(world: World) -> None:

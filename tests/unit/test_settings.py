@@ -126,3 +126,19 @@ def test_a_wrong_value_is_refused_by_its_name(name: str, value: str) -> None:
 
 def test_sixty_four_workers_are_the_most() -> None:
     assert read_settings({**REQUIRED, "MAX_WORKERS": "64"}).max_workers == 64
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("AUDIT_PREFIX", "///"), ("AUDIT_PREFIX", "a" * 513), ("AUDIT_PREFIX", "ü" * 257), ("DB_NAME", "d" * 64),
+     ("DB_NAME", "ü" * 32)],
+)  # fmt: skip
+def test_what_s3_or_the_server_cannot_take_is_refused_by_the_setting(name: str, value: str) -> None:
+    with pytest.raises(InvalidRequest, match=f"the setting {name} must be") as error:
+        read_settings({**REQUIRED, name: value})
+    assert [finding.where for finding in error.value.findings] == [name]
+
+
+def test_the_longest_that_s3_and_the_server_take_is_a_setting() -> None:
+    settings = read_settings({**REQUIRED, "AUDIT_PREFIX": "a" * 512, "DB_NAME": "d" * 63})
+    assert (len(settings.audit_prefix), len(settings.database_name)) == (512, 63)

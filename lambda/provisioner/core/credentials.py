@@ -24,7 +24,7 @@ _VERIFIER = re.compile(
     r"SCRAM-SHA-256\$[0-9]+:(?:[A-Za-z0-9+/]{4})*[A-Za-z0-9+/]{2}(?:==|[A-Za-z0-9+/][A-Za-z0-9+/=])"
     r"\$[A-Za-z0-9+/]{43}=:[A-Za-z0-9+/]{43}="
 )
-_MAX_NAME_BYTES = 63
+MAX_NAME_BYTES = 63
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,14 +90,14 @@ def parse_administrator_secret(found: Secret | Finding, settings: Settings) -> A
     password = _password(secret)
     username, host, database = (_printable(secret, name) for name in ("username", "host", "dbname"))
     port = _port(secret)
-    if not 0 < len(username.encode()) <= _MAX_NAME_BYTES:
+    if not 0 < len(username.encode()) <= MAX_NAME_BYTES:
         _refuse(secret, "secret_username", 'has no usable "username"', "add it to the secret")
     if not host:
         next_step = "add it to the secret, or set DB_HOST"
         _refuse(secret, "secret_host", 'has no usable "host", and DB_HOST gives none', next_step)
     if not port:
         _refuse(secret, "secret_port", 'has a "port" that is none', "correct the secret")
-    if not 0 < len(database.encode()) <= _MAX_NAME_BYTES:
+    if not 0 < len(database.encode()) <= MAX_NAME_BYTES:
         _refuse(secret, "secret_dbname", 'has no usable "dbname"', "correct the secret")
     secret.problems.raise_if_any(SecretUnavailable)
     return Administrator(username, password, host, port, database)
