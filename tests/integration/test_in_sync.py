@@ -10,6 +10,7 @@ import pytest
 
 from provisioner.core.errors import PlanBlocked
 from stack.aws import Aws
+from stack.dump import dump
 from stack.postgres import Login, Server
 from stack.world import AUDIT, World
 
@@ -364,6 +365,31 @@ def test_who_is_not_declared_and_a_member_of_one_who_is_is_named(world: World) -
         for role, item in zip(("shop_editor", "shop_reader"), found, strict=True):
             assert f'member of "{role}"' in item["message"]
             assert f'REVOKE "{role}" FROM "stranger"' in item["next_step"]
+
+
+def test_what_a_declared_role_has_in_databases_that_nobody_declares_is_named_and_stays(world: World) -> None:
+    server = world.server
+    for statement in (
+        "CREATE ROLE stranger",
+        "CREATE DATABASE elsewhere OWNER stranger",
+        "GRANT CREATE ON DATABASE elsewhere TO shop_editor",
+        "CREATE DATABASE taken OWNER shop_reader",
+        "GRANT CONNECT ON DATABASE taken TO shop_editor",
+        "GRANT CONNECT ON DATABASE taken TO stranger",
+    ):
+        server.run_as_superuser(statement)
+    server.run_as_superuser("CREATE TABLE plan (a int); GRANT SELECT ON plan TO shop_reader", "elsewhere")
+    before = dump(server)
+    for call in (world.dry_run, world.drift, world.apply):
+        found = named(call(), "other_databases")
+        assert [item["username"] for item in found] == ["shop_editor", "shop_reader"]
+        assert all('in 2 databases that no entry declares, such as "elsewhere"' in item["message"] for item in found)
+    assert dump(server) == before
+    # What a role makes with createdb is its own.
+    world.declare_entries({**ENTRIES, "shop": {**ENTRIES["shop"], "createdb": True}})
+    world.apply()
+    run_as(world, "shop_user", "CREATE DATABASE plugin")
+    assert {item["username"] for item in named(world.drift(), "other_databases")} == {"shop_editor", "shop_reader"}
 
 
 def test_a_privilege_on_what_is_of_no_database_is_named(world: World) -> None:

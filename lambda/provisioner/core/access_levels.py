@@ -96,6 +96,7 @@ ACCEPTABLE = EXCEEDS_LEVEL | {
     "foreign_grants",
     "foreign_objects",
     "member_of_owner",
+    "other_databases",
     "other_privileges",
     "public_grants",
 }

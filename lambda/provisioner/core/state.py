@@ -205,7 +205,10 @@ class Database:
 
 @dataclass(frozen=True, slots=True)
 class UnmanagedPrivilege:
-    """How many objects that no access level speaks of (routines, types, ...) name a role in their ACL, or are its."""
+    """How many objects that no access level speaks of (routines, types, ...) name a role in their ACL, or are its.
+
+    Of the catalog `pg_database`: how many databases that no entry declares hold something of the role's, with one.
+    """
 
     database: str
     role: str

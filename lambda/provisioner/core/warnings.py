@@ -27,6 +27,8 @@ def find_warnings(ownership: Ownership) -> Iterable[Finding]:
         if ownership.may_change(database):
             yield from _unmanaged(database, ownership)
     for item in ownership.server.other_privileges:
+        if item.catalog == "pg_database" and item.role in ownership.by_role:
+            yield _elsewhere(item.role, item.object_count, item.database)
         is_in_reach = not item.database or item.database in ownership.by_database
         if item.role in {*ownership.by_role, PUBLIC} and is_in_reach and not item.is_owned:
             who = "everybody" if item.role == PUBLIC else f'role "{item.role}"'
@@ -41,6 +43,13 @@ def find_warnings(ownership: Ownership) -> Iterable[Finding]:
     yield from _orphans(ownership)
     yield from _administrator_memberships(ownership)
     yield from _iam_administrator(ownership)
+
+
+def _elsewhere(role: str, count: int, example: str) -> Finding:
+    what = "a database that no entry declares," if count == 1 else f"{count} databases that no entry declares, such as"
+    message = f'role "{role}" owns or holds something in {what} "{example}"'
+    next_step = "nothing to do if whoever granted it meant it; else take it back there"
+    return Finding("other_databases", message, next_step, username=role)
 
 
 def _role_warnings(role: Role, ownership: Ownership) -> Iterable[Finding]:

@@ -215,6 +215,20 @@ _OTHER_PRIVILEGES = f"""
                        ELSE s.classid NOT IN ('pg_default_acl'::regclass, 'pg_largeobject'::regclass,
                                               'pg_user_mapping'::regclass) END
             GROUP BY 1, 2, 3, 5"""
+# How many databases that nobody declares a role has something in, with one of them. One that it owns itself is told as
+# orphaned, or is what CREATEDB is for.
+_ELSEWHERE = """
+            UNION ALL
+            SELECT (SELECT datname FROM pg_database WHERE oid = min(e.oid)), e.rolname, 'pg_database', count(*), false
+            FROM (
+                SELECT DISTINCT r.rolname, d.oid FROM pg_shdepend AS s
+                JOIN pg_roles AS r ON r.oid = s.refobjid
+                JOIN pg_database AS d
+                     ON d.oid = CASE s.classid WHEN 'pg_database'::regclass THEN s.objid ELSE s.dbid END
+                WHERE s.refclassid = 'pg_authid'::regclass AND s.deptype IN ('a', 'o') AND NOT {named}
+                  AND NOT (d.datdba = r.oid AND (r.rolcreatedb OR d.oid IN (SELECT oid FROM wanted)))
+            ) AS e
+            GROUP BY 2"""
 # Everybody is no role, so there is no dependency: the lists themselves are asked.
 _EVERYBODYS = """
             UNION ALL
@@ -279,5 +293,5 @@ SELECT json_build_object(
     'other', (
         SELECT coalesce(json_agg(json_build_array(datname, rolname, catalog, count, is_owned)
                                  ORDER BY datname, rolname, catalog, is_owned), '[]')
-        FROM ({_OTHER_PRIVILEGES}{everybodys}
+        FROM ({_OTHER_PRIVILEGES}{everybodys}{_ELSEWHERE.format(named=named)}
         ) AS o(datname, rolname, catalog, count, is_owned)))"""
