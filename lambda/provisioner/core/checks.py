@@ -108,9 +108,9 @@ def _who_owns(database: Database, ownership: Ownership) -> Iterable[Finding]:
     name, owner = database.name, ownership.declared_owner(database.name)
     if not ownership.manages_database(database):
         application = ownership.by_database[name][0].application
-        elsewhere = (
-            f' (its mark names environment "{database.marker.environment}")' if database.marker.environment else ""
-        )
+        marked = database.marker.environment
+        # One of ours whose owner is not has a blocker for that role.
+        elsewhere = f' (its mark names environment "{marked}")' if marked not in {"", ownership.environment} else ""
         yield Finding(
             "foreign_database",
             f'database "{name}" exists but is not managed here{elsewhere}',

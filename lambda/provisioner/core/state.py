@@ -51,15 +51,15 @@ class Target:
 
     def in_words(self, count: int | None = 1, whose: str = "") -> str:
         """A person's words for so many objects; without a `count`, for all of them."""
+        where = f' in schema "{self.schema}"' if self.schema else ""
         if self.creator:
-            where = f' in schema "{self.schema}"' if self.schema else ""
             return f'future {self.kind}s of "{self.creator}"{where}'
         if self.kind is ObjectKind.DATABASE:
             return "the database"
         if self.kind is ObjectKind.SCHEMA:
             return f'schema "{self.schema}"'
         number, plural = "" if count is None else f"{count} ", "" if count == 1 else "s"
-        return f'{number}{self.kind}{plural}{whose} in schema "{self.schema}"'
+        return f"{number}{self.kind}{plural}{whose}{where}"
 
 
 @dataclass(frozen=True, slots=True, order=True)

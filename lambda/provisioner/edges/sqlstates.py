@@ -29,8 +29,8 @@ _REMEDIES: dict[str, tuple[Remedy, str]] = {
     **dict.fromkeys(("3F000", "42P01", "42703", "42883", "42704"), (Remedy.LOOK, _RETRY_LATER)),
     # No refusal of the server but a judgement of ours about what it shows.
     "": (Remedy.LOOK, "somebody changes the same things: call again when it is quieter"),
-    # It exists already, so somebody made it since it was looked for: only another look helps.
-    **dict.fromkeys(("42710", "42P04"), (Remedy.LATER, _RETRY_LATER)),
+    # Somebody made it since it was looked for, or it is in the way of what an extension brings along.
+    **dict.fromkeys(("42710", "42P04"), (Remedy.LATER, "call again; where it stays, its owner renames or drops it")),
     # The server starts, stops, fails over; the connection is gone.
     **dict.fromkeys(
         ("57P01", "57P02", "57P03", "08000", "08003", CONNECTION_LOST),

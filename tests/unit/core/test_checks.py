@@ -85,6 +85,14 @@ def test_an_adopted_entry_is_taken_with_its_role_and_its_database() -> None:
     assert [change.action for change in plan.changes][:2] == ["adopt_role", "adopt_database"]
 
 
+def test_a_database_of_ours_whose_owner_is_not_is_told_of_no_other_environment() -> None:
+    found = plan_of(ownership_of(OWNER, roles=(Role("owner"),), owned="owner")).blockers
+    assert [(item.code, "its mark" in item.message) for item in found] == [
+        ("foreign_database", False),
+        ("foreign_role", False),
+    ]
+
+
 def test_to_adopt_one_entry_takes_no_other() -> None:
     ownership = ownership_of(OWNER, READER, roles=(Role("owner"), Role("reader")))
     assert blockers(replace(ownership, adopt=frozenset({"shop"}))) == ["foreign_role"]
