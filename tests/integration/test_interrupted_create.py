@@ -97,6 +97,16 @@ def test_a_database_that_was_created_stays_known_while_something_stands_against_
     assert cut_off.login("app_user", "app").run("SELECT 1") == [[1]]
 
 
+def test_a_plan_that_finishes_what_was_created_is_approved_as_any_other(cut_off: World) -> None:
+    cut_off.settings["REQUIRE_PLAN_DIGEST"] = "dev"
+    cut_off.declare_entries(OTHER | ENTRY)
+    planned = cut_off.dry_run()
+    assert "adopt_database" in {change["action"] for change in planned["changes"]}
+    cut_off.approve(planned["plan_digest"])
+    assert cut_off.apply()["status"] == "applied"
+    assert cut_off.login("app_user", "app").run("SELECT 1") == [[1]]
+
+
 def memberships_to_act_with(server: Server) -> list[list[str]]:
     """The roles that the administrator could act as; from 16 its implicit row only administers, and is none."""
     return server.run_as_superuser(

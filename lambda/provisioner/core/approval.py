@@ -149,9 +149,9 @@ def leave_unapproved(plan: Plan, approved: Mapping[Unit, UnitEffects], continued
 
 
 def _is_covered(change: Change, read: frozenset[tuple[str, ...]], continued: Collection[str]) -> bool:
-    if change.kind is ChangeKind.ADOPT_DATABASE and change.database in continued:
-        change = Change(ChangeKind.CREATE_DATABASE, database=change.database, username=change.username)
-    return change.is_housekeeping or change.identity in read
+    finishes = change.kind is ChangeKind.ADOPT_DATABASE and change.database in continued
+    created = Change(ChangeKind.CREATE_DATABASE, database=change.database, username=change.username)
+    return change.is_housekeeping or change.identity in read or (finishes and created.identity in read)
 
 
 def _depends(change: Change, unit: Unit) -> bool:
