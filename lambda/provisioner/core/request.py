@@ -73,9 +73,9 @@ def _read_direct(event: Fields, settings: Settings) -> Request:
             plan_digest=approval.text("plan_digest", _DIGEST),
         ),
         fail_fast=_read_flag(event, "fail_fast"),
-        adopt=event.texts("adopt", list, _NAMES),
-        quarantine=_read_leaving(event, "quarantine", mode),
-        retire=_read_leaving(event, "retire", mode),
+        adopt=_read_asked(event, "adopt", mode, Mode.DRIFT),
+        quarantine=_read_asked(event, "quarantine", mode),
+        retire=_read_asked(event, "retire", mode),
     )
     _refuse_environment(event, settings.environment)
     return request
@@ -181,12 +181,12 @@ def _read_flag(fields: Fields, name: str) -> bool:
     return fields.read(name, bool, "true or false", "write it without quotes") or False
 
 
-def _read_leaving(event: Fields, name: str, mode: Mode) -> tuple[str, ...]:
-    roles = event.texts(name, list, _NAMES)
-    if roles and mode not in {Mode.APPLY, Mode.DRY_RUN}:
+def _read_asked(event: Fields, name: str, mode: Mode, *also: Mode) -> tuple[str, ...]:
+    names = event.texts(name, list, _NAMES)
+    if names and mode not in {Mode.APPLY, Mode.DRY_RUN, *also}:
         message = f"the mode {mode} looks at what stands, and {name} asks for a change"
         event.refuse(_CODE, name, message, 'set "mode": "dry_run" to see what it would do')
-    return roles
+    return names
 
 
 # --- what is refused --------------------------------------------------------------------------------------------------

@@ -218,6 +218,16 @@ def test_a_mode_that_only_looks_refuses_who_is_to_leave(mode: str, field: str) -
     assert refused({"environment": "dev", "mode": mode, field: ["old_user"]}) == [field]
 
 
+@pytest.mark.parametrize("mode", ["access", "preflight"])
+def test_a_mode_that_makes_no_plan_refuses_what_is_to_be_adopted(mode: str) -> None:
+    assert refused({"environment": "dev", "mode": mode, "adopt": ["keycloak"]}) == ["adopt"]
+
+
+@pytest.mark.parametrize("mode", ["apply", "dry_run", "drift"])
+def test_a_plan_may_name_what_is_to_be_adopted(mode: str) -> None:
+    assert parse_request({"environment": "dev", "mode": mode, "adopt": ["keycloak"]}, DEV).adopt == ("keycloak",)
+
+
 @pytest.mark.parametrize("mode", ["apply", "dry_run"])
 def test_a_plan_may_name_who_is_to_leave(mode: str) -> None:
     event = {"environment": "dev", "mode": mode, "quarantine": ["old_user"], "retire": ["older_user"]}
