@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cache, partial
 from operator import attrgetter
@@ -36,7 +36,7 @@ def of(database: Database, ownership: Ownership) -> Difference:
     """The difference of a declared database; none where it is not ours to change, which a blocker says."""
     if not ownership.may_change(database):
         return Difference(database)
-    policy, findings = DatabasePolicy(database, ownership), list[Finding]()
+    policy, findings = DatabasePolicy(database, ownership), dict[Finding, None]()
     change = partial(Change, database=database.name, username=policy.owner)
     changes: list[Change] = []
     if database.name not in ownership.server.databases:
@@ -44,8 +44,15 @@ def of(database: Database, ownership: Ownership) -> Difference:
     elif not has_marker(database, ownership.environment):
         changes.append(change(ChangeKind.ADOPT_DATABASE))
     stands = replace(database, groups=policy.all_groups())
-    wanted = ((group.target, policy.wanted_grants(group, findings)) for group in stands.groups)
-    changes += name_objects(grant_changes(stands, policy.owner, wanted))
+
+    def wanted() -> Iterator[tuple[ObjectGroup, frozenset[Grant]]]:
+        for group in stands.groups:
+            told: list[Finding] = []
+            yield group, policy.wanted_grants(group, told)
+            # Thousands of groups say the same.
+            findings.update(dict.fromkeys(told))
+
+    changes += name_objects(grant_changes(stands, policy.owner, wanted()))
     declared = {extension for entry in ownership.by_database[database.name] for extension in entry.extensions}
     for extension in sorted(declared - database.extensions):
         changes.append(change(ChangeKind.CREATE_EXTENSION, subject=extension))
@@ -95,17 +102,16 @@ def _group(target: Target, privileges: Mapping[str, tuple[str, ...]]) -> ObjectG
 
 
 def grant_changes(
-    database: Database, owner: str, wanted: Iterable[tuple[Target, frozenset[Grant]]]
+    database: Database, owner: str, wanted: Iterable[tuple[ObjectGroup, frozenset[Grant]]]
 ) -> Iterable[Change]:
-    """The changes that leave what is wanted on each target, as few as can be; `owner` owns the database.
+    """The changes that leave what is wanted on each group, as few as can be; `owner` owns the database.
 
-    Of thousands of targets only what differs is held in memory.
+    Of thousands of groups only what differs is held in memory.
     """
-    present = {group.target: group.items for group in database.groups}
     missing: dict[Target, frozenset[Grant]] = {}
     extra: dict[Target, frozenset[Grant]] = {}
-    for target, grants in wanted:
-        held = frozenset(present.get(target, ()))
+    for group, grants in wanted:
+        held, target = frozenset(group.items), group.target
         if held == grants:
             continue
         missing[target] = grants - held

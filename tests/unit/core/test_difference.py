@@ -18,9 +18,17 @@ OTHER_TABLES = replace(TABLES, acl="two")
 
 def changes_between(before: tuple[ObjectGroup, ...], after: tuple[ObjectGroup, ...]) -> list[Change]:
     database = Database("shop", "o", groups=before)
-    wanted = {group.target: frozenset[Grant]() for group in before}
-    wanted |= {group.target: frozenset(group.items) for group in after}
-    return sorted(difference.grant_changes(database, "o", wanted.items()), key=attrgetter("order"))
+    present = {group.target: group for group in (*(replace(each, items=()) for each in after), *before)}
+    wanted = {group.target: frozenset(group.items) for group in after}
+    pairs = ((group, wanted.get(target, frozenset())) for target, group in present.items())
+    return sorted(difference.grant_changes(database, "o", pairs), key=attrgetter("order"))
+
+
+def test_lists_of_what_is_not_told_apart_are_each_compared_with_what_is_wanted_of_themselves() -> None:
+    target = Target(ObjectKind.LARGE_OBJECT, owner="o")
+    groups = [ObjectGroup(target, (Grant("o", grantee, "SELECT"),)) for grantee in ("a", "b")]
+    pairs = [(group, frozenset(group.items)) for group in groups]
+    assert list(difference.grant_changes(Database("shop", "o", groups=tuple(groups)), "o", pairs)) == []
 
 
 def test_a_missing_database_is_created() -> None:
