@@ -70,8 +70,8 @@ class Change:
 
     - Of a role: `createdb`, `createrole` and `connection_limit` as they will be, None for as they are; `secret`, the
       ARN of what its password comes from; `reason`, why it is done. `subject` is the role of which it is no longer a
-      member, or the extension that is installed. `login` says that it may log in again, `since` that its quarantine
-      began then, and only sessions are left to end. `acts_as` are roles in whose place it is done besides.
+      member, or the extension that is installed. `login` says that it may log in again. `acts_as` are roles in whose
+      place it is done besides.
     - Of grants: privileges of one grantee on targets of one kind in one schema. `owner` owns the database.
       `covers_schema` says that the targets are all that there is of the kind in the schema; `object_count` how many
       objects they are; `grant_depth` through how many hands the grant went.
@@ -88,7 +88,6 @@ class Change:
     reason: str = ""
     subject: str = ""
     login: bool = True
-    since: str = ""
     acts_as: frozenset[str] = frozenset()
     owner: str = ""
     grantor: str = ""

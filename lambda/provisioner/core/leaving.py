@@ -50,23 +50,25 @@ def _departures(ownership: Ownership) -> Iterable[Change]:
     for name, role in sorted(ownership.server.roles.items()):
         if name in ownership.by_role or name in refused or not has_marker(role, ownership.environment):
             continue
-        sessions = leaving.sessions.get(name, 0)
         if is_quarantined(role):
-            if sessions:
-                yield _quarantine(name, sessions, ownership, role.marker.quarantined)
+            if name in leaving.sessions:
+                yield _quarantine(role, ownership)
             if name in leaving.retire:
                 yield from retirement(name, ownership)
         elif name in leaving.quarantine:
-            yield _quarantine(name, sessions, ownership)
+            yield _quarantine(role, ownership)
 
 
-def _quarantine(name: str, sessions: int, ownership: Ownership, since: str = "") -> Change:
+def _quarantine(role: Role, ownership: Ownership) -> Change:
+    """A quarantine, or what is left of one: sessions that were not ended."""
+    sessions = ownership.leaving.sessions.get(role.name, 0)
     ended = f"{count(sessions, 'session')} of it {'ends' if sessions == 1 else 'end'}"
-    kept = f"may not log in; {ended}; its objects, grants and memberships stand"
-    if members := members_of(name, ownership):
-        kept += f"; its members {members} may act in its place still"
-    reason = f"quarantined since {since}; {ended}" if since else kept
-    return Change(ChangeKind.QUARANTINE_ROLE, username=name, since=since, reason=reason)
+    reason = f"quarantined since {role.marker.quarantined}; {ended}"
+    if not is_quarantined(role):
+        reason = f"may not log in; {ended}; its objects, grants and memberships stand"
+        if members := members_of(role.name, ownership):
+            reason += f"; its members {members} may act in its place still"
+    return Change(ChangeKind.QUARANTINE_ROLE, username=role.name, reason=reason)
 
 
 # --- refusals -------------------------------------------------------------------------------------------------------

@@ -15,7 +15,7 @@ from provisioner.core import ddl
 from provisioner.core.changes import Change, ChangeKind
 from provisioner.core.database_script import DatabaseScript, write_database_script
 from provisioner.core.difference import Difference
-from provisioner.core.leaving import DEPARTURES
+from provisioner.core.leaving import DEPARTURES, is_quarantined
 from provisioner.core.marker import parse_marker
 from provisioner.core.ownership import Ownership
 from provisioner.core.quoting import PasswordStatement, Statement
@@ -120,7 +120,7 @@ def _leaving_statements(change: Change, ownership: Ownership) -> tuple[Collectio
         # One that logs in by IAM is lent to nobody. Up to 14 a role grants itself, and by that keeps us waiting for it.
         lent = {name} if ownership.may_act_as(name, "") else set()
         ended_as = {"pg_signal_backend"} if lent and ownership.server.version < 15 else lent
-        return ended_as, () if change.since else statements
+        return ended_as, () if is_quarantined(role) else statements
     if change.kind is ChangeKind.GIVE_DATABASE:
         marker = Marker(ownership.environment, comment=ownership.server.databases[database].marker.comment)
         taken = [ddl.set_owner("DATABASE", database, name), ddl.grant_database("CONNECT", database)]
