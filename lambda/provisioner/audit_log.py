@@ -122,11 +122,10 @@ class AuditLog:
     def store_plan(self, plan: Plan, content: str) -> None:
         """Store the plan, as JSON (`content`) and as Markdown. Raises `AuditUnavailable`."""
         key = plan_key(self.bucket.folder, self.started, plan.digest, self.run_token)
-        here = AuditLocations(plan=self.bucket.address(key))
-        address = self.bucket.put_if_absent(key, content)
-        markdown = render_markdown(plan, here, self.provenance())
-        markdown_address = self.bucket.put_if_absent(markdown_key(key), markdown)
-        self.locations = AuditLocations(plan=address, plan_markdown=markdown_address)
+        self.locations = AuditLocations(plan=self.bucket.put_if_absent(key, content))
+        markdown = render_markdown(plan, self.locations, self.provenance())
+        address = self.bucket.put_if_absent(markdown_key(key), markdown)
+        self.locations = replace(self.locations, plan_markdown=address)
 
     def append(self, rows: Sequence[AuditRow], *, is_first: bool = True) -> str:
         findings = self.bucket.append(rows, is_first=is_first)
