@@ -107,6 +107,17 @@ def test_a_plan_that_finishes_what_was_created_is_approved_as_any_other(cut_off:
     assert cut_off.login("app_user", "app").run("SELECT 1") == [[1]]
 
 
+def test_the_owner_of_what_was_created_is_quarantined_at_once(cut_off: World) -> None:
+    for status in ("applied", "no_change"):
+        assert cut_off.apply(quarantine=["app_user"])["status"] == status
+        assert memberships_to_act_with(cut_off.server) == []
+    cut_off.put_secret("app", "app_user", "app")
+    cut_off.declare_entries(OTHER | ENTRY)
+    assert cut_off.apply()["status"] == "applied"
+    assert cut_off.apply()["status"] == "no_change"
+    assert cut_off.login("app_user", "app").run("SELECT 1") == [[1]]
+
+
 def memberships_to_act_with(server: Server) -> list[list[str]]:
     """The roles that the administrator could act as; from 16 its implicit row only administers, and is none."""
     return server.run_as_superuser(

@@ -115,11 +115,13 @@ def _leaving_statements(change: Change, ownership: Ownership) -> tuple[Collectio
     name, database, now = change.username, change.database, ownership.leaving.now
     if change.kind is ChangeKind.QUARANTINE_ROLE:
         role = ownership.server.roles[name]
-        marker = replace(role.marker, quarantined=now, login=role.can_login)
-        statements = [ddl.set_login(name, login=False), ddl.set_role_marker(name, marker)]
         # One that logs in by IAM is lent to nobody. Up to 14 a role grants itself, and by that keeps us waiting for it.
         lent = {name} if ownership.may_act_as(name, "") else set()
         ended_as = {"pg_signal_backend"} if lent and ownership.server.version < 15 else lent
+        # The mark tells of no cut-off run any more, so what that borrowed goes back with it.
+        marker = replace(RoleComments(ownership, {}, {}).final(name), quarantined=now, login=role.can_login)
+        back = [ddl.revoke_self(name)] if role.marker.has_temporary_membership and name not in ended_as else []
+        statements = [ddl.set_login(name, login=False), *back, ddl.set_role_marker(name, marker)]
         return ended_as, () if is_quarantined(role) else statements
     if change.kind is ChangeKind.GIVE_DATABASE:
         marker = Marker(ownership.environment, comment=ownership.server.databases[database].marker.comment)
