@@ -157,17 +157,14 @@ class Holding:
 
 def sum_up(held: Iterable[Holding]) -> list[Holding]:
     """What is held on each group in, one for all groups of which it is the same out, in order."""
-    found: dict[Holding, list[Holding]] = {}
+    found: dict[Holding, tuple[int, tuple[str, ...], int]] = {}
     for holding in held:
-        found.setdefault(holding, []).append(holding)
+        count, names, narrowed = found.get(holding, (0, (), 0))
+        together = (*names, *holding.names)[:MAX_NAMED]
+        found[holding] = (count + holding.count, together, narrowed + holding.narrowed)
     return [
-        replace(
-            holding,
-            count=sum(each.count for each in alike),
-            names=tuple(name for each in alike for name in each.names)[:MAX_NAMED],
-            narrowed=sum(each.narrowed for each in alike),
-        )
-        for holding, alike in sorted(found.items())
+        replace(holding, count=count, names=names, narrowed=narrowed)
+        for holding, (count, names, narrowed) in sorted(found.items())
     ]
 
 
