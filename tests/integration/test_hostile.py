@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import re
 import tempfile
 import tracemalloc
 from collections.abc import Iterator
@@ -10,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from provisioner.core import acl
 from provisioner.core.errors import PlanBlocked
 from provisioner.edges.postgres import Login as Way
 from provisioner.edges.postgres import ServerAddress, tls_context
@@ -238,6 +240,38 @@ def test_a_tenant_who_shuts_its_database_does_not_stop_the_others(
         world.apply(**fail_fast)
     assert type(caught.value).__name__ == "PlanBlocked"
     assert world.login("late_reader", "good").run("SELECT 1") == [[1]]
+
+
+@pytest.mark.parametrize(
+    "attack",
+    [
+        "REVOKE CONNECT ON DATABASE evil FROM rds_provisioner",
+        "ALTER DATABASE evil CONNECTION LIMIT 0",
+        "ALTER DATABASE evil ALLOW_CONNECTIONS false",
+        "ALTER DATABASE evil IS_TEMPLATE true",
+        "ALTER DATABASE evil CONNECTION LIMIT 0; REVOKE CONNECT ON DATABASE evil FROM rds_provisioner",
+    ],
+)
+def test_who_follows_what_is_told_of_a_database_that_is_shut_opens_it(world: World, attack: str) -> None:
+    for statement in attack.split("; "):
+        world.server.run_as_superuser(f"SET ROLE evil_user; {statement}", "good")
+    (blocker,) = world.dry_run()["blockers"]
+    for statement in re.findall(r"(?:ALTER|GRANT) [^;]*", blocker["next_step"]):
+        world.server.run_as_superuser(f"SET ROLE evil_user; {statement}", "good")
+    assert world.dry_run()["blockers"] == []
+    assert world.apply()["status"] in {"applied", "no_change"}
+
+
+@pytest.mark.parametrize(("letter", "privilege"), [("T", "TEMPORARY ON DATABASE evil"), ("t", "TRIGGER ON TABLE t")])
+def test_a_privilege_that_is_not_known_is_no_matter_of_how_much_there_is(
+    world: World, monkeypatch: pytest.MonkeyPatch, letter: str, privilege: str
+) -> None:
+    monkeypatch.delitem(acl._PRIVILEGES, letter)
+    world.server.run_as_superuser("SET ROLE evil_user; CREATE TABLE public.t ()", "evil")
+    world.server.run_as_superuser(f"SET ROLE evil_user; GRANT {privilege} TO good_user", "evil")
+    (blocker,) = [each for each in world.dry_run()["blockers"] if each["database"] == "evil"]
+    assert (blocker["code"], blocker["next_step"]) == ("database_unreadable", "upgrade rds-provisioner, or report it")
+    assert f'unknown privilege "{letter}"' in blocker["message"]
 
 
 def test_names_that_are_no_text_stop_only_their_own_database(world: World) -> None:

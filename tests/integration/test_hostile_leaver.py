@@ -1,6 +1,7 @@
 """What a role that leaves, or somebody else with a tenant's password, prepares before it and does meanwhile."""
 
 import contextlib
+import re
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -260,3 +261,22 @@ def test_what_is_passed_on_while_it_is_revoked_is_not_lost(world: World) -> None
     assert 'its grants to "stranger" stay: SELECT (1 object)' in world.dry_run(retire=["leaver"])["plan_text"]
     retired(world)
     assert query(world, may_read, "shop") == [[True]]
+
+
+@pytest.mark.parametrize(
+    "attack",
+    [
+        "ALTER DATABASE old CONNECTION LIMIT 0",
+        "ALTER DATABASE old ALLOW_CONNECTIONS false",
+        "REVOKE CONNECT ON DATABASE old FROM {admin}",
+    ],
+)
+def test_who_follows_what_is_told_of_a_leavers_database_that_is_shut_opens_it(world: World, attack: str) -> None:
+    run(world, "leaver", "shop", attack.format(admin=world.admin.username))
+    leave(world)
+    blockers = world.dry_run(retire=["leaver"])["blockers"]
+    told = [each["next_step"] for each in blockers if 'database "old"' in each["message"]]
+    assert told
+    for statement in re.findall(r"(?:ALTER|GRANT) [^;]*", told[0]):
+        query(world, f"SET ROLE leaver; {statement}", "shop")
+    retired(world)

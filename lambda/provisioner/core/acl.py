@@ -12,6 +12,11 @@ from functools import lru_cache
 
 from provisioner.core.state import PUBLIC, Grant
 
+
+class UnreadableList(Exception):
+    """An access control list is none, or has a privilege that PostgreSQL 13 to 18 do not know."""
+
+
 _PRIVILEGES = {
     "r": "SELECT",
     "a": "INSERT",
@@ -40,7 +45,7 @@ _PRIVILEGE = re.compile(r"([A-Za-z])(\*?)")
 def parse_acl(text: str) -> tuple[Grant, ...]:
     """The items of a list such as `{owner=arw/owner,=r/owner}`, in order.
 
-    Raises `ValueError` where it is none, or has a privilege that PostgreSQL 13 to 18 do not know.
+    Raises `UnreadableList`.
     """
     parts = (plain or _ESCAPED.sub(r"\1", quoted) for quoted, plain in _ELEMENT.findall(text))
     return tuple(sorted(item for part in parts for item in _parse_item(part)))
@@ -51,12 +56,12 @@ def parse_acl(text: str) -> tuple[Grant, ...]:
 def _parse_item(text: str) -> tuple[Grant, ...]:
     found = _ITEM.fullmatch(text)
     if not found:
-        raise ValueError("an access control list that cannot be read")
+        raise UnreadableList("an access control list that cannot be read")
     items = []
     grantee, grantor = _name(found[1]) or PUBLIC, _name(found[3])
     for letter, option in _PRIVILEGE.findall(found[2]):
         if letter not in _PRIVILEGES:
-            raise ValueError(f'an access control list with an unknown privilege "{letter}"')
+            raise UnreadableList(f'an access control list with an unknown privilege "{letter}"')
         items.append(Grant(grantor, grantee, _PRIVILEGES[letter]))
         items += [Grant(grantor, grantee, _PRIVILEGES[letter], grant_option=True)] if option else []
     return tuple(items)

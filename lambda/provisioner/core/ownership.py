@@ -135,10 +135,15 @@ class Ownership:
         if database in self.server.locked_databases:
             return "end that transaction (pg_terminate_backend, ROLLBACK PREPARED), then run again"
         facts = self.server.databases.get(database)
-        if facts and facts.is_too_large:
-            return "as its owner: take back there what no entry of the snapshot asks for, until it is less"
-        remedy = f"GRANT CONNECT ON DATABASE {quote(database)} TO {quote(self.server.administrator)}"
-        return f"as its owner: {remedy}; or find what keeps the administrator out"
+        if facts and facts.remedy:
+            return facts.remedy
+        allows_connections, limit = self.server.limited_databases.get(database, (True, -1))
+        options = "" if allows_connections else " ALLOW_CONNECTIONS true"
+        options += " CONNECTION LIMIT -1" if limit == 0 else ""
+        remedy = f"ALTER DATABASE {quote(database)}{options}; " if options else ""
+        remedy += f"GRANT CONNECT ON DATABASE {quote(database)} TO {quote(self.server.administrator)}"
+        full = f" (its CONNECTION LIMIT is {limit})" if limit > 0 else ""
+        return f"as its owner: {remedy}; or find what keeps the administrator out{full}"
 
     def needs_membership(self, name: str) -> bool:
         """Whether acting in the place of a role takes a membership that the administrator does not have for good."""

@@ -177,7 +177,8 @@ class Database:
 
     `groups` holds the database itself, its schemas, the groups of objects and the default privileges. `extensions` are
     installed, `definers` is what runs with its owner's rights. `unreadable_reason` says why it could not be looked
-    into, `is_too_large` that there is more than a run holds in memory, `invalid` that a DROP DATABASE was interrupted.
+    into, `remedy` what is to be done about that where it is no matter of a way in, `invalid` that a DROP DATABASE was
+    interrupted.
     """
 
     name: str
@@ -188,7 +189,7 @@ class Database:
     groups: tuple[ObjectGroup, ...] = ()
     extensions: frozenset[str] = frozenset()
     unreadable_reason: str = ""
-    is_too_large: bool = False
+    remedy: str = ""
     invalid: bool = False
     names: Mapping[Target, tuple[tuple[str, ...], ...]] = field(default_factory=lambda: MappingProxyType({}))
     definers: tuple[ObjectGroup, ...] = ()
@@ -200,7 +201,12 @@ class Database:
 
     def refuse_as_too_large(self, reason: str) -> Database:
         """The database as one that is the business of its owner alone, and costs nobody else anything."""
-        return replace(self, unreadable_reason=reason, is_too_large=True)
+        remedy = "as its owner: take back there what no entry of the snapshot asks for, until it is less"
+        return replace(self, unreadable_reason=reason, remedy=remedy)
+
+    def refuse_as_unknown(self, reason: str) -> Database:
+        """The database as one in which something stands that this release cannot read."""
+        return replace(self, unreadable_reason=reason, remedy="upgrade rds-provisioner, or report it")
 
 
 @dataclass(frozen=True, slots=True)
@@ -234,7 +240,8 @@ class Server:
     `extension_requirements` to the extensions that it needs, where it does.
     `available_connections` is how many more sessions it takes at the moment from somebody who is not a superuser,
     `locks_per_session` its max_locks_per_transaction, and `system_identifier` what initdb gave the cluster.
-    `locked_databases` maps every database that a lock keeps everybody out of to who holds it.
+    `locked_databases` maps every database that a lock keeps everybody out of to who holds it, `limited_databases` each
+    that limits its sessions to whether it allows any and how many, -1 being any number.
     """
 
     version: int
@@ -252,6 +259,7 @@ class Server:
     system_identifier: str = ""
     locks_per_session: int = 64
     locked_databases: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+    limited_databases: Mapping[str, tuple[bool, int]] = field(default_factory=lambda: MappingProxyType({}))
 
     @property
     def has_membership_options(self) -> bool:

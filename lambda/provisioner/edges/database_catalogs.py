@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import NamedTuple
 
 from provisioner.core.access_facts import MAX_NAMED
-from provisioner.core.acl import parse_acl
+from provisioner.core.acl import UnreadableList, parse_acl
 from provisioner.core.kinds import ObjectKind
 from provisioner.core.quoting import Statement, array
 from provisioner.core.state import Database, ObjectGroup, Target
@@ -46,6 +46,8 @@ def read_database(
         return _with_groups(facts, rows)
     except ValueError as error:
         return facts.refuse_as_too_large(str(error))
+    except UnreadableList as error:
+        return facts.refuse_as_unknown(str(error))
 
 
 def _with_groups(facts: Database, rows: Sequence[GroupRow]) -> Database:

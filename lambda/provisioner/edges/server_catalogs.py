@@ -10,7 +10,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import replace
 from typing import Any
 
-from provisioner.core.acl import parse_acl
+from provisioner.core.acl import UnreadableList, parse_acl
 from provisioner.core.errors import DatabaseUnavailable, Finding
 from provisioner.core.kinds import ObjectKind
 from provisioner.core.marker import MAX_COMMENT_CHARACTERS, MAX_ROLE_COMMENT_CHARACTERS, parse_marker
@@ -72,8 +72,7 @@ def observe_server(connection: Connection, databases: Collection[str], *, with_e
     administered = {item for item in of_its_own if item.admin_option and not item.confers_privileges}
     return Server(
         version=version,
-        administrator=found["administrator"],
-        bootstrap=found["bootstrap"],
+        **{name: found[name] for name in ("administrator", "bootstrap", "system_identifier")},
         roles={row[0]: _role(row) for row in found["roles"]},
         databases={row[0]: _database(row, locked) for row in found["databases"]},
         memberships=tuple(sorted(memberships - administered)),
@@ -82,9 +81,9 @@ def observe_server(connection: Connection, databases: Collection[str], *, with_e
         available_extensions={name: creator for name, creator, _ in found["extensions"]},
         extension_requirements={name: tuple(needed) for name, _, needed in found["extensions"] if needed},
         available_connections=found["available_connections"],
-        system_identifier=found["system_identifier"],
         locks_per_session=found["locks_per_session"],
         locked_databases=locked,
+        limited_databases={name: (allows, limit) for name, allows, limit in found["limited"]},
     )
 
 
@@ -106,8 +105,7 @@ def read_locked(connection: Connection) -> dict[str, list[str]]:
 
 def _role(row: Row) -> Role:
     # The row has the fields of `Role` in their order, with the comment in the place of the marker.
-    fields = [*row[:10], parse_marker(row[10]), *row[11:]]
-    return Role(*fields)
+    return Role(*[*row[:10], parse_marker(row[10]), *row[11:]])
 
 
 def _database(row: Row, locked: Mapping[str, str]) -> Database:
@@ -120,13 +118,14 @@ def _database(row: Row, locked: Mapping[str, str]) -> Database:
         # What is cut is no marker.
         marker=parse_marker(comment[:MAX_COMMENT_CHARACTERS]),
         invalid=limit == _INVALID_DATABASE,
+        unreadable_reason=f"{locked[name]} holds a lock that lets nobody in" if name in locked else "",
     )
-    if name in locked:
-        facts = replace(facts, unreadable_reason=f"{locked[name]} holds a lock that lets nobody in")
     try:
         return replace(facts, groups=_groups(owner, acl, has_large_settings=has_large_settings))
     except ValueError as error:
         return facts.refuse_as_too_large(str(error))
+    except UnreadableList as error:
+        return facts.refuse_as_unknown(str(error))
 
 
 def _groups(owner: str, acl: str, *, has_large_settings: bool) -> tuple[ObjectGroup, ...]:
@@ -290,6 +289,8 @@ SELECT json_build_object(
     'databases', (SELECT coalesce(json_agg({_DATABASE_ROW}), '[]') FROM wanted AS d),
     'extensions', {_AVAILABLE_EXTENSIONS if with_extensions else "'[]'::json"},
     'locked', {_LOCKED},
+    'limited', (SELECT coalesce(json_agg(json_build_array(datname, datallowconn, datconnlimit)), '[]')
+                FROM pg_database WHERE NOT datallowconn OR datconnlimit >= 0),
     'other', (
         SELECT coalesce(json_agg(json_build_array(datname, rolname, catalog, count, is_owned)
                                  ORDER BY datname, rolname, catalog, is_owned), '[]')
