@@ -136,6 +136,20 @@ def test_the_statement_that_takes_away_an_aggregate_over_a_definer_quotes_its_na
     assert "execute" not in can(report(world)[1], "shop_reader")
 
 
+@pytest.mark.parametrize("column", ["a(b", "a)", "a, b", 'a"b', 'x") ON TABLE "t', "Name"])
+def test_the_statement_that_takes_away_a_column_names_that_column_of_that_table(world: World, column: str) -> None:
+    name = '"' + column.replace('"', '""') + '"'
+    with world.login("shop_user", "shop") as owner:
+        owner.run(f'CREATE TABLE "t(u" ({name} int); GRANT UPDATE ({name}) ON "t(u" TO shop_reader')
+        [row] = [
+            row for row in report(world)[2]["access"] if (row["role"], row["capability"]) == ("shop_reader", "write")
+        ]
+        statement = row["statement"].rpartition("; -- as ")[0]
+        assert statement == f'REVOKE UPDATE ({name}) ON TABLE "public"."t(u" FROM "shop_reader"'
+        owner.run(statement)
+    assert "write" not in can(report(world)[1], "shop_reader")
+
+
 def test_the_difference_since_the_report_before_is_told_and_garbage_there_is_named(world: World) -> None:
     assert report(world)[2]["difference"]["since"] == ""
     first = report(world)[2]

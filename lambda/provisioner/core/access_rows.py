@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from itertools import islice
@@ -213,6 +214,10 @@ def _revoke_role(revoke: str, item: Membership, version: int) -> str:
     return f"{revoke} {quote(item.role)} FROM {quote(item.member)}{by}"
 
 
+# A table or a column, as the server quotes it where that is needed.
+_IDENTIFIER = re.compile(r'"(?:[^"]|"")*"|[^"()]+')
+
+
 def _revoke(holding: Holding, database: str) -> str:
     privileges, keyword = ", ".join(name for name, _ in holding.privileges), holding.thing.kind.keyword
     grantee = "PUBLIC" if holding.holder == PUBLIC else quote(holding.holder)
@@ -223,9 +228,10 @@ def _revoke(holding: Holding, database: str) -> str:
         return f"{creator} REVOKE {privileges} ON {keyword}S FROM {grantee}"
     if holding.thing.kind is ObjectKind.COLUMN:
         # PostgreSQL has one statement for each table; the first says how.
-        table, _, column = holding.names[0].rpartition("(")
-        privileges = ", ".join(f"{name} ({quote(column[:-1])})" for name, _ in holding.privileges)
-        return f"REVOKE {privileges} ON TABLE {schema}.{quote(table)} FROM {grantee}"
+        parts = _IDENTIFIER.findall(holding.names[0])
+        table, column = (part if part.startswith('"') else quote(part) for part in parts)
+        privileges = ", ".join(f"{name} ({column})" for name, _ in holding.privileges)
+        return f"REVOKE {privileges} ON TABLE {schema}.{table} FROM {grantee}"
     names = {
         Thing.DATABASE: [quote(database)],
         Thing.SCHEMA: [schema],

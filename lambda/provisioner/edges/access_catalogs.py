@@ -193,7 +193,7 @@ _OBJECTS = f"""
     FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace LEFT JOIN doubtful AS b ON b.oid = c.oid
     WHERE c.oid >= {FIRST_OBJECT} AND c.relkind IN ('r', 'p', 'f', 'v', 'm', 'S') AND {NOT_SYSTEM}
     UNION ALL
-    SELECT {_COLUMN}, n.nspname, c.relowner, a.attacl::text, c.relname || '(' || a.attname || ')',
+    SELECT {_COLUMN}, n.nspname, c.relowner, a.attacl::text, format('%I(%I)', c.relname, a.attname),
            {in_extension("pg_class", "c")}, c.relrowsecurity, {_DOUBT}, 0, 1
     FROM pg_attribute AS a JOIN pg_class AS c ON c.oid = a.attrelid JOIN pg_namespace AS n ON n.oid = c.relnamespace
     LEFT JOIN doubtful AS b ON b.oid = c.oid
