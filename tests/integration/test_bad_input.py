@@ -151,16 +151,21 @@ def test_a_bucket_without_versioning_is_refused(world: World) -> None:
     refused(world, InvalidSnapshot, "the snapshot has no version: its bucket was not versioned")
 
 
-def test_a_wrong_setting_is_seen_in_the_log_and_the_metrics(world: World, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_wrong_setting_is_seen_in_the_log_and_the_metrics(
+    world: World, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from provisioner.telemetry import logger
+
+    # The logger keeps the stream that it was made with; metrics are printed.
+    log = io.StringIO()
+    monkeypatch.setattr(logger.registered_handler, "stream", log)
     world.settings["AUDIT_BUCKET"] = "s3://audit"
     with pytest.raises(InvalidRequest, match="the setting AUDIT_BUCKET must be the name of a bucket"):
         world.drift()
-    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines() if line.startswith("{")]
-    (metrics,) = [line for line in lines if "_aws" in line]
+    (metrics,) = [json.loads(line) for line in capsys.readouterr().out.splitlines() if '"_aws"' in line]
     assert (metrics["environment"], metrics["Runs"], metrics["Errors"]) == ("dev", [1.0], [1.0])
-    assert [(line["error"], line["environment"]) for line in lines if line.get("message") == "failed"] == [
-        ("InvalidRequest", "dev")
-    ]
+    failed = [line for line in map(json.loads, log.getvalue().splitlines()) if line["message"] == "failed"]
+    assert [(line["error"], line["environment"]) for line in failed] == [("InvalidRequest", "dev")]
 
 
 def test_a_bucket_that_is_not_there_is_refused(world: World) -> None:
