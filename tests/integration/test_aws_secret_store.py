@@ -98,6 +98,18 @@ def test_a_missing_right_is_named_for_each_secret(aws: Aws, clients: AwsClients)
     assert all("secretsmanager:BatchGetSecretValue" in str(each) for each in found.values())
 
 
+def test_an_id_that_has_its_batch_refused_keeps_no_other_from_being_read(aws: Aws, clients: AwsClients) -> None:
+    """Secrets Manager takes no batch in which one id is none, or in which two are of one secret."""
+    aws.put_secret("one", "its text")
+    aws.put_secret("two", "another")
+    aws.fail("secretsmanager:BatchGetSecretValue", times=ALWAYS, kind="invalid")
+    aws.fail("secretsmanager:GetSecretValue", times=ALWAYS, kind="invalid", matching="two")
+    found = read_secrets(clients, ["one", "two"])
+    assert text_of(found["one"]) == "its text"
+    assert code_of(found["two"]) == "secret_unavailable"
+    assert "InvalidParameterException" in str(found["two"])
+
+
 @pytest.mark.parametrize(
     ("kind", "code"), [("server_error", "InternalServiceError"), ("drop", "ConnectionClosedError")]
 )

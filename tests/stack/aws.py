@@ -28,7 +28,7 @@ OPERATOR = "operator"
 
 ALWAYS = 1_000_000
 
-Failure = Literal["throttling", "server_error", "access_denied", "timeout", "drop", "lost_answer"]
+Failure = Literal["throttling", "server_error", "access_denied", "invalid", "timeout", "drop", "lost_answer"]
 
 
 class Call(NamedTuple):
@@ -125,8 +125,9 @@ class Aws:
         Args:
             operation: `PutObject`, `s3:PutObject`, or `s3:*`.
             times: how many calls fail; the SDK's own retries count. `ALWAYS` for all of them.
-            kind: `throttling`, `server_error` and `access_denied` are answers as the service words them; `timeout`
-                never answers; `drop` closes the connection unanswered; `lost_answer` does the work, then drops.
+            kind: `throttling`, `server_error`, `access_denied` and `invalid` (an id, say) are answers as the service
+                words them; `timeout` never answers; `drop` closes the connection unanswered; `lost_answer` does the
+                work, then drops.
             after: how many calls are let through first.
             matching: only calls with this text in path, query or body count.
             caller: whose calls; everybody's with `None`.

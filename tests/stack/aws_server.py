@@ -184,6 +184,7 @@ def _error(kind: str, request: Request) -> tuple[str, str, bytes]:
         "access_denied": ("403 Forbidden", "AccessDenied")
         if not is_json
         else ("400 Bad Request", "AccessDeniedException"),
+        "invalid": ("400 Bad Request", "InvalidParameterException"),
     }[kind]
     message = "Made to fail by the test."
     if is_json:

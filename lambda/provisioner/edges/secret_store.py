@@ -36,6 +36,8 @@ _PROBLEMS = {
         "restore it (aws secretsmanager restore-secret), or remove the entry that names it",
     ),
 }
+# One id can have a whole batch refused for these: an ARN of another region, or the secret of another id once more.
+_OF_ONE = {*_PROBLEMS, "InvalidParameterException", "ValidationException"} - {"AccessDeniedException"}
 
 
 def read_secrets(clients: AwsClients, secret_ids: Iterable[str]) -> dict[str, Secret | Finding]:
@@ -82,7 +84,7 @@ def _read_batch(clients: AwsClients, secret_ids: list[str]) -> dict[str, Secret 
         with translate_errors():
             answer = clients.secrets.batch_get_secret_value(SecretIdList=secret_ids)
     except AwsError as failure:
-        if failure.code not in _PROBLEMS or failure.code == "AccessDeniedException":
+        if failure.code not in _OF_ONE:
             return {each: _unavailable(each, failure, "secretsmanager:BatchGetSecretValue") for each in secret_ids}
     else:
         for value in answer["SecretValues"]:
