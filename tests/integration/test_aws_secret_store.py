@@ -1,5 +1,7 @@
 """Secrets: all at once, twenty a call; each that cannot be had is named, and what is being rotated is known."""
 
+from collections import Counter
+
 import pytest
 
 from provisioner.core.credentials import Secret
@@ -68,6 +70,16 @@ def test_a_secret_is_found_by_its_arn_with_and_without_its_random_end(aws: Aws, 
     arn = aws.put_secret("goldenpath/dev/app/postgres", "one")
     found = read_secrets(clients, [arn, arn.rpartition("-")[0]])
     assert [text_of(each) for each in found.values()] == ["one", "one"]
+
+
+def test_names_and_arns_are_asked_for_apart(aws: Aws, clients: AwsClients) -> None:
+    """In one call the secret of another account could be taken for ours of the same name."""
+    arn = aws.put_secret("app", "one")
+    aws.put_secret("other", "two")
+    aws.fail("secretsmanager:BatchGetSecretValue", times=ALWAYS, kind="invalid", matching="arn:")
+    found = read_secrets(clients, ["app", arn, "other"])
+    assert {name: text_of(secret) for name, secret in found.items()} == {"app": "one", arn: "one", "other": "two"}
+    assert Counter(call.operation for call in aws.calls()) == {"BatchGetSecretValue": 2, "GetSecretValue": 1}
 
 
 def test_a_binary_secret_has_no_text(aws: Aws, clients: AwsClients) -> None:

@@ -43,7 +43,9 @@ _OF_ONE = {*_PROBLEMS, "InvalidParameterException", "ValidationException"} - {"A
 def read_secrets(clients: AwsClients, secret_ids: Iterable[str]) -> dict[str, Secret | Finding]:
     """Read every secret, 20 a call and several calls at once; whatever cannot be had is a finding under its id."""
     wanted = list(dict.fromkeys(secret_ids))
-    batches = [wanted[start : start + _BATCH] for start in range(0, len(wanted), _BATCH)]
+    # Apart: among names, the secret of an ARN of another account could be taken for ours of the same name.
+    apart = [[each for each in wanted if each.startswith("arn:") is is_arn] for is_arn in (False, True)]
+    batches = [ids[start : start + _BATCH] for ids in apart for start in range(0, len(ids), _BATCH)]
     if not batches:
         return {}
     found: dict[str, Secret | Finding] = {}
