@@ -77,10 +77,7 @@ def test_what_a_cut_off_run_borrowed_goes_back_whatever_is_declared_since(
         assert memberships_to_act_with(cut_off.server) == []
     # What was created is known, and goes on where it is declared again.
     cut_off.put_secret("app", "app_user", "app")
-    cut_off.declare_entries(OTHER | ENTRY)
-    assert cut_off.apply()["status"] == "applied"
-    assert cut_off.apply()["status"] == "no_change"
-    assert cut_off.login("app_user", "app").run("SELECT 1") == [[1]]
+    assert_it_goes_on(cut_off)
 
 
 def test_a_database_that_was_created_stays_known_while_something_stands_against_it(cut_off: World) -> None:
@@ -91,10 +88,7 @@ def test_a_database_that_was_created_stays_known_while_something_stands_against_
             cut_off.apply()
         assert len(caught.value.findings) == 1
         assert memberships_to_act_with(cut_off.server) == []
-    cut_off.declare_entries(OTHER | ENTRY)
-    assert cut_off.apply()["status"] == "applied"
-    assert cut_off.apply()["status"] == "no_change"
-    assert cut_off.login("app_user", "app").run("SELECT 1") == [[1]]
+    assert_it_goes_on(cut_off)
 
 
 def test_a_plan_that_finishes_what_was_created_is_approved_as_any_other(cut_off: World) -> None:
@@ -112,10 +106,15 @@ def test_the_owner_of_what_was_created_is_quarantined_at_once(cut_off: World) ->
         assert cut_off.apply(quarantine=["app_user"])["status"] == status
         assert memberships_to_act_with(cut_off.server) == []
     cut_off.put_secret("app", "app_user", "app")
-    cut_off.declare_entries(OTHER | ENTRY)
-    assert cut_off.apply()["status"] == "applied"
-    assert cut_off.apply()["status"] == "no_change"
-    assert cut_off.login("app_user", "app").run("SELECT 1") == [[1]]
+    assert_it_goes_on(cut_off)
+
+
+def assert_it_goes_on(world: World) -> None:
+    """What was created is taken up where it is declared as it was."""
+    world.declare_entries(OTHER | ENTRY)
+    assert world.apply()["status"] == "applied"
+    assert world.apply()["status"] == "no_change"
+    assert world.login("app_user", "app").run("SELECT 1") == [[1]]
 
 
 def memberships_to_act_with(server: Server) -> list[list[str]]:
