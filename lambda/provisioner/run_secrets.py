@@ -74,21 +74,20 @@ def parse_secrets(
     credentials: dict[str, Credentials] = {}
     problems: list[Finding] = []
     for role, entries in groupby(sorted(named, key=lambda each: each[0].username), lambda each: each[0].username):
+        read = [(entry, found[name]) for entry, name in entries]
+        arns = {secret.arn for _, secret in read if isinstance(secret, Secret)}
         usable: list[Credentials] = []
         broken: list[Finding] = []
-        arns = set()
-        for entry, name in entries:
-            secret = found[name]
-            arns.add(secret.arn if isinstance(secret, Secret) else "")
+        for entry, secret in read:
             try:
                 usable.append(parse_application_secret(secret, entry, host))
             except SecretUnavailable as error:
                 broken += error.findings
-        if len(arns - {""}) > 1:
-            message = f'username "{role}" would have {len(arns - {""})} passwords, one of each secret that it names'
+        if len(arns) > 1:
+            message = f'username "{role}" would have {len(arns)} passwords, one of each secret that it names'
             problems.append(Finding("two_secrets", message, ONE_FOR_ALL, username=role))
         # A role with several databases has one secret, which can name only one of them.
-        elif usable and "" not in arns:
+        elif usable and all(isinstance(secret, Secret) for _, secret in read):
             credentials[role] = usable[0]
         else:
             problems += broken

@@ -48,9 +48,10 @@ def of(database: Database, ownership: Ownership) -> Difference:
     def wanted() -> Iterator[tuple[ObjectGroup, frozenset[Grant]]]:
         for group in stands.groups:
             told: list[Finding] = []
-            yield group, policy.wanted_grants(group, told)
+            grants = policy.wanted_grants(group, told)
             # Thousands of groups say the same.
             findings.update(dict.fromkeys(told))
+            yield group, grants
 
     changes += name_objects(grant_changes(stands, policy.owner, wanted()))
     declared = {extension for entry in ownership.by_database[database.name] for extension in entry.extensions}

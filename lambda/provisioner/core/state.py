@@ -211,10 +211,7 @@ class Database:
 
 @dataclass(frozen=True, slots=True)
 class UnmanagedPrivilege:
-    """How many objects that no access level speaks of (routines, types, ...) name a role in their ACL, or are its.
-
-    Of the catalog `pg_database`: how many databases that no entry declares hold something of the role's, with one.
-    """
+    """How many objects that no access level speaks of (routines, types, ...) name a role in their ACL, or are its."""
 
     database: str
     role: str
@@ -241,7 +238,8 @@ class Server:
     `available_connections` is how many more sessions it takes at the moment from somebody who is not a superuser,
     `locks_per_session` its max_locks_per_transaction, and `system_identifier` what initdb gave the cluster.
     `locked_databases` maps every database that a lock keeps everybody out of to who holds it, `limited_databases` each
-    that limits its sessions to whether it allows any and how many, -1 being any number.
+    that limits its sessions to whether it allows any and how many, -1 being any number. `held_elsewhere` maps a role to
+    how many databases that no entry declares it owns or holds something in, and one of those.
     """
 
     version: int
@@ -252,6 +250,7 @@ class Server:
     memberships: tuple[Membership, ...] = ()
     administered: tuple[Membership, ...] = ()
     other_privileges: tuple[UnmanagedPrivilege, ...] = ()
+    held_elsewhere: Mapping[str, tuple[int, str]] = field(default_factory=lambda: MappingProxyType({}))
     available_extensions: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
     extension_requirements: Mapping[str, tuple[str, ...]] = field(default_factory=lambda: MappingProxyType({}))
     passwords: Mapping[str, PasswordCheck] = field(default_factory=lambda: MappingProxyType({}))

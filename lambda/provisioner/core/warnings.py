@@ -27,10 +27,8 @@ def find_warnings(ownership: Ownership) -> Iterable[Finding]:
         if ownership.may_change(database):
             yield from _unmanaged(database, ownership)
     for item in ownership.server.other_privileges:
-        if item.catalog == "pg_database" and item.role in ownership.by_role:
-            yield _elsewhere(item.role, item.object_count, item.database)
         is_in_reach = not item.database or item.database in ownership.by_database
-        if item.role in {*ownership.by_role, PUBLIC} and is_in_reach and not item.is_owned:
+        if (item.role == PUBLIC or item.role in ownership.by_role) and is_in_reach and not item.is_owned:
             who = "everybody" if item.role == PUBLIC else f'role "{item.role}"'
             yield Finding(
                 "other_privileges",
@@ -40,6 +38,9 @@ def find_warnings(ownership: Ownership) -> Iterable[Finding]:
                 database=item.database,
                 username=item.role,
             )
+    for role, (count, example) in ownership.server.held_elsewhere.items():
+        if role in ownership.by_role:
+            yield _elsewhere(role, count, example)
     yield from _orphans(ownership)
     yield from _administrator_memberships(ownership)
     yield from _iam_administrator(ownership)

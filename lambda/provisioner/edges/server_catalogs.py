@@ -78,6 +78,7 @@ def observe_server(connection: Connection, databases: Collection[str], *, with_e
         memberships=tuple(sorted(memberships - administered)),
         administered=tuple(sorted(administered)),
         other_privileges=tuple(UnmanagedPrivilege(*row) for row in found["other"]),
+        held_elsewhere={role: (number, example) for role, (number, example) in found["elsewhere"].items()},
         available_extensions={name: creator for name, creator, _ in found["extensions"]},
         extension_requirements={name: tuple(needed) for name, _, needed in found["extensions"] if needed},
         available_connections=found["available_connections"],
@@ -216,18 +217,19 @@ _OTHER_PRIVILEGES = f"""
             GROUP BY 1, 2, 3, 5"""
 # How many databases that nobody declares a role has something in, with one of them. One that it owns itself is told as
 # orphaned, or is what CREATEDB is for.
-_ELSEWHERE = """
-            UNION ALL
-            SELECT (SELECT datname FROM pg_database WHERE oid = min(e.oid)), e.rolname, 'pg_database', count(*), false
-            FROM (
+_ELSEWHERE = """(
+        SELECT coalesce(json_object_agg(e.rolname, json_build_array(e.number, d.datname) ORDER BY e.rolname), '{{}}')
+        FROM (
+            SELECT rolname, count(*) AS number, min(oid) AS example FROM (
                 SELECT DISTINCT r.rolname, d.oid FROM pg_shdepend AS s
                 JOIN pg_roles AS r ON r.oid = s.refobjid
                 JOIN pg_database AS d
                      ON d.oid = CASE s.classid WHEN 'pg_database'::regclass THEN s.objid ELSE s.dbid END
                 WHERE s.refclassid = 'pg_authid'::regclass AND s.deptype IN ('a', 'o') AND NOT {named}
                   AND NOT (d.datdba = r.oid AND (r.rolcreatedb OR d.oid IN (SELECT oid FROM wanted)))
-            ) AS e
-            GROUP BY 2"""
+            ) AS every GROUP BY 1
+        ) AS e JOIN pg_database AS d ON d.oid = e.example
+    )"""
 # Everybody is no role, so there is no dependency: the lists themselves are asked.
 _EVERYBODYS = """
             UNION ALL
@@ -294,5 +296,5 @@ SELECT json_build_object(
     'other', (
         SELECT coalesce(json_agg(json_build_array(datname, rolname, catalog, count, is_owned)
                                  ORDER BY datname, rolname, catalog, is_owned), '[]')
-        FROM ({_OTHER_PRIVILEGES}{everybodys}{_ELSEWHERE.format(named=named)}
-        ) AS o(datname, rolname, catalog, count, is_owned)))"""
+        FROM ({_OTHER_PRIVILEGES}{everybodys}) AS o(datname, rolname, catalog, count, is_owned)),
+    'elsewhere', {_ELSEWHERE.format(named=named)})"""
