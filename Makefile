@@ -50,9 +50,9 @@ bench: install $(SAM) $(RUNTIME) .venv-plots/.installed ## measure speed and siz
 ELSEWHERE := tests/unit tests/integration/test_main_job.py tests/integration/test_demo.py
 
 test: ## every test on Python 3.13, the core of them on this Python too; every test on this one where no 3.13 stands
-	@$(MAKE) --no-print-directory test-with PART="$(ELSEWHERE)"
+	@$(MAKE) --no-print-directory test-with PART="$(ELSEWHERE)" TURNS=$(if $(PYTEST_ARGS),,--administrators-in-turn)
 
-test-all: ## every test on Python 3.13 and on this one
+test-all: ## every test with both administrators on every PostgreSQL version, on Python 3.13 and on this one
 	@$(MAKE) --no-print-directory test-with PART=
 
 .PHONY: test-with test-here test-3.13
@@ -65,10 +65,10 @@ test-with: $(VENV)/.installed
 
 # What is named in PYTEST_ARGS takes the place of the part.
 test-here: install $(SAM) $(RUNTIME) $(TEST_NEEDS)
-	$(PY) $(PYTEST) $(or $(PYTEST_ARGS),$(PART))
+	$(PY) $(PYTEST) $(TURNS) $(or $(PYTEST_ARGS),$(PART))
 
 test-3.13: .venv313/.installed .postgresql/.installed $(SAM) .venv-runtime313/.installed $(TEST_NEEDS)
-	$(PY313) $(PYTEST) $(PYTEST_ARGS)
+	$(PY313) $(PYTEST) $(TURNS) $(PYTEST_ARGS)
 
 unit: $(VENV)/.installed ## what needs no server and no other program, in half a minute
 	$(PY) $(PYTEST) -n 2 --hypothesis-profile=dev tests/unit $(PYTEST_ARGS)

@@ -6,6 +6,7 @@ import os
 import re
 import shutil
 import signal
+import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -73,9 +74,16 @@ settings.load_profile("usual")
 # Each run forgets the passwords that it has hashed, as it should, and hashes the same ones again: 4 ms of each.
 hashlib.pbkdf2_hmac = functools.cache(hashlib.pbkdf2_hmac)
 
+ADMINISTRATORS = {"master", "delegated"}
+
 MEMORY = Path("/dev/shm")
 # What two dozen servers take; less than that is left to those who share memory.
 ENOUGH_MEMORY = 4 * 2**30
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    text = "each test meets one administrator on each PostgreSQL version, by turns (decision 0024)"
+    parser.addoption("--administrators-in-turn", action="store_true", help=text)
 
 
 def pytest_configure() -> None:
@@ -89,9 +97,11 @@ def pytest_configure() -> None:
 
 
 @pytest.hookimpl(wrapper=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> Iterator[None]:
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> Iterator[None]:
     """Bring the groups into the order in which they are handed out, after pytest has sorted by fixtures."""
     yield
+    if config.getoption("administrators_in_turn"):
+        items[:] = [item for item in items if not _is_the_others_turn(item)]
     count = Counter(group_of(item.nodeid) for item in items)
 
     def rank(item: pytest.Item) -> tuple[float, str]:
@@ -102,6 +112,16 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> Iterator[None]:
         return -seconds * (1 - (int(version[1]) - 13) / 10 if version else 1), group
 
     items.sort(key=rank)
+
+
+def _is_the_others_turn(item: pytest.Item) -> bool:
+    """Whether the test meets the other administrator on this version: master and delegated take turns by version."""
+    parameters = item.callspec.params if isinstance(item, pytest.Function) and hasattr(item, "callspec") else {}
+    mine = ADMINISTRATORS & {value for value in parameters.values() if isinstance(value, str)}
+    if not mine or "postgres_version" not in parameters or item.get_closest_marker("both_administrators"):
+        return False
+    turn = zlib.crc32(item.name.partition("[")[0].encode()) + parameters["postgres_version"]
+    return mine != {("master", "delegated")[turn % 2]}
 
 
 def group_of(nodeid: str) -> str:
@@ -127,9 +147,13 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> object:
     return Groups(config, log)
 
 
-def pytest_report_header() -> str:
-    """Say which PostgreSQL versions this run stands on, and which are missing."""
-    return "postgresql: " + ", ".join(binaries.describe(version) for version in binaries.VERSIONS)
+def pytest_report_header(config: pytest.Config) -> list[str]:
+    """Say which PostgreSQL versions this run stands on, which are missing, and who administers them."""
+    in_turn = config.getoption("administrators_in_turn")
+    return [
+        "postgresql: " + ", ".join(binaries.describe(version) for version in binaries.VERSIONS),
+        f"administrators: {'one on each version, by turns' if in_turn else 'both on each version'}",
+    ]
 
 
 TOLD = "told"

@@ -470,6 +470,7 @@ class UsedUp:
         return 40_000 if self.has_come in self.server.log_text(self.mark) else 900_000
 
 
+@pytest.mark.both_administrators
 def test_what_a_tenant_marks_takes_no_time_from_what_is_declared(world: World) -> None:
     """Who may create databases can mark any number, and keep each look into one waiting."""
     world.server.run_as_superuser("ALTER ROLE shop_user CREATEDB")

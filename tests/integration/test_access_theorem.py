@@ -36,6 +36,7 @@ def world(pg_server: Server, admin: Login, aws: Aws) -> Iterator[World]:
         yield world
 
 
+@pytest.mark.both_administrators
 @pytest.mark.parametrize("seed", seeds())
 def test_the_report_says_yes_if_and_only_if_an_attempt_succeeds(
     world: World, seed: int, tell: Callable[[str], None]
@@ -77,6 +78,7 @@ def try_what_comes(made: access_servers.Generated, rows: list[dict[str, str]], s
     return total
 
 
+@pytest.mark.both_administrators
 @pytest.mark.parametrize("seed", seeds())
 def test_what_is_beyond_a_level_is_named_by_drift_and_what_drift_names_is_beyond_a_level(
     world: World, seed: int, tell: Callable[[str], None]
@@ -95,6 +97,7 @@ def test_what_is_beyond_a_level_is_named_by_drift_and_what_drift_names_is_beyond
     tell(f"seed {seed}: {len(causes)} causes beyond a level, {len(named)} named")
 
 
+@pytest.mark.both_administrators
 @pytest.mark.parametrize("seed", seeds())
 def test_the_statement_of_a_row_takes_it_away(world: World, seed: int, tell: Callable[[str], None]) -> None:
     made = access_servers.generate(world, "shop", DECLARED, seed)

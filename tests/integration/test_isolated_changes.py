@@ -222,6 +222,7 @@ def test_a_schema_that_goes_away_in_a_run_needs_nobody(world: World) -> None:
     assert world.apply()["status"] == "no_change"
 
 
+@pytest.mark.both_administrators
 def test_schemas_that_come_and_go_fetch_nobody(world: World) -> None:
     churns = [Churn(world, number) for number in range(3)]
     for churn in churns:

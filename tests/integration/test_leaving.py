@@ -193,6 +193,7 @@ def test_one_that_the_administrator_may_not_alter_blocks_itself_only(orphan: Wor
     assert world.apply(quarantine=["theirs"])["status"] == "applied"
 
 
+@pytest.mark.both_administrators
 def test_who_logs_in_by_iam_takes_a_right_that_is_named(orphan: World) -> None:
     """Of such a role the administrator does not make itself a member: it would log in by IAM too."""
     world = orphan

@@ -94,6 +94,7 @@ def most_locks(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     return counts
 
 
+@pytest.mark.both_administrators
 @pytest.mark.parametrize("objects", [ODD_LISTS, SCHEMAS], ids=["access lists", "schemas"])
 def test_no_transaction_takes_more_locks_than_the_server_has_for_a_session(
     world: World, objects: str, most_locks: list[int]

@@ -170,6 +170,7 @@ def scenario(folder: Path, pg_server: Server, admin: Login, aws: Aws) -> Iterato
         yield Scenario(folder, world)
 
 
+@pytest.mark.both_administrators
 def test_scenario(scenario: Scenario) -> None:
     scenario.prepare()
     world = scenario.world
