@@ -29,6 +29,7 @@ from provisioner.edges.clock import Deadline, now_utc
 from provisioner.edges.lock import find_run
 from provisioner.edges.postgres import Login, ServerAddress, reach, tls_context
 from provisioner.edges.secret_store import has_pending_rotation, read_secrets
+from provisioner.edges.server_findings import OUT_OF_TIME
 from provisioner.edges.snapshot_store import read_snapshot
 from provisioner.edges.sqlstates import SqlError
 from provisioner.observation import enter
@@ -84,11 +85,11 @@ def _side_by_side(preflight: Preflight, groups: Groups) -> list[Check]:
     started = [pool.submit(_make, *each, preflight, made) for each, made in zip(groups.items(), found, strict=True)]
     wait(started, timeout=max(0.0, preflight.deadline.seconds_left()))
     pool.shutdown(wait=False, cancel_futures=True)
-    late = "no answer in the function's time"
+    late = "not looked at", "no answer in the function's time", OUT_OF_TIME.next_step
     return [
         check
         for made, names in zip(map(list, found), groups.values(), strict=True)
-        for check in (*made, *(unknown(name, late) for name in names[len(made) :]))
+        for check in (*made, *(unknown(name, *late) for name in names[len(made) :]))
     ]
 
 
@@ -101,23 +102,31 @@ def _make(
             found.append(each)  # noqa: PERF402 - what was found before an error, or before time was up, is kept
     except Exception as error:  # noqa: BLE001 - one check that breaks hides no other
         found.append(_broken(names[min(len(found), len(names) - 1)], error))
-    because = next((each.name for each in found if each.status is CheckStatus.FAILED), "what it stands on")
-    found += [unknown(name, "not looked at", f"{because} did not pass") for name in names[len(found) :]]
+    because = next((each.name for each in found if each.status is CheckStatus.FAILED), found[-1].name)
+    found += _standing_on(because, names[len(found) :])
+
+
+def _standing_on(because: str, names: Sequence[str]) -> list[Check]:
+    return [unknown(name, "not looked at", f"{because} did not pass", f"see to {because} first") for name in names]
 
 
 def _broken(name: str, error: Exception) -> Check:
     """What ended a group of checks, as the line of the one that met it."""
-    if isinstance(error, (SqlError, OutOfTime)):
-        return unknown(name, f"the server broke off: {error}")
-    if isinstance(error, ProvisioningError):
+    if isinstance(error, ProvisioningError) and not isinstance(error, OutOfTime):
         return failed_by(name, error.findings)
-    return unknown(name, f"the check itself broke ({type(error).__name__})")
+    why, next_step = f"the check itself broke ({type(error).__name__})", "tell who maintains it"
+    if isinstance(error, (SqlError, OutOfTime)):
+        why = f"the server broke off: {error}"
+        next_step = error.next_step if isinstance(error, SqlError) else OUT_OF_TIME.next_step
+    return unknown(name, "not looked at", why, next_step)
 
 
 def _store(checks: Sequence[Check], audit_log: AuditLog) -> Check:
     if any(check.name == "audit_bucket" and check.status is not CheckStatus.OK for check in checks):
         # Nothing waits once more for a bucket that cannot be had.
-        return failed("audit", "this look is in the log alone", "audit_bucket did not pass")
+        return failed(
+            "audit", "this look is in the log alone", "audit_bucket did not pass", "see to audit_bucket first"
+        )
     try:
         return ok("audit", f"this look is in {audit_log.store().run} and in the trail")
     except AuditUnavailable as error:
@@ -133,7 +142,7 @@ def _look(name: str, permission: str, check: Callable[..., Check], *about: objec
         with translate_errors():
             return check(name, *about)
     except AwsError as failure:
-        return unknown(name, f"AWS did not say: {failure.code}", next_step=failure.next_step(permission))
+        return unknown(name, "not looked at", f"AWS did not say: {failure.code}", failure.next_step(permission))
 
 
 def check_snapshots(preflight: Preflight) -> Iterator[Check]:
@@ -199,7 +208,7 @@ def check_administrator(preflight: Preflight) -> Iterator[Check]:
 def check_applications(preflight: Preflight) -> Iterator[Check]:
     if preflight.declaration is None:
         why = "there is no snapshot that can be read, so which they are is not known"
-        yield unknown("application_secrets", "the secrets of the applications were not looked at", why)
+        yield unknown("application_secrets", "not looked at", why, "see to snapshot first")
         return
     if not preflight.declaration.entries:
         yield ok("application_secrets", "no application is declared")
@@ -232,7 +241,7 @@ def check_server(preflight: Preflight) -> Iterator[Check]:
     """The way to the server, where each step stands on the one before; then what it is and what it lets us do."""
     administrator, deadline = preflight.administrator, preflight.deadline
     if administrator is None:
-        yield unknown("dns", "not looked at", "administrator_secret did not pass")
+        yield from _standing_on("administrator_secret", THEN[check_server])
         return
     host, port = administrator.host, administrator.port
     yield ok("dns", f"{host} is {', '.join(server_probe.resolve(host, port)[:5])}")
@@ -263,8 +272,14 @@ def _check_public_schema(login: Login) -> Check:
     try:
         with login.connect("template1") as template:
             return server_probe.check_public_schema(template)
-    except (SqlError, DatabaseUnavailable) as error:
-        return unknown("public_schema", f"template1 does not let us in: {error}")
+    except DatabaseUnavailable as error:
+        return failed_by("public_schema", error.findings)
+    except SqlError as error:
+        if error.is_limit_of_role:
+            why = "an apply has a session in each database, beside its first"
+            return failed("public_schema", f"no second session: {error}", why, error.next_step)
+        next_step = "as the owner of template1: GRANT CONNECT ON DATABASE template1 TO the administrator"
+        return unknown("public_schema", "not looked at", f"template1 does not let us in: {error}", next_step)
 
 
 FIRST: Groups = {

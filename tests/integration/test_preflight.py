@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from provisioner.core.errors import ApplyFailed
 from stack import binaries
 from stack.aws import ALWAYS, REGION, Aws
 from stack.certificates import Authority, session_authority
@@ -81,6 +82,9 @@ def statuses(answer: dict[str, Any]) -> dict[str, str]:
 
 
 def not_ok(answer: dict[str, Any]) -> dict[str, str]:
+    """Those that did not pass, each of which says what, why and the next step."""
+    silent = [check for check in answer["checks"] if check["status"] != "ok" and not all(check.values())]
+    assert silent == []
     return {name: status for name, status in statuses(answer).items() if status != "ok"}
 
 
@@ -392,6 +396,14 @@ def test_an_administrator_without_rights_is_said_and_what_it_cannot_do(world: Wo
 
 def test_an_administrator_that_cannot_make_databases_is_said(world: World) -> None:
     assert not_ok(alter(world, "ALTER ROLE {admin} NOCREATEDB")) == {"rights": "failed"}
+
+
+def test_an_administrator_that_has_one_session_only_is_said(world: World) -> None:
+    answer = alter(world, "ALTER ROLE {admin} CONNECTION LIMIT 1")
+    assert not_ok(answer) == {"public_schema": "failed"}
+    assert "CONNECTION LIMIT" in line(answer, "public_schema")
+    with pytest.raises(ApplyFailed):
+        world.apply()
 
 
 def test_who_may_enter_the_administrators_database_is_named(world: World) -> None:

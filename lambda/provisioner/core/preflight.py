@@ -52,7 +52,8 @@ def unknown(name: str, what: str, why: str = "", next_step: str = "") -> Check:
 
 def failed_by(name: str, findings: Sequence[Finding]) -> Check:
     """A check that met refusals: all of them in its one line."""
-    return failed(name, "; ".join(finding.message for finding in findings), next_step=findings[0].next_step)
+    what = "; ".join(finding.message for finding in findings)
+    return failed(name, what, "an apply would end with it", findings[0].next_step)
 
 
 def is_ready(checks: Sequence[Check]) -> bool:

@@ -24,10 +24,10 @@ def check_bucket(name: str, clients: AwsClients, bucket: str) -> Check:
     except AwsError as failure:
         if failure.is_missing:
             next_step = "create it, or correct the parameter that names it"
-            return failed(name, f"{bucket} does not exist", next_step=next_step)
+            return failed(name, f"{bucket} does not exist", "no run goes on without it", next_step)
         whose = f", or it does not belong to account {owner}" if owner and failure.status == 403 else ""
-        what = f"{bucket} cannot be looked into: {failure.code}{whose}"
-        return failed(name, what, next_step=failure.next_step("s3:ListBucket"))
+        why = f"AWS says {failure.code}{whose}"
+        return failed(name, f"{bucket} cannot be looked into", why, failure.next_step("s3:ListBucket"))
     whose = f"belongs to account {owner}" if owner else "no account is set as its owner"
     return ok(name, f"{bucket} is there, and {whose}")
 
@@ -93,7 +93,7 @@ def check_topic(name: str, clients: AwsClients, arn: str) -> Check:
             attributes = clients.sns.get_topic_attributes(TopicArn=arn)["Attributes"]
     except AwsError as failure:
         if failure.is_missing:
-            return failed(name, f"{arn} does not exist", next_step="correct NOTIFY_TOPIC_ARN")
+            return failed(name, f"{arn} does not exist", "nobody would be told", "correct NOTIFY_TOPIC_ARN")
         raise
     confirmed, pending = (int(attributes.get(f"Subscriptions{each}", 0)) for each in ("Confirmed", "Pending"))
     next_step = "" if confirmed else "subscribe somebody; a mail address confirms the first mail"

@@ -39,7 +39,7 @@ QUESTIONS = {
     "writer": (
         "SELECT NOT pg_is_in_recovery()",
         ok("writer", "the server is a writer"),
-        failed("writer", "the server is a standby and cannot be written", next_step="point DB_HOST at the writer"),
+        failed("writer", "the server is a standby", "it cannot be written", "point DB_HOST at the writer"),
     ),
     "rights": (
         """SELECT rolcreaterole AND rolcreatedb, rolname, concat_ws(

@@ -100,5 +100,9 @@ class SqlError(Exception):
         A connection limit of one database or role (CheckMyDatabase, InitializeSessionUserId) is set by its owner and
         says nothing about the server.
         """
-        own_limit = self.sqlstate == "53300" and self.routine in {"CheckMyDatabase", "InitializeSessionUserId"}
+        own_limit = self.is_limit_of_role or (self.sqlstate == "53300" and self.routine == "CheckMyDatabase")
         return self.sqlstate in _UNAVAILABLE and not own_limit
+
+    @property
+    def is_limit_of_role(self) -> bool:
+        return self.sqlstate == "53300" and self.routine == "InitializeSessionUserId"
