@@ -231,6 +231,55 @@ def test_a_view_that_only_its_owner_can_read_is_no_claim_however_it_asks_for_mor
     assert sum(int(row["scope"].split()[0]) for row in rows if row["expected"] == "unknown") == len(views) + 1, told
 
 
+def test_a_view_that_locks_rows_is_read_where_its_owner_may_lock_them(world: World) -> None:
+    world.server.run_as_superuser("CREATE TABLE lent (id int); GRANT SELECT ON lent TO shop_user", "shop")
+    with world.login("shop_user", "shop") as owner:
+        owner.run("CREATE VIEW looks AS SELECT id FROM lent; CREATE VIEW locks AS SELECT id FROM lent FOR SHARE")
+        owner.run("CREATE VIEW locks_own AS SELECT id FROM items FOR UPDATE")
+        owner.run("CREATE VIEW locks_deep AS SELECT id FROM locks_own WHERE id IN (SELECT id FROM looks FOR UPDATE)")
+    found = {
+        name: row["expected"]
+        for row in report(world)[2]["access"]
+        if (row["role"], row["capability"]) == ("shop_reader", "read")
+        for name in re.findall(r"\w+", row["scope"].partition(": ")[2])
+    }
+    views = {"looks": "yes", "locks": "unknown", "locks_own": "yes", "locks_deep": "unknown"}
+    assert {name: found[name] for name in views} == views
+    with world.login("shop_reader", "shop") as reader:
+        for name, expected in views.items():
+            refused = pytest.raises(pg8000.native.DatabaseError, match="42501")
+            with contextlib.nullcontext() if expected == "yes" else refused:
+                reader.run(f"SELECT * FROM {name}")
+
+
+def test_what_of_a_view_is_computed_is_not_written(world: World) -> None:
+    with world.login("shop_user", "shop") as owner:
+        owner.run("CREATE VIEW computed AS SELECT upper(name) AS loud FROM items")
+        owner.run("CREATE VIEW half AS SELECT id, upper(name) AS loud FROM items")
+        owner.run(
+            "GRANT INSERT, UPDATE, DELETE ON computed TO shop_reader; GRANT UPDATE (id, loud) ON half TO shop_reader"
+        )
+    told = [
+        (re.findall(r"\w+\(\w+\)|computed", row["scope"]), row["path"].split(" ")[0], row["expected"])
+        for row in report(world)[2]["access"]
+        if (row["role"], row["capability"]) == ("shop_reader", "write")
+    ]
+    assert sorted(told) == [
+        (["computed"], "DELETE", "no"),
+        (["half(id)"], "UPDATE", "no"),
+        (["half(loud)"], "UPDATE", "unknown"),
+    ]
+    with world.login("shop_reader", "shop") as reader:
+        reader.run("DELETE FROM computed; UPDATE half SET id = 1")
+        for sql in (
+            "INSERT INTO computed DEFAULT VALUES",
+            "UPDATE computed SET loud = ''",
+            "UPDATE half SET loud = ''",
+        ):
+            with pytest.raises(pg8000.native.DatabaseError, match=r"0A000|55000"):
+                reader.run(sql)
+
+
 def test_a_view_that_calls_what_everybody_may_execute_is_read_by_its_list_alone(world: World) -> None:
     with world.login("shop_user", "shop") as owner:
         owner.run("CREATE FUNCTION shows() RETURNS bigint LANGUAGE sql SECURITY DEFINER AS 'SELECT 1'")
@@ -303,6 +352,30 @@ def test_a_member_of_ones_own_role_is_administered_where_its_password_can_be_set
                     done.add(f'role "{name}"')
     assert told & {'role "plain"', 'role "copier"'} == done
     assert bool(done) == (world.server.version < 16)
+
+
+def test_a_membership_that_gives_nothing_else_sets_passwords_of_whom_its_role_administers(world: World) -> None:
+    if world.server.version < 16:
+        return  # Every membership may SET ROLE.
+    sql = """
+        CREATE ROLE warden; GRANT shop_editor TO warden WITH ADMIN OPTION;
+        CREATE ROLE maker LOGIN CREATEROLE PASSWORD 'maker-Pa55'; CREATE ROLE guest LOGIN PASSWORD 'maker-Pa55';
+        GRANT warden TO maker, guest WITH INHERIT FALSE, SET FALSE"""
+    world.server.run_as_superuser(sql)
+    world.server.run_as_superuser("SET ROLE shop_user; GRANT CONNECT ON DATABASE shop TO maker, guest", "shop")
+    told = {
+        row["role"]
+        for row in report(world)[1]
+        if (row["capability"], row["scope"]) == ("administer", 'role "shop_editor"')
+    }
+    done = set()
+    for name in ("maker", "guest"):
+        with world.server.connect(name, "maker-Pa55", "shop") as connection:
+            for statement in ("ALTER ROLE shop_editor PASSWORD 'x'", "GRANT shop_editor TO CURRENT_USER"):
+                with contextlib.suppress(pg8000.native.DatabaseError):
+                    connection.run(statement)
+                    done.add(name)
+    assert told & {"maker", "guest"} == done == {"maker"}
 
 
 def test_what_is_granted_on_large_objects_to_come_is_told_with_its_statement(world: World) -> None:

@@ -23,6 +23,7 @@ PUBLIC_KEEPS = {"SELECT", "EXECUTE"}
 _KINDS = {
     "view": "table",
     "read-only view": "table",
+    "delete-only view": "table",
     "read-only column": "table",
     "materialized view": "table",
     "column": "table",

@@ -40,6 +40,8 @@ _MADE = (
     ("view", "v0", "CREATE VIEW {} AS SELECT * FROM {schema}.t0", "VIEW"),
     ("view", "w0", "CREATE VIEW {} AS SELECT * FROM {schema}.v0", "VIEW"),
     ("view", "c0", "CREATE VIEW {} AS SELECT {schema}.h0() AS id, NULL AS name", "VIEW"),
+    ("view", "k0", "CREATE VIEW {} AS SELECT * FROM {schema}.t1 FOR UPDATE", "VIEW"),
+    ("view", "d0", "CREATE VIEW {} AS SELECT 1 AS id, NULL::text AS name FROM {schema}.t1", "VIEW"),
     ("materialized view", "m0", "CREATE MATERIALIZED VIEW {} AS SELECT * FROM {schema}.t1", "MATERIALIZED VIEW"),
 )  # fmt: skip
 # What reaches beyond a database, and is named with the role alone.

@@ -71,11 +71,16 @@ class Thing(StrEnum):
     # And partitioned and foreign table.
     TABLE = "table", ObjectKind.TABLE, "SELECT INSERT UPDATE DELETE TRUNCATE MAINTAIN TRIGGER REFERENCES"
     VIEW = "view", ObjectKind.TABLE, "SELECT INSERT UPDATE DELETE TRIGGER"
+    DELETE_VIEW = "delete-only view", ObjectKind.TABLE, "SELECT DELETE TRIGGER"  # all of its columns are computed
     FIXED_VIEW = "read-only view", ObjectKind.TABLE, "SELECT TRIGGER"
     MATERIALIZED_VIEW = "materialized view", ObjectKind.TABLE, "SELECT MAINTAIN"
     SEQUENCE = "sequence", ObjectKind.SEQUENCE, "SELECT USAGE UPDATE"
     COLUMN = "column", ObjectKind.COLUMN, "SELECT INSERT UPDATE REFERENCES"
-    FIXED_COLUMN = "read-only column", ObjectKind.COLUMN, "SELECT"  # of a materialized or a read-only view
+    FIXED_COLUMN = (
+        "read-only column",
+        ObjectKind.COLUMN,
+        "SELECT",
+    )  # of a materialized, a read-only or a delete-only view
     ROUTINE = "routine", ObjectKind.ROUTINE
     DEFINER = "SECURITY DEFINER routine", ObjectKind.ROUTINE, "EXECUTE"
     LARGE_OBJECT = "large object", ObjectKind.LARGE_OBJECT, "SELECT UPDATE"

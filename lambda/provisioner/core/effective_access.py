@@ -20,7 +20,7 @@ from provisioner.core.access_facts import (
     holdings_of,
     sum_up,
 )
-from provisioner.core.role_graph import OPTIONS_VERSION, Chain, RoleGraph
+from provisioner.core.role_graph import Chain, RoleGraph
 from provisioner.core.state import DATABASE_OWNER, PUBLIC, Database, Membership
 from provisioner.core.text import join_names
 
@@ -170,17 +170,12 @@ class Access:
 
     def _administered(self, name: str) -> Iterator[Way]:
         ways = self._graph.administered(name)
-        # Who may SET ROLE to it anyway needs no grant; its own members it cannot be granted to, and this one to nobody.
+        # Who may SET ROLE to it anyway needs no grant; this one is granted to nobody.
         useless = {DATABASE_OWNER, *self._graph.settable(name)}
         for role in sorted((ways.keys() & (self._by_holder.keys() | PREDEFINED.keys())) - useless):
             admin, set_role, through = ways[role]
-            acting = set_role[-1].role if set_role else name
-            # The password of a role with REPLICATION takes a superuser, up to 15.
-            is_settable = self.version >= OPTIONS_VERSION or not self._graph.roles[role].replication
-            may_set_password = self._graph.roles[acting].createrole and is_settable
-            if may_set_password or name not in self._graph.member_of(role):
-                holding = Holding(Capability.ADMINISTER, Thing.ROLE, "", role)
-                yield Way(name, holding, through, set_role, attribute="" if admin else "CREATEROLE", admin=admin)
+            holding = Holding(Capability.ADMINISTER, Thing.ROLE, "", role)
+            yield Way(name, holding, through, set_role, attribute="" if admin else "CREATEROLE", admin=admin)
 
     def _usable(self, roles: Mapping[str, object]) -> set[str] | None:
         """The schemas that these roles have USAGE on; None for all of them."""

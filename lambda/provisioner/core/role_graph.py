@@ -7,7 +7,7 @@ membership says both for itself. https://www.postgresql.org/docs/current/role-me
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from functools import cached_property
 
 from provisioner.core.state import IAM_ROLE, Membership, Role, all_members
@@ -100,19 +100,32 @@ class RoleGraph:
         return {role: frozenset(members) for role, members in found.items()}
 
     def administered(self, role: str) -> Mapping[str, tuple[Membership | None, Chain, Chain]]:
-        """The roles that a role may make itself a member of, each with the ADMIN that allows it.
+        """The roles that a role may make itself a member of or set the password of, each with the ADMIN that allows it.
 
         With it go the chain to whom it takes SET ROLE first, and from there to who has the ADMIN. None stands for
         CREATEROLE, which up to 15 is enough for every role but a superuser.
         """
         found: dict[str, tuple[Membership | None, Chain, Chain]] = {}
-        # From 16 the ADMIN of a role counts only for who inherits that role's privileges.
-        has_options = self.version >= OPTIONS_VERSION
-        holders = self.inherited if has_options else self.settable
         for acting, chains in self.settable(role).items():
-            if not has_options and acting in self.roles and self.roles[acting].createrole:
-                found = {**dict.fromkeys(self.roles, (None, chains[0], ())), **found}
-            for holder, through in holders(acting).items():
-                for item in self._admin.by_member.get(holder, ()):
-                    found.setdefault(item.role, (item, chains[0], through[0]))
-        return {name: way for name, way in found.items() if name != role and name not in self.superusers}
+            for name, admin, through in self._administered_as(acting, role):
+                if name not in found and name != role and name not in self.superusers:
+                    found[name] = admin, chains[0], through
+        return found
+
+    def _administered_as(self, acting: str, role: str) -> Iterator[tuple[str, Membership | None, Chain]]:
+        has_options = self.version >= OPTIONS_VERSION
+        is_creator = acting in self.roles and self.roles[acting].createrole
+
+        def gains(name: str, *, may_grant: bool) -> bool:
+            # The password of a role with REPLICATION takes a superuser, up to 15; to its own members it grants nothing.
+            may_set_password = is_creator and (has_options or not self.roles[name].replication)
+            return may_set_password or (may_grant and role not in self.member_of(name))
+
+        if is_creator and not has_options:
+            yield from ((name, None, ()) for name in self.roles if gains(name, may_grant=True))
+        # From 16 who grants has to inherit the privileges of who has the ADMIN; any member of it sets a password.
+        granting = self.inherited(acting) if has_options else self.settable(acting)
+        for holder, chains in (*granting.items(), *self.member_of(acting).items()):
+            for item in self._admin.by_member.get(holder, ()):
+                if gains(item.role, may_grant=holder in granting):
+                    yield item.role, item, chains[0]

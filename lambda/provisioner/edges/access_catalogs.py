@@ -105,8 +105,8 @@ def _group(thing: str, schema: str, owner: str, acl: str, count: int, names: lis
 # another view that one's owner; with security_invoker (from 15; any beginning of a word for true is one) the rights are
 # the reader's. So are those with which all runs that a view or a row-level policy calls, by name, by an operator or by
 # the check of a domain: to execute it, and of what is neither C nor SECURITY DEFINER to do what it does. The same goes
-# for writing: where all that a view reads belongs to its owner, nothing is left to ask. Of a foreign table another
-# server decides.
+# for writing: where all that a view reads belongs to its owner, nothing is left to ask. A view that locks rows (FOR
+# UPDATE) takes UPDATE on what it reads as well. Of a foreign table another server decides.
 _CALLED = f"""SELECT d.refobjid FROM pg_depend AS d WHERE d.classid = 'pg_constraint'::regclass AND d.objid = k.oid
               AND d.refclassid IN ('pg_proc'::regclass, 'pg_operator'::regclass) AND d.refobjid >= {FIRST_OBJECT}"""
 _DOUBTS = f"""WITH RECURSIVE needs AS (
@@ -116,6 +116,10 @@ _DOUBTS = f"""WITH RECURSIVE needs AS (
         WHERE w.ev_class >= {FIRST_OBJECT} AND w.ev_type = '1'
     ),
     reads AS (SELECT oid AS view, refobjid AS oid FROM needs WHERE refclassid = 'pg_class'::regclass),
+    locks AS (
+        SELECT r.view, r.oid FROM reads AS r JOIN pg_rewrite AS w ON w.ev_class = r.view AND w.ev_type = '1'
+        WHERE w.ev_action::text LIKE '%{{ROWMARKCLAUSE%'
+    ),
     policies AS (
         SELECT p.polrelid AS oid, d.refclassid, d.refobjid FROM pg_policy AS p
         JOIN pg_depend AS d ON d.classid = 'pg_policy'::regclass AND d.objid = p.oid AND d.refobjid <> p.polrelid
@@ -133,7 +137,10 @@ _DOUBTS = f"""WITH RECURSIVE needs AS (
             v.relkind = 'f' OR v.relkind = 'v' AND (
                 v.reloptions::text ~* 'security_invoker=(t|y|on|1)'
                 OR EXISTS (SELECT FROM reads AS r
-                           WHERE r.view = v.oid AND NOT has_table_privilege(v.relowner, r.oid, 'SELECT'))))
+                           WHERE r.view = v.oid AND NOT has_table_privilege(v.relowner, r.oid, 'SELECT'))
+                OR EXISTS (SELECT FROM locks AS r JOIN pg_class AS t ON t.oid = r.oid
+                           WHERE r.view = v.oid AND (t.relkind NOT IN ('r', 'p')
+                                                     OR NOT has_table_privilege(v.relowner, r.oid, 'UPDATE')))))
         UNION
         SELECT c.oid, 2
         FROM calls AS c JOIN pg_proc AS p ON p.oid = c.routine JOIN pg_language AS l ON l.oid = p.prolang
@@ -167,11 +174,13 @@ _CALLED_ELSEWHERE = """EXISTS (
     AND u.deptype IN ('n', 'a') AND u.classid <> 'pg_trigger'::regclass)"""
 # INSERT, UPDATE or DELETE, by triggers and rules too. It waits for who has locked the view or what it reads.
 _UPDATABLE = "pg_relation_is_updatable(c.oid, true)"
-_READ_ONLY = f"c.relkind = 'v' AND {_UPDATABLE} & 28 = 0"
-_RELATION = f"""CASE WHEN {_READ_ONLY} THEN '{Thing.FIXED_VIEW}' WHEN c.relkind = 'v' THEN '{Thing.VIEW}'
+_RELATION = f"""CASE WHEN c.relkind = 'v' THEN CASE {_UPDATABLE} & 28 WHEN 0 THEN '{Thing.FIXED_VIEW}'
+                                              WHEN 16 THEN '{Thing.DELETE_VIEW}' ELSE '{Thing.VIEW}' END
                  WHEN c.relkind = 'm' THEN '{Thing.MATERIALIZED_VIEW}' WHEN c.relkind = 'S' THEN '{Thing.SEQUENCE}'
                  ELSE '{Thing.TABLE}' END"""
-_COLUMN = f"CASE WHEN c.relkind = 'm' OR {_READ_ONLY} THEN '{Thing.FIXED_COLUMN}' ELSE '{Thing.COLUMN}' END"
+_COLUMN = f"""CASE WHEN c.relkind = 'm' OR c.relkind = 'v' AND {_UPDATABLE} & 12 = 0
+              THEN '{Thing.FIXED_COLUMN}' ELSE '{Thing.COLUMN}' END"""
+_COLUMN_UPDATABLE = "pg_column_is_updatable(c.oid, a.attnum, true)"
 # What will be made may run with its owner's rights; a type gives nothing.
 _DEFAULT = f"""CASE d.defaclobjtype WHEN 'n' THEN '{Thing.SCHEMA}' WHEN 'S' THEN '{Thing.SEQUENCE}'
                WHEN 'f' THEN '{Thing.DEFINER}' WHEN 'L' THEN '{Thing.LARGE_OBJECT}' ELSE '{Thing.TABLE}' END"""
@@ -194,7 +203,8 @@ _OBJECTS = f"""
     WHERE c.oid >= {FIRST_OBJECT} AND c.relkind IN ('r', 'p', 'f', 'v', 'm', 'S') AND {NOT_SYSTEM}
     UNION ALL
     SELECT {_COLUMN}, n.nspname, c.relowner, a.attacl::text, format('%I(%I)', c.relname, a.attname),
-           {in_extension("pg_class", "c")}, c.relrowsecurity, {_DOUBT}, 0, 1
+           {in_extension("pg_class", "c")}, c.relrowsecurity,
+           greatest({_DOUBT}, CASE WHEN c.relkind = 'v' AND NOT {_COLUMN_UPDATABLE} THEN 1 ELSE 0 END), 0, 1
     FROM pg_attribute AS a JOIN pg_class AS c ON c.oid = a.attrelid JOIN pg_namespace AS n ON n.oid = c.relnamespace
     LEFT JOIN doubtful AS b ON b.oid = c.oid
     WHERE a.attrelid >= {FIRST_OBJECT} AND a.attacl IS NOT NULL AND NOT a.attisdropped AND {NOT_SYSTEM}
@@ -231,6 +241,8 @@ _ACCESS_QUERY = f"""{_DOUBTS}
              ) AS object GROUP BY thing, schema, object.owner, acl, extension, narrowed, doubt, object.creator) AS told
     WHERE total - length(acl) <= {MAX_ACL_CHARACTERS} LIMIT {MAX_GROUPS + 1}"""
 # An editor may lock every table: whether a view can be written is undecided then.
-_WITHOUT_LOCKS = _ACCESS_QUERY.replace(_UPDATABLE, "28").replace(
-    _DOUBT, "greatest(b.doubt, CASE c.relkind WHEN 'v' THEN 1 ELSE 0 END)"
+_WITHOUT_LOCKS = (
+    _ACCESS_QUERY.replace(_UPDATABLE, "28")
+    .replace(_COLUMN_UPDATABLE, "true")
+    .replace(_DOUBT, "greatest(b.doubt, CASE c.relkind WHEN 'v' THEN 1 ELSE 0 END)")
 )
