@@ -121,16 +121,18 @@ IN_WAIT = """CREATE FUNCTION public.upper(name) RETURNS text LANGUAGE plpgsql AS
 
 
 @pytest.mark.skipif(max(available(), default=0) < 18, reason="before 18 extensions stand in the server's own folder")
+@pytest.mark.parametrize("trusted", ["false", "true"], ids=["not trusted", "trusted"])
 @pytest.mark.parametrize("administrator", ["master", "delegated"])
-def test_the_script_of_an_extension_that_is_not_trusted_runs_nothing_of_the_owners_as_the_administrator(
-    aws: Aws, administrator: str
+def test_the_script_of_an_extension_that_takes_no_superuser_runs_nothing_of_the_owners_as_the_administrator(
+    aws: Aws, administrator: str, trusted: str
 ) -> None:
-    """Without a superuser's rights it runs as who calls it, and SET ROLE keeps nobody from RESET ROLE."""
+    """Trusted or not it runs as who calls it, and SET ROLE keeps nobody from RESET ROLE."""
     with tempfile.TemporaryDirectory() as folder:
         Path(folder).chmod(0o755)
         extensions = Path(folder, "extension")
         extensions.mkdir(mode=0o755)
-        (extensions / "helper.control").write_text("default_version = '1'\nsuperuser = false\n")
+        control = f"default_version = '1'\nsuperuser = false\ntrusted = {trusted}\n"
+        (extensions / "helper.control").write_text(control)
         (extensions / "helper--1.sql").write_text("CREATE TABLE helper AS SELECT upper('one'::name) AS version;\n")
         with Server(max(available()), parameters={"extension_control_path": f"$system:{folder}"}) as server:
             admin = server.master if administrator == "master" else server.create_delegated_admin()

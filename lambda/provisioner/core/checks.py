@@ -169,9 +169,9 @@ def _extension_blockers(ownership: Ownership) -> Iterable[Finding]:
                 message = f'extension "{extension}" is not available on this server'
                 yield Finding("extension_unavailable", message, "correct the name, or leave it out", **place)
             elif creator:
-                is_owners = "its script would run what the owner has made with the rights of the administrator"
-                reason = is_owners if creator == ITS_OWNER else "the owner of a database may not create it"
-                message = f'extension "{extension}" is not trusted: {reason}'
+                script = "takes no superuser: its script would run what the owner has made as the administrator"
+                why = script if creator == ITS_OWNER else "is not trusted: the owner of a database may not create it"
+                message = f'extension "{extension}" {why}'
                 remedy = f'in database "{name}" as {creator}: CREATE EXTENSION {quote(extension)}; then run again'
                 yield Finding("extension_not_trusted", message, remedy, **place)
             for needed in sorted({*ownership.server.extension_requirements.get(extension, ())} - present):

@@ -17,7 +17,7 @@ DATABASE_OWNER = "pg_database_owner"
 NO_LIMIT = -1
 # More objects than any server has.
 ANY_NUMBER = 10**12
-# Who may create an extension that is not trusted.
+# Who creates an extension that is not ours to create.
 RDS_MASTER, ITS_OWNER = "the RDS master", "its owner"
 # The role of RDS whose members log in with tokens of IAM; the server does not look at their passwords.
 IAM_ROLE = "rds_iam"

@@ -153,13 +153,13 @@ _DATABASE_ROW = f"""json_build_array(
             EXISTS (SELECT FROM large_settings AS s WHERE s.setdatabase = d.oid AND s.setrole = 0))"""
 
 
-# Reads a directory of the server, so it is asked only where an extension is declared. The script of a trusted one runs
-# as the bootstrap superuser, and nothing that it calls can SET ROLE. That of one that takes no superuser runs as who
-# calls it: what its owner has made in `public` and the script comes upon could RESET ROLE, and be the administrator.
+# Reads a directory of the server, so it is asked only where an extension is declared. The script of one that takes a
+# superuser and is trusted runs as the bootstrap superuser, and nothing that it calls can SET ROLE. One that takes none,
+# trusted or not, runs as who calls it: what the owner has made in `public` could RESET ROLE, and be the administrator.
 _AVAILABLE_EXTENSIONS = f"""(
         SELECT coalesce(json_agg(json_build_array(v.name, v.creator, v.needed)), '[]') FROM (
-            SELECT name, CASE WHEN bool_and(trusted) THEN '' WHEN bool_or(superuser) THEN '{RDS_MASTER}'
-                              ELSE '{ITS_OWNER}' END AS creator, json_agg(DISTINCT n) FILTER (WHERE n <> '') AS needed
+            SELECT name, json_agg(DISTINCT n) FILTER (WHERE n > '') AS needed, CASE WHEN bool_and(trusted AND superuser)
+                   THEN '' WHEN bool_or(superuser AND NOT trusted) THEN '{RDS_MASTER}' ELSE '{ITS_OWNER}' END AS creator
             FROM pg_available_extension_versions LEFT JOIN unnest(requires) AS n ON true GROUP BY name
         ) AS v
     )"""
