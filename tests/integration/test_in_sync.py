@@ -95,6 +95,25 @@ def test_what_everybody_may_beyond_reading_is_taken_back(world: World) -> None:
         assert world.apply()["status"] == "no_change"
 
 
+def test_what_hangs_on_public_is_taken_back_though_its_owner_may_pass_that_on_by_a_grant_too(world: World) -> None:
+    """As itself the owner of the database would revoke what it has granted since, and not what `public` was granted."""
+    follows = world.server.version >= 14
+    owner = "pg_database_owner" if follows else "shop_user"
+    world.server.run_as_superuser(f"ALTER SCHEMA public OWNER TO {owner}", "shop")
+    run_as(
+        world,
+        "shop_user",
+        "GRANT CREATE ON SCHEMA public TO shop_reader WITH GRANT OPTION",
+        "GRANT CREATE ON SCHEMA public TO PUBLIC",
+        "REVOKE USAGE ON SCHEMA public FROM shop_editor",
+        "GRANT ALL ON SCHEMA public TO shop_user WITH GRANT OPTION",
+    )
+    assert world.apply()["status"] == "applied"
+    assert is_refused(world, "shop_reader", "CREATE TABLE mine (id int)")
+    assert world.drift()["status"] == "in_sync"
+    assert world.apply()["status"] == "no_change"
+
+
 def test_a_dropped_column_with_a_grant_is_no_column(world: World) -> None:
     run_as(world, "shop_user", "CREATE TABLE c (a int, b int)")
     world.apply()

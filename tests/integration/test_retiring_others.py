@@ -125,6 +125,18 @@ def test_a_grant_in_a_database_of_the_administrators_goes_though_others_may_ente
         retired(world)
 
 
+def test_a_grant_on_public_goes_though_the_owner_of_the_database_may_pass_that_on_by_a_grant_too(world: World) -> None:
+    """Whoever gets what was the leaver's in its database, and the owner of the other one, were granted it as well."""
+    owner = "pg_database_owner" if world.server.version >= 14 else "{}"
+    for database, user, heir in (("shop", "shop_user", "shop_user"), ("old", "leaver", world.admin.username)):
+        query(world, f"ALTER SCHEMA public OWNER TO {owner.format(user)}", database)
+        to = "leaver" if database == "shop" else "reporter"
+        run(world, user, database, f"GRANT ALL ON SCHEMA public TO {to}; GRANT ALL ON SCHEMA public TO {heir}"
+            " WITH GRANT OPTION")  # fmt: skip
+    leave(world)
+    retired(world)
+
+
 def test_a_grant_by_a_member_of_the_owner_blocks_and_the_owner_revokes_it(world: World) -> None:
     """What such a member revokes, it revokes in the owner's name: its own grant stays."""
     query(world, "GRANT CONNECT ON DATABASE shop TO reporter")

@@ -18,7 +18,7 @@ from provisioner.core.kinds import ObjectKind
 from provisioner.core.ownership import Ownership
 from provisioner.core.quoting import Statement
 from provisioner.core.role_script import RoleComments
-from provisioner.core.state import DATABASE_OWNER, PUBLIC, Database, Marker, Target
+from provisioner.core.state import PUBLIC, Database, Marker, Target
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,10 +132,9 @@ def _grant_statements(
     for _, group in groupby((change for change in changes if change.kind.is_grant), _same_statement):
         alike = list(group)
         first = alike[0]
-        grantor = database.owner if first.grantor == DATABASE_OWNER else first.grantor
         is_owners = first.grantor == first.target.owner and contested.isdisjoint(first.targets)
-        is_settled = grantor == ownership.server.administrator or first.target.creator or is_owners
-        write = partial(ddl.grant_or_revoke, alike, act_as="" if is_settled else grantor)
+        is_settled = first.grantor == ownership.server.administrator or first.target.creator or is_owners
+        write = partial(ddl.grant_or_revoke, alike, act_as="" if is_settled else first.grantor)
         if not _needs_names(first):
             yield 1, write()
             continue

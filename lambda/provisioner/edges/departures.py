@@ -187,15 +187,16 @@ def _revocations(
 ) -> Sequence[Statement]:
     """What a role was granted in the connected database, by ourselves or by the others; what it passed on stays."""
     statements: list[Statement] = []
+    me = context.ownership.server.administrator
     for (kind, grantor, column), rows in groupby(granted, key=attrgetter("kind", "grantor", "column")):
-        owner, part = step.change.owner if grantor == DATABASE_OWNER else grantor, Quoted(column) if column else None
-        act_as = "" if owner == context.ownership.server.administrator else owner
-        if own == bool(act_as):
+        if own != ((step.change.owner if grantor == DATABASE_OWNER else grantor) == me):
             continue
-        names, again = [], []
+        names, again, part = [], [], Quoted(column) if column else None
         for row in rows:
             names.append(Quoted(row.name))
             again += [ddl.grant_again(kind, names[-1], item, part) for item in row.granted_again(step, context)]
+        # The owner of the database itself may have been granted the same: then it revokes what it granted since.
+        act_as = "" if grantor == me else grantor
         statements += ddl.revoke_from(kind, names, step.role, act_as=act_as, column=part, first=again)
     return statements
 
