@@ -1,7 +1,6 @@
 """What a role that leaves, or somebody else with a tenant's password, prepares before it and does meanwhile."""
 
 import contextlib
-import re
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -12,7 +11,18 @@ import pytest
 
 from provisioner.core.errors import ApplyFailed
 from stack.aws import Aws
-from stack.leaver import OWNER, READER, blocked, is_there, leave, query, retired, run, world_of_a_leaver
+from stack.leaver import (
+    OWNER,
+    READER,
+    blocked,
+    is_there,
+    leave,
+    query,
+    retired,
+    run,
+    say_as_administrator,
+    world_of_a_leaver,
+)
 from stack.postgres import Login, Server
 from stack.world import World
 
@@ -277,6 +287,5 @@ def test_who_follows_what_is_told_of_a_leavers_database_that_is_shut_opens_it(wo
     blockers = world.dry_run(retire=["leaver"])["blockers"]
     told = [each["next_step"] for each in blockers if 'database "old"' in each["message"]]
     assert told
-    for statement in re.findall(r"(?:ALTER|GRANT) [^;]*", told[0]):
-        query(world, f"SET ROLE leaver; {statement}", "shop")
+    say_as_administrator(world, told[0])
     retired(world)

@@ -7,6 +7,7 @@ import pytest
 
 from provisioner.core.errors import ApplyFailed, PlanBlocked
 from stack.aws import Aws
+from stack.leaver import LONG_AGO, quarantined_since, say_as_administrator
 from stack.postgres import Login, Server
 from stack.world import World
 
@@ -107,6 +108,18 @@ def test_the_owner_of_what_was_created_is_quarantined_at_once(cut_off: World) ->
         assert memberships_to_act_with(cut_off.server) == []
     cut_off.put_secret("app", "app_user", "app")
     assert_it_goes_on(cut_off)
+
+
+def test_what_was_created_and_never_opened_is_opened_as_the_blocker_says_and_its_owner_retired(cut_off: World) -> None:
+    cut_off.declare_entries(OTHER)
+    cut_off.apply(quarantine=["app_user"])
+    quarantined_since(cut_off, "app_user", LONG_AGO)
+    [blocker] = cut_off.dry_run(retire=["app_user"])["blockers"]
+    assert 'database "app" cannot be looked into' in blocker["message"]
+    say_as_administrator(cut_off, blocker["next_step"])
+    assert memberships_to_act_with(cut_off.server) == []
+    assert cut_off.apply(retire=["app_user"])["status"] == "applied"
+    assert [item["database"] for item in cut_off.drift()["warnings"] if item["code"] == "kept_database"] == ["app"]
 
 
 def assert_it_goes_on(world: World) -> None:

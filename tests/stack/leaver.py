@@ -56,6 +56,15 @@ def quarantined_since(world: World, role: str, moment: str) -> None:
     query(world, f"COMMENT ON ROLE {role} IS '{marker}'")
 
 
+def say_as_administrator(world: World, next_step: str) -> None:
+    """Do what a next step tells the administrator to say; the owner itself may not log in."""
+    who, statements = next_step.split("; or ", maxsplit=1)[0].split(": ")
+    assert who == f'as "{world.admin.username}"'
+    with contextlib.closing(world.server.connect(*world.admin)) as administrator:
+        for statement in statements.split("; "):
+            administrator.run(statement)
+
+
 def owners(world: World, database: str) -> set[str]:
     """Who owns anything in a database."""
     sql = """

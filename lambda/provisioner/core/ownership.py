@@ -130,8 +130,11 @@ class Ownership:
         """Whether a database of this owner may be ours: the owner is managed, or the administrator itself."""
         return owner == self.server.administrator or self.manages(owner)
 
-    def way_in(self, database: str) -> str:
-        """The next step that lets the administrator look into a database again."""
+    def way_in(self, database: str, leaver: str = "") -> str:
+        """The next step that lets the administrator look into a database again.
+
+        Of a database of a `leaver`, which may not log in, it is what the administrator says in its place.
+        """
         if database in self.server.locked_databases:
             return "end that transaction (pg_terminate_backend, ROLLBACK PREPARED), then run again"
         facts = self.server.databases.get(database)
@@ -143,7 +146,11 @@ class Ownership:
         remedy = f"ALTER DATABASE {quote(database)}{options}; " if options else ""
         remedy += f"GRANT CONNECT ON DATABASE {quote(database)} TO {quote(self.server.administrator)}"
         full = f" (its CONNECTION LIMIT is {limit})" if limit > 0 else ""
-        return f"as its owner: {remedy}; or find what keeps the administrator out{full}"
+        who = "its owner"
+        if leaver:
+            who, quoted = f'"{self.server.administrator}"', quote(leaver)
+            remedy = f"GRANT {quoted} TO CURRENT_USER; {remedy}; REVOKE {quoted} FROM CURRENT_USER"
+        return f"as {who}: {remedy}; or find what keeps the administrator out{full}"
 
     def needs_membership(self, name: str) -> bool:
         """Whether acting in the place of a role takes a membership that the administrator does not have for good."""

@@ -198,7 +198,7 @@ def _holding_blockers(role: str, holding: DatabaseHoldings, ownership: Ownership
     database, heir = holding.database, successor(holding, role, ownership)
     if holding.refusal:
         message = f'database "{database}" cannot be looked into: {holding.refusal}'
-        yield _blocker(role, message, ownership.way_in(database))
+        yield _blocker(role, message, ownership.way_in(database, role if holding.owner == role else ""))
     if holding.owner == role:
         yield from _own_database(role, holding, ownership)
     elif holding.owned and not heir:
