@@ -2,7 +2,9 @@
 
 import contextlib
 import json
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pg8000.native
@@ -24,6 +26,7 @@ from stack.leaver import (
     owners,
     quarantined_since,
     query,
+    retired,
     run,
     world_of_a_leaver,
 )
@@ -339,6 +342,35 @@ def test_a_database_of_its_own_passes_in_as_many_transactions_as_it_takes(world:
     with pytest.raises(ApplyFailed, match="max_locks_per_transaction"):
         world.apply(adopt=["heirs"])
     assert owners(world, "old") - {"rdsadmin"} == {world.admin.username}
+
+
+def test_what_is_dangerous_when_a_database_of_many_objects_is_closed_passes_in_no_part(world: World) -> None:
+    """Each part is looked at once more: a member of the role could make something of it until nobody else got in."""
+    many_types(world, "old")
+    leave(world)
+    with contextlib.closing(world.server.superuser()) as holder, ThreadPoolExecutor(1) as pool:
+        holder.run("BEGIN; ALTER DATABASE old CONNECTION LIMIT 50")
+        runner = pool.submit(world.apply, retire=["leaver"])
+        while not query(world, "SELECT FROM pg_locks WHERE NOT granted"):
+            assert not runner.done()
+            time.sleep(0.02)
+        query(world, "SET ROLE leaver; CREATE TABLE late (id int); CREATE FUNCTION evil(int) RETURNS int IMMUTABLE "
+                     "LANGUAGE sql AS 'SELECT $1'; CREATE INDEX ON late (evil(id))", "old")  # fmt: skip
+        holder.run("ROLLBACK")
+        with pytest.raises(ApplyFailed, match=r"owns public\.late, which runs code"):
+            runner.result()
+    assert query(world, "SELECT tableowner FROM pg_tables WHERE tablename = 'late'", "old") == [["leaver"]]
+
+
+def test_who_gets_a_routine_gets_its_schema_first(world: World) -> None:
+    """REASSIGN OWNED goes in the order in which the role came to own them, and a schema may have come last."""
+    query(world, "CREATE SCHEMA late; GRANT CREATE, USAGE ON SCHEMA late TO leaver", "shop")
+    run(world, "leaver", "shop", "CREATE FUNCTION late.one() RETURNS int LANGUAGE sql AS 'SELECT 1'")
+    query(world, "ALTER SCHEMA late OWNER TO leaver", "shop")
+    leave(world)
+    retired(world)
+    sql = "SELECT pg_get_userbyid(proowner), pg_get_userbyid(nspowner) FROM pg_proc, pg_namespace"
+    assert query(world, f"{sql} WHERE proname = 'one' AND nspname = 'late'", "shop") == [["shop_user"] * 2]
 
 
 def test_a_range_of_the_roles_own_blocks_wherever_its_differences_are_asked_for(world: World) -> None:

@@ -21,6 +21,7 @@ ROOMS_OF_QUESTIONS = {
     "holding_obstacles.py",
     "holding_queries.py",
     "leaving_catalogs.py",
+    "leaving_sessions.py",
     "lock.py",
     "server_catalogs.py",
     "server_probe.py",

@@ -22,8 +22,8 @@ from provisioner.core.script import LeavingStep, Script
 from provisioner.core.state import ANY_NUMBER, DATABASE_OWNER
 from provisioner.edges.holding_obstacles import inside_query
 from provisioner.edges.holding_queries import defaults_query, given_query, grants_query, left_query
-from provisioner.edges.leaving_catalogs import outside_databases, terminate_query
-from provisioner.edges.leaving_sessions import end_sessions, refuse_guests, refuse_late_guests
+from provisioner.edges.leaving_catalogs import outside_databases
+from provisioner.edges.leaving_sessions import end_sessions, refuse_guests, refuse_late_guests, terminate_query
 from provisioner.edges.postgres import Connection
 from provisioner.edges.server_findings import OUT_OF_TIME
 from provisioner.edges.sqlstates import SqlError
@@ -140,12 +140,9 @@ def _refuse_new_memberships(role: str, context: ApplyContext) -> None:
 def _pass_on(connection: Connection, step: LeavingStep, granted: Sequence[GrantRow], context: ApplyContext) -> None:
     """Hand over what a role owns in the connected database and revoke what it has there, then prove that all is gone.
 
-    REASSIGN OWNED would move databases of the role too, so there must be none; it drops nothing, and nothing else does.
+    REASSIGN OWNED moves databases of the role too, which the proof finds; it drops nothing, and nothing else does.
     """
     role, heir = step.role, step.change.owner
-    _, databases, _ = connection.run(left_query(role))[0]
-    if databases:
-        raise SqlError("", f'role "{role}" owns {databases} databases by now')
     if step.statements:
         # Who gets a routine has to be able to create in its schema.
         rows = connection.run(given_query(role))
@@ -157,9 +154,9 @@ def _pass_on(connection: Connection, step: LeavingStep, granted: Sequence[GrantR
     for creator, schema, letter, grantees in connection.run(defaults_query(role)):
         statements += ddl.forget_defaults(creator, schema, letter, grantees, role)
     _run_all(connection, statements)
-    left, databases, example = connection.run(left_query(role))[0]
-    if left or databases:
-        raise SqlError("", f'{left or databases} objects still belong to role "{role}" or name it, such as {example}')
+    left, example = connection.run(left_query(role))[0]
+    if left:
+        raise SqlError("", f'{left} objects still belong to role "{role}" or name it, such as {example}')
 
 
 def _revoke(connection: Connection, step: LeavingStep, granted: Sequence[GrantRow], context: ApplyContext) -> None:

@@ -128,13 +128,14 @@ ORDER BY 3, named.type <> 'schema', dep.classid, dep.objid"""
 
 
 def left_query(role: str) -> str:
-    """How much in this database still belongs to a role or names it, and how many databases it owns, or just did.
+    """How much still belongs to a role or names it here, with the databases that it owns or just did, and one of it.
 
-    The row of this one is ours where grants on it were revoked.
+    The row of this database is ours where grants on it were revoked.
     """
     return f"""
 WITH {begin(role)}
-SELECT (SELECT count(*) FROM dep),
-       (SELECT count(*) FROM pg_database AS d, gone, here
-        WHERE d.datdba = gone.oid OR d.xmin = pg_current_xact_id_if_assigned()::xid AND d.oid <> here.oid),
-       (SELECT min(pg_describe_object(dep.classid, dep.objid, dep.objsubid)) FROM dep)"""
+SELECT count(*), min(each)
+FROM (SELECT pg_describe_object(dep.classid, dep.objid, dep.objsubid) AS each FROM dep
+      UNION ALL
+      SELECT pg_describe_object('pg_database'::regclass, d.oid, 0) FROM pg_database AS d, gone, here
+      WHERE d.datdba = gone.oid OR d.xmin = pg_current_xact_id_if_assigned()::xid AND d.oid <> here.oid) AS items"""

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 from provisioner.core.holdings import DatabaseHoldings, Leaving, Obstacle, RoleHoldings
-from provisioner.core.quoting import Literal, Statement, array, statement
+from provisioner.core.quoting import Literal, array
 from provisioner.core.state import Server
 from provisioner.edges.holding_obstacles import inside_query
 from provisioner.edges.holding_queries import DATABASE_LIST, GRANTEE, VISITORS
@@ -160,34 +160,3 @@ SELECT json_build_object(
     'shared', ARRAY(
         SELECT json_build_array(kind, count, example) FROM obstacles WHERE count > 0 ORDER BY kind)
 )"""
-
-
-# The logins that are under way: they hold locks, and no session shows whose they are.
-UNNAMED_LOGINS = """
-SELECT DISTINCT l.pid FROM pg_locks AS l WHERE l.pid NOT IN (
-    SELECT a.pid FROM pg_stat_activity AS a WHERE a.usename IS NOT NULL OR a.backend_type <> 'client backend')"""
-
-
-def sessions_query(role: str) -> str:
-    return f"SELECT count(*) FROM pg_stat_activity AS a WHERE a.usename = {Literal(role).sql()}"
-
-
-def terminate_query(role: str) -> Statement:
-    """Tell the sessions of a role to end; takes a membership in it, or in pg_signal_backend."""
-    end = "SELECT count(pg_terminate_backend(a.pid)) FROM pg_stat_activity AS a WHERE a.usename = {}"
-    return statement(end, Literal(role))
-
-
-def guests_query(database: str) -> str:
-    """What others than the administrator have on a database, and how many sessions in it."""
-    return f"""
-SELECT (SELECT count(*) FROM {DATABASE_LIST} WHERE x.grantee = 0 OR pg_get_userbyid(x.grantee) <> current_user),
-       (SELECT count(*) FROM {VISITORS})
-FROM pg_database AS d WHERE d.datname = {Literal(database).sql()}"""
-
-
-def logins_query(database: str) -> str:
-    """How many are about to enter a database: a login is to be seen as a session before it lets go of this lock."""
-    return f"""
-SELECT count(*) FROM pg_locks AS l JOIN pg_database AS d ON d.oid = l.objid
-WHERE l.locktype = 'object' AND l.classid = 'pg_database'::regclass AND d.datname = {Literal(database).sql()}"""

@@ -3,25 +3,29 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import suppress
 
 from provisioner.core import ddl
-from provisioner.core.quoting import Statement
+from provisioner.core.quoting import Literal, Statement
 from provisioner.core.script import LeavingStep
-from provisioner.edges.leaving_catalogs import (
-    UNNAMED_LOGINS,
-    guests_query,
-    logins_query,
-    sessions_query,
-    terminate_query,
-)
+from provisioner.edges.holding_queries import DATABASE_LIST, VISITORS
 from provisioner.edges.postgres import Connection
 from provisioner.edges.sqlstates import SqlError
 from provisioner.edges.transaction import ApplyContext, transaction
 
 # How long sessions are waited for that were told to end: a backend notices at its next interrupt check.
 SESSION_SECONDS = 15.0
+# The logins that are under way: they hold locks, and no session shows whose they are.
+_UNNAMED_LOGINS = """
+SELECT DISTINCT l.pid FROM pg_locks AS l WHERE l.pid NOT IN (
+    SELECT a.pid FROM pg_stat_activity AS a WHERE a.usename IS NOT NULL OR a.backend_type <> 'client backend')"""
+
+
+def terminate_query(role: str) -> str:
+    """Tell the sessions of a role to end, and count them; takes a membership in it, or in pg_signal_backend."""
+    return f"""
+SELECT count(pg_terminate_backend(a.pid)) FROM pg_stat_activity AS a WHERE a.usename = {Literal(role).sql()}"""
 
 
 def end_sessions(connection: Connection, step: LeavingStep, context: ApplyContext) -> None:
@@ -30,12 +34,15 @@ def end_sessions(connection: Connection, step: LeavingStep, context: ApplyContex
     Raises:
         SqlError: some stay.
     """
-    role, query = step.role, sessions_query(step.role)
-    # A login that has come to its end since is a session by now.
-    complaint = f'sessions of role "{role}" were told to end and stay'
-    for _ in _while(lambda: _end_logins(connection, step, context) or connection.run(query)[0][0], complaint, context):
+
+    def count() -> int:
         with transaction(connection, leave=False):
-            connection.run("BEGIN", context.fence, *step.before, terminate_query(role), *step.after)
+            sent = connection.run("BEGIN", context.fence, *step.before, terminate_query(step.role), *step.after)
+        return int(sent[0][0])
+
+    # A login that has come to its end since is a session by now.
+    complaint = f'sessions of role "{step.role}" were told to end and stay'
+    _wait_while(lambda: _end_logins(connection, step, context) or count(), complaint, context)
 
 
 def _end_logins(connection: Connection, step: LeavingStep, context: ApplyContext) -> bool:
@@ -48,7 +55,7 @@ def _end_logins(connection: Connection, step: LeavingStep, context: ApplyContext
         return False
     borrowed = (step.role,) if ownership.needs_membership(step.role) else ()
     with_options = ownership.server.has_membership_options
-    for (pid,) in connection.run(UNNAMED_LOGINS):
+    for (pid,) in connection.run(_UNNAMED_LOGINS):
         ending = ddl.as_role(step.role, [Statement(f"SELECT pg_terminate_backend({pid:d})")])
         with suppress(SqlError), transaction(connection, leave=False):
             connection.run("BEGIN", context.fence, *ddl.as_member(borrowed, ending, with_options=with_options))
@@ -57,8 +64,11 @@ def _end_logins(connection: Connection, step: LeavingStep, context: ApplyContext
 
 
 def refuse_guests(connection: Connection, database: str) -> None:
-    """Raise where somebody else has something on a database that was closed, or is in it."""
-    [[holders, sessions]] = connection.run(guests_query(database))
+    """Raise where somebody else than the administrator has something on a database that was closed, or is in it."""
+    [[holders, sessions]] = connection.run(f"""
+SELECT (SELECT count(*) FROM {DATABASE_LIST} WHERE x.grantee = 0 OR pg_get_userbyid(x.grantee) <> current_user),
+       (SELECT count(*) FROM {VISITORS})
+FROM pg_database AS d WHERE d.datname = {Literal(database).sql()}""")
     if holders or sessions:
         raise SqlError("", f'others have {holders} privileges on database "{database}", and {sessions} sessions in it')
 
@@ -68,17 +78,18 @@ def refuse_late_guests(connection: Connection, database: str, context: ApplyCont
 
     A login holds a lock of its database until it is to be seen as a session.
     """
+    logins = f"""
+SELECT FROM pg_locks AS l JOIN pg_database AS d ON d.oid = l.objid
+WHERE l.locktype = 'object' AND l.classid = 'pg_database'::regclass AND d.datname = {Literal(database).sql()}"""
     complaint = f'a login to database "{database}" does not come to its end'
-    for _ in _while(lambda: connection.run(logins_query(database))[0][0], complaint, context):
-        pass
+    _wait_while(lambda: connection.run(logins), complaint, context)
     refuse_guests(connection, database)
 
 
-def _while(is_there: Callable[[], object], complaint: str, context: ApplyContext) -> Iterator[None]:
+def _wait_while(is_there: Callable[[], object], complaint: str, context: ApplyContext) -> None:
     """Look again and again, for as long as sessions are waited for. Raises SqlError when that is over."""
     deadline = time.monotonic() + SESSION_SECONDS
     while is_there():
         if time.monotonic() > deadline or context.is_late:
             raise SqlError("", complaint)
-        yield
         time.sleep(0.05)
