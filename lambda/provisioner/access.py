@@ -26,6 +26,7 @@ from provisioner.core.ownership import has_marker
 from provisioner.core.plan import Plan
 from provisioner.core.role_graph import RoleGraph
 from provisioner.core.state import Server
+from provisioner.core.text import join_names
 from provisioner.edges.access_catalogs import read_access
 from provisioner.edges.clock import now_utc
 from provisioner.edges.postgres import Login
@@ -53,6 +54,9 @@ def report_access(
     declared = Declared(levels, managed, server.administrator)
     report = _with_difference(_look(login, server, declared, audit_log), audit_log)
     unknown = [_unknown(each) for each in report.databases if each.unknown]
+    if missing := sorted(declared.databases - server.databases.keys()):
+        message = f"nobody can do anything in what is declared and not on the server: {join_names(missing)}"
+        unknown.append(Finding("access_not_there", message, "apply the snapshot; then ask again"))
     report = replace(report, warnings=tuple(sorted({*report.warnings, *warnings, *unknown})))
     _store(report, audit_log)
     _record(report, audit_log)

@@ -474,6 +474,17 @@ def test_it_works_beside_a_run_and_says_so(world: World) -> None:
     assert [item["code"] for item in answer["warnings"]] == ["run_under_way"]
 
 
+def test_what_is_declared_and_not_on_the_server_is_named(world: World) -> None:
+    world.declare_entries(ENTRIES | {"zoo": {"database_name": "zoo", "username": "zoo_user"}})
+    answer, rows, _, html = report(world)
+    assert {row["database"] for row in rows} == {"shop"}
+    [warning] = answer["warnings"]
+    assert (warning["code"], warning["message"].endswith(": zoo")) == ("access_not_there", True)
+    assert "not on the server: zoo" in html
+    world.apply()
+    assert report(world)[0]["warnings"] == []
+
+
 def test_a_managed_database_that_is_declared_no_more_is_reported_too(world: World) -> None:
     world.declare_entries({"zoo": {"database_name": "zoo", "username": "zoo_user"}})
     world.apply()

@@ -155,6 +155,17 @@ def test_a_grant_by_a_member_of_the_owner_blocks_and_the_owner_revokes_it(world:
 # --- what is passed on meanwhile ------------------------------------------------------------------------------------
 
 
+def test_who_follows_what_is_told_of_default_privileges_of_a_stranger_takes_them_away(world: World) -> None:
+    query(world, "CREATE ROLE stranger")
+    query(world, "ALTER DEFAULT PRIVILEGES FOR ROLE stranger GRANT SELECT ON TABLES TO leaver", "shop")
+    leave(world)
+    [found] = blocked(world)
+    assert 'in that database, as "stranger": ' in found["next_step"]
+    [statement] = [each for each in found["next_step"].split("; ") if each.startswith("ALTER DEFAULT")]
+    query(world, f"SET ROLE stranger; {statement.replace('...', 'TABLES')}", "shop")
+    retired(world)
+
+
 def test_what_is_passed_on_of_a_database_between_plan_and_apply_is_not_lost(world: World) -> None:
     """A member of the role acts in its place: the plan did not say what becomes of that."""
     run(world, "leaver", "old", "CREATE TABLE job (id int)")

@@ -208,7 +208,8 @@ def _holding_blockers(role: str, holding: DatabaseHoldings, ownership: Ownership
     for name in sorted(holding.granted_by - {role, DATABASE_OWNER}):
         if not ownership.may_act_as(name, ""):
             message = f'"{name}", which is not managed here, granted it privileges in database "{database}", or on it'
-            yield _blocker(role, message, f'in that database, as "{name}": REVOKE ALL ON ... FROM {quote(role)}')
+            revoke = f"REVOKE ALL ON ... FROM {quote(role)}"
+            yield _blocker(role, message, f'in that database, as "{name}": {revoke}; ALTER DEFAULT PRIVILEGES {revoke}')
     for obstacle in holding.obstacles:
         yield obstacle_finding(role, obstacle, database, heir or holding.owner)
 
