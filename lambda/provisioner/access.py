@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 from provisioner.audit_log import AuditLog
+from provisioner.core import keys
 from provisioner.core.access_html import render_html
 from provisioner.core.access_report import (
     AccessReport,
@@ -18,7 +19,7 @@ from provisioner.core.access_report import (
     render_json,
 )
 from provisioner.core.access_rows import Declared
-from provisioner.core.audit import access_folder, access_key, parse_csv, trail_key
+from provisioner.core.audit import parse_csv
 from provisioner.core.errors import Finding
 from provisioner.core.leaving import is_quarantined
 from provisioner.core.model import Declaration, Outcome, Status
@@ -69,7 +70,7 @@ def _look(login: Login, server: Server, declared: Declared, audit_log: AuditLog)
     graph = RoleGraph(server.roles, (*server.memberships, *server.administered), server.version)
     found = read_access(login, ours, graph, declared, count_workers(server, audit_log.settings))
     rows = tuple(row for _, told, _ in found for row in told)
-    trail = audit_log.bucket.get(trail_key(audit_log.bucket.folder))
+    trail = audit_log.bucket.get(keys.trail(audit_log.bucket.folder))
     return AccessReport(
         about=_about(server, audit_log),
         databases=tuple(
@@ -132,7 +133,7 @@ def _unknown(database: DatabaseFact) -> Finding:
 def _with_difference(report: AccessReport, audit_log: AuditLog) -> AccessReport:
     """What came and went since the newest stored report that can be read; what cannot is named."""
     bucket, warnings = audit_log.bucket, []
-    for key in bucket.newest_keys(access_folder(bucket.folder), ".json", MAX_TRIED):
+    for key in bucket.newest_keys(keys.access_folder(bucket.folder), ".json", MAX_TRIED):
         content = bucket.get(key, MAX_REPORT_BYTES).content
         try:
             since, rows = parse_report(content or b"", audit_log.settings.environment)
@@ -146,7 +147,7 @@ def _with_difference(report: AccessReport, audit_log: AuditLog) -> AccessReport:
 
 
 def _store(report: AccessReport, audit_log: AuditLog) -> None:
-    key = access_key(audit_log.bucket.folder, audit_log.started, audit_log.run_token)
+    key = keys.access(audit_log.bucket.folder, audit_log.started, audit_log.run_token)
     files = {"html": render_html(report), "csv": render_csv(report.access), "json": render_json(report)}
     stored = {f"access_{name}": audit_log.bucket.put_if_absent(f"{key}.{name}", text) for name, text in files.items()}
     audit_log.locations = replace(audit_log.locations, **stored)

@@ -10,21 +10,12 @@ from datetime import UTC, datetime, timedelta
 from functools import partial
 
 from provisioner.audit_log import AuditLog
-from provisioner.core.approval import ApprovedPlan, check_approval, leave_unapproved
+from provisioner.core import keys
+from provisioner.core.approval import ApprovedPlan, Evidence, check_approval, leave_unapproved, read_approval
 from provisioner.core.errors import ApprovalRequired, PlanChanged
 from provisioner.core.model import Request
 from provisioner.core.ownership import Ownership
 from provisioner.core.plan import Plan
-from provisioner.core.reviewed_plan import (
-    Evidence,
-    approval_key,
-    approvals_folder,
-    asked_key,
-    digest_of_key,
-    name_version,
-    read_approval,
-    reviewed_plan_key,
-)
 
 _MAX_APPROVAL_BYTES = 16 * 1024
 # A change takes about a kilobyte, and one tenant's may be as many as `observe.MAX_CHANGES`.
@@ -37,10 +28,10 @@ def store_reviewed_plan(audit_log: AuditLog, digest: str, content: str) -> None:
     It names the first one who asked for it, so each is noted beside it. Raises `AuditUnavailable`.
     """
     bucket, requested_by = audit_log.bucket, audit_log.require_request().requested_by
-    snapshot = name_version(audit_log.snapshot_version) if audit_log.snapshot_version else audit_log.snapshot_sha256
+    snapshot = keys.version(audit_log.snapshot_version) if audit_log.snapshot_version else audit_log.snapshot_sha256
     if requested_by.strip():
-        bucket.put_first(asked_key(bucket.folder, digest, requested_by), json.dumps({"requested_by": requested_by}))
-    key = reviewed_plan_key(bucket.folder, digest, snapshot)
+        bucket.put_first(keys.asked(bucket.folder, digest, requested_by), json.dumps({"requested_by": requested_by}))
+    key = keys.reviewed_plan(bucket.folder, digest, snapshot)
     if bucket.put_first(key, content):
         audit_log.unread_plan = bucket.address(key)
 
@@ -52,22 +43,22 @@ def find_evidence(audit_log: AuditLog, digest: str) -> Evidence:
     as old as an approval that was put before. Raises `AuditUnavailable`.
     """
     bucket = audit_log.bucket
-    approval = bucket.get(approval_key(bucket.folder, digest), _MAX_APPROVAL_BYTES)
-    evidence = Evidence(digest, approval, now=datetime.now(UTC))
+    approval = bucket.get(keys.approval(bucket.folder, digest), _MAX_APPROVAL_BYTES)
+    evidence = Evidence(digest, approval, read_approval(approval.content), now=datetime.now(UTC))
     if not approval.is_there:
         return evidence
-    snapshots = name_version(audit_log.snapshot_version), audit_log.snapshot_sha256
-    keys = [reviewed_plan_key(bucket.folder, digest, each) for each in snapshots]
-    approver = (read_approval(approval.content) or {}).get("approved_by")
-    found = [bucket.get(each, _MAX_PLAN_BYTES) for each in keys]
+    snapshots = keys.version(audit_log.snapshot_version), audit_log.snapshot_sha256
+    reviewed = [keys.reviewed_plan(bucket.folder, digest, each) for each in snapshots]
+    found = [bucket.get(each, _MAX_PLAN_BYTES) for each in reviewed]
+    approver = (evidence.body or {}).get("approved_by")
     # Three are enough to know whether there are others than two.
-    stored = bucket.newest_keys(keys[0].rpartition("/")[0] + "/", ".json", 3)
+    stored = bucket.newest_keys(reviewed[0].rpartition("/")[0] + "/", ".json", 3)
     return replace(
         evidence,
         plans=tuple(plan for plan in found if plan.is_there and plan.address != audit_log.unread_plan),
-        is_of_other_snapshot=any(each not in keys for each in stored),
+        is_of_other_snapshot=any(each not in reviewed for each in stored),
         is_by_requester=isinstance(approver, str)
-        and bucket.get(asked_key(bucket.folder, digest, approver), 0).is_there,
+        and bucket.get(keys.asked(bucket.folder, digest, approver), 0).is_there,
     )
 
 
@@ -108,8 +99,8 @@ def _find_covering(
     """The newest approval that counts still and covers all that is left."""
     bucket = audit_log.bucket
     since = datetime.now(UTC) - timedelta(hours=audit_log.settings.approval_hours)
-    for key in bucket.keys_since(approvals_folder(bucket.folder), since):
+    for key in bucket.keys_since(keys.approvals_folder(bucket.folder), since):
         with suppress(ApprovalRequired, PlanChanged):
-            if (digest := digest_of_key(key, bucket.folder)) and not (found := under(digest))[1].unapproved:
+            if (digest := keys.approved_digest(key, bucket.folder)) and not (found := under(digest))[1].unapproved:
                 return found
     return None

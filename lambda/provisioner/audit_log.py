@@ -9,19 +9,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 
+from provisioner.core import keys
 from provisioner.core.approval import ApprovedPlan
-from provisioner.core.audit import (
-    AuditRow,
-    Provenance,
-    build_outcomes,
-    build_rows,
-    in_progress_key,
-    markdown_key,
-    plan_key,
-    render_csv,
-    run_key,
-    trail_key,
-)
+from provisioner.core.audit import AuditRow, Provenance, build_outcomes, build_rows, render_csv
 from provisioner.core.changes import build_outcome
 from provisioner.core.errors import AuditUnavailable, Finding, RunInProgress
 from provisioner.core.markdown import render_markdown
@@ -72,7 +62,7 @@ class AuditLog:
 
     @property
     def _run_key(self) -> str:
-        return run_key(self.bucket.folder, self.started, self.run_token)
+        return keys.run(self.bucket.folder, self.started, self.run_token)
 
     def require_request(self) -> Request:
         """The request of a run that got as far as understanding it."""
@@ -121,10 +111,10 @@ class AuditLog:
 
     def store_plan(self, plan: Plan, content: str) -> None:
         """Store the plan, as JSON (`content`) and as Markdown. Raises `AuditUnavailable`."""
-        key = plan_key(self.bucket.folder, self.started, plan.digest, self.run_token)
+        key = keys.plan(self.bucket.folder, self.started, plan.digest, self.run_token)
         self.locations = AuditLocations(plan=self.bucket.put_if_absent(key, content))
         markdown = render_markdown(plan, self.locations, self.provenance())
-        address = self.bucket.put_if_absent(markdown_key(key), markdown)
+        address = self.bucket.put_if_absent(keys.markdown(key), markdown)
         self.locations = replace(self.locations, plan_markdown=address)
 
     def append(self, rows: Sequence[AuditRow], *, is_first: bool = True) -> str:
@@ -133,7 +123,7 @@ class AuditLog:
             self.findings += findings
             outcomes = build_outcomes(findings, action="settle", timestamp_utc=now_utc(), status=Status.WARNING)
             self.bucket.append(build_rows(self.provenance(), outcomes))
-        return self.bucket.address(trail_key(self.bucket.folder))
+        return self.bucket.address(keys.trail(self.bucket.folder))
 
     def add_finding(self, code: str, message: str, next_step: str) -> None:
         """Record what was found out about the audit itself."""
@@ -161,7 +151,7 @@ class AuditLog:
 
         Raises AuditUnavailable: S3 did not take it; `audit_contended` where another stands there.
         """
-        key, content = in_progress_key(self.bucket.folder), render_in_progress(run)
+        key, content = keys.in_progress(self.bucket.folder), render_in_progress(run)
         self.in_progress_etag = self.bucket.put_if_unchanged(key, content, self.in_progress_etag)
 
     def store(self) -> AuditLocations:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from provisioner.audit_log import AuditLog
-from provisioner.core.audit import AuditRow, in_progress_key, read_csv, render_csv
+from provisioner.core import keys
+from provisioner.core.audit import AuditRow, read_csv, render_csv
 from provisioner.core.model import Status
 from provisioner.core.ownership import Ownership
 from provisioner.core.plan import Plan
@@ -22,7 +23,7 @@ def recover_interrupted_run(audit_log: AuditLog, plan: Plan, ownership: Ownershi
 
     Raises AuditUnavailable: S3 did not give or take it.
     """
-    key = in_progress_key(audit_log.bucket.folder)
+    key = keys.in_progress(audit_log.bucket.folder)
     record = audit_log.bucket.get(key, MAX_RECORD_BYTES)
     audit_log.in_progress_etag = record.etag
     if not record.is_there:

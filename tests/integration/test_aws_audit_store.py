@@ -199,7 +199,7 @@ def test_a_run_and_a_plan_are_stored_as_they_are(aws: Aws, bucket: AuditBucket) 
 def test_what_a_run_stored_is_never_overwritten(aws: Aws, bucket: AuditBucket) -> None:
     store(bucket, "1")
     store(bucket, "1")
-    with pytest.raises(AuditUnavailable, match="another object stands where this run's belongs") as caught:
+    with pytest.raises(AuditUnavailable, match="another object was put here since this run began") as caught:
         store(bucket, "2")
     assert caught.value.findings[0].code == "audit_contended"
     assert run_ids(aws.read_object(BUCKET, "governance/dev/runs/a.csv")) == ["1"]

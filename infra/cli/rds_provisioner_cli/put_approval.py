@@ -7,9 +7,9 @@ import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from provisioner.core import keys
 from provisioner.core.changes import ChangeKind
 from provisioner.core.kinds import ObjectKind
-from provisioner.core.reviewed_plan import approval_key, asked_key, name_person, name_version
 from provisioner.core.state import Target
 from provisioner.core.stored_plan import StoredPlan, parse_plan, refuse_forged
 from provisioner.core.text import join_names, sanitize
@@ -45,12 +45,12 @@ def approve_plan(given: Given, review: Review, screen: Screen) -> Exit:
     reviewed, plan = _read_genuine(address, given.environment, review.digest)
     askers = _find_askers(bucket, f"{prefix}/{given.environment}", review.digest, review.approved_by)
     _show(reviewed, plan, askers, screen)
-    if name_person(review.approved_by) in map(name_person, askers):
+    if keys.person(review.approved_by) in map(keys.person, askers):
         message = f"{review.approved_by} asked for this plan and cannot approve it: somebody else has to"
         raise Stopped(message, Exit.NOT_APPROVED)
     if not review.is_agreed:
         _ask(given.environment, review, screen)
-    key = approval_key(f"{prefix}/{given.environment}", review.digest)
+    key = keys.approval(f"{prefix}/{given.environment}", review.digest)
     _put(bucket, key, review)
     screen.say(f"approved as {review.approved_by}: s3://{bucket}/{key}", "bold green")
     screen.say(f"The function applies it now: rds-provisioner history {given.environment} tells when it has.")
@@ -75,19 +75,19 @@ def _read_genuine(address: str, environment: str, digest: str) -> tuple[StoredPl
     except ValueError as error:
         raise Stopped(f"{address} cannot be trusted: {error}") from None
     snapshot = str(plan.get("snapshot_version", ""))
-    if snapshot and not address.endswith(f"/{name_version(snapshot)}.json"):
+    if snapshot and not address.endswith(f"/{keys.version(snapshot)}.json"):
         raise Stopped(f"{address} cannot be trusted: it names another version of the snapshot than its key")
     return reviewed, plan
 
 
 def _find_askers(bucket: str, folder: str, digest: str, approver: str) -> list[str]:
     """Who has had a plan with this digest made, as far as they named themselves: the approver, and the first of all."""
-    own = asked_key(folder, digest, approver)
-    keys = [*_list(bucket, own), *_list(bucket, own.rpartition("/")[0] + "/")[:_MAX_ASKERS]]
+    own = keys.asked(folder, digest, approver)
+    noted = [*_list(bucket, own), *_list(bucket, own.rpartition("/")[0] + "/")[:_MAX_ASKERS]]
     try:
-        return [str(json.loads(read_object(f"s3://{bucket}/{key}"))["requested_by"]) for key in dict.fromkeys(keys)]
+        return [str(json.loads(read_object(f"s3://{bucket}/{key}"))["requested_by"]) for key in dict.fromkeys(noted)]
     except (ValueError, LookupError, TypeError):
-        raise Stopped(f"{keys[0].rpartition('/')[0]} holds what no run has stored") from None
+        raise Stopped(f"{noted[0].rpartition('/')[0]} holds what no run has stored") from None
 
 
 def _list(bucket: str, prefix: str) -> list[str]:

@@ -6,22 +6,42 @@ read: the plan's units, as they were, on that server, while its snapshot is the 
 
 from __future__ import annotations
 
+import json
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, fields, replace
-from datetime import timedelta
+from datetime import datetime, timedelta
+from typing import Any
 
+from provisioner.core import keys
 from provisioner.core.changes import Change, ChangeKind
 from provisioner.core.errors import ApprovalRequired, Finding, PlanChanged
+from provisioner.core.keys import StoredObject
 from provisioner.core.model import Request, Settings
 from provisioner.core.plan import Plan, held_back
 from provisioner.core.report import how_to_apply
-from provisioner.core.reviewed_plan import Evidence, name_person, read_approval
 from provisioner.core.stored_plan import StoredPlan, UnreadableRecord, parse_plan, refuse_forged
 from provisioner.core.text import join_names, sanitize
 from provisioner.core.units import Unit, UnitEffects, unit_of
 
 _MAX_APPROVER = 256
 _MAX_NAMED = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """What there is for one digest: the approval, and the plans that were stored for this very snapshot.
+
+    `is_of_other_snapshot` says that another had this digest too, `is_by_requester` that a plan with it was made for
+    whom the approval names.
+    """
+
+    digest: str
+    approval: StoredObject
+    body: dict[str, Any] | None
+    now: datetime
+    plans: tuple[StoredObject, ...] = ()
+    is_of_other_snapshot: bool = False
+    is_by_requester: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,8 +67,8 @@ def check_approval(evidence: Evidence, plan: Plan, request: Request, settings: S
     if not approval.is_there:
         message = f"{plan.environment} is changed by approved plans only, and {approval.address} does not exist"
         raise ApprovalRequired(Finding("approval_required", f"{message}; nothing was changed", _next_step(plan)))
-    body = read_approval(approval.content)
-    problems = dict(_problems(body, evidence, settings, request))
+    body = evidence.body
+    problems = dict(_problems(evidence, settings, request))
     if body is None or problems:
         raise ApprovalRequired(tuple(_refuse(*each, evidence, plan) for each in problems.items()))
     reviewed = _find_plan(evidence, plan)
@@ -61,13 +81,9 @@ def check_approval(evidence: Evidence, plan: Plan, request: Request, settings: S
     return ApprovedPlan(body["approved_by"].strip(), note, reviewed.units)
 
 
-def _problems(
-    body: Mapping[str, object] | None,
-    evidence: Evidence,
-    settings: Settings,
-    request: Request,
-) -> Iterator[tuple[str, str]]:
+def _problems(evidence: Evidence, settings: Settings, request: Request) -> Iterator[tuple[str, str]]:
     """What is wrong with an approval, whatever plan it is for: codes with their reasons."""
+    body = evidence.body
     if body is None:
         yield "approval_unreadable", "it is not a JSON object that says each thing once"
         return
@@ -77,10 +93,25 @@ def _problems(
     if not (isinstance(name, str) and 0 < len(name.strip()) <= _MAX_APPROVER and name.isprintable()):
         yield "approval_without_name", f"its approved_by is not a name of at most {_MAX_APPROVER} characters"
     # Whoever had the plan made or now wants it applied: when the object itself calls, only the former has a name.
-    elif evidence.is_by_requester or name_person(name) == name_person(request.requested_by):
+    elif evidence.is_by_requester or keys.person(name) == keys.person(request.requested_by):
         yield "approval_by_requester", f'"{sanitize(name, 64)}" asked for the change and cannot approve it'
     if evidence.now - evidence.approval.put_at > timedelta(hours=settings.approval_hours):
         yield "approval_expired", f"it is older than {settings.approval_hours} hours (setting APPROVAL_HOURS)"
+
+
+def read_approval(content: bytes | None) -> dict[str, Any] | None:
+    """An approval that was put; None where it is no JSON object, or says something twice."""
+    try:
+        body = json.loads(content or b"", object_pairs_hook=_refuse_twice)
+    except (ValueError, RecursionError):
+        return None
+    return body if isinstance(body, dict) else None
+
+
+def _refuse_twice(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    if len(dict(pairs)) < len(pairs):
+        raise ValueError("a name that stands twice")
+    return dict(pairs)
 
 
 def _find_plan(evidence: Evidence, plan: Plan) -> StoredPlan:

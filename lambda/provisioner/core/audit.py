@@ -1,9 +1,8 @@
-"""What came of a run in, rows of the audit and their CSV out, and the keys under which a run is stored."""
+"""What came of a run in, rows of the audit and their CSV out, and back."""
 
 from __future__ import annotations
 
 import csv
-import hashlib
 import io
 import re
 from collections.abc import Iterable, Iterator
@@ -21,8 +20,6 @@ _MAX_FIELD = 256
 # What a spreadsheet runs as a formula, also as full-width characters, which some turn into plain ones. The apostrophe
 # itself is among them, so that a reader can undo the defusing: strip one leading apostrophe.
 _FORMULA_STARTS = ("=", "+", "-", "@", "\uff1d", "\uff0b", "\uff0d", "\uff20", "'")
-
-_TRAIL = "rds_provision_audit"
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,59 +124,6 @@ def is_as_written(content: bytes) -> bool:
     return lines == content.count(b"\n")
 
 
-def trail_key(folder: str) -> str:
-    """The CSV that every run of the environment appends to; `folder` is where its objects lie."""
-    return f"{folder}/{_TRAIL}.csv"
-
-
-def unread_archive_key(trail: str, etag: str) -> str:
-    """Where a trail is kept that is too large to be read."""
-    return f"{trail.rpartition('/')[0]}/archive/{_TRAIL}-{_key_safe(etag).strip('-')}.csv"
-
-
-def unreadable_key(key: str, etag: str) -> str:
-    """Where an object that is not what should stand under its key is put aside."""
-    folder, _, name = key.rpartition("/")
-    return f"{folder}/unreadable/{_key_safe(etag).strip('-')}-{name}"
-
-
-def archive_key(trail: str, content: bytes) -> str:
-    """Where a full trail is kept: the time of its first row, and the hash of its content, so two are never one."""
-    folder = trail.rpartition("/")[0]
-    first_row = content.split(b"\n", 2)[1:2]
-    started = _key_timestamp(b"".join(first_row).split(b",", 1)[0].decode("ascii", "replace"))
-    return f"{folder}/archive/{_TRAIL}-{started}-{hashlib.sha256(content).hexdigest()[:12]}.csv"
-
-
-def run_key(folder: str, timestamp_utc: str, run_token: str) -> str:
-    """The CSV of one run; the token makes it unique, the time in front makes a listing read in order."""
-    return f"{folder}/runs/{_key_timestamp(timestamp_utc)}-{_key_safe(run_token)}.csv"
-
-
-def access_key(folder: str, timestamp_utc: str, run_token: str) -> str:
-    """The three files of a report of access, without their endings; the time in front makes a listing read in order."""
-    return f"{access_folder(folder)}{_key_timestamp(timestamp_utc)}-{_key_safe(run_token)}"
-
-
-def access_folder(folder: str) -> str:
-    return f"{folder}/access/"
-
-
-def in_progress_key(folder: str) -> str:
-    """The record of the run that is changing the server; one for the environment, since one run does at a time."""
-    return f"{folder}/open_run.json"
-
-
-def plan_key(folder: str, timestamp_utc: str, plan_digest: str, run_token: str) -> str:
-    """The plan of one run as JSON, findable by its time and the start of its digest."""
-    digest = _key_safe(plan_digest.removeprefix("sha256:"))[:12]
-    return f"{folder}/plans/{_key_timestamp(timestamp_utc)}-{digest}-{_key_safe(run_token)}.json"
-
-
-def markdown_key(plan: str) -> str:
-    return f"{plan.removesuffix('.json')}.md"
-
-
 def _build_row(provenance: Provenance, outcome: Outcome) -> AuditRow:
     known = asdict(provenance) | asdict(outcome)
     limits = {"message": _MAX_MESSAGE}
@@ -223,12 +167,3 @@ def csv_cell(text: str, limit: int = _MAX_FIELD) -> str:
     # Leading blanks go: some spreadsheets look for the formula behind them.
     plain = sanitize(text, limit).lstrip()
     return f"'{plain}" if plain.startswith(_FORMULA_STARTS) else plain
-
-
-def _key_timestamp(timestamp_utc: str) -> str:
-    return _key_safe(timestamp_utc.replace("-", "").replace(":", ""))
-
-
-def _key_safe(text: str) -> str:
-    """The text as part of an S3 key that needs no escaping anywhere."""
-    return re.sub(r"[^A-Za-z0-9._-]+", "-", text)[:128]

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from provisioner.core import keys
 from provisioner.core.errors import Finding, InvalidRequest
 from provisioner.core.fields import CORRECT_IT, Fields, Problems, Shape
 from provisioner.core.model import Approval, Mode, Request, Settings, SnapshotReference, Trigger
-from provisioner.core.reviewed_plan import approval_key, digest_of_key
 from provisioner.core.rotation import DETAIL_TYPES, EVENT_NAMES, EVENT_SOURCE, secret_in
 from provisioner.core.text import join_names, sanitize
 
@@ -120,7 +120,7 @@ def _read_s3_event(event: Fields, settings: Settings) -> Request:
         key=stored.text("key", _KEY),
         version_id=stored.text("version-id", _KEY),
     )
-    request, approved = _unattended(event, settings), digest_of_key(place.key, settings.audit_folder)
+    request, approved = _unattended(event, settings), keys.approved_digest(place.key, settings.audit_folder)
     if place.bucket == settings.audit_bucket and (approved or place.bucket != settings.snapshot_bucket):
         _refuse_approval(stored, place.key, approved, settings)
         return replace(request, trigger=Trigger.APPROVAL_EVENT, approval=Approval(plan_digest=approved))
@@ -224,5 +224,5 @@ def _refuse_approval(stored: Fields, key: str, digest: str, settings: Settings) 
         stored.refuse(_CODE, "key", message, "call the function itself, or require the digest of a plan")
     elif not digest:
         message = f'the key "{sanitize(key, 128)}" is not that of an approval of {settings.environment}'
-        known = approval_key(settings.audit_folder, "<64 hexadecimal digits>")
+        known = keys.approval(settings.audit_folder, "<64 hexadecimal digits>")
         stored.refuse(_CODE, "key", message, f"approvals are {known} (setting AUDIT_PREFIX)")

@@ -15,18 +15,10 @@ from datetime import datetime
 from random import SystemRandom
 from typing import Any, TypeVar
 
-from provisioner.core.audit import (
-    HEADER,
-    AuditRow,
-    archive_key,
-    is_as_written,
-    render_csv,
-    trail_key,
-    unread_archive_key,
-    unreadable_key,
-)
+from provisioner.core import keys
+from provisioner.core.audit import HEADER, AuditRow, is_as_written, render_csv
 from provisioner.core.errors import AuditUnavailable, Finding
-from provisioner.core.reviewed_plan import StoredObject
+from provisioner.core.keys import StoredObject
 from provisioner.edges.aws import AwsClients, AwsError, translate_errors
 
 MAX_TRAIL_BYTES = 1024 * 1024
@@ -81,39 +73,30 @@ class AuditBucket:
 
     def put_if_absent(self, key: str, content: str) -> str:
         """Put an object that is never overwritten; return its address. `audit_contended` where another stands there."""
-        body = content.encode("utf-8")
-        # A write whose answer was lost is tried again by botocore and then meets its own object.
-        if not self.put_first(key, content) and self.get(key, len(body)).content != body:
-            message = "another object stands where this run's belongs"
-            raise AuditUnavailable(self._finding("audit_contended", message, "find out who wrote it; call again", key))
+        self.put_if_unchanged(key, content, "")
         return self.address(key)
 
     def put_first(self, key: str, content: str) -> bool:
         """Put an object unless one stands there; whether it was put now."""
-        return self._retry_on_conflict(key, lambda _: self._put_once(key, content.encode("utf-8")))
+        return bool(self._retry_on_conflict(key, lambda _: self._put_once(key, content.encode("utf-8"))))
 
     def put_if_unchanged(self, key: str, content: str, etag: str) -> str:
         """Put an object in the place of the one with this ETag, or where none was; return the new ETag.
 
-        Raises `AuditUnavailable` with the code `audit_contended` where somebody else has put another there since.
+        Raises `AuditUnavailable` with the code `audit_contended` where another stands there.
         """
         body = content.encode("utf-8")
-        try:
-            with translate_errors():
-                return self._put(key, body, etag)
-        except AwsError as failure:
-            if not failure.is_conflict:
-                raise AuditUnavailable(self._not_stored(key, failure)) from None
-        # A write whose answer was lost is tried again by botocore and then meets its own change.
-        present = self.get(key)
-        if present.content == body:
-            return present.etag
-        message = "another run has written its note here since this one began"
-        raise AuditUnavailable(self._finding("audit_contended", message, "call again when it has ended", key))
+        put = self._retry_on_conflict(key, lambda _: self._put_once(key, body, etag))
+        # A write whose answer was lost is tried again by botocore and then meets its own object.
+        if put or (present := self.get(key)).content == body:
+            return put or present.etag
+        message = "another object was put here since this run began"
+        next_step = "call again when a run that is at work has ended; where there is none, find out who wrote it"
+        raise AuditUnavailable(self._finding("audit_contended", message, next_step, key))
 
     def put_aside(self, key: str, etag: str) -> str:
         """Copy an object that is not what it should be to where nobody looks for one of ours; return its address."""
-        target = unreadable_key(key, etag)
+        target = keys.unreadable(key, etag)
         self._retry_on_conflict(target, lambda _: self._copy(key, target, etag))
         return self.address(target)
 
@@ -128,13 +111,13 @@ class AuditBucket:
         if not added:
             return ()
         return self._retry_on_conflict(
-            trail_key(self.folder),
+            keys.trail(self.folder),
             lambda attempt: self._append_once(added, full_bytes, may_stand=bool(attempt) or not is_first),
         )
 
     def _append_once(self, added: bytes, full_bytes: int, *, may_stand: bool) -> tuple[Finding, ...]:
         """Write the rows behind the trail, or into a new one where it is full, too large or not ours."""
-        key, archive = trail_key(self.folder), ""
+        key, archive = keys.trail(self.folder), ""
         trail = self._get(key, MAX_BYTES)
         content, etag = trail.content, trail.etag
         # A write whose answer was lost is tried again by botocore and then meets its own change.
@@ -143,10 +126,10 @@ class AuditBucket:
         # Otherwise it is that of the first generation, was cut or saved by a spreadsheet, or is something that is none.
         is_ours = not etag or (content is not None and is_as_written(content))
         if content is None:
-            archive = unread_archive_key(key, etag)
+            archive = keys.unread_archive(key, etag)
             self._copy(key, archive, etag)
         elif etag and (not is_ours or len(content) >= full_bytes):
-            archive = archive_key(key, content)
+            archive = keys.archive(key, content)
             self._put_once(archive, content)
         before = content if content and not archive else HEADER
         self._put(key, before + added, etag)
@@ -177,15 +160,15 @@ class AuditBucket:
         put = self.clients.s3.put_object
         return put(Bucket=self.name, Key=key, Body=content, ContentType=content_type, **condition)["ETag"]
 
-    def _put_once(self, key: str, content: bytes) -> bool:
+    def _put_once(self, key: str, content: bytes, etag: str = "") -> str:
+        """As `_put`; empty where the condition does not hold."""
         try:
             with translate_errors():
-                self._put(key, content)
+                return self._put(key, content, etag)
         except AwsError as failure:
-            if failure.status != 412:
+            if failure.status != 412 and failure.code != "NoSuchKey":
                 raise
-            return False
-        return True
+            return ""
 
     def _copy(self, key: str, target: str, etag: str) -> None:
         """Copy what has this ETag inside of S3. The target is named by it: whoever does it again writes the same."""

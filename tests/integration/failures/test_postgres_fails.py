@@ -50,7 +50,7 @@ def test_who_gets_the_lock_of_a_run_that_lives_on_is_not_disturbed_by_it(world: 
         assert world.apply(run_id="second")["status"] == "applied"
         after_second = dump(world.server)
     assert error_of(run)[0] == "RunInProgress"
-    assert "another run has written its note here since this one began" in error_of(run)[1]
+    assert "another object was put here since this run began" in error_of(run)[1]
     assert dump(world.server) == after_second
     assert world.apply()["status"] == "no_change"
 

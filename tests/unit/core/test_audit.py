@@ -9,19 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from provisioner.audit_log import AuditLog
-from provisioner.core.audit import (
-    COLUMNS,
-    Provenance,
-    archive_key,
-    build_outcomes,
-    build_rows,
-    is_as_written,
-    markdown_key,
-    plan_key,
-    render_csv,
-    run_key,
-    trail_key,
-)
+from provisioner.core import keys
+from provisioner.core.audit import COLUMNS, Provenance, build_outcomes, build_rows, is_as_written, render_csv
 from provisioner.core.errors import Finding
 from provisioner.core.model import Outcome, Status
 from provisioner.core.request import parse_request
@@ -171,22 +160,22 @@ def test_a_warning_is_an_outcome_with_its_own_status() -> None:
 
 
 def test_the_keys_of_a_run_lie_under_the_environment_and_sort_by_time() -> None:
-    assert trail_key("governance/dev") == "governance/dev/rds_provision_audit.csv"
-    assert run_key("governance/dev", NOON, "0f/a b") == "governance/dev/runs/20261122T120000.123Z-0f-a-b.csv"
+    assert keys.trail("governance/dev") == "governance/dev/rds_provision_audit.csv"
+    assert keys.run("governance/dev", NOON, "0f/a b") == "governance/dev/runs/20261122T120000.123Z-0f-a-b.csv"
     digest = "sha256:0123456789abcdef" + "0" * 48
-    plan = plan_key("governance/dev", NOON, digest, "0f")
+    plan = keys.plan("governance/dev", NOON, digest, "0f")
     assert plan == "governance/dev/plans/20261122T120000.123Z-0123456789ab-0f.json"
-    assert markdown_key(plan) == "governance/dev/plans/20261122T120000.123Z-0123456789ab-0f.md"
+    assert keys.markdown(plan) == "governance/dev/plans/20261122T120000.123Z-0123456789ab-0f.md"
 
 
 def test_the_archive_of_a_trail_is_named_by_its_first_row_and_its_content() -> None:
     # The hash is that of `printf 'header\n2026-11-22T12:00:00.123Z,dev\n' | sha256sum`.
-    assert archive_key("governance/dev/rds_provision_audit.csv", b"header\n2026-11-22T12:00:00.123Z,dev\n") == (
+    assert keys.archive("governance/dev/rds_provision_audit.csv", b"header\n2026-11-22T12:00:00.123Z,dev\n") == (
         "governance/dev/archive/rds_provision_audit-20261122T120000.123Z-d3571f96e09e.csv"
     )
 
 
 @pytest.mark.parametrize("content", [b"", b"header only", b"a\n\xff\xfe,\n", b"a\n" + b"/" * 500])
 def test_whatever_a_trail_holds_its_archive_has_a_plain_name(content: bytes) -> None:
-    name = archive_key("g/dev/rds_provision_audit.csv", content).removeprefix("g/dev/archive/")
+    name = keys.archive("g/dev/rds_provision_audit.csv", content).removeprefix("g/dev/archive/")
     assert re.fullmatch(r"rds_provision_audit-[A-Za-z0-9._-]{0,128}-[0-9a-f]{12}\.csv", name)
