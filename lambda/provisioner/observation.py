@@ -154,7 +154,6 @@ def count_workers(server: Server, settings: Settings) -> int:
 
 
 def connection_finding(login: Login, error: SqlError) -> Finding:
-    """What the administrator's own session was told, as a finding."""
     server = f"the server {login.address}"
     if isinstance(error, VerifierRefused):
         message = f'{server} cannot let "{login.username}" in: it keeps the password as {error.kept_as}'

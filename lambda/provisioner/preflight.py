@@ -192,7 +192,6 @@ def check_audit(preflight: Preflight) -> Iterator[Check]:
 
 
 def check_topic(preflight: Preflight) -> Iterator[Check]:
-    """The topic that approvals, drift and failures are told to."""
     about = preflight.clients, preflight.settings.notify_topic_arn
     yield _look("topic", "sns:GetTopicAttributes", account_probe.check_topic, *about)
 

@@ -22,7 +22,6 @@ from provisioner.run_secrets import RunSecrets
 
 
 def probe_new_password(ownership: Ownership, secrets: RunSecrets, role: str) -> PasswordCheck:
-    """What a login with the password that was just set says."""
     facts = ownership.server.roles.get(role) or Role(role)
     return probe_login(secrets.login.address, secrets.credentials[role], facts)
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from operator import itemgetter
+from typing import Any
 
 from provisioner.core.changes import Change
 from provisioner.core.errors import Finding
@@ -16,6 +17,8 @@ from provisioner.core.text import join_names, sanitize
 # is one that JSON writes in twelve bytes.
 MAX_CHANGES = 300
 MAX_FINDINGS = 50
+# What is cut of a plan, and how much of each part the lists of an answer hold.
+PARTS = {"changes": MAX_CHANGES, "blockers": MAX_FINDINGS, "warnings": MAX_FINDINGS}
 MAX_NAME = 64
 MAX_NAMED = 10
 # What a database takes beside the lines of its changes, in bytes.
@@ -24,21 +27,16 @@ _ROOM_FOR_HEADING = 200
 
 def choose_listed(plan: Plan) -> Plan:
     """The changes and findings that the lists of an answer have room for."""
-    parts = ((plan.changes, MAX_CHANGES), (plan.blockers, MAX_FINDINGS), (plan.warnings, MAX_FINDINGS))
-    return _only(plan, *({number for _, number in _by_turns(items)[:most]} for items, most in parts))
+    return _only(plan, {part: {number for _, number in _by_turns(plan, part)[:most]} for part, most in PARTS.items()})
 
 
 def choose(plan: Plan, line_of: Callable[[Change | Finding], str], room: int) -> Plan:
     """As much of a plan as its lines have room for: destructive changes, blockers, other changes, then warnings."""
-    changes = _by_turns(plan.changes)
+    changes, blockers, warnings = ([(part, *each) for each in _by_turns(plan, part)] for part in PARTS)
     first = sum(change.destructive for change in plan.changes)
-    kept: dict[str, set[int]] = {"changes": set(), "blockers": set(), "warnings": set()}
+    kept: dict[str, set[int]] = {part: set() for part in PARTS}
     databases: set[str] = set()
-    queue = [("changes", *each) for each in changes[:first]]
-    queue += [("blockers", *each) for each in _by_turns(plan.blockers)]
-    queue += [("changes", *each) for each in changes[first:]]
-    queue += [("warnings", *each) for each in _by_turns(plan.warnings)]
-    for part, item, number in queue:
+    for part, item, number in (*changes[:first], *blockers, *changes[first:], *warnings):
         room -= len(line_of(item).encode("utf-8", "replace")) + 1
         if part == "changes" and item.database not in databases:
             databases.add(item.database)
@@ -46,23 +44,22 @@ def choose(plan: Plan, line_of: Callable[[Change | Finding], str], room: int) ->
         if room < 0:
             break
         kept[part].add(number)
-    return _only(plan, *kept.values())
+    return _only(plan, kept)
 
 
-def _only(plan: Plan, changes: set[int], blockers: set[int], warnings: set[int]) -> Plan:
-    return replace(
-        plan,
-        changes=tuple(each for number, each in enumerate(plan.changes) if number in changes),
-        blockers=tuple(each for number, each in enumerate(plan.blockers) if number in blockers),
-        warnings=tuple(each for number, each in enumerate(plan.warnings) if number in warnings),
-    )
+def _only(plan: Plan, kept: Mapping[str, set[int]]) -> Plan:
+    shown: dict[str, Any] = {
+        part: tuple(each for number, each in enumerate(getattr(plan, part)) if number in numbers)
+        for part, numbers in kept.items()
+    }
+    return replace(plan, **shown)
 
 
-def _by_turns(items: Iterable[Change | Finding]) -> list[tuple[Change | Finding, int]]:
-    """Items and their places, the destructive first; databases take turns, so that none pushes out another."""
+def _by_turns(plan: Plan, part: str) -> list[tuple[Change | Finding, int]]:
+    """A part and the places of its items, the destructive first; databases take turns, so that none pushes out another."""
     turns: Counter[tuple[bool, str]] = Counter()
     keyed = []
-    for number, item in enumerate(items):
+    for number, item in enumerate(getattr(plan, part)):
         is_harmless = isinstance(item, Change) and not item.destructive
         turns[is_harmless, item.database] += 1
         keyed.append((is_harmless, turns[is_harmless, item.database], item.database, number, item))
@@ -74,11 +71,7 @@ def left_out(plan: Plan, shown: Plan) -> list[str]:
     left = Counter(change.database for change in plan.changes if change.destructive)
     left.subtract(change.database for change in shown.changes if change.destructive)
     names = [f"{name_database(name)} ({count})" for name, count in left.most_common()]
-    numbers = {
-        "changes": len(plan.changes) - len(shown.changes),
-        "blockers": len(plan.blockers) - len(shown.blockers),
-        "warnings": len(plan.warnings) - len(shown.warnings),
-    }
+    numbers = {part: len(getattr(plan, part)) - len(getattr(shown, part)) for part in PARTS}
     hidden = join_names(names[: sum(count > 0 for count in left.values())], MAX_NAMED)
     return [
         *([f"NOT SHOWN ARE {left.total()} DESTRUCTIVE CHANGES: {hidden}"] if hidden else []),

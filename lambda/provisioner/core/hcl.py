@@ -74,17 +74,18 @@ class HclReader:
         return Object(tuple(attributes))
 
     def _content(self, node: Tree[Token], path: str) -> Content:
-        node = _unwrapped(node)
+        while node.data == "expr_term":
+            node = _child(node, 0)
         if node.data == "tuple":
-            return tuple(self._item(item, number, path) for number, item in enumerate(_trees(node)))
+            return tuple(
+                Attribute(str(number), self._content(item, f"{path}[{number}]"), item.meta.line)
+                for number, item in enumerate(_trees(node))
+            )
         if node.data == "object":
             return Object(tuple(self._attribute(element, path) for element in _trees(node)))
         refusals = self._refusals
         self._refuse_names_and_calls(node, path)
         return self._literal(node) if self._refusals == refusals else NotLiteral.REFUSED
-
-    def _item(self, node: Tree[Token], number: int, path: str) -> Attribute:
-        return Attribute(str(number), self._content(node, f"{path}[{number}]"), node.meta.line)
 
     def _literal(self, node: Tree[Token]) -> str | Decimal | bool | NotLiteral | None:
         source = self._source(node)
@@ -148,12 +149,6 @@ def _trees(node: Tree[Token]) -> list[Tree[Token]]:
 
 def _child(node: Tree[Token], index: int) -> Tree[Token]:
     return _trees(node)[index]
-
-
-def _unwrapped(node: Tree[Token]) -> Tree[Token]:
-    while node.data == "expr_term":
-        node = _child(node, 0)
-    return node
 
 
 def _is_loop(node: Tree[Token]) -> bool:

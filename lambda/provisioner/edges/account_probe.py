@@ -33,7 +33,6 @@ def check_bucket(name: str, clients: AwsClients, bucket: str) -> Check:
 
 
 def check_versioning(name: str, clients: AwsClients, bucket: str) -> Check:
-    """Whether the bucket keeps versions."""
     if clients.s3.get_bucket_versioning(Bucket=bucket).get("Status") == "Enabled":
         return ok(name, f"{bucket} keeps versions")
     why = "a snapshot without a version is refused, and what is overwritten is gone"

@@ -134,7 +134,6 @@ class Login:
         return Connection(self, database)
 
     def can_connect(self) -> bool:
-        """Whether it gets into its own database."""
         try:
             self.connect().close()
         except (SqlError, DatabaseUnavailable):
