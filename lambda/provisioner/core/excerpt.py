@@ -56,7 +56,7 @@ def _only(plan: Plan, kept: Mapping[str, set[int]]) -> Plan:
 
 
 def _by_turns(plan: Plan, part: str) -> list[tuple[Change | Finding, int]]:
-    """A part and the places of its items, the destructive first; databases take turns, so that none pushes out another."""
+    """The items of a part with their places, the destructive first; databases take turns: none pushes out another."""
     turns: Counter[tuple[bool, str]] = Counter()
     keyed = []
     for number, item in enumerate(getattr(plan, part)):

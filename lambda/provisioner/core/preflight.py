@@ -7,8 +7,9 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
+from functools import partial
 
 from provisioner.core.errors import Finding
 from provisioner.core.text import sanitize
@@ -25,29 +26,22 @@ class Check:
     """One line: what was looked at and found, why that matters or came so, and what a person does now."""
 
     name: str
-    status: CheckStatus
     what: str
     why: str = ""
     next_step: str = ""
+    status: CheckStatus = field(kw_only=True)
 
     @property
     def text(self) -> str:
         return "; ".join(part for part in (self.what, self.why, self.next_step) if part)
 
 
-def ok(name: str, what: str, why: str = "", next_step: str = "") -> Check:
-    """A check that passed; with a next step where something is worth knowing all the same."""
-    return Check(name, CheckStatus.OK, what, why, next_step)
-
-
-def failed(name: str, what: str, why: str = "", next_step: str = "") -> Check:
-    """A check that did not pass: an apply would fail, or do less than it says."""
-    return Check(name, CheckStatus.FAILED, what, why, next_step)
-
-
-def unknown(name: str, what: str, why: str = "", next_step: str = "") -> Check:
-    """A check that could not be made, or whose answer only somebody else knows."""
-    return Check(name, CheckStatus.UNKNOWN, what, why, next_step)
+# With a next step where something is worth knowing all the same.
+ok = partial(Check, status=CheckStatus.OK)
+# An apply would fail, or do less than it says.
+failed = partial(Check, status=CheckStatus.FAILED)
+# It could not be made, or only somebody else knows the answer.
+unknown = partial(Check, status=CheckStatus.UNKNOWN)
 
 
 def failed_by(name: str, findings: Sequence[Finding]) -> Check:
@@ -89,13 +83,13 @@ def shorten(checks: Sequence[Check]) -> list[Check]:
     if len(kept) > MAX_CHECKS:
         ranked = sorted(checks, key=lambda check: list(_SYMBOLS).index(check.status))
         kept, left = ranked[:MAX_CHECKS], ranked[MAX_CHECKS:]
-        more = f"{len(left)} more checks"
-        kept.append(Check("more", left[0].status, more, "the CSV of the run has every one of them"))
+        more = f"{len(left)} more checks", "the CSV of the run has every one of them"
+        kept.append(Check("more", *more, status=left[0].status))
     return [
         Check(
             sanitize(check.name, _MAX_NAME),
-            check.status,
             *(sanitize(text, _MAX_TEXT) for text in (check.what, check.why, check.next_step)),
+            status=check.status,
         )
         for check in kept
     ]
