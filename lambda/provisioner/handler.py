@@ -16,9 +16,9 @@ from provisioner.core.errors import (
     RunInProgress,
 )
 from provisioner.core.model import RunStatus
-from provisioner.core.report import build_response
+from provisioner.core.report import RunResult, build_response
 from provisioner.edges.aws import aws_clients
-from provisioner.pipeline import RunResult, run
+from provisioner.pipeline import run
 from provisioner.settings import read_environment, read_settings
 from provisioner.telemetry import emit_metrics, logger
 
@@ -46,9 +46,7 @@ def lambda_handler(event: Any, context: LambdaContext) -> dict[str, object]:
         clients = aws_clients(settings.max_workers, settings.bucket_owners)
         audit_log = AuditLog(settings, clients, run_token=context.aws_request_id)
         result = run(event, audit_log, lambda: context.get_remaining_time_in_millis() / 1000)
-        request, audit = audit_log.require_request(), audit_log.locations
-        about = result.status, result.plan, result.changes
-        answer = build_response(request, *about, audit, result.text, result.checks)
+        answer = build_response(audit_log.require_request(), result, audit_log.locations)
     except ProvisioningError as error:
         logger.error("failed", extra={"error": type(error).__name__, "message_text": str(error)})
         emit_metrics(environment, _metrics(started, audit_log, result, error))

@@ -7,12 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 
 from provisioner.approvals import as_approved, store_reviewed_plan
 from provisioner.audit_log import AuditLog
-from provisioner.core.changes import Change
 from provisioner.core.difference import Difference
 from provisioner.core.errors import (
     ApplyFailed,
@@ -30,8 +29,7 @@ from provisioner.core.leaving import refusals
 from provisioner.core.model import Mode, Request, RunStatus, Status, Trigger
 from provisioner.core.ownership import Ownership
 from provisioner.core.plan import Plan, build_plan
-from provisioner.core.preflight import Check
-from provisioner.core.report import render_notification, render_text, sum_line
+from provisioner.core.report import RunResult, render_notification, render_text, sum_line
 from provisioner.core.request import parse_request
 from provisioner.core.script import Script, write_script
 from provisioner.edges.apply import apply_script
@@ -54,18 +52,6 @@ RESERVED_TIME_SHARE = 0.15
 MAX_RESERVED_SECONDS = 90.0
 # The part of the reserve in which no answer of the server is waited for any more: the audit needs it.
 AUDIT_TIME_SHARE = 0.5
-
-
-@dataclass(frozen=True, slots=True)
-class RunResult:
-    """How a run ended: the answer's status, the plan, and each change with what became of it."""
-
-    status: RunStatus
-    plan: Plan
-    # What a report says, where there is no plan to be shown.
-    text: str = ""
-    changes: Sequence[tuple[Change, Status]] = ()
-    checks: Sequence[Check] = ()
 
 
 def run(event: object, audit_log: AuditLog, seconds_left: Callable[[], float]) -> RunResult:

@@ -13,7 +13,7 @@ from provisioner.core.errors import ProvisioningError
 from provisioner.core.kinds import ObjectKind
 from provisioner.core.model import RunStatus, Settings
 from provisioner.core.plan import Plan
-from provisioner.core.report import AuditLocations, build_response
+from provisioner.core.report import AuditLocations, RunResult, build_response
 from provisioner.core.request import parse_request
 from provisioner.core.snapshot import parse_snapshot
 from provisioner.settings import read_settings
@@ -110,7 +110,7 @@ def test_the_event_is_one_that_the_function_understands() -> None:
 def test_the_answer_has_the_fields_of_an_answer() -> None:
     environment = {"ENVIRONMENT": "dev", "SNAPSHOT_BUCKET": "acme-tfvars", "AUDIT_BUCKET": "acme-governance"}
     request = parse_request({"environment": "dev"}, read_settings(environment))
-    answer = build_response(request, RunStatus.NO_CHANGE, Plan("dev"), [], AuditLocations())
+    answer = build_response(request, RunResult(RunStatus.NO_CHANGE, Plan("dev")), AuditLocations())
     example = json.loads(shown("answer"))
     assert list(example) == list(answer)
     assert list(example["summary"]) == list(answer["summary"])  # type: ignore[call-overload]

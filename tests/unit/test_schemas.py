@@ -18,7 +18,7 @@ from provisioner.core.excerpt import MAX_CHANGES, MAX_FINDINGS
 from provisioner.core.model import Mode, RunStatus, Status
 from provisioner.core.plan import Plan
 from provisioner.core.preflight import MAX_CHECKS, Check, CheckStatus, ok
-from provisioner.core.report import AuditLocations, build_response
+from provisioner.core.report import AuditLocations, RunResult, build_response
 from provisioner.core.request import parse_request
 from provisioner.core.snapshot import parse_snapshot
 from provisioner.settings import read_settings
@@ -211,7 +211,9 @@ def test_an_answer_is_valid_and_none_of_its_fields_can_be_left_out() -> None:
     change, finding = Change(ChangeKind.SET_PASSWORD, database="", username="keycloak_user"), Finding("code", "message")
     plan = Plan("dev", changes=(change,), blockers=(finding,), warnings=(finding,))
     answer = build_response(
-        parse_request(DIRECT, SETTINGS), RunStatus.PLANNED, plan, [(change, Status.DRY_RUN)], AuditLocations()
+        parse_request(DIRECT, SETTINGS),
+        RunResult(RunStatus.PLANNED, plan, changes=[(change, Status.DRY_RUN)]),
+        AuditLocations(),
     )
     schema = validator("answer")
     schema.validate(answer)
@@ -224,7 +226,7 @@ def test_preflight_answers_with_checks_and_nobody_else_does() -> None:
     schema = validator("answer")
     request = parse_request({"environment": "dev", "mode": "preflight"}, SETTINGS)
     checks = [ok("dns", "found")]
-    answer = build_response(request, RunStatus.READY, Plan("dev"), [], AuditLocations(), checks=checks)
+    answer = build_response(request, RunResult(RunStatus.READY, Plan("dev"), checks=checks), AuditLocations())
     schema.validate(answer)
     assert not schema.is_valid({**answer, "mode": "drift"})
     assert not schema.is_valid({key: value for key, value in answer.items() if key != "checks"})

@@ -37,6 +37,18 @@ class AuditLocations:
         return {name: value for name, value in asdict(self).items() if value or not name.startswith("access_")}
 
 
+@dataclass(frozen=True, slots=True)
+class RunResult:
+    """How a run ended: the answer's status, the plan, and each change with what became of it."""
+
+    status: RunStatus
+    plan: Plan
+    # What a report says, where there is no plan to be shown.
+    text: str = ""
+    changes: Sequence[tuple[Change, Status]] = ()
+    checks: Sequence[Check] = ()
+
+
 def summarize(plan: Plan, statuses: Iterable[Status] = ()) -> dict[str, int]:
     """The numbers of the answer: what the plan holds, and how many of the given statuses are errors."""
     symbols = Counter(change.symbol for change in plan.changes)
@@ -116,43 +128,38 @@ def how_to_apply(plan: Plan) -> str:
     return f"{variables} make rds-provision ENV={plan.environment}"
 
 
-def build_response(
-    request: Request,
-    status: RunStatus,
-    plan: Plan,
-    changes: Sequence[tuple[Change, Status]],
-    audit: AuditLocations,
-    text: str = "",
-    checks: Sequence[Check] = (),
-) -> dict[str, object]:
+def build_response(request: Request, result: RunResult, audit: AuditLocations) -> dict[str, object]:
     """The answer of the function, as JSON-ready values that stay under the 6 MB of Lambda whatever the fleet.
 
-    `changes` are the plan's, each with what became of it. Past 300 changes, or 50 blockers or warnings, the lists are
-    cut, destructive changes last; the summary counts everything, and a warning (`answer_cut`) names the stored plan. A
-    run that did not plan says nothing of a plan: a report has a `text` of its own, a preflight its `checks`.
+    Past 300 changes, or 50 blockers or warnings, the lists are cut, destructive changes last; the summary counts
+    everything, and a warning (`answer_cut`) names the stored plan. A run that did not plan says nothing of a plan: a
+    report has a `text` of its own, a preflight its `checks`.
     """
+    plan, text = result.plan, result.text
     listed = choose_listed(plan)
     cut = _truncation_warning(plan, listed, audit)
     kept = frozenset(listed.changes)
-    shown = shorten(checks)
-    if checks:
+    shown = shorten(result.checks)
+    if shown:
         text = render_checks(shown)[:_MAX_TEXT]
-    is_planned = not text and status is not RunStatus.SUPERSEDED
-    failed = [Status.ERROR for check in checks if check.status is CheckStatus.FAILED]
+    is_planned = not text and result.status is not RunStatus.SUPERSEDED
+    failed = [Status.ERROR for check in result.checks if check.status is CheckStatus.FAILED]
     return {
-        "status": status.value,
+        "status": result.status.value,
         "environment": request.environment,
         "mode": request.mode.value,
         "build_id": request.build_id,
         "run_id": request.run_id,
         "plan_digest": plan.digest if is_planned else "",
-        "summary": summarize(plan, [*failed, *(status for _, status in changes)]),
-        "changes": [_truncate_values({**each.to_json(), "status": to.value}) for each, to in changes if each in kept],
+        "summary": summarize(plan, [*failed, *(status for _, status in result.changes)]),
+        "changes": [
+            _truncate_values({**each.to_json(), "status": to.value}) for each, to in result.changes if each in kept
+        ],
         "blockers": [_truncate_values(asdict(finding)) for finding in listed.blockers],
         "warnings": [_truncate_values(asdict(finding)) for finding in (*listed.warnings, *cut)],
         "audit": audit.to_json(),
         "plan_text": render_text(plan, audit) if is_planned else text or "The server was not looked at.",
-        **({"checks": [asdict(check) for check in shown]} if checks else {}),
+        **({"checks": [asdict(check) for check in shown]} if shown else {}),
     }
 
 

@@ -18,7 +18,7 @@ from provisioner.core.preflight import (
     shorten,
     unknown,
 )
-from provisioner.core.report import AuditLocations, build_response
+from provisioner.core.report import AuditLocations, RunResult, build_response
 from provisioner.edges.server_probe import check_version, judge_public_schema
 
 REQUEST = Request("dev", Mode.PREFLIGHT, Trigger.DIRECT, SnapshotReference("acme-tfvars", "dev/terraform.tfvars"))
@@ -80,7 +80,7 @@ def test_the_answer_is_bounded_and_holds_no_line_breaks() -> None:
     long = "\U0001f600\n" * 3000
     checks = [failed(f"secret:{long}", long, long, long)] * 5000
     plan = Plan("dev", warnings=(Finding("code", "message"),))
-    answer = build_response(REQUEST, RunStatus.NOT_READY, plan, [], AuditLocations(), checks=checks)
+    answer = build_response(REQUEST, RunResult(RunStatus.NOT_READY, plan, checks=checks), AuditLocations())
     assert answer["summary"]["errors"] == len(checks)  # type: ignore[index]
     assert len(json.dumps(answer)) < 6_000_000
     assert all("\n" not in value for check in answer["checks"] for value in check.values())  # type: ignore[attr-defined]

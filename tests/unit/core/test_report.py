@@ -17,6 +17,7 @@ from provisioner.core.model import RunStatus, Status
 from provisioner.core.plan import Plan
 from provisioner.core.report import (
     AuditLocations,
+    RunResult,
     build_response,
     how_to_apply,
     render_notification,
@@ -185,7 +186,7 @@ def test_the_markdown_of_a_large_fleet_fits_into_a_comment() -> None:
 
 def test_the_answer_has_the_fields_of_the_contract() -> None:
     plan = Plan("dev", changes=(Made(),), unchanged=(PlannedChange("role", "a", "a"),))
-    assert build_response(REQUEST, RunStatus.APPLIED, plan, [(Made(), Status.SUCCESS)], AUDIT) == {
+    assert build_response(REQUEST, RunResult(RunStatus.APPLIED, plan, changes=[(Made(), Status.SUCCESS)]), AUDIT) == {
         "status": "applied",
         "environment": "dev",
         "mode": "apply",
@@ -229,7 +230,7 @@ def test_the_answer_has_the_fields_of_the_contract() -> None:
 
 
 def test_findings_are_shown_with_all_their_fields() -> None:
-    answer = build_response(REQUEST, RunStatus.PLANNED, STORY, [], AUDIT)
+    answer = build_response(REQUEST, RunResult(RunStatus.PLANNED, STORY), AUDIT)
     assert answer["warnings"] == [
         {
             "code": "orphan",
@@ -245,7 +246,9 @@ def test_findings_are_shown_with_all_their_fields() -> None:
 def test_three_hundred_changes_are_listed_whole() -> None:
     changes = tuple(Made(username=f"user_{number}") for number in range(300))
     answer = build_response(
-        REQUEST, RunStatus.PLANNED, Plan("dev", changes), [(each, Status.DRY_RUN) for each in changes], AUDIT
+        REQUEST,
+        RunResult(RunStatus.PLANNED, Plan("dev", changes), changes=[(each, Status.DRY_RUN) for each in changes]),
+        AUDIT,
     )
     assert len(answer["changes"]) == 300  # type: ignore[arg-type]
     assert answer["warnings"] == []
@@ -254,7 +257,9 @@ def test_three_hundred_changes_are_listed_whole() -> None:
 def test_one_change_more_is_cut_and_the_stored_plan_is_named() -> None:
     changes = tuple(Made(username=f"user_{number}") for number in range(301))
     answer = build_response(
-        REQUEST, RunStatus.PLANNED, Plan("dev", changes), [(each, Status.DRY_RUN) for each in changes], AUDIT
+        REQUEST,
+        RunResult(RunStatus.PLANNED, Plan("dev", changes), changes=[(each, Status.DRY_RUN) for each in changes]),
+        AUDIT,
     )
     assert len(answer["changes"]) == 300  # type: ignore[arg-type]
     assert answer["summary"]["create"] == 301  # type: ignore[index]
@@ -266,7 +271,7 @@ def test_one_change_more_is_cut_and_the_stored_plan_is_named() -> None:
 
 def test_a_long_plan_text_is_cut_between_lines_and_keeps_its_sum() -> None:
     changes = tuple(Made(username=f"user_{number}") for number in range(5000))
-    text = str(build_response(REQUEST, RunStatus.PLANNED, Plan("dev", changes), [], AUDIT)["plan_text"])
+    text = str(build_response(REQUEST, RunResult(RunStatus.PLANNED, Plan("dev", changes)), AUDIT)["plan_text"])
     assert len(text) < 101_000
     assert "The whole plan: s3://acme-audit/plan.json" in text
     assert text.endswith("Plan: 5000 to create, 0 to change, 0 to revoke, 0 unchanged.")
@@ -278,7 +283,9 @@ def test_the_largest_answer_stays_below_six_megabytes(character: str) -> None:
     changes = tuple(Made(database=f"{number}{long}", username=long, detail=long) for number in range(500))
     findings = tuple(Finding(long, long, long, long, long, long) for _ in range(500))
     plan = Plan("dev", changes, findings, findings)
-    answer = build_response(REQUEST, RunStatus.PLANNED, plan, [(each, Status.DRY_RUN) for each in changes], AUDIT)
+    answer = build_response(
+        REQUEST, RunResult(RunStatus.PLANNED, plan, changes=[(each, Status.DRY_RUN) for each in changes]), AUDIT
+    )
     assert len(json.dumps(answer).encode()) < 6_000_000
 
 
@@ -296,7 +303,9 @@ def test_the_noise_of_one_database_hides_no_destructive_change_of_another(*, des
     findings = tuple(Finding("foreign_grants", f"role {number}", database="aaa") for number in range(5000))
     changes = noise(destructive=destructive)
     plan = Plan("dev", changes, blockers=findings, warnings=findings)
-    answer = build_response(REQUEST, RunStatus.PLANNED, plan, [(each, Status.DRY_RUN) for each in changes], AUDIT)
+    answer = build_response(
+        REQUEST, RunResult(RunStatus.PLANNED, plan, changes=[(each, Status.DRY_RUN) for each in changes]), AUDIT
+    )
     assert any(change["username"] == "zzz_reader" for change in answer["changes"])  # type: ignore[attr-defined]
     assert "zzz_reader" in str(answer["plan_text"])
     assert "zzz_reader" in render_markdown(plan)
@@ -309,13 +318,13 @@ def test_the_noise_of_one_database_hides_no_destructive_change_of_another(*, des
 def test_a_finding_of_one_database_is_listed_beside_thousands_of_another() -> None:
     findings = tuple(Finding("foreign_grants", f"role {number}", database="aaa") for number in range(5000))
     plan = Plan("dev", warnings=(*findings, Finding("nologin", "role z", database="zzz")))
-    answer = build_response(REQUEST, RunStatus.IN_SYNC, plan, [], AUDIT)
+    answer = build_response(REQUEST, RunResult(RunStatus.IN_SYNC, plan), AUDIT)
     assert any(warning["database"] == "zzz" for warning in answer["warnings"])  # type: ignore[attr-defined]
     assert "role z" in str(answer["plan_text"])
 
 
 def test_what_was_not_looked_at_is_not_spoken_of() -> None:
-    answer = build_response(REQUEST, RunStatus.SUPERSEDED, Plan("dev"), [], AuditLocations())
+    answer = build_response(REQUEST, RunResult(RunStatus.SUPERSEDED, Plan("dev")), AuditLocations())
     assert answer["plan_text"] == "The server was not looked at."
     assert answer["plan_digest"] == ""
 
