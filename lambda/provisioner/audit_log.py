@@ -14,11 +14,10 @@ from provisioner.core.approval import ApprovedPlan
 from provisioner.core.audit import AuditRow, Provenance, build_outcomes, build_rows, render_csv
 from provisioner.core.changes import build_outcome
 from provisioner.core.errors import AuditUnavailable, Finding, RunInProgress
-from provisioner.core.markdown import render_markdown
 from provisioner.core.model import Mode, Outcome, Request, Settings, Status
 from provisioner.core.plan import Plan
 from provisioner.core.recovery import InProgress, render_in_progress
-from provisioner.core.report import AuditLocations
+from provisioner.core.report import AuditLocations, render_markdown
 from provisioner.core.script import Script
 from provisioner.core.stored_plan import render_plan
 from provisioner.core.text import sanitize

@@ -1,10 +1,11 @@
-"""A plan and what came of it in, what people and programs read out: text, notification, the answer of the function."""
+"""A plan and what came of it in, what is read of it out: text, notification, Markdown, the function's answer."""
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 from provisioner.core.audit import Provenance
 from provisioner.core.changes import Change
@@ -18,6 +19,8 @@ from provisioner.core.text import join_names, sanitize
 MAX_FIELD = 500
 # In bytes, of a text for people: SNS takes up to 256 KiB.
 _MAX_TEXT = 100_000
+# The same of a comment: GitHub takes up to 65536.
+_MAX_MARKDOWN = 56_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +121,43 @@ def render_notification(plan: Plan, audit: AuditLocations, provenance: Provenanc
         *(f"{name}: {sanitize(value, MAX_FIELD)}" for name, value in about.items()),
     ]
     return "\n".join([*lines, *(["", f"to approve: {how_to_apply(plan)}"] if needs_approval else [])])
+
+
+def render_markdown(plan: Plan, audit: AuditLocations | None = None, provenance: Provenance | None = None) -> str:
+    """The plan as a comment for a pull request: whatever names it holds, they stay text, link and mention nobody.
+
+    What takes something away, what is blocked and what is warned of comes first; the rest is folded.
+    """
+    shown = choose(plan, text_of, _MAX_MARKDOWN)
+    others = tuple(change for change in shown.changes if not change.destructive)
+    first = replace(shown, changes=tuple(change for change in shown.changes if change.destructive))
+    about = ", ".join(f"{name} {_code(value)}" for name, value in describe_run(provenance).items())
+    lines = [f"### {sum_line(plan)}", "", about, ""]
+    lines += [f"**{line}**  " if line else "" for line in notice(plan, shown, audit)]
+    lines += _block(render_lines(first))
+    if others:
+        folded = render_lines(Plan(plan.environment, others))
+        lines += ["<details>", f"<summary>{len(others)} other changes</summary>", "", *_block(folded), "</details>"]
+    if plan.changes:
+        lines += ["", "To apply exactly this plan:", "", "```", how_to_apply(plan), "```"]
+    return "\n".join([*lines, "", f"Plan digest: {_code(plan.digest)}", ""])
+
+
+def _block(lines: list[str]) -> list[str]:
+    """Lines in which nothing is markup, link or mention, between fences of more backticks than they have."""
+    fence = "`" * max(3, _longest_ticks("\n".join(lines)) + 1)
+    return [f"{fence}text", *lines, fence, ""] if lines else []
+
+
+def _code(text: str) -> str:
+    """The text as a code span, for which the same holds."""
+    plain = sanitize(text, MAX_FIELD)
+    fence, padding = "`" * (_longest_ticks(plain) + 1), " " if "`" in plain else ""
+    return f"{fence}{padding}{plain}{padding}{fence}"
+
+
+def _longest_ticks(text: str) -> int:
+    return max(map(len, re.findall("`+", text)), default=0)
 
 
 def how_to_apply(plan: Plan) -> str:

@@ -10,10 +10,9 @@ from provisioner.core.access_levels import AccessLevel
 from provisioner.core.credentials import Secret, parse_application_secret
 from provisioner.core.errors import SecretUnavailable
 from provisioner.core.kinds import ObjectKind
-from provisioner.core.markdown import render_markdown
 from provisioner.core.model import Declaration, Entry
 from provisioner.core.ownership import Ownership
-from provisioner.core.report import render_text
+from provisioner.core.report import render_markdown, render_text
 from provisioner.core.script import write_script
 from provisioner.core.state import Database, Grant, Marker, ObjectGroup, Role, Server, Target
 from unit.core.shop import differences_of, plan_of

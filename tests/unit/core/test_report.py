@@ -12,7 +12,6 @@ import pytest
 from provisioner.core.audit import Provenance
 from provisioner.core.changes import Change, ChangeKind, PlannedChange
 from provisioner.core.errors import Finding
-from provisioner.core.markdown import render_markdown
 from provisioner.core.model import RunStatus, Status
 from provisioner.core.plan import Plan
 from provisioner.core.report import (
@@ -20,6 +19,7 @@ from provisioner.core.report import (
     RunResult,
     build_response,
     how_to_apply,
+    render_markdown,
     render_notification,
     render_text,
     summarize,
