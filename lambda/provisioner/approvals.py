@@ -7,7 +7,6 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from functools import partial
 
 from provisioner.audit_log import AuditLog
 from provisioner.core import keys
@@ -69,7 +68,13 @@ def as_approved(request: Request, plan: Plan, ownership: Ownership, audit_log: A
 
     Raises ApprovalRequired, PlanChanged: no approval counts, or nothing that it covers is left to do.
     """
-    under = partial(_under, request, plan, ownership, audit_log)
+    databases = ownership.server.databases.items()
+    continued = {name for name, facts in databases if ownership.is_interrupted_create(facts)}
+
+    def under(digest: str) -> tuple[ApprovedPlan, Plan]:
+        approval = check_approval(find_evidence(audit_log, digest), plan, request, audit_log.settings)
+        return approval, leave_unapproved(plan, approval.units, continued)
+
     try:
         approval, approved = under(request.approval.plan_digest or plan.digest)
     except ApprovalRequired:
@@ -81,16 +86,6 @@ def as_approved(request: Request, plan: Plan, ownership: Ownership, audit_log: A
         raise PlanChanged((*approved.unapproved, *plan.blockers))
     audit_log.approval = approval
     return approved
-
-
-def _under(
-    request: Request, plan: Plan, ownership: Ownership, audit_log: AuditLog, digest: str
-) -> tuple[ApprovedPlan, Plan]:
-    """The approval of the plan with a digest, and what is left under it. Raises ApprovalRequired, PlanChanged."""
-    approval = check_approval(find_evidence(audit_log, digest), plan, request, audit_log.settings)
-    databases = ownership.server.databases.items()
-    continued = {name for name, facts in databases if ownership.is_interrupted_create(facts)}
-    return approval, leave_unapproved(plan, approval.units, continued)
 
 
 def _find_covering(

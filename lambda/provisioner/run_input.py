@@ -24,8 +24,9 @@ from provisioner.observation import Session, connect_and_lock
 from provisioner.run_secrets import RunSecrets, load_secrets
 from provisioner.telemetry import logger
 
-# How long a call waits for another run, and the share of its function's time that an event waits: Lambda gives an event
-# three tries, which outlast any run of the same function, and what is left is enough for the work or most of it.
+# How long a call waits for another run, and the share of its function's time that an event waits, which nobody would
+# send again: Lambda gives it three tries, which outlast any run of the same function, and what is left is enough for
+# the work or most of it.
 LOCK_SECONDS = 5.0
 WAITING_SHARE = 0.6
 
@@ -47,9 +48,10 @@ def read_and_connect(
     """
     read = partial(_read_input, request, audit_log, deadline)
     request, declaration, secrets, warnings = read()
+    seconds = deadline.seconds_left() * WAITING_SHARE
     session = connect_and_lock(
         secrets.login,
-        _lock_seconds(request, deadline.seconds_left()),
+        min(seconds, LOCK_SECONDS) if request.trigger is Trigger.DIRECT else seconds,
         partial(read_snapshot, audit_log.clients, request.snapshot),
         with_lock=may_change(request, audit_log.settings),
     )
@@ -81,12 +83,6 @@ def _read_input(
         raise SecretUnavailable(secrets.problems)
     refuse_administrator_login(declaration, secrets.login.username)
     return request, declaration, secrets, (*warnings, *secrets.warnings)
-
-
-def _lock_seconds(request: Request, seconds_left: float) -> float:
-    """How long to wait for another run: a caller hears of it soon; an event has nobody who would call again."""
-    longest = seconds_left * WAITING_SHARE
-    return min(longest, LOCK_SECONDS) if request.trigger is Trigger.DIRECT else longest
 
 
 def _load_snapshot(request: Request, audit_log: AuditLog) -> tuple[Declaration, tuple[Finding, ...]]:

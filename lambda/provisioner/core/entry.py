@@ -77,7 +77,7 @@ def read_entry(application: str, attributes: Fields) -> Entry | None:
 
 def names_of(secret_id: str) -> frozenset[str]:
     """What a secret may be called by: of an ARN the name in it, with and without the six characters behind it."""
-    name = secret_id.split(":secret:", 1)[1] if secret_id.startswith("arn:") and ":secret:" in secret_id else secret_id
+    name = secret_id.partition(":secret:")[2] or secret_id
     return frozenset({name, re.sub(r"-[A-Za-z0-9]{6}$", "", name)} if name != secret_id else {name})
 
 
