@@ -19,7 +19,7 @@ from provisioner.core.access_report import (
     render_json,
 )
 from provisioner.core.access_rows import Declared
-from provisioner.core.audit import parse_csv
+from provisioner.core.audit import read_csv
 from provisioner.core.errors import Finding
 from provisioner.core.leaving import is_quarantined
 from provisioner.core.model import Declaration, Outcome, Status
@@ -82,7 +82,7 @@ def _look(login: Login, server: Server, declared: Declared, audit_log: AuditLog)
         roles=_roles(server, declared, {row.role for row in rows}),
         access=rows,
         dormant=tuple(item for _, _, dormant in found for item in dormant),
-        reasons=reasons(parse_csv(trail.content or b""), rows),
+        reasons=reasons(read_csv(trail.content or b"")[0], rows),
     )
 
 

@@ -161,11 +161,11 @@ def dump(server: Server) -> dict[str, Any]:
 
 
 def _successes(csv: bytes) -> Counter[tuple[str, ...]]:
-    from provisioner.core.audit import parse_csv
+    from provisioner.core.audit import read_csv
 
     return Counter(
         (row.action, row.database, row.username, re.split("; planned by run|; approved as", row.message)[0])
-        for row in parse_csv(csv)
+        for row in read_csv(csv)[0]
         if row.status.value == "success"
     )
 

@@ -8,7 +8,7 @@ from itertools import groupby
 from operator import attrgetter
 from typing import TYPE_CHECKING
 
-from provisioner.core.audit import AuditRow, parse_csv
+from provisioner.core.audit import AuditRow, read_csv
 from provisioner.core.model import Status
 from rds_provisioner_cli.aws import client, explain, failures, read_object
 from rds_provisioner_cli.stopped import Stopped
@@ -55,7 +55,7 @@ def _read_all(trail: str) -> Iterable[AuditRow]:
     except failures() as error:
         raise Stopped(f"the archives beside {trail} cannot be listed: {explain(error)}") from None
     for address in (*(f"s3://{bucket}/{archive}" for archive in archives), trail):
-        yield from parse_csv(read_object(address, missing="no run of this environment was written down there yet"))
+        yield from read_csv(read_object(address, missing="no run of this environment was written down there yet"))[0]
 
 
 def _is_about(row: AuditRow, role: str, database: str) -> bool:

@@ -91,13 +91,8 @@ def write_csv(lines: Iterable[Iterable[object]]) -> str:
 HEADER = render_csv((), header=True).encode("utf-8")
 
 
-def parse_csv(content: bytes) -> tuple[AuditRow, ...]:
-    """The rows of a CSV that `render_csv` made with a header; none where it is empty or somebody else's."""
-    return read_csv(content)[0]
-
-
 def read_csv(content: bytes) -> tuple[tuple[AuditRow, ...], int]:
-    """The rows of a CSV as they were written, however it was saved since, and how many lines are none of ours."""
+    """The rows of a CSV that `render_csv` made, however it was saved since, and how many lines are none of ours."""
     rows: list[AuditRow] = []
     others = 0
     lines = _read_lines(content)

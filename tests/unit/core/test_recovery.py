@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from provisioner.core.audit import AuditRow, Provenance, build_rows, parse_csv, render_csv
+from provisioner.core.audit import AuditRow, Provenance, build_rows, read_csv, render_csv
 from provisioner.core.changes import Change, ChangeKind, PlannedChange
 from provisioner.core.kinds import ObjectKind
 from provisioner.core.model import Declaration, Outcome, Status
@@ -56,7 +56,7 @@ GROUPS = (
 def rows(
     run_csv: bytes = b"", *, left: list[Change] | None = None, ownership: Ownership | None = None
 ) -> tuple[AuditRow, ...]:
-    told = parse_csv(run_csv)
+    told = read_csv(run_csv)[0]
     return recovered_rows(
         StoredPlan(PROVENANCE, (CREATE, PASSWORD)), told, left or [], ownership or seen(), "token-1", NOW
     )
