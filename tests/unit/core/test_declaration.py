@@ -296,6 +296,11 @@ def test_a_standalone_block_beside_a_disabled_coupled_one_is_read_with_a_warning
     assert [warning.code for warning in warnings] == ["inactive"]
 
 
+def test_a_standalone_block_beside_an_rds_config_that_is_null_is_read() -> None:
+    text = f"application_databases = {ENTRY}\nrds_config = null\n"
+    assert parse_snapshot(text.encode(), "x.tfvars", environment="dev")[1] == ()
+
+
 @pytest.mark.parametrize("text", ["v = 1\n", "# nothing\n", "rds_config = { enabled = true }\n", "rds_config = {}\n"])
 def test_no_block_at_all_is_refused(text: str) -> None:
     assert [finding.code for finding in refused(text)] == ["nothing_declared"]
