@@ -22,9 +22,10 @@ from provisioner.core.access_rows import Declared
 from provisioner.core.audit import read_csv
 from provisioner.core.errors import Finding
 from provisioner.core.leaving import is_quarantined
-from provisioner.core.model import Declaration, Outcome, Status
+from provisioner.core.model import Declaration, Outcome, RunStatus, Status
 from provisioner.core.ownership import has_marker
 from provisioner.core.plan import Plan
+from provisioner.core.report import RunResult
 from provisioner.core.role_graph import RoleGraph
 from provisioner.core.state import Server
 from provisioner.core.text import join_names
@@ -40,8 +41,8 @@ MAX_TRIED, MAX_REPORT_BYTES = 3, 24 * 1024 * 1024
 
 def report_access(
     declaration: Declaration, login: Login, session: Session, warnings: Iterable[Finding], audit_log: AuditLog
-) -> tuple[Plan, str]:
-    """Look, store the report in three formats, and give back what the answer says: an empty plan's warnings, a text.
+) -> RunResult:
+    """Look, and store the report in three formats.
 
     Raises:
         DatabaseUnavailable: the server broke off, is a standby, or is too old.
@@ -61,7 +62,8 @@ def report_access(
     report = replace(report, warnings=tuple(sorted({*report.warnings, *warnings, *unknown})))
     _store(report, audit_log)
     _record(report, audit_log)
-    return Plan(audit_log.settings.environment, warnings=report.warnings), report.text()
+    plan = Plan(audit_log.settings.environment, warnings=report.warnings)
+    return RunResult(RunStatus.REPORTED, plan, text=report.text())
 
 
 def _look(login: Login, server: Server, declared: Declared, audit_log: AuditLog) -> AccessReport:

@@ -66,8 +66,7 @@ def run(event: object, audit_log: AuditLog, seconds_left: Callable[[], float]) -
             deadline = Deadline(seconds_left, min(seconds_left() * RESERVED_TIME_SHARE, MAX_RESERVED_SECONDS))
             audit_log.request = request = parse_request(event, audit_log.settings)
             if request.mode is Mode.PREFLIGHT:
-                status, checks, warnings = check_everything(request, audit_log, deadline)
-                return RunResult(status, Plan(request.environment, warnings=warnings), checks=checks)
+                return check_everything(request, audit_log, deadline)
             result = _provision(request, audit_log, deadline, lock)
         except Exception as error:  # noqa: BLE001 - whatever it is, it has to be in the audit and have a name
             named = error if isinstance(error, ProvisioningError) else _mistake(error)
@@ -109,7 +108,7 @@ def _run_stages(request: Request, audit_log: AuditLog, deadline: Deadline, lock:
         # Loaded in this mode only: with it comes the template engine.
         from provisioner.access import report_access  # noqa: PLC0415
 
-        return RunResult(RunStatus.REPORTED, *report_access(declaration, secrets.login, session, warnings, audit_log))
+        return report_access(declaration, secrets.login, session, warnings, audit_log)
     ownership, differences = observe(
         request, declaration, secrets, session.connection, audit_log.settings, audit_log.clients
     )

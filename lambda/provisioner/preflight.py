@@ -21,7 +21,9 @@ from provisioner.core.errors import (
     SecretUnavailable,
 )
 from provisioner.core.model import Declaration, Outcome, Request, RunStatus, Settings, Status
+from provisioner.core.plan import Plan
 from provisioner.core.preflight import Check, CheckStatus, count_checks, failed, failed_by, is_ready, ok, unknown
+from provisioner.core.report import RunResult
 from provisioner.core.snapshot import parse_snapshot
 from provisioner.edges import account_probe, server_probe
 from provisioner.edges.aws import AwsClients, AwsError, translate_errors
@@ -56,10 +58,8 @@ class Preflight:
 Groups = Mapping[Callable[[Preflight], Iterator[Check]], Sequence[str]]
 
 
-def check_everything(
-    request: Request, audit_log: AuditLog, deadline: Deadline
-) -> tuple[RunStatus, Sequence[Check], tuple[Finding, ...]]:
-    """Make every check and store the look; give back how it ended, the checks, and what is to be warned of.
+def check_everything(request: Request, audit_log: AuditLog, deadline: Deadline) -> RunResult:
+    """Make every check and store the look.
 
     An audit that cannot be stored is one more check that failed: this answers on the worst of days.
     """
@@ -76,7 +76,8 @@ def check_everything(
     audit_log.plan_summary = count_checks(checks)
     checks.append(_store(checks, audit_log))
     status = RunStatus.READY if is_ready(checks) else RunStatus.NOT_READY
-    return status, checks, (*preflight.warnings, *audit_log.findings)
+    plan = Plan(request.environment, warnings=(*preflight.warnings, *audit_log.findings))
+    return RunResult(status, plan, checks=checks)
 
 
 def _side_by_side(preflight: Preflight, groups: Groups) -> list[Check]:
