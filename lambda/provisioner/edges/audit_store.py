@@ -88,7 +88,7 @@ class AuditBucket:
         body = content.encode("utf-8")
         put = self._retry_on_conflict(key, lambda _: self._put_once(key, body, etag))
         # A write whose answer was lost is tried again by botocore and then meets its own object.
-        if put or (present := self.get(key)).content == body:
+        if put or (present := self.get(key, len(body))).content == body:
             return put or present.etag
         message = "another object was put here since this run began"
         next_step = "call again when a run that is at work has ended; where there is none, find out who wrote it"
