@@ -32,25 +32,12 @@ ScramError: type[Exception] = scramp.ScramException
 # A password is hashed 4096 times with the salt of its role, a third of the processor time of a login. The administrator
 # has one salt for all its connections, and a verifier made here has the salt that its first login will be told.
 _cached_hash = cache(scramp.core.hi)
-
-
-def tune_scramp() -> None:
-    """Spare what every login and every verifier would do anew.
-
-    Beside the hash it is SASLprep (RFC 4013): it leaves printable ASCII as it is, after looking each character up in a
-    dozen tables for 0.25 ms.
-    """
-    prepare = scramp.core.saslprep
-    scramp.core.hi = lambda function, password, salt, count: _cached_hash(function, password, salt, int(count))
-    scramp.core.saslprep = lambda text: text if text.isascii() and text.isprintable() else prepare(text)
-
-
-tune_scramp()
-
-
-def clear_scram_cache() -> None:
-    """Drop what was remembered of passwords: a function that stays warm keeps none of them."""
-    _cached_hash.cache_clear()
+scramp.core.hi = lambda function, password, salt, count: _cached_hash(function, password, salt, int(count))
+# A function that stays warm keeps nothing of passwords.
+clear_scram_cache = _cached_hash.cache_clear
+# SASLprep (RFC 4013) leaves printable ASCII as it is, after looking each character up in a dozen tables for 0.25 ms.
+_prepare = scramp.core.saslprep
+scramp.core.saslprep = lambda text: text if text.isascii() and text.isprintable() else _prepare(text)
 
 
 class VerifierRefused(SqlError):
