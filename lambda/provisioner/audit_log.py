@@ -94,6 +94,7 @@ class AuditLog:
                 message = f"{change.detail}; blocked: {blocker.message}" if blocker else change.detail
                 self.record([build_outcome(change, status, now, message)])
         self.record(build_outcome(each, Status.NO_CHANGE, now) for each in plan.unchanged)
+        self.record(build_outcome(each, status, now) for each in plan.unknown)
         self.record_findings(plan.warnings, action="warning", status=Status.WARNING)
 
     def record_applied(self, plan: Plan, outcomes: Sequence[Outcome]) -> None:
@@ -158,6 +159,9 @@ class AuditLog:
 
         Raises AuditUnavailable: S3 did not take one of them; every row is in the log all the same.
         """
+        if not self.outcomes:
+            # Nothing is declared, and nothing was found: that it ran is a row all the same.
+            self.record([self._summary(Status.NO_CHANGE)])
         rows = build_rows(self.provenance(), self.outcomes)
         try:
             run = self.bucket.put_if_absent(self._run_key, render_csv(rows, header=True))
@@ -181,8 +185,10 @@ class AuditLog:
             return rows
         refusals = tuple(row for row in rows if row.action == "refuse")
         status = Status.ERROR if any(row.status is Status.ERROR for row in rows) else Status.DRY_RUN
-        look = Outcome(self.request.mode.value, "", "", status, now_utc(), message=self.plan_summary)
-        return refusals or build_rows(self.provenance(), [look])
+        return refusals or build_rows(self.provenance(), [self._summary(status)])
+
+    def _summary(self, status: Status) -> Outcome:
+        return Outcome(self.require_request().mode.value, "", "", status, now_utc(), message=self.plan_summary)
 
     def provenance(self) -> Provenance:
         """What all rows of this run say of it; of a request that could not be read its environment is the function's.

@@ -38,7 +38,7 @@ def follow_secret(
         if doubtful:
             warnings = (*plan.warnings, *map(unproved, doubtful))
             return replace(request, trigger=Trigger.SNAPSHOT_EVENT), replace(plan, warnings=warnings)
-    others = replace(plan, changes=passwords.left, blockers=(), warnings=(), unchanged=())
+    others = replace(plan, changes=passwords.left, blockers=(), warnings=(), unchanged=(), unknown=())
     audit_log.record_plan(others, Status.SKIPPED)
     audit_log.plan_digest = passwords.digest
     return request, passwords

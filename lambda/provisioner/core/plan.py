@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from operator import attrgetter
@@ -19,6 +19,9 @@ from provisioner.core.roles import role_changes
 from provisioner.core.units import Unit, UnitEffects, Validity, collect_units, digest_plan, digest_unit, unit_of
 from provisioner.core.warnings import find_warnings
 
+# What of an entry is its role's own, in whatever database.
+_OF_A_ROLE = frozenset({"role", "password"})
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -29,6 +32,8 @@ class Plan:
     blockers: tuple[Finding, ...] = ()
     warnings: tuple[Finding, ...] = ()
     unchanged: tuple[PlannedChange, ...] = ()
+    # What is declared and could not be planned, with the blocker that stands before it.
+    unknown: tuple[PlannedChange, ...] = ()
     validity: Validity | None = None
     # Against units that nobody approved as they are (`core.approval`); no part of the digest, as they follow from it.
     unapproved: tuple[Finding, ...] = ()
@@ -53,6 +58,13 @@ class Plan:
             return units[unit_of(change)]
         roles = (units.get(Unit("role", role)) for role in sorted(change.depends_on))
         return units.get(Unit("", "")) or next((blocker for blocker in roles if blocker), None)
+
+    def why_unknown(self, item: PlannedChange, owner: str) -> str:
+        """What stands against something of an entry, or against the `owner` of its database; else empty."""
+        in_database = Unit("database", item.database), Unit("role", item.username), Unit("role", owner)
+        units = in_database[1:2] if item.action in _OF_A_ROLE else in_database
+        blocker = next(filter(None, map(self._blocked_units.get, (*units, Unit("", "")))), None)
+        return f"blocked: {blocker.message}" if blocker else ""
 
     @property
     def blocked_roles(self) -> frozenset[str]:
@@ -86,19 +98,22 @@ def build_plan(ownership: Ownership, differences: Sequence[Difference]) -> Plan:
     blockers = (*find_blockers(ownership, changes), *leaving.blockers(ownership, changes))
     kept = [finding for difference in differences for finding in difference.findings]
     warnings = [item for item in (*kept, *find_warnings(ownership)) if not _is_accepted(item, ownership)]
+    untouched = sorted(_untouched(ownership, changes))
     plan = Plan(
         environment=ownership.environment,
         changes=changes,
         blockers=tuple(sorted(set(blockers))),
         warnings=shorten_alike(warnings),
-        unchanged=_unchanged(ownership, changes),
+        unchanged=tuple(item for item, is_known in untouched if is_known),
         validity=Validity(
             ownership.environment, ownership.host, ownership.port, server.system_identifier, server.administrator
         ),
     )
     while held := held_back(plan):
         plan = replace(plan, blockers=tuple(sorted({*plan.blockers, *held})))
-    return plan
+    unknown = (item for item, is_known in untouched if not is_known)
+    told = [replace(item, detail=plan.why_unknown(item, ownership.declared_owner(item.database))) for item in unknown]
+    return replace(plan, unknown=tuple(item for item in told if item.detail))
 
 
 def held_back(plan: Plan) -> tuple[Finding, ...]:
@@ -126,24 +141,24 @@ def _is_accepted(warning: Finding, ownership: Ownership) -> bool:
     return any(warning.code in entry.accepted_findings and (entry in of_role or not of_role) for entry in entries)
 
 
-def _unchanged(ownership: Ownership, changes: Iterable[Change]) -> tuple[PlannedChange, ...]:
+def _untouched(ownership: Ownership, changes: Iterable[Change]) -> Iterator[tuple[PlannedChange, bool]]:
+    """What of each entry no change touches, and whether it is known to be as declared."""
     touched = {(aspect, change.database, change.username) for change in changes for aspect in change.kind.aspects}
-    result = []
     for entry in ownership.declaration.entries:
         aspects = ["role", "password", "privileges"]
         aspects.append("database" if entry.access_level is AccessLevel.OWNER else "default_privileges")
         for aspect in aspects:
-            place = "" if aspect in {"role", "password"} else entry.database
-            if (aspect, place, entry.username) not in touched and _is_managed(aspect, entry, ownership):
-                result.append(PlannedChange(aspect, entry.database, entry.username))
-    return tuple(sorted(result))
+            place = "" if aspect in _OF_A_ROLE else entry.database
+            if (aspect, place, entry.username) not in touched:
+                item = PlannedChange(aspect, entry.database, entry.username)
+                yield item, _is_managed(aspect, entry, ownership)
 
 
 def _is_managed(aspect: str, entry: Entry, ownership: Ownership) -> bool:
     """Whether something is as declared where nothing is changed; of what is blocked, nobody knows."""
     if aspect == "password" and entry.username not in ownership.secrets:
         return False
-    if aspect in {"role", "password"}:
+    if aspect in _OF_A_ROLE:
         return ownership.manages(entry.username)
     facts = ownership.server.databases.get(entry.database)
     return (

@@ -54,6 +54,7 @@ def keep_passwords(plan: Plan, roles: Collection[str], secret_problems: Collecti
         left=tuple(each for each in plan.changes if each not in kept),
         blockers=blockers,
         unchanged=tuple(each for each in plan.unchanged if each.action == "password" and each.username in roles),
+        unknown=tuple(each for each in plan.unknown if each.action == "password" and each.username in roles),
         warnings=(*plan.warnings, *([_left(left)] if left else [])),
         is_approved_by_object=False,
     )

@@ -35,6 +35,8 @@ _CONTENT_TYPES = {
     "json": "application/json",
     "md": "text/markdown; charset=utf-8",
 }
+# Of an object in an archive: what GetObject and CopyObject say.
+_ARCHIVED = frozenset({"InvalidObjectState", "ObjectNotInActiveTierError"})
 T = TypeVar("T")
 
 
@@ -53,7 +55,7 @@ class AuditBucket:
         return f"s3://{self.name}/{key}"
 
     def get(self, key: str, max_bytes: int | None = None) -> StoredObject:
-        """An object, read unless it has more than `max_bytes`."""
+        """An object, read unless it has more than `max_bytes` or was moved to an archive (Glacier)."""
         with self._translate_errors(key):
             return self._get(key, MAX_BYTES if max_bytes is None else max_bytes)
 
@@ -143,13 +145,16 @@ class AuditBucket:
     def _get(self, key: str, max_bytes: int) -> StoredObject:
         try:
             with translate_errors():
-                answer = self.clients.s3.get_object(Bucket=self.name, Key=key)
+                answer: Any = self.clients.s3.get_object(Bucket=self.name, Key=key)
                 with closing(answer["Body"]) as body:
                     content = body.read() if answer["ContentLength"] <= max_bytes else None
         except AwsError as failure:
             if failure.code == "NoSuchKey":
                 return StoredObject(self.address(key))
-            raise
+            if failure.code != "InvalidObjectState":
+                raise
+            with translate_errors():
+                answer, content = self.clients.s3.head_object(Bucket=self.name, Key=key), None
         about = answer["ETag"], answer["LastModified"], answer.get("VersionId", "")
         return StoredObject(self.address(key), content, *about)
 
@@ -202,6 +207,8 @@ class AuditBucket:
         next_step = failure.next_step("s3:GetObject, s3:PutObject and s3:ListBucket")
         if failure.code == "NoSuchBucket":
             next_step = "create the bucket, or correct AUDIT_BUCKET"
+        if failure.code in _ARCHIVED:
+            next_step = "restore the object, and let the bucket's lifecycle archive neither it nor the trail"
         return self._finding("audit_not_stored", f"the audit cannot be written: {failure.code}", next_step, key)
 
     def _finding(self, code: str, message: str, next_step: str, key: str) -> Finding:

@@ -113,6 +113,14 @@ def test_what_is_blocked_is_neither_changed_nor_called_unchanged() -> None:
     plan = plan_of(ownership_of(OWNER, roles=(Role("owner", createdb=True),), owned="owner"))
     assert plan.changes == ()
     assert plan.unchanged == ()
+    assert [(item.action, item.database, item.username) for item in plan.unknown] == [
+        ("database", "shop", "owner"),
+        ("password", "shop", "owner"),
+        ("privileges", "shop", "owner"),
+        ("role", "shop", "owner"),
+    ]
+    database, role = (f"blocked: {blocker.message}" for blocker in plan.blockers)
+    assert [item.detail for item in plan.unknown] == [database, role, database, role]
 
 
 def test_every_entry_has_a_thing_that_is_unchanged_where_nothing_is() -> None:
