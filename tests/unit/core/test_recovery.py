@@ -202,6 +202,27 @@ def test_success_is_said_only_of_what_the_server_shows(change: Change, *, expect
     assert shows(seen(), planned(change)) is expected
 
 
+@pytest.mark.parametrize(
+    ("role", "expected"),
+    [
+        (Role("q", can_login=False, marker=Marker("dev", quarantined="2026-11-22")), True),
+        (Role("q", can_login=True, marker=Marker("dev", quarantined="2026-11-22")), False),
+        (Role("q", can_login=False, marker=Marker("dev")), False),
+        (Role("q", can_login=False, marker=Marker("stage", quarantined="2026-11-22")), False),
+    ],
+)
+def test_a_quarantine_is_shown_by_a_mark_of_ours_on_a_role_that_cannot_log_in(role: Role, *, expected: bool) -> None:
+    ownership = seen()
+    ownership = replace(ownership, server=replace(ownership.server, roles={"q": role}))
+    assert shows(ownership, planned(Change(ChangeKind.QUARANTINE_ROLE, username="q"))) is expected
+
+
+@pytest.mark.parametrize("kind", [ChangeKind.DROP_ROLE, ChangeKind.PASS_OBJECTS])
+@pytest.mark.parametrize(("role", "expected"), [("gone", True), ("a", False)])
+def test_what_a_role_leaves_with_is_shown_by_its_being_gone(kind: ChangeKind, role: str, *, expected: bool) -> None:
+    assert shows(seen(), planned(Change(kind, username=role))) is expected
+
+
 def test_a_change_of_a_form_that_we_do_not_know_is_shown_by_nothing() -> None:
     for action in ("revoke_membership", "grant", "create_extension", "alter_role", "anything"):
         assert not shows(seen(), PlannedChange(action, "shop", "b"))
