@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from provisioner.core.errors import ApplyFailed
-from provisioner.edges import access_catalogs, database_catalogs, postgres
+from provisioner.edges import database_catalogs, postgres
 from stack.aws import Aws
 from stack.held import HeldRun
 from stack.postgres import Login, Server
@@ -53,8 +53,7 @@ def world(pg_server: Server, admin: Login, aws: Aws) -> Iterator[World]:
 def test_temporary_objects_do_not_make_a_database_too_large_to_be_read(
     world: World, attack: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for catalogs in (database_catalogs, access_catalogs):
-        monkeypatch.setattr(catalogs, "MAX_GROUPS", 50)
+    monkeypatch.setattr(database_catalogs, "MAX_GROUPS", 50)
     with contextlib.closing(world.login("shop_editor", "shop")) as session:
         session.run(each_with_a_list_of_its_own(*ATTACKS[attack]))
         world.declare_entries(SHOP | LATE)
@@ -95,8 +94,7 @@ def test_who_holds_what_is_its_own_in_the_database_of_another_keeps_back_nothing
 def test_default_privileges_where_a_role_creates_nothing_make_no_database_too_large(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for catalogs in (database_catalogs, access_catalogs):
-        monkeypatch.setattr(catalogs, "MAX_GROUPS", 100)
+    monkeypatch.setattr(database_catalogs, "MAX_GROUPS", 100)
     with contextlib.closing(world.login("shop_user", "shop")) as owner:
         owner.run("DO $$ BEGIN FOR i IN 1..40 LOOP EXECUTE format('CREATE SCHEMA s%1$s', i); END LOOP; END $$")
     with contextlib.closing(world.login("shop_reader", "shop")) as guest:

@@ -114,10 +114,9 @@ def test_lists_that_are_too_long_together_are_the_business_of_their_own_database
 def test_large_objects_of_a_reader_are_its_own_business_however_many_lists_they_have(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from provisioner.edges import access_catalogs, database_catalogs
+    from provisioner.edges import database_catalogs
 
     monkeypatch.setattr(database_catalogs, "MAX_GROUPS", 300)
-    monkeypatch.setattr(access_catalogs, "MAX_GROUPS", 300)
     for number in range(9):
         world.server.run_as_superuser(f"CREATE ROLE other{number}")
     with world.login("shop_reader", "shop") as reader:

@@ -112,11 +112,10 @@ PREDEFINED = {
 class AccessGroup:
     """All objects of one kind in one schema with one owner and one access control list.
 
-    `names` holds the first of them. `narrowed` is how many have row-level security, or are databases that a connection
-    limit of 0 closes. `doubt` says of views that it is for the rights of others whether they can be written (1), or
-    read as well (2); of routines that something else than their name leads to them (1), or only a trigger (2); of large
-    objects that their lists are too many (2). Where `creator` is set, these are the default privileges for what that
-    role creates.
+    `names` holds the first of them. `narrowed` is how many have row-level security. `doubt` says of views that it is
+    for the rights of others whether they can be written (1), or read as well (2); of routines that something else than
+    their name leads to them (1), or only a trigger (2); of large objects that their lists are too many (2). Where
+    `creator` is set, these are the default privileges for what that role creates.
     """
 
     thing: Thing

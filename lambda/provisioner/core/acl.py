@@ -10,12 +10,7 @@ from __future__ import annotations
 import re
 from functools import lru_cache
 
-from provisioner.core.state import PUBLIC, Grant
-
-
-class UnreadableList(Exception):
-    """An access control list is none, or has a privilege that PostgreSQL 13 to 18 do not know."""
-
+from provisioner.core.state import PUBLIC, Grant, Unreadable
 
 _PRIVILEGES = {
     "r": "SELECT",
@@ -45,7 +40,7 @@ _PRIVILEGE = re.compile(r"([A-Za-z])(\*?)")
 def parse_acl(text: str) -> tuple[Grant, ...]:
     """The items of a list such as `{owner=arw/owner,=r/owner}`, in order.
 
-    Raises `UnreadableList`.
+    Raises Unreadable: it is none, or has a privilege that PostgreSQL 13 to 18 do not know.
     """
     parts = (plain or _ESCAPED.sub(r"\1", quoted) for quoted, plain in _ELEMENT.findall(text))
     return tuple(sorted(item for part in parts for item in _parse_item(part)))
@@ -56,12 +51,12 @@ def parse_acl(text: str) -> tuple[Grant, ...]:
 def _parse_item(text: str) -> tuple[Grant, ...]:
     found = _ITEM.fullmatch(text)
     if not found:
-        raise UnreadableList("an access control list that cannot be read")
+        raise Unreadable("an access control list that cannot be read")
     items = []
     grantee, grantor = _name(found[1]) or PUBLIC, _name(found[3])
     for letter, option in _PRIVILEGE.findall(found[2]):
         if letter not in _PRIVILEGES:
-            raise UnreadableList(f'an access control list with an unknown privilege "{letter}"')
+            raise Unreadable(f'an access control list with an unknown privilege "{letter}"')
         items.append(Grant(grantor, grantee, _PRIVILEGES[letter]))
         items += [Grant(grantor, grantee, _PRIVILEGES[letter], grant_option=True)] if option else []
     return tuple(items)

@@ -77,7 +77,6 @@ class Access:
         self._by_holder: dict[str, list[Holding]] = {}
         for each in sum_up(held for group in groups for held in holdings_of(group)):
             self._by_holder.setdefault(self._who(each.holder), []).append(each)
-        self._is_shut = any(group.thing is Thing.DATABASE and group.narrowed for group in groups)
         self._users: dict[str, set[str]] = {}
         for group in groups:
             if group.thing is Thing.SCHEMA and not group.creator:
@@ -122,7 +121,7 @@ class Access:
 
     def _kept_out(self, name: str) -> str:
         """Why a role cannot get in, or nothing."""
-        if self._is_shut and name not in self._graph.superusers:
+        if self.database.connection_limit == 0 and name not in self._graph.superusers:
             return "the connection limit of the database is 0"
         refused = self._graph.login_refused(name)
         return refused or ("" if name in self._connecting else "it has no CONNECT on the database")

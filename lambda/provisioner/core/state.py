@@ -13,8 +13,8 @@ from provisioner.core.kinds import ObjectKind
 PUBLIC = "public"
 # The role that since PostgreSQL 14 stands for whoever owns the current database; it owns `public` since 15.
 DATABASE_OWNER = "pg_database_owner"
-# The connection limit of a role that has none.
-NO_LIMIT = -1
+# The connection limit of a role or a database that has none, and of a database whose DROP DATABASE was interrupted.
+NO_LIMIT, INVALID = -1, -2
 # More objects than any server has.
 ANY_NUMBER = 10**12
 # Who creates an extension that is not ours to create.
@@ -28,7 +28,7 @@ class Target:
     """What a grant is on.
 
     Tables, sequences and columns are not named one by one: a target is a group, all objects of one kind in one schema
-    with one owner and one access control list (`acl`, as PostgreSQL prints it, empty where it is NULL), so that a
+    with one owner and one access control list (`acl`, as PostgreSQL prints it, empty for all other kinds), so that a
     database of ten thousand tables is as small in memory as one of ten. `extension` sets apart the objects that
     belong to an extension. Where `creator` is set, the target is the default privilege for what that role creates
     from now on, in `schema` or, where that is empty, in the whole database.
@@ -171,14 +171,25 @@ class ObjectGroup:
     example: str = ""
 
 
+class Unreadable(Exception):
+    """A database holds something that this release cannot read."""
+
+    remedy = "upgrade rds-provisioner, or report it"
+
+
+class TooLarge(Unreadable):
+    """What a database holds is too much: the business of its owner alone, which costs nobody else anything."""
+
+    remedy = "as its owner: take back there what no entry of the snapshot asks for, until it is less"
+
+
 @dataclass(frozen=True, slots=True)
 class Database:
     """One database as `pg_database` has it and, once looked into, what stands in it.
 
     `groups` holds the database itself, its schemas, the groups of objects and the default privileges. `extensions` are
     installed, `definers` is what runs with its owner's rights. `unreadable_reason` says why it could not be looked
-    into, `remedy` what is to be done about that where it is no matter of a way in, `invalid` that a DROP DATABASE was
-    interrupted.
+    into, `remedy` what is to be done about that where it is no matter of a way in.
     """
 
     name: str
@@ -190,23 +201,21 @@ class Database:
     extensions: frozenset[str] = frozenset()
     unreadable_reason: str = ""
     remedy: str = ""
-    invalid: bool = False
+    connection_limit: int = NO_LIMIT
     names: Mapping[Target, tuple[tuple[str, ...], ...]] = field(default_factory=lambda: MappingProxyType({}))
     definers: tuple[ObjectGroup, ...] = ()
+
+    @property
+    def invalid(self) -> bool:
+        return self.connection_limit == INVALID
 
     @property
     def may_be_entered(self) -> bool:
         """Whether nothing that is known of it from outside keeps a session from looking into it."""
         return self.allows_connections and not (self.is_template or self.invalid or self.unreadable_reason)
 
-    def refuse_as_too_large(self, reason: str) -> Database:
-        """The database as one that is the business of its owner alone, and costs nobody else anything."""
-        remedy = "as its owner: take back there what no entry of the snapshot asks for, until it is less"
-        return replace(self, unreadable_reason=reason, remedy=remedy)
-
-    def refuse_as_unknown(self, reason: str) -> Database:
-        """The database as one in which something stands that this release cannot read."""
-        return replace(self, unreadable_reason=reason, remedy="upgrade rds-provisioner, or report it")
+    def refused(self, error: Unreadable) -> Database:
+        return replace(self, unreadable_reason=str(error), remedy=error.remedy)
 
 
 @dataclass(frozen=True, slots=True)

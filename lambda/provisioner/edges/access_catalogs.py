@@ -18,17 +18,19 @@ from provisioner.core.acl import parse_acl
 from provisioner.core.effective_access import Access, Dormant
 from provisioner.core.errors import OutOfTime
 from provisioner.core.role_graph import RoleGraph
-from provisioner.core.state import Database
+from provisioner.core.state import Database, Unreadable
 from provisioner.edges.database_catalogs import (
     FIRST_OBJECT,
     IN_EFFECT,
     IS_DEFINER,
     LARGE_OBJECTS,
-    MAX_ACL_CHARACTERS,
-    MAX_GROUPS,
     NOT_SYSTEM,
+    RELATIONS_LIST,
     TEMPORARY_IN_REACH,
     in_extension,
+    list_in_force,
+    refuse_too_many,
+    within_bounds,
 )
 from provisioner.edges.observe import look
 from provisioner.edges.postgres import Connection, Login
@@ -66,12 +68,12 @@ def _read_one(login: Login, graph: RoleGraph, declared: Declared, facts: Databas
     def read() -> Told:
         with login.connect(facts.name) as connection:
             rows = _read_rows(connection)
-        if len(rows) > MAX_GROUPS:
-            return unreadable(f"its objects have more than {MAX_GROUPS} different access control lists")
-        if sum(len(acl) for _, _, _, acl, *_ in rows) > MAX_ACL_CHARACTERS:
-            return unreadable(f"its access control lists are longer than {MAX_ACL_CHARACTERS} characters")
-        # The server groups in whatever order it likes.
-        return tell(facts, [_group(*row) for row in sorted(rows)])
+        try:
+            refuse_too_many([acl for _, _, _, acl, *_ in rows])
+            # The server groups in whatever order it likes.
+            return tell(facts, [_group(*row) for row in sorted(rows)])
+        except Unreadable as error:
+            return tell(facts.refused(error))
 
     if facts.invalid:
         return unreadable("its DROP DATABASE was interrupted; drop it")
@@ -185,20 +187,18 @@ _COLUMN_UPDATABLE = "pg_column_is_updatable(c.oid, a.attnum, true)"
 _DEFAULT = f"""CASE d.defaclobjtype WHEN 'n' THEN '{Thing.SCHEMA}' WHEN 'S' THEN '{Thing.SEQUENCE}'
                WHEN 'f' THEN '{Thing.DEFINER}' WHEN 'L' THEN '{Thing.LARGE_OBJECT}' ELSE '{Thing.TABLE}' END"""
 _DOUBT = "coalesce(b.doubt, 0)"
-# A row for each object: what it is, schema, owner, list, name, whether it is an extension's and narrowed (a database:
-# closed by its connection limit), the doubt, the creator.
+# A row for each object: what it is, schema, owner, list, name, extension's or not, narrowed, doubt, creator, number.
 _OBJECTS = f"""
-    SELECT '{Thing.DATABASE}', ''::text, d.datdba, coalesce(d.datacl, acldefault('d', d.datdba))::text, ''::text, false,
-           d.datconnlimit = 0, 0, 0::oid, 1::bigint
+    SELECT '{Thing.DATABASE}', ''::text, d.datdba, {list_in_force("d.datacl", "'d'", "d.datdba")}, ''::text, false,
+           false, 0, 0::oid, 1::bigint
     FROM pg_database AS d WHERE d.datname = current_database()
     UNION ALL
-    SELECT '{Thing.SCHEMA}', n.nspname, n.nspowner, coalesce(n.nspacl, acldefault('n', n.nspowner))::text, n.nspname,
+    SELECT '{Thing.SCHEMA}', n.nspname, n.nspowner, {list_in_force("n.nspacl", "'n'", "n.nspowner")}, n.nspname,
            {in_extension("pg_namespace", "n")}, false, 0, 0, 1
     FROM pg_namespace AS n WHERE {NOT_SYSTEM}
     UNION ALL
-    SELECT {_RELATION}, n.nspname, c.relowner,
-           coalesce(c.relacl, acldefault(CASE c.relkind WHEN 'S' THEN 's'::"char" ELSE 'r' END, c.relowner))::text,
-           c.relname, {in_extension("pg_class", "c")}, c.relrowsecurity, {_DOUBT}, 0, 1
+    SELECT {_RELATION}, n.nspname, c.relowner, {RELATIONS_LIST}, c.relname,
+           {in_extension("pg_class", "c")}, c.relrowsecurity, {_DOUBT}, 0, 1
     FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace LEFT JOIN doubtful AS b ON b.oid = c.oid
     WHERE c.oid >= {FIRST_OBJECT} AND c.relkind IN ('r', 'p', 'f', 'v', 'm', 'S') AND {NOT_SYSTEM}
     UNION ALL
@@ -210,7 +210,7 @@ _OBJECTS = f"""
     WHERE a.attrelid >= {FIRST_OBJECT} AND a.attacl IS NOT NULL AND NOT a.attisdropped AND {NOT_SYSTEM}
     UNION ALL
     SELECT CASE WHEN {IS_DEFINER} THEN '{Thing.DEFINER}' ELSE '{Thing.ROUTINE}' END, n.nspname, p.proowner,
-           CASE WHEN {IS_DEFINER} THEN coalesce(p.proacl, acldefault('f', p.proowner))::text ELSE '{{}}' END,
+           CASE WHEN {IS_DEFINER} THEN {list_in_force("p.proacl", "'f'", "p.proowner")} ELSE '{{}}' END,
            {_ROUTINE}, {in_extension("pg_proc", "p")}, false,
            CASE WHEN NOT {IS_DEFINER} THEN 0 WHEN {_FOR_TRIGGERS} THEN 2 WHEN {_CALLED_ELSEWHERE} THEN 1 ELSE 0 END,
            0, 1
@@ -225,21 +225,18 @@ _OBJECTS = f"""
     SELECT {_DEFAULT}, coalesce(n.nspname, ''), d.defaclrole, d.defaclacl::text, '', false, false, 0, d.defaclrole, 1
     FROM pg_default_acl AS d LEFT JOIN pg_namespace AS n ON n.oid = d.defaclnamespace
     WHERE d.defaclobjtype <> 'T' AND {IN_EFFECT}"""
-# A row for each group, its columns those of `AccessGroup`. What is told stops with the row that makes it too much; the
-# server holds one row at a time, and of the names only those that are told: an owner makes millions of routines.
-_ACCESS_QUERY = f"""{_DOUBTS}
-    SELECT thing, schema, owner, acl, number, names, extension, CASE WHEN narrowed THEN number ELSE 0 END,
-           doubt, creator
-    FROM (
-        SELECT thing, schema, pg_get_userbyid(owner) AS owner, acl, sum(number)::bigint AS number,
-               json_agg(name ORDER BY place) FILTER (WHERE place <= {MAX_NAMED}) AS names, extension, narrowed, doubt,
-               CASE creator WHEN 0 THEN '' ELSE pg_get_userbyid(creator) END AS creator,
-               sum(length(acl)) OVER (ROWS UNBOUNDED PRECEDING) AS total
-        FROM (SELECT *, row_number() OVER (PARTITION BY thing, schema, owner, acl, extension, narrowed, doubt, creator
-                                           ORDER BY name) AS place
-              FROM ({_OBJECTS}) AS every(thing, schema, owner, acl, name, extension, narrowed, doubt, creator, number)
-             ) AS object GROUP BY thing, schema, object.owner, acl, extension, narrowed, doubt, object.creator) AS told
-    WHERE total - length(acl) <= {MAX_ACL_CHARACTERS} LIMIT {MAX_GROUPS + 1}"""
+# The server holds of the names only those that are told: an owner makes millions of routines.
+_GROUPS = f"""
+    SELECT thing, schema, pg_get_userbyid(owner), acl, sum(number)::bigint,
+           json_agg(name ORDER BY place) FILTER (WHERE place <= {MAX_NAMED}), extension,
+           CASE WHEN narrowed THEN sum(number)::bigint ELSE 0 END, doubt,
+           CASE creator WHEN 0 THEN '' ELSE pg_get_userbyid(creator) END
+    FROM (SELECT *, row_number() OVER (PARTITION BY thing, schema, owner, acl, extension, narrowed, doubt, creator
+                                       ORDER BY name) AS place
+          FROM ({_OBJECTS}) AS every(thing, schema, owner, acl, name, extension, narrowed, doubt, creator, number)
+         ) AS object GROUP BY thing, schema, owner, acl, extension, narrowed, doubt, creator"""
+_COLUMNS = "thing, schema, owner, acl, count, names, extension, narrowed, doubt, creator"
+_ACCESS_QUERY = _DOUBTS + within_bounds(_COLUMNS, _GROUPS)
 # An editor may lock every table: whether a view can be written is undecided then.
 _WITHOUT_LOCKS = (
     _ACCESS_QUERY.replace(_UPDATABLE, "28")

@@ -11,10 +11,10 @@ from dataclasses import replace
 from typing import NamedTuple
 
 from provisioner.core.access_facts import MAX_NAMED
-from provisioner.core.acl import UnreadableList, parse_acl
+from provisioner.core.acl import parse_acl
 from provisioner.core.kinds import ObjectKind
 from provisioner.core.quoting import Statement, array
-from provisioner.core.state import Database, ObjectGroup, Target
+from provisioner.core.state import Database, ObjectGroup, Target, TooLarge, Unreadable
 from provisioner.edges.postgres import Connection
 
 # Beyond this many distinct access control lists, this length of them together, or this many objects to be changed one
@@ -44,17 +44,12 @@ def read_database(
         rows += [GroupRow(*row) for row in connection.run(_database_query(_RARE_PARTS))]
     try:
         return _with_groups(facts, rows)
-    except ValueError as error:
-        return facts.refuse_as_too_large(str(error))
-    except UnreadableList as error:
-        return facts.refuse_as_unknown(str(error))
+    except Unreadable as error:
+        return facts.refused(error)
 
 
 def _with_groups(facts: Database, rows: Sequence[GroupRow]) -> Database:
-    if len(rows) > MAX_GROUPS:
-        raise ValueError(f"its objects have more than {MAX_GROUPS} different access control lists")
-    if sum(len(each.list_in_force) for each in rows) > MAX_ACL_CHARACTERS:
-        raise ValueError(f"its access control lists are longer than {MAX_ACL_CHARACTERS} characters")
+    refuse_too_many([each.acl for each in rows])
     schemas = {each.schema: each.name for each in rows if each.letter == "n" and not each.is_default}
     schemas[_NO_SCHEMA] = ""
     # What stands in a schema of the system, or of a session, belongs to no application.
@@ -67,6 +62,14 @@ def _with_groups(facts: Database, rows: Sequence[GroupRow]) -> Database:
     )
 
 
+def refuse_too_many(lists: Sequence[str]) -> None:
+    """Raise TooLarge where the lists of a database are too many, or too long together, to be taken apart."""
+    if len(lists) > MAX_GROUPS:
+        raise TooLarge(f"its objects have more than {MAX_GROUPS} different access control lists")
+    if sum(map(len, lists)) > MAX_ACL_CHARACTERS:
+        raise TooLarge(f"its access control lists are longer than {MAX_ACL_CHARACTERS} characters")
+
+
 def read_object_names(connection: Connection, facts: Database, targets: Sequence[Target]) -> Database:
     """Add the names behind groups of tables, sequences or columns, in order: (name,), or (table, column).
 
@@ -77,7 +80,7 @@ def read_object_names(connection: Connection, facts: Database, targets: Sequence
     names: dict[Target, list[tuple[str, ...]]] = {target: [] for target in targets}
     rows = connection.run(_names_query(targets))
     if len(rows) > MAX_NAMES:
-        return facts.refuse_as_too_large(f"more than {MAX_NAMES} of its objects would have to be changed one by one")
+        return facts.refused(TooLarge(f"more than {MAX_NAMES} of its objects would have to be changed one by one"))
     for number, *name in rows:
         names[targets[number]].append(tuple(part for part in name if part))
     return replace(facts, names={target: tuple(found) for target, found in names.items()})
@@ -86,24 +89,18 @@ def read_object_names(connection: Connection, facts: Database, targets: Sequence
 class GroupRow(NamedTuple):
     """A row of what stands in a database, its columns in the order of `_database_query`.
 
-    `schema` is the id of one, and `name` what that one is called, or an extension; `acl` is None where it is the
-    default, which then stands in `default`. `is_default` marks a default privilege, not an object.
+    `schema` is the id of one, and `name` what that one is called, or an extension. `is_default` marks a default
+    privilege, not an object.
     """
 
     letter: str
     schema: int
-    name: str
     owner: str
+    acl: str
+    name: str
     extension: bool
-    acl: str | None
-    default: str
     is_default: bool
     number: int
-
-    @property
-    def list_in_force(self) -> str:
-        """The access control list, or what holds where there is none."""
-        return (self.default if self.acl is None else self.acl) or ""
 
 
 def _group(found: GroupRow, schemas: Mapping[int, str]) -> ObjectGroup:
@@ -112,12 +109,12 @@ def _group(found: GroupRow, schemas: Mapping[int, str]) -> ObjectGroup:
         kind,
         schema=schemas[found.schema],
         owner=found.owner,
-        acl=found.acl or "" if kind.named_by and not found.is_default else "",
+        acl=found.acl if kind.named_by and not found.is_default else "",
         extension=found.extension,
         creator=found.owner if found.is_default else "",
     )
     example = found.name if found.letter == _DEFINER else ""
-    return ObjectGroup(target, parse_acl(found.list_in_force), found.number, example)
+    return ObjectGroup(target, parse_acl(found.acl), found.number, example)
 
 
 # Objects of the system's schemas belong to no application. An object of an extension follows its extension.
@@ -168,70 +165,81 @@ def in_extension(catalog: str, row: str) -> str:
     return f"EXISTS (SELECT FROM pg_depend AS e WHERE {of_class} AND e.objid = {row}.oid AND e.deptype = 'e')"
 
 
-def _acl(acl: str, kind: str, owner: str) -> str:
-    """Two columns: an access control list as text, and where it is NULL, what holds then."""
-    return f"{acl}::text, CASE WHEN {acl} IS NULL THEN acldefault({kind}, {owner})::text END"
+def list_in_force(acl: str, kind: str, owner: str) -> str:
+    """An access control list as text; where it is NULL, what holds then."""
+    return f"coalesce({acl}, acldefault({kind}, {owner}))::text"
+
+
+def within_bounds(columns: str, groups: str) -> str:
+    """Groups with their list as `acl`: told up to the row that makes it too much, the server holding one at a time."""
+    return f"""
+    SELECT {columns}
+    FROM (SELECT part.*, sum(length(acl)) OVER (ROWS UNBOUNDED PRECEDING) AS total
+          FROM ({groups}) AS part({columns})) AS told
+    WHERE total - length(acl) <= {MAX_ACL_CHARACTERS} LIMIT {MAX_GROUPS + 1}"""
 
 
 _LETTER = """CASE c.relkind WHEN 'S' THEN 's'::"char" ELSE 'r' END"""
+RELATIONS_LIST = list_in_force("c.relacl", _LETTER, "c.relowner")
 # What is a session's own is nobody else's: an editor makes as many temporary tables as it likes.
 _STAYS = "c.relpersistence <> 't'"
 # A row for each group, its columns those of `GroupRow`.
 _PARTS = f"""
-    SELECT 'd'::"char", 0::oid, ''::text, pg_get_userbyid(d.datdba), false, {_acl("d.datacl", "'d'", "d.datdba")},
-           false, 1::bigint
+    SELECT 'd'::"char", 0::oid, pg_get_userbyid(d.datdba), {list_in_force("d.datacl", "'d'", "d.datdba")}, ''::text,
+           false, false, 1::bigint
     FROM pg_database AS d WHERE d.datname = current_database()
     UNION ALL
-    SELECT 'n', n.oid, n.nspname, pg_get_userbyid(n.nspowner), {in_extension("pg_namespace", "n")},
-           {_acl("n.nspacl", "'n'", "n.nspowner")}, false, 1
+    SELECT 'n', n.oid, pg_get_userbyid(n.nspowner), {list_in_force("n.nspacl", "'n'", "n.nspowner")}, n.nspname,
+           {in_extension("pg_namespace", "n")}, false, 1
     FROM pg_namespace AS n WHERE {NOT_SYSTEM}
     UNION ALL
-    (SELECT {_LETTER}, c.relnamespace, '', pg_get_userbyid(c.relowner), {in_extension("pg_class", "c")},
-            {_acl("c.relacl", _LETTER, "c.relowner")}, false, count(*)
+    (SELECT {_LETTER}, c.relnamespace, pg_get_userbyid(c.relowner), {RELATIONS_LIST}, '',
+            {in_extension("pg_class", "c")}, false, count(*)
      FROM pg_class AS c WHERE c.oid >= {FIRST_OBJECT} AND {_STAYS} AND (c.relkind IN {_TABLE_KINDS} OR c.relkind = 'S')
-     GROUP BY 1, 2, 4, 5, 6, 7 LIMIT {MAX_GROUPS + 1})
+     GROUP BY 1, 2, 3, 4, 6 LIMIT {MAX_GROUPS + 1})
     UNION ALL
-    SELECT d.defaclobjtype, d.defaclnamespace, '', pg_get_userbyid(d.defaclrole), false, d.defaclacl::text, '', true, 1
+    SELECT d.defaclobjtype, d.defaclnamespace, pg_get_userbyid(d.defaclrole), d.defaclacl::text, '', false, true, 1
     FROM pg_default_acl AS d WHERE {IN_EFFECT}
     UNION ALL
-    SELECT '{_MORE}', 0, '', '', false, '', '', false, 1
+    SELECT '{_MORE}', 0, '', '', '', false, false, 1
     WHERE EXISTS (SELECT FROM pg_proc WHERE oid >= {FIRST_OBJECT}) OR EXISTS (SELECT FROM pg_largeobject_metadata)
           OR EXISTS (SELECT FROM pg_attribute WHERE attrelid >= {FIRST_OBJECT} AND attacl IS NOT NULL)"""
 _RARE_PARTS = f"""
-    (SELECT 'c'::"char", c.relnamespace, ''::text, pg_get_userbyid(c.relowner), {in_extension("pg_class", "c")},
-            a.attacl::text, '', false, count(*)
+    (SELECT 'c'::"char", c.relnamespace, pg_get_userbyid(c.relowner), a.attacl::text, ''::text,
+            {in_extension("pg_class", "c")}, false, count(*)
      FROM pg_attribute AS a JOIN pg_class AS c ON c.oid = a.attrelid
      WHERE a.attrelid >= {FIRST_OBJECT} AND a.attacl IS NOT NULL AND NOT a.attisdropped AND {_STAYS}
-     GROUP BY 2, 4, 5, 6 LIMIT {MAX_GROUPS + 1})
+     GROUP BY 2, 3, 4, 6 LIMIT {MAX_GROUPS + 1})
     UNION ALL
     (SELECT 'F', CASE WHEN pg_is_other_temp_schema(p.pronamespace) THEN {_NO_SCHEMA}::oid ELSE p.pronamespace END,
-            min(p.proname::text), pg_get_userbyid(p.proowner), false,
-            {_acl("p.proacl", "'f'", "p.proowner")}, false, count(*)
+            pg_get_userbyid(p.proowner), {list_in_force("p.proacl", "'f'", "p.proowner")}, min(p.proname::text),
+            false, false, count(*)
      FROM pg_proc AS p
      WHERE p.oid >= {FIRST_OBJECT} AND {IS_DEFINER}
        AND (NOT pg_is_other_temp_schema(p.pronamespace) OR {TEMPORARY_IN_REACH})
-     GROUP BY 2, 4, 6, 7 LIMIT {MAX_GROUPS + 1})
+     GROUP BY 2, 3, 4 LIMIT {MAX_GROUPS + 1})
     UNION ALL
-    (SELECT 'F', p.pronamespace, p.proname::text, pg_get_userbyid(p.proowner), false,
-            array_agg(DISTINCT makeaclitem(x.grantee, p.proowner, 'EXECUTE', false)::text)::text, '', false, 1
+    (SELECT 'F', p.pronamespace, pg_get_userbyid(p.proowner),
+            array_agg(DISTINCT makeaclitem(x.grantee, p.proowner, 'EXECUTE', false)::text)::text, p.proname::text,
+            false, false, 1
      FROM pg_trigger AS t JOIN pg_proc AS p ON p.oid = t.tgfoid AND p.prosecdef
      JOIN pg_class AS c ON c.oid = t.tgrelid, aclexplode(c.relacl) AS x
      WHERE x.privilege_type IN ('INSERT', 'UPDATE', 'DELETE', 'TRUNCATE') AND p.proacl IS NOT NULL AND {_STAYS}
        AND NOT EXISTS (SELECT FROM aclexplode(p.proacl) AS y WHERE y.grantee IN (0, x.grantee))
-     GROUP BY p.oid, 2, 3, 4 LIMIT {MAX_GROUPS + 1})
+     GROUP BY p.oid, 2, 3, 5 LIMIT {MAX_GROUPS + 1})
     UNION ALL
-    (SELECT 'f', p.pronamespace, '', pg_get_userbyid(p.proowner), {in_extension("pg_proc", "p")}, '{{}}', '',
-            false, count(*)
+    (SELECT 'f', p.pronamespace, pg_get_userbyid(p.proowner), '{{}}', '', {in_extension("pg_proc", "p")}, false,
+            count(*)
      FROM pg_proc AS p WHERE p.oid >= {FIRST_OBJECT}
           AND p.proowner <> (SELECT d.datdba FROM pg_database AS d WHERE d.datname = current_database())
           AND NOT {_MADE_WITH_A_TYPE}
-     GROUP BY 2, 4, 5 LIMIT {MAX_GROUPS + 1})
+     GROUP BY 2, 3, 6 LIMIT {MAX_GROUPS + 1})
     UNION ALL
-    (SELECT 'L', 0, '', pg_get_userbyid(l.lomowner), false, coalesce(l.acl, '{{}}'), '', false, l.number
+    (SELECT 'L', 0, pg_get_userbyid(l.lomowner), coalesce(l.acl, '{{}}'), '', false, false, l.number
      FROM {LARGE_OBJECTS} AS l LIMIT {MAX_GROUPS + 1})"""
 _EXTENSION_PART = """
     UNION ALL
-    SELECT 'e', 0, e.extname, '', true, '', '', false, 1 FROM pg_extension AS e"""
+    SELECT 'e', 0, '', '', e.extname, true, false, 1 FROM pg_extension AS e"""
 
 
 def _database_query(parts: str) -> str:
@@ -241,13 +249,7 @@ def _database_query(parts: str) -> str:
     the catalogs it names: every join, function and further catalog costs more than all the rows do. So schemas are
     matched and access control lists taken apart here, and what is rare is asked for only where there is any of it.
     """
-    columns = "letter, schema, name, owner, extension, acl, initial, is_default, number"
-    # What is told stops with the row that makes it too much; the server holds one row at a time.
-    return f"""
-    SELECT {columns}
-    FROM (SELECT part.*, sum(length(coalesce(acl, initial))) OVER (ROWS UNBOUNDED PRECEDING) AS total
-          FROM ({parts}) AS part({columns})) AS told
-    WHERE total - length(coalesce(acl, initial)) <= {MAX_ACL_CHARACTERS} LIMIT {MAX_GROUPS + 1}"""
+    return within_bounds("letter, schema, owner, acl, name, extension, is_default, number", parts)
 
 
 def _names_query(targets: Sequence[Target]) -> str:
@@ -271,7 +273,7 @@ def _names_query(targets: Sequence[Target]) -> str:
     relations = "pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace"
     return f"""
     SELECT (w.number - 1)::int, c.relname, ''::name
-    FROM {relations} JOIN {group} ON {matches} AND w.acl = coalesce(c.relacl::text, '')
+    FROM {relations} JOIN {group} ON {matches} AND w.acl = {RELATIONS_LIST}
          AND w.letter = CASE c.relkind WHEN 'S' THEN 's' ELSE 'r' END
     WHERE c.oid >= {FIRST_OBJECT} AND (c.relkind IN {_TABLE_KINDS} OR c.relkind = 'S')
     UNION ALL

@@ -13,7 +13,7 @@ from provisioner.core.database_script import needs_object_names
 from provisioner.core.difference import Difference
 from provisioner.core.errors import DatabaseUnavailable, Finding, OutOfTime
 from provisioner.core.ownership import Ownership
-from provisioner.core.state import Database
+from provisioner.core.state import Database, TooLarge
 from provisioner.edges.database_catalogs import read_database, read_object_names
 from provisioner.edges.postgres import Login
 from provisioner.edges.sqlstates import SqlError
@@ -47,8 +47,8 @@ def _inspect_database(login: Login, ownership: Ownership, facts: Database) -> Di
             found = read_database(connection, facts, with_extensions=ownership.declaration.has_extensions)
             result = difference.of(found, ownership)
             if len(result.changes) > MAX_CHANGES:
-                reason = f"more than {MAX_CHANGES} changes would have to be made in it"
-                return Difference(facts.refuse_as_too_large(reason))
+                why = TooLarge(f"more than {MAX_CHANGES} changes would have to be made in it")
+                return Difference(facts.refused(why))
             found = read_object_names(connection, found, needs_object_names(result.changes))
             return replace(result, database=found)
 

@@ -10,7 +10,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import replace
 from typing import Any
 
-from provisioner.core.acl import UnreadableList, parse_acl
+from provisioner.core.acl import parse_acl
 from provisioner.core.errors import DatabaseUnavailable, Finding
 from provisioner.core.kinds import ObjectKind
 from provisioner.core.marker import MAX_COMMENT_CHARACTERS, MAX_ROLE_COMMENT_CHARACTERS, parse_marker
@@ -25,7 +25,9 @@ from provisioner.core.state import (
     Role,
     Server,
     Target,
+    TooLarge,
     UnmanagedPrivilege,
+    Unreadable,
 )
 from provisioner.edges.database_catalogs import FIRST_OBJECT
 from provisioner.edges.postgres import Connection
@@ -36,8 +38,6 @@ MAX_DATABASE_ACL_CHARACTERS = 500_000
 # A session reads all that is stored for its database and its role, and a hundred megabytes cost it five hundred. They
 # are stored compressed, to one part in a hundred or so, and need not be unpacked to see that they are too long.
 MAX_SETTINGS_BYTES = 100_000
-# `datconnlimit` of a database whose DROP DATABASE was interrupted.
-_INVALID_DATABASE = -2
 # A lock that keeps everybody out of a database counts once it outlived this: a VACUUM FULL passes, a tenant stays. So
 # does a session that is seen each time: for a moment everybody can lock any database (ALTER DATABASE ... RENAME takes
 # its lock first and then sees whose it is), again and again.
@@ -118,22 +118,20 @@ def _database(row: Row, locked: Mapping[str, str]) -> Database:
         is_template=is_template,
         # What is cut is no marker.
         marker=parse_marker(comment[:MAX_COMMENT_CHARACTERS]),
-        invalid=limit == _INVALID_DATABASE,
+        connection_limit=limit,
         unreadable_reason=f"{locked[name]} holds a lock that lets nobody in" if name in locked else "",
     )
     try:
         return replace(facts, groups=_groups(owner, acl, has_large_settings=has_large_settings))
-    except ValueError as error:
-        return facts.refuse_as_too_large(str(error))
-    except UnreadableList as error:
-        return facts.refuse_as_unknown(str(error))
+    except Unreadable as error:
+        return facts.refused(error)
 
 
 def _groups(owner: str, acl: str, *, has_large_settings: bool) -> tuple[ObjectGroup, ...]:
     if len(acl) > MAX_DATABASE_ACL_CHARACTERS:
-        raise ValueError(f"its access control list is longer than {MAX_DATABASE_ACL_CHARACTERS} characters")
+        raise TooLarge(f"its access control list is longer than {MAX_DATABASE_ACL_CHARACTERS} characters")
     if has_large_settings:
-        raise ValueError(f"its own settings take more than {MAX_SETTINGS_BYTES} bytes: ALTER DATABASE RESET")
+        raise TooLarge(f"its own settings take more than {MAX_SETTINGS_BYTES} bytes: ALTER DATABASE RESET")
     # Of one that is not named it was not asked for; one without any privilege is not empty, but {}.
     return (ObjectGroup(Target(ObjectKind.DATABASE, owner=owner), parse_acl(acl)),) if acl else ()
 

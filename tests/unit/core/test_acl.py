@@ -2,8 +2,8 @@
 
 import pytest
 
-from provisioner.core.acl import UnreadableList, parse_acl
-from provisioner.core.state import Grant
+from provisioner.core.acl import parse_acl
+from provisioner.core.state import Grant, Unreadable
 
 
 def test_a_list_is_read_item_by_item() -> None:
@@ -56,12 +56,12 @@ def test_the_grantor_may_have_any_name_too() -> None:
 
 @pytest.mark.parametrize("text", ["{nothing}", "{reader=r}", "{reader=r/}", "{reader=1/owner}", r'{"\"a=r/owner"}'])
 def test_what_is_no_list_is_refused(text: str) -> None:
-    with pytest.raises(UnreadableList, match="cannot be read"):
+    with pytest.raises(Unreadable, match="cannot be read"):
         parse_acl(text)
 
 
 def test_a_privilege_of_a_later_version_is_refused_by_name() -> None:
-    with pytest.raises(UnreadableList, match='unknown privilege "z"'):
+    with pytest.raises(Unreadable, match='unknown privilege "z"'):
         parse_acl("{reader=rz/owner}")
 
 
