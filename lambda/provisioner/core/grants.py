@@ -67,7 +67,7 @@ class DatabasePolicy:
     # --- what the levels ask for ----------------------------------------------------------------------------------
 
     def _level_grants(self, target: Target) -> frozenset[Grant]:
-        if not self._is_covered(target):
+        if not self.covers(target):
             return frozenset()
         held = {
             role: level.on(target.kind)
@@ -80,9 +80,10 @@ class DatabasePolicy:
             held[self.ownership.server.administrator] = levels.ADMINISTRATOR_PRIVILEGES[target.kind]
         return frozenset(Grant(target.owner, role, each) for role, privileges in held.items() for each in privileges)
 
-    def _is_covered(self, target: Target) -> bool:
+    def covers(self, target: Target) -> bool:
         """Whether the levels hold on a target, and it is ours to grant on."""
-        if target.extension or not self.ownership.may_act_as(target.owner, self.owner):
+        is_ours = self.ownership.may_act_as(target.owner, self.owner)
+        if target.kind not in levels.LEVEL_KINDS or target.extension or not is_ours:
             return False
         if target.creator:
             return target.creator in self.creators and not target.schema
@@ -141,7 +142,7 @@ class DatabasePolicy:
     def _is_within_level(self, grant: Grant, target: Target) -> bool:
         """What no level needs but one allows: a column's privilege, another grantor's grant, whatever an owner gets."""
         level = self.members.get(grant.grantee)
-        is_ours = self._is_covered(target) and self.ownership.may_act_as(grant.grantor, self.owner)
+        is_ours = self.covers(target) and self.ownership.may_act_as(grant.grantor, self.owner)
         if is_ours and level is not AccessLevel.OWNER:
             # The owner's own grant stands beside it, and a privilege passed on would keep its giver's option alive.
             return False

@@ -6,9 +6,10 @@ from collections import Counter
 from collections.abc import Iterable
 
 from provisioner.core import leaving
-from provisioner.core.access_levels import LEVEL_KINDS, OWN, allows
+from provisioner.core.access_levels import OWN, allows
 from provisioner.core.checks import reassign_sql
 from provisioner.core.errors import MAX_ALIKE, Finding
+from provisioner.core.grants import DatabasePolicy
 from provisioner.core.kept import is_kept, kept_warning, opened_warning
 from provisioner.core.kinds import ObjectKind
 from provisioner.core.ownership import Ownership, has_marker
@@ -135,15 +136,18 @@ def _unmanaged(database: Database, ownership: Ownership) -> Iterable[Finding]:
     """Whoever else owns or holds something in a managed database."""
     server = ownership.server
     known = {database.owner, server.administrator, server.bootstrap, DATABASE_OWNER, PUBLIC, *ownership.by_role}
-    owned: Counter[tuple[str, str]] = Counter()
+    owned: Counter[tuple[str, str, bool]] = Counter()
+    policy = DatabasePolicy(database, ownership)
     for group in database.groups:
-        if _is_unmanaged(group.target, database, ownership):
-            owned[group.target.owner, group.target.kind] += group.object_count
+        target = group.target
+        if _is_unmanaged(target, database, ownership):
+            owned[target.owner, target.kind, policy.covers(target)] += group.object_count
     for item in server.other_privileges:
         if item.is_owned and item.database == database.name and item.role in ownership.by_role:
-            owned[item.role, item.kind] += item.object_count
-    for (owner, kind), count in sorted(owned.items()):
-        yield _foreign_objects(owner, kind, count, database, ownership)
+            owned[item.role, item.kind, False] += item.object_count
+    for (owner, kind, covered), count in sorted(owned.items()):
+        told = "the levels cover them" if covered else "no level covers them"
+        yield _foreign_objects(owner, kind, count, told, database, ownership)
     groups = [group for group in database.groups if not group.target.extension]
     holders = {item.grantee for group in groups for item in group.items if item.grantee != group.target.owner}
     for role in sorted(holders - known):
@@ -203,13 +207,7 @@ def _is_unmanaged(target: Target, database: Database, ownership: Ownership) -> b
     return not is_free and target.owner not in {database.owner, DATABASE_OWNER}
 
 
-def _foreign_objects(owner: str, kind: str, count: int, database: Database, ownership: Ownership) -> Finding:
-    covered = (
-        kind in LEVEL_KINDS
-        and ownership.may_act_as(owner, database.owner)
-        and (ownership.manages(owner) or owner == ownership.server.administrator)
-    )
-    effect = "the levels cover them" if covered else "no level covers them"
+def _foreign_objects(owner: str, kind: str, count: int, told: str, database: Database, ownership: Ownership) -> Finding:
     if owner == ownership.server.administrator:
         # REASSIGN would move the databases of the administrator too, its own among them.
         next_step = f'as "{owner}", one by one: ALTER {kind.upper()} ... OWNER TO {quote(database.owner)}'
@@ -223,7 +221,7 @@ def _foreign_objects(owner: str, kind: str, count: int, database: Database, owne
     return Finding(
         "created_beyond_level" if is_lesser else "foreign_objects",
         f'{count} {kind}{" belongs" if count == 1 else "s belong"} to "{owner}" in database "{database.name}", and not '
-        f"to its owner; {effect}",
+        f"to its owner; {told}",
         next_step,
         database=database.name,
         username=owner,

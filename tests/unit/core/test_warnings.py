@@ -2,8 +2,9 @@
 
 import pytest
 
-from provisioner.core.state import PasswordCheck, Role
-from unit.core.shop import OWNER, ours, ownership_of, plan_of
+from provisioner.core.kinds import ObjectKind
+from provisioner.core.state import ObjectGroup, PasswordCheck, Role, Target
+from unit.core.shop import OWNER, ours, ownership_of, ownership_over, plan_of
 
 
 @pytest.mark.parametrize(
@@ -26,3 +27,22 @@ def test_what_is_no_longer_declared_is_an_orphan() -> None:
     plan = plan_of(ownership_of(roles=(ours("owner"),), owned="owner"))
     assert plan.changes == ()
     assert [finding.code for finding in plan.warnings] == ["orphaned_database", "orphaned_role"]
+
+
+ADMINISTRATORS = Target(ObjectKind.SCHEMA, schema="tools", owner="admin")
+# Whoever of ours it belongs to.
+OUT_OF_REACH = (
+    (ADMINISTRATORS,),
+    (ADMINISTRATORS, Target(ObjectKind.TABLE, schema="tools", owner="editor")),
+    (Target(ObjectKind.TABLE, schema="public", owner="editor", extension=True),),
+    (Target(ObjectKind.ROUTINE, schema="public", owner="editor"),),
+)
+
+
+@pytest.mark.parametrize("targets", OUT_OF_REACH)
+def test_what_no_level_covers_is_not_said_to_be_covered(targets: tuple[Target, ...]) -> None:
+    plan = plan_of(ownership_over(*(ObjectGroup(target, ()) for target in targets)))
+    told = [each.message for each in plan.warnings if "and not to its owner" in each.message]
+    assert len(told) == len(targets)
+    assert all("no level covers" in message for message in told)
+    assert not {change.target for change in plan.changes if change.kind.is_grant}.intersection(targets)
