@@ -18,15 +18,13 @@ from provisioner.core.access_report import (
     render_csv,
     render_json,
 )
-from provisioner.core.access_rows import Declared
 from provisioner.core.audit import read_csv
 from provisioner.core.errors import Finding
 from provisioner.core.leaving import is_quarantined
 from provisioner.core.model import Declaration, Outcome, RunStatus, Status
-from provisioner.core.ownership import has_marker
+from provisioner.core.ownership import Ownership, has_marker
 from provisioner.core.plan import Plan
 from provisioner.core.report import RunResult
-from provisioner.core.role_graph import RoleGraph
 from provisioner.core.state import Server
 from provisioner.core.text import join_names
 from provisioner.edges.access_catalogs import read_access
@@ -49,14 +47,12 @@ def report_access(
         OutOfTime: there was not time enough to look at everything that is declared.
         AuditUnavailable: the report could not be stored.
     """
-    levels = {(entry.database, entry.username): entry.access_level for entry in declaration.entries}
     with own_session(login):
-        server = observe_server(session.connection, {database for database, _ in levels})
-    managed = frozenset(name for name, role in server.roles.items() if has_marker(role, audit_log.settings.environment))
-    declared = Declared(levels, managed, server.administrator)
-    report = _with_difference(_look(login, server, declared, audit_log), audit_log)
+        server = observe_server(session.connection, declaration.by_database)
+    ownership = Ownership(declaration, server, audit_log.settings.environment)
+    report = _with_difference(_look(login, ownership, audit_log), audit_log)
     unknown = [_unknown(each) for each in report.databases if each.unknown]
-    if missing := sorted(declared.databases - server.databases.keys()):
+    if missing := sorted(declaration.by_database.keys() - server.databases.keys()):
         message = f"nobody can do anything in what is declared and not on the server: {join_names(missing)}"
         unknown.append(Finding("access_not_there", message, "apply the snapshot; then ask again"))
     report = replace(report, warnings=tuple(sorted({*report.warnings, *warnings, *unknown})))
@@ -66,11 +62,10 @@ def report_access(
     return RunResult(RunStatus.REPORTED, plan, text=report.text())
 
 
-def _look(login: Login, server: Server, declared: Declared, audit_log: AuditLog) -> AccessReport:
-    environment, databases = audit_log.settings.environment, declared.databases
+def _look(login: Login, ownership: Ownership, audit_log: AuditLog) -> AccessReport:
+    server, environment, databases = ownership.server, ownership.environment, ownership.by_database
     ours = [each for each in server.databases.values() if each.name in databases or has_marker(each, environment)]
-    graph = RoleGraph(server.roles, (*server.memberships, *server.administered), server.version)
-    found = read_access(login, ours, graph, declared, count_workers(server, audit_log.settings))
+    found = read_access(login, ours, ownership, count_workers(server, audit_log.settings))
     rows = tuple(row for _, told, _ in found for row in told)
     trail = audit_log.bucket.get(keys.trail(audit_log.bucket.folder))
     return AccessReport(
@@ -81,7 +76,7 @@ def _look(login: Login, server: Server, declared: Declared, audit_log: AuditLog)
             )
             for each, _, _ in found
         ),
-        roles=_roles(server, declared, {row.role for row in rows}),
+        roles=_roles(ownership, {row.role for row in rows}),
         access=rows,
         dormant=tuple(item for _, _, dormant in found for item in dormant),
         reasons=reasons(read_csv(trail.content or b"")[0], rows),
@@ -103,12 +98,12 @@ def _about(server: Server, audit_log: AuditLog) -> dict[str, str]:
     }
 
 
-def _roles(server: Server, declared: Declared, named: set[str]) -> tuple[RoleFact, ...]:
+def _roles(ownership: Ownership, named: set[str]) -> tuple[RoleFact, ...]:
     """The roles that rows name, the managed and the declared, with what they may do on the server as a whole."""
-    in_snapshot = {role for _, role in declared.levels}
-    found = []
-    for name in sorted((named | declared.managed | in_snapshot) & server.roles.keys()):
-        role = server.roles[name]
+    found, known = [], named | ownership.by_role.keys()
+    for name, role in sorted(ownership.server.roles.items()):
+        if name not in known and not ownership.manages(name):
+            continue
         attributes = {
             "SUPERUSER": role.superuser,
             "CREATEROLE": role.createrole,
@@ -118,11 +113,11 @@ def _roles(server: Server, declared: Declared, named: set[str]) -> tuple[RoleFac
             "NOLOGIN": not role.can_login,
             f"quarantined since {role.marker.quarantined}": is_quarantined(role),
             "password expired": role.expired,
-            "the administrator of this function": name == server.administrator,
+            "the administrator of this function": name == ownership.server.administrator,
         }
         told = tuple(word for word, holds in attributes.items() if holds)
-        member_of = tuple(sorted({item.role for item in server.memberships if item.member == name}))
-        found.append(RoleFact(name, name in in_snapshot, name in declared.managed, told, member_of))
+        member_of = tuple(sorted({item.role for item in ownership.memberships_of.get(name, ())}))
+        found.append(RoleFact(name, name in ownership.by_role, ownership.manages(name), told, member_of))
     return tuple(found)
 
 

@@ -3,13 +3,14 @@
 from provisioner.core.access_facts import AccessGroup, Thing
 from provisioner.core.access_levels import AccessLevel
 from provisioner.core.access_report import AccessReport, DatabaseFact, RoleFact, compare, reasons
-from provisioner.core.access_rows import Declared, build_access_rows
+from provisioner.core.access_rows import build_access_rows
 from provisioner.core.acl import parse_acl
 from provisioner.core.audit import AuditRow
 from provisioner.core.effective_access import Access
-from provisioner.core.model import Status
+from provisioner.core.model import Declaration, Entry, Status
+from provisioner.core.ownership import Ownership
 from provisioner.core.role_graph import RoleGraph
-from provisioner.core.state import Database, Membership, Role
+from provisioner.core.state import Database, Marker, Membership, Role, Server
 
 Inside = tuple[Database, tuple[AccessGroup, ...]]
 HOSTILE = '"><script>alert(1)</script><b onmouseover=alert(2)>'
@@ -43,18 +44,20 @@ def example(*, is_hostile: bool = False) -> AccessReport:
     """Three databases, one of them unknown; one reader who can write, one role that nobody declares."""
     odd = HOSTILE if is_hostile else "reporting_tool"
     names = ["shop_user", "shop_editor", "shop_reader", "billing_user", "finance_reader", "keycloak_user", odd]
-    roles = {name: Role(name) for name in [*names, "platform_admin"]}
+    declared = {role for _, role in LEVELS}
+    roles = {name: Role(name, marker=Marker("prod" if name in declared else "")) for name in [*names, "platform_admin"]}
     roles |= {"rdsadmin": Role("rdsadmin", superuser=True), "analysts": Role("analysts", can_login=False)}
     memberships = [Membership("analysts", "finance_reader", "platform_admin", set_option=False)]
     graph = RoleGraph(roles, memberships, 16)
-    declared = Declared(LEVELS, frozenset(role for _, role in LEVELS), "platform_admin")
+    entries = tuple(Entry(role, database, role, level) for (database, role), level in LEVELS.items())
+    ownership = Ownership(Declaration(entries=entries), Server(16, "platform_admin", "rdsadmin", roles, {}), "prod")
     databases = (
         _shop(odd),
         _billing(),
         (Database("keycloak", "keycloak_user", unreadable_reason="connection refused"), ()),
     )
     accesses = [Access(graph, *each) for each in databases]
-    rows = tuple(row for each in accesses for row in build_access_rows(each, declared))
+    rows = tuple(row for each in accesses for row in build_access_rows(each, ownership))
     before = tuple(row for row in rows if row.role != odd and "analysts" not in row.path)
     return AccessReport(
         about={
@@ -75,8 +78,8 @@ def example(*, is_hostile: bool = False) -> AccessReport:
         roles=tuple(
             RoleFact(
                 name,
-                name in declared.managed,
-                name in declared.managed,
+                name in ownership.by_role,
+                ownership.manages(name),
                 tuple(
                     word for word, holds in (("SUPERUSER", role.superuser), ("NOLOGIN", not role.can_login)) if holds
                 ),

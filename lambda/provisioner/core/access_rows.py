@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields, replace
 from itertools import islice
 
@@ -11,6 +11,7 @@ from provisioner.core.access_facts import Capability, Holding, Thing
 from provisioner.core.access_levels import AccessLevel, allows
 from provisioner.core.effective_access import Access, Way
 from provisioner.core.kinds import ObjectKind
+from provisioner.core.ownership import Ownership
 from provisioner.core.quoting import quote
 from provisioner.core.role_graph import OPTIONS_VERSION
 from provisioner.core.state import DATABASE_OWNER, PUBLIC, Membership
@@ -52,27 +53,14 @@ class AccessRow:
 COLUMNS = tuple(each.name for each in fields(AccessRow))[:-1]
 
 
-@dataclass(frozen=True, slots=True)
-class Declared:
-    """What a way is judged by: levels by database and role, the managed roles, the administrator."""
-
-    levels: Mapping[tuple[str, str], AccessLevel]
-    managed: frozenset[str]
-    administrator: str
-
-    @property
-    def databases(self) -> frozenset[str]:
-        return frozenset(database for database, _ in self.levels)
-
-
-def build_access_rows(access: Access, declared: Declared) -> list[AccessRow]:
+def build_access_rows(access: Access, ownership: Ownership) -> list[AccessRow]:
     """Every path into one database, by role and capability; that it could not be looked into is a row, too."""
     rows: list[AccessRow] = []
     reason = access.database.unreadable_reason
     unknown = f"could not be looked into: {reason}" if reason else ""
     for role in () if unknown else (PUBLIC, *access.roles()):
         ways = list(islice(access.ways(role), MAX_ROWS + 1))
-        rows += [_row(alike, access, declared) for alike in _alike(ways)]
+        rows += [_row(alike, access, ownership) for alike in _alike(ways)]
         if max(len(ways), len(rows)) > MAX_ROWS:
             unknown = f"more than {MAX_ROWS} paths: what the roles after {role} can do is not listed"
             break
@@ -94,10 +82,10 @@ def _alike(ways: Iterable[Way]) -> Iterator[list[Way]]:
         yield from [alike] if len(alike) > MAX_ALIKE else ([way] for way in alike)
 
 
-def _row(ways: list[Way], access: Access, declared: Declared) -> AccessRow:
+def _row(ways: list[Way], access: Access, ownership: Ownership) -> AccessRow:
     way, database = ways[0], access.database.name
-    level = declared.levels.get((database, way.role))
-    is_given = all(_is_expected(each, level, declared.administrator) for each in ways)
+    level = ownership.levels.get(database, {}).get(way.role)
+    is_given = all(_is_expected(each, level, ownership.server.administrator) for each in ways)
     path = _describe_path(way)
     return AccessRow(
         database=database,
@@ -106,7 +94,7 @@ def _row(ways: list[Way], access: Access, declared: Declared) -> AccessRow:
         scope=_describe_scope(ways),
         path=f"level {level}: {path}" if is_given and level else path,
         declared_level=level or "",
-        managed=YES if way.role in declared.managed else NO,
+        managed=YES if ownership.manages(way.role) else NO,
         expected=UNKNOWN if way.holding.undecided else YES if is_given else NO,
         statement=_take_away(ways, access.version, database),
     )

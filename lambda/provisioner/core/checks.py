@@ -83,7 +83,7 @@ def _database_blockers(database: Database, ownership: Ownership) -> Iterable[Fin
     if is_kept(database, ownership):
         yield from kept_blockers(database, ownership)
         return
-    levels = {entry.username: entry.access_level for entry in ownership.by_database[name]}
+    levels = ownership.levels[name]
     owner, level = ownership.declared_owner(name), levels.get(database.owner)
     if database.owner != owner and (owner or level):
         yield _different_owner(database, owner, level, ownership)

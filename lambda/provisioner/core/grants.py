@@ -34,8 +34,8 @@ class DatabasePolicy:
     @cached_property
     def members(self) -> Mapping[str, AccessLevel]:
         """The level of each declared role that has an entry here."""
-        entries = self.ownership.by_database[self.database.name]
-        return {entry.username: entry.access_level for entry in entries if self.ownership.manages(entry.username)}
+        declared = self.ownership.levels[self.database.name]
+        return {role: level for role, level in declared.items() if self.ownership.manages(role)}
 
     @cached_property
     def covered(self) -> frozenset[str]:

@@ -41,6 +41,14 @@ class Ownership:
         return self.declaration.by_database
 
     @cached_property
+    def levels(self) -> Mapping[str, Mapping[str, AccessLevel]]:
+        """By database the level of each role that is declared there."""
+        return {
+            name: {entry.username: entry.access_level for entry in entries}
+            for name, entries in self.by_database.items()
+        }
+
+    @cached_property
     def memberships_in(self) -> Mapping[str, tuple[Membership, ...]]:
         return group_by(self.server.memberships, "role")
 

@@ -165,7 +165,7 @@ def _unmanaged(database: Database, ownership: Ownership) -> Iterable[Finding]:
 
 def _definer_routines(database: Database, ownership: Ownership) -> Iterable[Finding]:
     """What another role than the owner may run with somebody else's rights: whether it writes, no catalog says."""
-    levels = {entry.username: entry.access_level for entry in ownership.by_database[database.name]}
+    levels = ownership.levels[database.name]
     grantees = {item.grantee for routines in database.definers for item in routines.items}
     for role in sorted(levels.keys() | (grantees & ownership.by_role.keys())):
         level = levels.get(role)

@@ -13,10 +13,11 @@ from functools import partial
 from typing import Any
 
 from provisioner.core.access_facts import MAX_NAMED, AccessGroup, Thing
-from provisioner.core.access_rows import AccessRow, Declared, build_access_rows
+from provisioner.core.access_rows import AccessRow, build_access_rows
 from provisioner.core.acl import parse_acl
 from provisioner.core.effective_access import Access, Dormant
 from provisioner.core.errors import OutOfTime
+from provisioner.core.ownership import Ownership
 from provisioner.core.role_graph import RoleGraph
 from provisioner.core.state import Database, Unreadable
 from provisioner.edges.database_catalogs import (
@@ -40,9 +41,7 @@ from provisioner.edges.sqlstates import LOCK_NOT_AVAILABLE, SqlError
 Told = tuple[Database, list[AccessRow], list[Dormant]]
 
 
-def read_access(
-    login: Login, databases: Iterable[Database], graph: RoleGraph, declared: Declared, workers: int
-) -> list[Told]:
+def read_access(login: Login, databases: Iterable[Database], ownership: Ownership, workers: int) -> list[Told]:
     """Look into each database, the declared ones first; one that cannot be looked into says why.
 
     Who may create databases may mark any number, and keep each look waiting: for those no time may be left.
@@ -51,16 +50,17 @@ def read_access(
         OutOfTime: there was not time enough for what is declared.
         DatabaseUnavailable: the server broke off.
     """
-    names = declared.databases
-    first = sorted(databases, key=lambda each: (each.name not in names, each.name))
+    server = ownership.server
+    graph = RoleGraph(server.roles, (*server.memberships, *server.administered), server.version)
+    first = sorted(databases, key=lambda each: (each.name not in ownership.by_database, each.name))
     with ThreadPoolExecutor(workers) as pool:
-        return sorted(pool.map(partial(_read_one, login, graph, declared), first), key=lambda each: each[0].name)
+        return sorted(pool.map(partial(_read_one, login, graph, ownership), first), key=lambda each: each[0].name)
 
 
-def _read_one(login: Login, graph: RoleGraph, declared: Declared, facts: Database) -> Told:
+def _read_one(login: Login, graph: RoleGraph, ownership: Ownership, facts: Database) -> Told:
     def tell(database: Database, groups: Sequence[AccessGroup] = ()) -> Told:
         access = Access(graph, database, groups)
-        return database, build_access_rows(access, declared), list(access.dormant())
+        return database, build_access_rows(access, ownership), list(access.dormant())
 
     def unreadable(reason: str) -> Told:
         return tell(replace(facts, unreadable_reason=reason))
@@ -82,7 +82,7 @@ def _read_one(login: Login, graph: RoleGraph, declared: Declared, facts: Databas
     try:
         return tell(facts) if facts.unreadable_reason else look(login, f'database "{facts.name}"', read, unreadable)
     except OutOfTime:
-        if facts.name in declared.databases:
+        if facts.name in ownership.by_database:
             raise
         return unreadable("no time was left for what nobody declares")
 

@@ -2,15 +2,16 @@
 
 from provisioner.core.access_facts import AccessGroup, Capability, Thing
 from provisioner.core.access_levels import AccessLevel
-from provisioner.core.access_rows import Declared
 from provisioner.core.access_rows import build_access_rows as build_rows
 from provisioner.core.acl import parse_acl
 from provisioner.core.effective_access import MAX_OF_PUBLIC, Access
+from provisioner.core.model import Entry
 from provisioner.core.role_graph import RoleGraph
 from provisioner.core.state import Database, Membership, Role
+from unit.core.shop import ownership_of
 
 Inside = tuple[Database, tuple[AccessGroup, ...]]
-NOBODY = Declared({}, frozenset(), "admin")
+NOBODY = ownership_of()
 
 
 def server(*names: str, memberships: tuple[Membership, ...] = (), **facts: Role) -> RoleGraph:
@@ -92,7 +93,7 @@ def test_usage_and_select_have_to_meet_in_one_role() -> None:
 
 
 def test_the_right_to_pass_on_is_no_readers() -> None:
-    declared = Declared({("d", "reader"): AccessLevel.READER}, frozenset({"reader"}), "admin")
+    declared = ownership_of(Entry("read", "d", "reader", AccessLevel.READER))
     inside = database("reader=c/owner", "reader=U/owner", "reader=r*/owner")
     [row] = [row for row in build_rows(Access(server("reader"), *inside), declared) if row.capability == "read"]
     assert (row.expected, row.path) == ("no", 'SELECT with grant option granted by "owner"')
