@@ -110,9 +110,8 @@ def observe(
         OutOfTime: there was not time enough to look at everything.
         SecretUnavailable: whether a secret is being rotated cannot be known.
     """
-    databases = {entry.database for entry in declaration.entries}
     with own_session(secrets.login):
-        server = observe_server(session, databases, with_extensions=declaration.has_extensions)
+        server = observe_server(session, declaration.by_database, with_extensions=declaration.has_extensions)
         leaving = _observe_leaving(request, server, secrets.login, session, settings)
     ownership = Ownership(
         declaration,

@@ -80,8 +80,8 @@ class Ownership:
 
     def declared_owner(self, database: str) -> str:
         """The role that is declared to own a database; empty where none is."""
-        entries = self.by_database.get(database, ())
-        return next((entry.username for entry in entries if entry.access_level is AccessLevel.OWNER), "")
+        levels = self.levels.get(database, {})
+        return next((role for role, level in levels.items() if level is AccessLevel.OWNER), "")
 
     def manages(self, role: str) -> bool:
         """Whether a role carries our marker, is adopted now, or is about to be created."""
@@ -130,8 +130,8 @@ class Ownership:
     def may_change(self, database: Database) -> bool:
         """Whether a database is ours to change: managed, and owned by whom it is declared to be."""
         declared = self.declared_owner(database.name)
-        users = {entry.username for entry in self.by_database[database.name]}
-        is_owned_as_declared = database.owner == declared or not (declared or database.owner in users)
+        levels = self.levels[database.name]
+        is_owned_as_declared = database.owner == declared or not (declared or database.owner in levels)
         return is_owned_as_declared and self.is_trusted_owner(database.owner) and self.manages_database(database)
 
     def is_trusted_owner(self, owner: str) -> bool:

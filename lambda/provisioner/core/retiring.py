@@ -33,7 +33,7 @@ def successor(holding: DatabaseHoldings, role: str, ownership: Ownership) -> str
 
 def keeps(grantee: str, database: str, ownership: Ownership) -> bool:
     """Whether somebody keeps what a role that is retired passed on to it: what is declared follows from the levels."""
-    return all(entry.username != grantee for entry in ownership.by_database.get(database, ()))
+    return grantee not in ownership.levels.get(database, {})
 
 
 def granted_again(passed_on: Iterable[PassedOn], database: str, ownership: Ownership) -> list[PassedOn]:

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterable
 
 from provisioner.core import leaving
-from provisioner.core.access_levels import OWN, allows
+from provisioner.core.access_levels import AccessLevel, allows
 from provisioner.core.checks import reassign_sql
 from provisioner.core.errors import MAX_ALIKE, Finding
 from provisioner.core.grants import DatabasePolicy
@@ -158,7 +158,7 @@ def _unmanaged(database: Database, ownership: Ownership) -> Iterable[Finding]:
     if any(item.grantee == PUBLIC and item.privilege == "SELECT" for group in groups for item in group.items):
         message = f'everybody holds SELECT on objects in database "{database.name}"'
         yield Finding("public_grants", message, "revoke it from PUBLIC if that is not meant", database=database.name)
-    for role in {database.owner, *(entry.username for entry in ownership.by_database[database.name])}:
+    for role in {database.owner, *ownership.levels[database.name]}:
         members = {item.member for item in ownership.memberships_in.get(role, ()) if item.confers_privileges}
         yield from (_member_of(role, member, database) for member in members - known)
 
@@ -216,8 +216,7 @@ def _foreign_objects(owner: str, kind: str, count: int, told: str, database: Dat
             f'to move all that "{owner}" owns there, and databases that it owns, as who administers both roles: '
             f"{reassign_sql(owner, database.owner)}"
         )
-    entries = [entry for entry in ownership.by_database[database.name] if entry.username == owner]
-    is_lesser = not all(allows(entry.access_level, ObjectKind.DATABASE, OWN) for entry in entries)
+    is_lesser = ownership.levels[database.name].get(owner, AccessLevel.OWNER) is not AccessLevel.OWNER
     return Finding(
         "created_beyond_level" if is_lesser else "foreign_objects",
         f'{count} {kind}{" belongs" if count == 1 else "s belong"} to "{owner}" in database "{database.name}", and not '
