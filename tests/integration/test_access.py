@@ -13,6 +13,7 @@ from typing import Any
 import pg8000.native
 import pytest
 
+from provisioner.core.effective_access import Access
 from provisioner.edges.lock import TAKE_NAME
 from stack.access import written_rows
 from stack.aws import Aws
@@ -419,10 +420,10 @@ def test_what_one_database_makes_us_stumble_over_is_unknown_there_and_hides_no_o
     world.apply()
     take_away = access_rows._take_away
 
-    def stumble(ways: Any, version: int, database: str) -> str:
-        if database == "zoo":
-            raise KeyError(database)
-        return take_away(ways, version, database)
+    def stumble(ways: Any, access: Access) -> str:
+        if access.database.name == "zoo":
+            raise KeyError(access.database.name)
+        return take_away(ways, access)
 
     monkeypatch.setattr(access_rows, "_take_away", stumble)
     answer, rows, document, _ = report(world)

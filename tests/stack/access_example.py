@@ -48,9 +48,9 @@ def example(*, is_hostile: bool = False) -> AccessReport:
     roles = {name: Role(name, marker=Marker("prod" if name in declared else "")) for name in [*names, "platform_admin"]}
     roles |= {"rdsadmin": Role("rdsadmin", superuser=True), "analysts": Role("analysts", can_login=False)}
     memberships = [Membership("analysts", "finance_reader", "platform_admin", set_option=False)]
-    graph = RoleGraph(roles, memberships, 16)
     entries = tuple(Entry(role, database, role, level) for (database, role), level in LEVELS.items())
-    ownership = Ownership(Declaration(entries=entries), Server(16, "platform_admin", "rdsadmin", roles, {}), "prod")
+    server = Server(16, "platform_admin", "rdsadmin", roles, {}, memberships=tuple(memberships))
+    graph, ownership = RoleGraph(server), Ownership(Declaration(entries=entries), server, "prod")
     databases = (
         _shop(odd),
         _billing(),

@@ -13,7 +13,6 @@ from provisioner.core.effective_access import Access, Way
 from provisioner.core.kinds import ObjectKind
 from provisioner.core.ownership import Ownership
 from provisioner.core.quoting import quote
-from provisioner.core.role_graph import OPTIONS_VERSION
 from provisioner.core.state import DATABASE_OWNER, PUBLIC, Membership
 from provisioner.core.text import join_names, sanitize
 
@@ -96,7 +95,7 @@ def _row(ways: list[Way], access: Access, ownership: Ownership) -> AccessRow:
         declared_level=level or "",
         managed=YES if ownership.manages(way.role) else NO,
         expected=UNKNOWN if way.holding.undecided else YES if is_given else NO,
-        statement=_take_away(ways, access.version, database),
+        statement=_take_away(ways, access),
     )
 
 
@@ -178,16 +177,16 @@ def _describe_grant(holding: Holding) -> str:
     return f"{default}{privileges} granted{to} by {_name(holding.grantor)}"
 
 
-def _take_away(ways: Sequence[Way], version: int, database: str) -> str:
+def _take_away(ways: Sequence[Way], access: Access) -> str:
     """The SQL that takes a path away; a comment says as whom where that matters."""
-    way, holding = ways[0], ways[0].holding
+    way, holding, database = ways[0], ways[0].holding, access.database.name
     first = (*way.set_role, *way.chain)[:1]
     if first and first[0].grantor:
-        return _revoke_role("REVOKE", first[0], version)
+        return _revoke_role("REVOKE", first[0], access)
     if way.attribute:
         return f"ALTER ROLE {quote(way.acting)} NO{way.attribute}"
     if way.admin:
-        return _revoke_role("REVOKE ADMIN OPTION FOR", way.admin, version)
+        return _revoke_role("REVOKE ADMIN OPTION FOR", way.admin, access)
     if holding.capability is Capability.OWN:
         name = {Thing.DATABASE: database, Thing.SCHEMA: holding.schema}.get(holding.thing)
         one = f"ALTER {holding.thing.kind.keyword} {quote(name)} OWNER TO ..." if name else ""
@@ -197,8 +196,8 @@ def _take_away(ways: Sequence[Way], version: int, database: str) -> str:
     return f"{'; '.join(texts)}; -- as {_name(holding.grantor)}"
 
 
-def _revoke_role(revoke: str, item: Membership, version: int) -> str:
-    by = f" GRANTED BY {quote(item.grantor)}" if version >= OPTIONS_VERSION else ""
+def _revoke_role(revoke: str, item: Membership, access: Access) -> str:
+    by = f" GRANTED BY {quote(item.grantor)}" if access.graph.has_options else ""
     return f"{revoke} {quote(item.role)} FROM {quote(item.member)}{by}"
 
 

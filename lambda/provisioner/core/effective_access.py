@@ -73,7 +73,7 @@ class Access:
     """One database's access, role by role."""
 
     def __init__(self, graph: RoleGraph, database: Database, groups: Sequence[AccessGroup]) -> None:
-        self._graph, self.database, self.version = graph, database, graph.version
+        self.graph, self.database = graph, database
         self._by_holder: dict[str, list[Holding]] = {}
         for each in sum_up(held for group in groups for held in holdings_of(group)):
             self._by_holder.setdefault(self._who(each.holder), []).append(each)
@@ -92,7 +92,7 @@ class Access:
 
     def _who(self, holder: str) -> str:
         """Who holds it: the database's owner is the one member of pg_database_owner, which no catalog says."""
-        is_owner = holder == DATABASE_OWNER and self._graph.expands(self.database.owner)
+        is_owner = holder == DATABASE_OWNER and self.graph.expands(self.database.owner)
         return self.database.owner if is_owner else holder
 
     # --- who gets in -----------------------------------------------------------------------------------------------
@@ -108,12 +108,12 @@ class Access:
 
     def dormant(self) -> Iterator[Dormant]:
         """What roles hold in the database without being able to get in, or to the schema, by name and reason."""
-        known = {PUBLIC, *self._graph.roles} - self._graph.superusers - PREDEFINED.keys()
+        known = {PUBLIC, *self.graph.roles} - self.graph.superusers - PREDEFINED.keys()
         for holder in sorted(self._by_holder.keys() & known):
             held = self._by_holder[holder]
             reason = "" if holder == PUBLIC else self._kept_out(holder)
             if not reason:
-                usable = self._usable(self._graph.inherited(holder))
+                usable = self._usable(self.graph.inherited(holder))
                 held = [each for each in held if not (_is_reachable(each, usable) or each.called_elsewhere)]
                 reason = f"it has no USAGE on their schemas: {join_names(sorted({each.schema for each in held}))}"
             if held:
@@ -121,9 +121,9 @@ class Access:
 
     def _kept_out(self, name: str) -> str:
         """Why a role cannot get in, or nothing."""
-        if self.database.connection_limit == 0 and name not in self._graph.superusers:
+        if self.database.connection_limit == 0 and name not in self.graph.superusers:
             return "the connection limit of the database is 0"
-        refused = self._graph.login_refused(name)
+        refused = self.graph.login_refused(name)
         return refused or ("" if name in self._connecting else "it has no CONNECT on the database")
 
     # --- what they can do there ------------------------------------------------------------------------------------
@@ -135,7 +135,7 @@ class Access:
         for way in self._acting_as(name, name, ()):
             found.add((way.holding, way.chain[:1]))
             yield way
-        if name in self._graph.superusers:
+        if name in self.graph.superusers:
             return
         for acting, chain in self._settable(name):
             for way in self._acting_as(name, acting, chain):
@@ -145,12 +145,12 @@ class Access:
         yield from self._administered(name)
 
     def _acting_as(self, name: str, acting: str, set_role: Chain) -> Iterator[Way]:
-        if acting in self._graph.superusers:
+        if acting in self.graph.superusers:
             for capability in _SUPERUSER_MAY:
                 everything = Holding(capability, Thing.EVERYTHING, "", acting)
                 yield Way(name, everything, set_role=set_role, attribute="SUPERUSER")
             return
-        roles = self._graph.inherited(acting)
+        roles = self.graph.inherited(acting)
         usable = self._usable(roles)
         for holder, chains in {**roles, PUBLIC: ((),)}.items():
             held = _reached(self._by_holder.get(holder, ()), usable)
@@ -158,7 +158,7 @@ class Access:
 
     def _settable(self, name: str) -> Iterator[tuple[str, Chain]]:
         """Every way of a role to SET ROLE to another as which something can be done."""
-        settable = self._graph.settable(name)
+        settable = self.graph.settable(name)
         for role in sorted((settable.keys() & self._relevant) - {name}):
             yield from ((role, chain) for chain in settable[role])
         if DATABASE_OWNER in self._by_holder:
@@ -168,9 +168,9 @@ class Access:
                 yield DATABASE_OWNER, (*chain, membership)
 
     def _administered(self, name: str) -> Iterator[Way]:
-        ways = self._graph.administered(name)
+        ways = self.graph.administered(name)
         # Who may SET ROLE to it anyway needs no grant; this one is granted to nobody.
-        useless = {DATABASE_OWNER, *self._graph.settable(name)}
+        useless = {DATABASE_OWNER, *self.graph.settable(name)}
         for role in sorted((ways.keys() & (self._by_holder.keys() | PREDEFINED.keys())) - useless):
             admin, set_role, through = ways[role]
             holding = Holding(Capability.ADMINISTER, Thing.ROLE, "", role)

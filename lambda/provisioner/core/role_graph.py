@@ -10,12 +10,9 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
 from functools import cached_property
 
-from provisioner.core.state import IAM_ROLE, Membership, Role, all_members
+from provisioner.core.state import IAM_ROLE, Membership, Server, all_members
 
 Chain = tuple[Membership, ...]
-
-# From this version a membership carries its own INHERIT and SET, and CREATEROLE alone no longer grants any role.
-OPTIONS_VERSION = 16
 
 
 class Paths:
@@ -63,9 +60,9 @@ class RoleGraph:
     but for a superuser, which may to all; itself is among both.
     """
 
-    def __init__(self, roles: Mapping[str, Role], memberships: Iterable[Membership], version: int) -> None:
-        self.roles, self.version = roles, version
-        memberships = tuple(memberships)
+    def __init__(self, server: Server) -> None:
+        self.roles, self.has_options = server.roles, server.has_membership_options
+        memberships = (*server.memberships, *server.administered)
         # Their passwords are not looked at.
         self._by_iam = all_members(IAM_ROLE, memberships)
         self.inherited = Paths(item for item in memberships if item.inherit_option and self.expands(item.member))
@@ -84,7 +81,7 @@ class RoleGraph:
 
     def expands(self, role: str) -> bool:
         """Whether a role inherits along the memberships that it has, as far as that is for itself to say."""
-        return self.version >= OPTIONS_VERSION or role not in self.roles or self.roles[role].inherits
+        return self.has_options or role not in self.roles or self.roles[role].inherits
 
     @cached_property
     def superusers(self) -> frozenset[str]:
@@ -113,18 +110,17 @@ class RoleGraph:
         return found
 
     def _administered_as(self, acting: str, role: str) -> Iterator[tuple[str, Membership | None, Chain]]:
-        has_options = self.version >= OPTIONS_VERSION
         is_creator = acting in self.roles and self.roles[acting].createrole
 
         def gains(name: str, *, may_grant: bool) -> bool:
             # The password of a role with REPLICATION takes a superuser, up to 15; to its own members it grants nothing.
-            may_set_password = is_creator and (has_options or not self.roles[name].replication)
+            may_set_password = is_creator and (self.has_options or not self.roles[name].replication)
             return may_set_password or (may_grant and role not in self.member_of(name))
 
-        if is_creator and not has_options:
+        if is_creator and not self.has_options:
             yield from ((name, None, ()) for name in self.roles if gains(name, may_grant=True))
         # From 16 who grants has to inherit the privileges of who has the ADMIN; any member of it sets a password.
-        granting = self.inherited(acting) if has_options else self.settable(acting)
+        granting = self.inherited(acting) if self.has_options else self.settable(acting)
         for holder, chains in (*granting.items(), *self.member_of(acting).items()):
             for item in self._admin.by_member.get(holder, ()):
                 if gains(item.role, may_grant=holder in granting):

@@ -50,8 +50,7 @@ def read_access(login: Login, databases: Iterable[Database], ownership: Ownershi
         OutOfTime: there was not time enough for what is declared.
         DatabaseUnavailable: the server broke off.
     """
-    server = ownership.server
-    graph = RoleGraph(server.roles, (*server.memberships, *server.administered), server.version)
+    graph = RoleGraph(ownership.server)
     first = sorted(databases, key=lambda each: (each.name not in ownership.by_database, each.name))
     with ThreadPoolExecutor(workers) as pool:
         return sorted(pool.map(partial(_read_one, login, graph, ownership), first), key=lambda each: each[0].name)

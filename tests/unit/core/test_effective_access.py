@@ -7,7 +7,7 @@ from provisioner.core.acl import parse_acl
 from provisioner.core.effective_access import MAX_OF_PUBLIC, Access
 from provisioner.core.model import Entry
 from provisioner.core.role_graph import RoleGraph
-from provisioner.core.state import Database, Membership, Role
+from provisioner.core.state import Database, Membership, Role, Server
 from unit.core.shop import ownership_of
 
 Inside = tuple[Database, tuple[AccessGroup, ...]]
@@ -16,7 +16,7 @@ NOBODY = ownership_of()
 
 def server(*names: str, memberships: tuple[Membership, ...] = (), **facts: Role) -> RoleGraph:
     roles = {name: Role(name) for name in ("owner", *names)} | facts
-    return RoleGraph(roles, memberships, 16)
+    return RoleGraph(Server(16, "admin", "rdsadmin", roles, {}, memberships=memberships))
 
 
 def database(connect: str = "", usage: str = "", select: str = "", names: tuple[str, ...] = ("t",)) -> Inside:
@@ -80,7 +80,7 @@ def test_what_pg_database_owner_holds_its_one_member_holds_and_is_told_once() ->
     assert paths(server("ann", memberships=memberships), "owner") == [last]
     assert paths(server("ann", memberships=memberships), "ann") == [f'member of "owner" (granted by "admin"), {last}']
     roles = {"owner": Role("owner", inherits=False), "pg_database_owner": Role("pg_database_owner", can_login=False)}
-    assert paths(RoleGraph(roles, (), 15), "owner") == [
+    assert paths(RoleGraph(Server(15, "admin", "rdsadmin", roles, {})), "owner") == [
         'SET ROLE "pg_database_owner", CREATE granted by "pg_database_owner"'
     ]
 

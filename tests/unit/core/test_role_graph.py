@@ -3,12 +3,13 @@
 import pytest
 
 from provisioner.core.role_graph import RoleGraph
-from provisioner.core.state import Membership, Role
+from provisioner.core.state import Membership, Role, Server
 
 
 def graph(version: int, *memberships: Membership, **facts: Role) -> RoleGraph:
     names = {name for item in memberships for name in (item.role, item.member)}
-    return RoleGraph({name: Role(name) for name in names} | facts, memberships, version)
+    roles = {name: Role(name) for name in names} | facts
+    return RoleGraph(Server(version, "admin", "rdsadmin", roles, {}, memberships=memberships))
 
 
 def test_up_to_15_a_role_inherits_by_its_own_attribute_and_may_always_set_role() -> None:
