@@ -114,6 +114,26 @@ def test_what_hangs_on_public_is_taken_back_though_its_owner_may_pass_that_on_by
     assert world.apply()["status"] == "no_change"
 
 
+def test_what_is_in_a_schema_that_none_of_ours_may_use_is_named_and_keeps_nothing_back(world: World) -> None:
+    """By name nobody finds it there: the REVOKE would be refused, and with it all that the database gets."""
+    world.server.run_as_superuser(
+        "CREATE ROLE archivist; CREATE SCHEMA archive AUTHORIZATION archivist; CREATE TABLE archive.old (a int);"
+        "ALTER TABLE archive.old OWNER TO shop_user; GRANT USAGE ON SCHEMA archive TO shop_editor",
+        "shop",
+    )
+    world.server.run_as_superuser("GRANT TRUNCATE ON items, archive.old TO shop_editor", "shop")
+    assert world.apply()["status"] == "applied"
+    assert is_refused(world, "shop_editor", "TRUNCATE items")
+    assert not is_refused(world, "shop_editor", "TRUNCATE archive.old")
+    answer = world.drift()
+    assert answer["status"] == "in_sync"
+    [finding] = named(answer, "privilege_beyond_reach")
+    assert 'TRUNCATE on 1 table in schema "archive"' in finding["message"]
+    world.server.run_as_superuser("GRANT USAGE ON SCHEMA archive TO shop_user", "shop")
+    assert world.apply()["status"] == "applied"
+    assert is_refused(world, "shop_editor", "TRUNCATE archive.old")
+
+
 def test_a_dropped_column_with_a_grant_is_no_column(world: World) -> None:
     run_as(world, "shop_user", "CREATE TABLE c (a int, b int)")
     world.apply()

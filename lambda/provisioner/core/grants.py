@@ -17,7 +17,7 @@ from provisioner.core.kinds import ObjectKind
 from provisioner.core.ownership import Ownership
 from provisioner.core.quoting import quote
 from provisioner.core.roles import is_revocable
-from provisioner.core.state import DATABASE_OWNER, PUBLIC, Database, Grant, ObjectGroup, Target
+from provisioner.core.state import DATABASE_OWNER, PUBLIC, Database, Grant, ObjectGroup, Target, all_members
 
 
 @dataclass(frozen=True)
@@ -43,6 +43,17 @@ class DatabasePolicy:
         schemas = {group.target.schema: group.target.owner for group in self.database.groups if group.target.is_schema}
         holders = {self.owner, DATABASE_OWNER, *self.creators}
         return frozenset(schema for schema, holder in schemas.items() if schema == "public" or holder in holders)
+
+    @cached_property
+    def guests(self) -> Mapping[str, frozenset[str]]:
+        """Of each schema in whose owner's place we cannot act, who may use it, with their members."""
+        return {
+            group.target.schema: users.union(*(all_members(user, self.ownership.server.memberships) for user in users))
+            for group in self.database.groups
+            if group.target.is_schema and not self.ownership.may_act_as(group.target.owner, self.owner)
+            for given in [(grant.grantee for grant in group.items if grant.privilege == "USAGE")]
+            for users in [frozenset({"pg_read_all_data", "pg_write_all_data", *given})]
+        }
 
     def all_groups(self) -> tuple[ObjectGroup, ...]:
         """The observed groups, and one for each default privilege that is wanted and has no row yet."""
@@ -82,8 +93,7 @@ class DatabasePolicy:
 
     def covers(self, target: Target) -> bool:
         """Whether the levels hold on a target, and it is ours to grant on."""
-        is_ours = self.ownership.may_act_as(target.owner, self.owner)
-        if target.kind not in levels.LEVEL_KINDS or target.extension or not is_ours:
+        if target.kind not in levels.LEVEL_KINDS or target.extension or not self._may_grant(target, target.owner):
             return False
         if target.creator:
             return target.creator in self.creators and not target.schema
@@ -92,6 +102,12 @@ class DatabasePolicy:
         return target.schema in self.covered and (
             target.is_schema or target.owner in self.creators | {self.owner, DATABASE_OWNER}
         )
+
+    def _may_grant(self, target: Target, grantor: str) -> bool:
+        """Whether we may act in the place of who grants, and name the target, which takes USAGE on its schema."""
+        acting = {PUBLIC, self.ownership.server.administrator, self.owner, target.owner, grantor}
+        guests = acting if target.is_schema or target.creator else self.guests.get(target.schema, acting)
+        return self.ownership.may_act_as(grantor, self.owner) and not acting.isdisjoint(guests)
 
     def _owner_holds_implicitly(self, target: Target) -> bool:
         """Everything but the schema `public` where that belongs to somebody else than the owner."""
@@ -130,7 +146,7 @@ class DatabasePolicy:
         if is_fine:
             return True
         has_level = target.kind in levels.LEVEL_KINDS and not target.extension
-        if has_level and self.ownership.may_act_as(grant.grantor, self.owner):
+        if has_level and self._may_grant(target, grant.grantor):
             return False
         findings.append(
             _public_exceeds(grant, group, self.database, self.owner)
@@ -142,7 +158,7 @@ class DatabasePolicy:
     def _is_within_level(self, grant: Grant, target: Target) -> bool:
         """What no level needs but one allows: a column's privilege, another grantor's grant, whatever an owner gets."""
         level = self.members.get(grant.grantee)
-        is_ours = self.covers(target) and self.ownership.may_act_as(grant.grantor, self.owner)
+        is_ours = self.covers(target) and self._may_grant(target, grant.grantor)
         if is_ours and level is not AccessLevel.OWNER:
             # The owner's own grant stands beside it, and a privilege passed on would keep its giver's option alive.
             return False
@@ -206,6 +222,7 @@ def _exceeds(grant: Grant, group: ObjectGroup, database: Database) -> Finding:
     """What a role holds beyond its level: of an extension, on a kind without levels, or by somebody else's grant."""
     target, code = group.target, "privilege_beyond_reach"
     what = target.in_words(group.object_count)
+    needs = "" if target.is_schema or target.creator or not target.schema else ", which needs USAGE on the schema"
     if target.extension:
         code, what = "extension_privileges", f"{what} that belongs to an extension"
     elif target.kind not in levels.LEVEL_KINDS:
@@ -214,7 +231,8 @@ def _exceeds(grant: Grant, group: ObjectGroup, database: Database) -> Finding:
         code,
         f'role "{grant.grantee}" holds {grant.privilege} on {what} in database "{database.name}", granted by '
         f'"{grant.grantor}": beyond its level, and not ours to revoke',
-        f'if that is not meant, as "{grant.grantor}": REVOKE {grant.privilege} there FROM {quote(grant.grantee)}',
+        f'if that is not meant, as "{grant.grantor}"{needs}: '
+        f"REVOKE {grant.privilege} there FROM {quote(grant.grantee)}",
         database=database.name,
         username=grant.grantee,
     )
