@@ -37,6 +37,7 @@ from provisioner.edges.clock import Deadline
 from provisioner.edges.departures import apply_departures
 from provisioner.edges.driver import clear_scram_cache
 from provisioner.edges.lock import fence
+from provisioner.edges.lock_watch import LockWatch
 from provisioner.edges.notify import notify
 from provisioner.edges.transaction import ApplyContext
 from provisioner.interrupted_run import recover_interrupted_run
@@ -123,6 +124,7 @@ def _run_stages(request: Request, audit_log: AuditLog, deadline: Deadline, lock:
         return _finish_without_changes(status, request, plan, audit_log)
     context = ApplyContext(
         login=secrets.login,
+        locks=LockWatch(secrets.login),
         ownership=ownership,
         make_verifier=secrets.make_verifier,
         probe_password=partial(probe_new_password, ownership, secrets),
@@ -134,12 +136,12 @@ def _run_stages(request: Request, audit_log: AuditLog, deadline: Deadline, lock:
         only_shown=plan.is_approved_by_object,
     )
     audit_log.mark_in_progress()
-    applied = apply_departures(script, apply_script(script, context), context)
+    with context.locks:
+        applied = apply_departures(script, apply_script(script, context), context)
     audit_log.record_applied(plan, applied.outcomes)
     verify_after_apply(ownership, plan, applied, secrets.login, session.connection)
     statuses = {item.identity: item.status for item in applied.outcomes}
-    changes = [(change, statuses[change.identity]) for change in plan.changes]
-    return RunResult(RunStatus.APPLIED, plan, changes=changes)
+    return RunResult(RunStatus.APPLIED, plan, changes=[(change, statuses[change.identity]) for change in plan.changes])
 
 
 def _plan(

@@ -91,6 +91,23 @@ def test_who_holds_what_is_its_own_in_the_database_of_another_keeps_back_nothing
     assert world.apply()["status"] == "no_change"
 
 
+def test_who_drops_all_that_it_was_granted_and_leaves_that_open_is_named(world: World) -> None:
+    """Up to its commit whoever grants on the same objects, and on the database itself, waits for it."""
+    bank = {"bank": {"database_name": "bank", "username": "bank_user"}}
+    with contextlib.closing(world.login("shop_reader", "shop")) as guest:
+        guest.run("BEGIN")
+        guest.run("DROP OWNED BY CURRENT_USER")
+        world.declare_entries(SHOP | LATE | bank)
+        with pytest.raises(
+            ApplyFailed, match=r'55P03.*; session \d+ of "shop_reader" holds what it waited for'
+        ) as caught:
+            world.apply()
+        assert [each.database for each in caught.value.findings] == ["shop"]
+        world.login("bank_user", "bank").close()
+    assert world.apply()["status"] == "applied"
+    world.login("late_reader", "shop").close()
+
+
 def test_default_privileges_where_a_role_creates_nothing_make_no_database_too_large(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -23,6 +23,7 @@ ROOMS_OF_QUESTIONS = {
     "leaving_catalogs.py",
     "leaving_sessions.py",
     "lock.py",
+    "lock_watch.py",
     "server_catalogs.py",
     "server_probe.py",
 }

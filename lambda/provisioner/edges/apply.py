@@ -48,7 +48,7 @@ def apply_script(script: Script, context: ApplyContext) -> ApplyResult:
         connection = context.login.connect()
     except Exception as error:  # noqa: BLE001 - no unit was started, and each has to be told of
         is_late = isinstance(error, OutOfTime)
-        failure = OUT_OF_TIME if is_late else failure_of(error, Finding("apply_failed", "the server"))
+        failure = OUT_OF_TIME if is_late else failure_of(error, Finding("apply_failed", "the server"), context)
         units = [role.changes for role in script.roles] + [database.changes for database in script.databases]
         skipped = [skipped_unit(each, failure) for each in units]
         return ApplyResult([UnitResult((), failure, error), *skipped])

@@ -88,6 +88,7 @@ class TunedConnection(pg8000.native.Connection):  # type: ignore[misc]
     _sock: Any
     _usock: Any
     _client_encoding: str
+    _backend_key_data: bytes
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
@@ -102,6 +103,11 @@ class TunedConnection(pg8000.native.Connection):  # type: ignore[misc]
     def take_any_bytes(self) -> None:
         """Read what is no UTF-8 as U+FFFD; otherwise it is a `UnicodeError`, after which nothing can be asked."""
         self._client_encoding = _TOLERANT
+
+    @property
+    def pid(self) -> int:
+        """The process of the server's that serves it."""
+        return int.from_bytes(self._backend_key_data[:4], "big")
 
     def run_and_close(self, sql: str) -> Any:
         """As `run`, with the Terminate right behind the query, which the server reads once it has answered."""
@@ -180,9 +186,9 @@ class ProbeConnection(TunedConnection):
             raise PasswordProved
 
 
-def sql_error(error: Exception, *, secret: bool) -> SqlError:
-    """The server's refusal; nothing of its text where the statement carried a `secret`."""
+def sql_error(error: Exception, *, secret: bool, pid: int = 0) -> SqlError:
+    """The server's refusal, in the session `pid`; nothing of its text where the statement carried a `secret`."""
     fields = error.args[0] if error.args and isinstance(error.args[0], dict) else {}
     sqlstate, routine = str(fields.get("C", "")), str(fields.get("R", ""))
     message = "the server refused a statement about a role" if secret else str(fields.get("M", "refused"))
-    return SqlError(sqlstate, message, routine)
+    return SqlError(sqlstate, message, routine, pid)

@@ -206,7 +206,7 @@ class Connection:
             send = self._inner.run_and_close if leave else self._inner.run
             return send(";\n".join(statements)) or []
         except ServerError as error:
-            raise sql_error(error, secret=secret) from None
+            raise sql_error(error, secret=secret, pid=self._inner.pid) from None
         except UnicodeError:
             # A database in SQL_ASCII may hold names that are no text in any encoding.
             self.close()

@@ -38,7 +38,7 @@ _REMEDIES: dict[str, tuple[Remedy, str]] = {
     ),
     LOCK_NOT_AVAILABLE: (
         Remedy.LATER,
-        "somebody holds a lock there (an open ALTER TABLE or ALTER ROLE?): wait for it and call again",
+        "somebody holds a lock there (an open ALTER TABLE or ALTER ROLE?): wait for it or end it, and call again",
     ),
     "57014": (Remedy.LATER, "the server was slow: " + _RETRY_LATER),
     "25006": (Remedy.LATER, "the server has become a standby (a failover?): " + _RETRY_LATER),
@@ -66,13 +66,15 @@ _UNAVAILABLE = frozenset(
 class SqlError(Exception):
     """A statement was refused, or the connection died (`CONNECTION_LOST`).
 
-    `message` is the server's, with no statement text in it; it is empty for statements that carry a password.
+    `message` is the server's, with no statement text in it; it is empty for statements that carry a password. `pid` is
+    the session's process, where it was a statement that failed.
     """
 
-    def __init__(self, sqlstate: str, message: str, routine: str = "") -> None:
+    def __init__(self, sqlstate: str, message: str, routine: str = "", pid: int = 0) -> None:
         self.sqlstate = sqlstate
         self.message = message
         self.routine = routine
+        self.pid = pid
         super().__init__(f"{message} (SQLSTATE {sqlstate})" if sqlstate else message)
 
     @property

@@ -19,6 +19,7 @@ from provisioner.core.quoting import Statement
 from provisioner.core.state import Database, PasswordCheck
 from provisioner.edges.clock import Deadline
 from provisioner.edges.database_catalogs import read_database, read_object_names
+from provisioner.edges.lock_watch import LockWatch
 from provisioner.edges.postgres import Connection, Login
 from provisioner.edges.server_findings import OUT_OF_TIME
 from provisioner.edges.sqlstates import SqlError
@@ -40,10 +41,11 @@ class ApplyContext:
     `make_verifier` gives the SCRAM verifier of a role's password, `probe_password` what a login with it says.
     After the `deadline` nothing further is started. `fence` is the statement that fails unless this run still holds its
     lock: every connection that changes something sends it first. Nothing is granted to the `blocked_roles`, nor in
-    their place.
+    their place. `locks` knows who holds what a statement waits for.
     """
 
     login: Login
+    locks: LockWatch
     ownership: Ownership
     make_verifier: Callable[[str], str] = field(repr=False)
     probe_password: Callable[[str], PasswordCheck] = field(repr=False)

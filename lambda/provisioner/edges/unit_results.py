@@ -15,7 +15,7 @@ from provisioner.core.model import Outcome, Status
 from provisioner.core.state import PasswordCheck
 from provisioner.edges.clock import now_utc
 from provisioner.edges.server_findings import OUT_OF_TIME
-from provisioner.edges.sqlstates import SqlError
+from provisioner.edges.sqlstates import LOCK_NOT_AVAILABLE, SqlError
 from provisioner.edges.transaction import ApplyContext
 from provisioner.telemetry import log_mistake
 
@@ -75,7 +75,7 @@ def change_unit(
     try:
         change()
     except Exception as error:  # noqa: BLE001 - whatever it is, it is this unit's
-        failure = failure_of(error, about)
+        failure = failure_of(error, about, context)
         outcomes = outcomes_of(changes, Status.ERROR, started, str(failure))
         return UnitResult(outcomes, OUT_OF_TIME if isinstance(error, OutOfTime) else failure, error)
     return UnitResult(outcomes_of(changes, Status.SUCCESS, started))
@@ -92,12 +92,14 @@ def skipped_unit(changes: Sequence[Change], reason: Finding) -> UnitResult:
     return UnitResult(outcomes_of(changes, Status.SKIPPED, time.monotonic(), str(reason)), reason)
 
 
-def failure_of(error: Exception, about: Finding) -> Finding:
+def failure_of(error: Exception, about: Finding, context: ApplyContext) -> Finding:
     """Why a unit failed: `about` names it by its message; of an error that nobody expected its kind alone."""
     if isinstance(error, ProvisioningError):
         return replace(error.findings[0], database=about.database, username=about.username)
     if isinstance(error, SqlError):
-        return replace(about, message=f"{about.message} could not be changed: {error}", next_step=error.next_step)
+        holder = context.locks.take_holder(error.pid) if error.sqlstate == LOCK_NOT_AVAILABLE else ""
+        held = f"; {holder} holds what it waited for" if holder else ""
+        return replace(about, message=f"{about.message} could not be changed: {error}{held}", next_step=error.next_step)
     log_mistake(error)
     message = f"{about.message} could not be changed: the run met a mistake of its own ({type(error).__name__})"
     next_step = "report it with the log of this run; the next run tries it again"
