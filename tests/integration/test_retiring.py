@@ -4,7 +4,7 @@ import contextlib
 import json
 import time
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 import pg8000.native
@@ -277,6 +277,15 @@ def test_what_cannot_be_handed_over_is_named_and_nothing_is_changed(world: World
     assert any(named in item["message"] for item in blocked(world)), [item["message"] for item in blocked(world)]
 
 
+def test_who_logs_in_by_iam_is_retired_when_it_does_no_more(world: World) -> None:
+    """As a member of it the administrator would log in by IAM too, and no more by its password."""
+    leave(world)
+    query(world, "GRANT rds_iam TO leaver")
+    [next_step] = [each["next_step"] for each in blocked(world) if "may not act in its place" in each["message"]]
+    query(world, next_step)
+    retired(world)
+
+
 def test_a_session_in_its_database_blocks(world: World) -> None:
     query(world, "GRANT CONNECT ON DATABASE old TO reporter")
     leave(world)
@@ -344,22 +353,39 @@ def test_a_database_of_its_own_passes_in_as_many_transactions_as_it_takes(world:
     assert owners(world, "old") - {"rdsadmin"} == {world.admin.username}
 
 
-def test_what_is_dangerous_when_a_database_of_many_objects_is_closed_passes_in_no_part(world: World) -> None:
-    """Each part is looked at once more: a member of the role could make something of it until nobody else got in."""
-    many_types(world, "old")
-    leave(world)
-    with contextlib.closing(world.server.superuser()) as holder, ThreadPoolExecutor(1) as pool:
+@contextlib.contextmanager
+def retirement_that_waits(world: World) -> Iterator[Future[Any]]:
+    """A retirement that was planned, waits for the lock of a database before its first step, and goes on after."""
+    with ThreadPoolExecutor(1) as pool, contextlib.closing(world.server.superuser()) as holder:
         holder.run("BEGIN; ALTER DATABASE old CONNECTION LIMIT 50")
         runner = pool.submit(world.apply, retire=["leaver"])
         while not query(world, "SELECT FROM pg_locks WHERE NOT granted"):
             assert not runner.done()
             time.sleep(0.02)
-        query(world, "SET ROLE leaver; CREATE TABLE late (id int); CREATE FUNCTION evil(int) RETURNS int IMMUTABLE "
-                     "LANGUAGE sql AS 'SELECT $1'; CREATE INDEX ON late (evil(id))", "old")  # fmt: skip
-        holder.run("ROLLBACK")
-        with pytest.raises(ApplyFailed, match=r"owns public\.late, which runs code"):
-            runner.result()
+        yield runner
+
+
+def test_what_is_dangerous_when_a_database_of_many_objects_is_closed_passes_in_no_part(world: World) -> None:
+    """Each part is looked at once more: a member of the role could make something of it until nobody else got in."""
+    many_types(world, "old")
+    leave(world)
+    evil = "CREATE FUNCTION evil(int) RETURNS int IMMUTABLE LANGUAGE sql AS 'SELECT $1'"
+    with retirement_that_waits(world) as runner:
+        query(world, f"SET ROLE leaver; CREATE TABLE late (id int); {evil}; CREATE INDEX ON late (evil(id))", "old")
+    with pytest.raises(ApplyFailed, match=r"owns public\.late, which runs code"):
+        runner.result()
     assert query(world, "SELECT tableowner FROM pg_tables WHERE tablename = 'late'", "old") == [["leaver"]]
+
+
+def test_a_database_that_it_gets_during_the_run_is_not_moved_unseen(world: World) -> None:
+    """REASSIGN OWNED moves databases too, wherever they are, and this one would be open to everybody still."""
+    leave(world)
+    with retirement_that_waits(world) as runner:
+        query(world, "CREATE DATABASE late OWNER leaver")
+    with pytest.raises(ApplyFailed, match="such as database late"):
+        runner.result()
+    assert query(world, "SELECT pg_get_userbyid(datdba) FROM pg_database WHERE datname = 'late'") == [["leaver"]]
+    retired(world)
 
 
 def test_who_gets_a_routine_gets_its_schema_first(world: World) -> None:

@@ -34,9 +34,9 @@ class DatabaseScript:
 
     database: Database
     changes: tuple[Change, ...]
-    create: Statement | None
-    open: tuple[Statement, ...]
-    statements: tuple[Statement, ...]
+    create: Statement | None = None
+    open: tuple[Statement, ...] = ()
+    statements: tuple[Statement, ...] = ()
     before: tuple[tuple[Statement, ...], ...] = ()
     temporary: frozenset[str] = frozenset()
     on_success: tuple[Statement, ...] = ()

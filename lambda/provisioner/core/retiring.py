@@ -46,7 +46,7 @@ def granted_again(passed_on: Iterable[PassedOn], database: str, ownership: Owner
 
 
 def retirement(role: str, ownership: Ownership) -> Iterable[Change]:
-    """The changes by which a role goes, in order."""
+    """The changes by which a role goes."""
     me, holdings = ownership.server.administrator, _holdings(role, ownership)
     for holding in holdings.databases:
         if holding.owner == role:
@@ -54,7 +54,6 @@ def retirement(role: str, ownership: Ownership) -> Iterable[Change]:
             names = join_names(quoted, most=100)
             reason = f'kept: passes to "{me}" and is closed to everybody else, to {names}'
             yield Change(ChangeKind.KEEP_DATABASE, database=holding.database, username=role, reason=reason)
-    for holding in holdings.databases:
         if not holding.is_empty:
             yield _passing_on(role, holding, successor(holding, role, ownership) or holding.owner, ownership)
     yield Change(ChangeKind.DROP_ROLE, username=role, reason="; ".join(_what_goes(role, ownership)))

@@ -19,13 +19,12 @@ from provisioner.core.holdings import Obstacle, PassedOn
 from provisioner.core.quoting import Quoted, Statement
 from provisioner.core.retiring import granted_again, obstacle_finding
 from provisioner.core.script import LeavingStep, Script
-from provisioner.core.state import ANY_NUMBER, DATABASE_OWNER
+from provisioner.core.state import DATABASE_OWNER
 from provisioner.edges.holding_obstacles import inside_query
 from provisioner.edges.holding_queries import defaults_query, given_query, grants_query, left_query
 from provisioner.edges.leaving_catalogs import outside_databases
 from provisioner.edges.leaving_sessions import end_sessions, refuse_guests, refuse_late_guests, terminate_query
 from provisioner.edges.postgres import Connection
-from provisioner.edges.server_findings import OUT_OF_TIME
 from provisioner.edges.sqlstates import SqlError
 from provisioner.edges.transaction import ApplyContext, change_database, refuse_empty_grants, retry, transaction
 from provisioner.edges.unit_results import FAIL_FAST, ApplyResult, UnitResult, change_unit
@@ -60,9 +59,8 @@ def apply_departures(script: Script, before: ApplyResult, context: ApplyContext)
     for step in script.leaving:
         subject = f'role "{step.role}"' + (f' in database "{step.database}"' if step.database else "")
         about = Finding("apply_failed", subject, username=step.role)
-        late = OUT_OF_TIME if before.out_of_time else None
         change = partial(_change_departure, step, context)
-        results.append(change_unit((step.change,), about, change, context, stop=failed.get(step.role, stop) or late))
+        results.append(change_unit((step.change,), about, change, context, stop=failed.get(step.role, stop)))
         if results[-1].error:
             failed[step.role] = Finding("skipped", f'an earlier step failed: role "{step.role}" stays quarantined')
             stop = FAIL_FAST if context.fail_fast else None
@@ -220,7 +218,7 @@ def _pass_in_parts(connection: Connection, step: LeavingStep, context: ApplyCont
 def _revoke_in_parts(connection: Connection, step: LeavingStep, context: ApplyContext) -> None:
     """Revoke what is more than one transaction may name; the rest is left to the last one."""
     most = context.ownership.server.max_named_objects
-    rows = _read_grants(connection, step.role) if most < ANY_NUMBER else []
+    rows = _read_grants(connection, step.role)
     for start in range(0, len(rows) - most, most):
         part = rows[start : start + most]
         with _acting(connection, step, context, part):
@@ -246,12 +244,10 @@ def _give(connection: Connection, step: LeavingStep, context: ApplyContext) -> N
 
 def _apply_levels(step: LeavingStep, context: ApplyContext) -> None:
     """What the levels say of what has passed on; what that would take away is left for a plan that shows it."""
-    ownership, change = context.ownership, step.change
-    facts = ownership.server.databases.get(step.database)
-    if not facts or step.database not in ownership.by_database:
+    change = step.change
+    if step.database not in context.ownership.by_database:
         return
+    facts = context.ownership.server.databases[step.database]
     facts = replace(facts, owner=change.username) if change.kind is ChangeKind.GIVE_DATABASE else facts
-    script = DatabaseScript(facts, (change,), None, (), ())
-    if ownership.may_change(facts):
-        with suppress(SqlError):
-            change_database(script, context)
+    with suppress(SqlError):
+        change_database(DatabaseScript(facts, (change,)), context)

@@ -169,10 +169,11 @@ def apply_and_verify(
         unseen = [
             change for change in rest if (change.destructive or context.only_shown) and change.identity not in shown
         ]
-        if statements is None or (rest and (item.open or not unseen)):
+        wanted = rest if item.open or not unseen else []
+        if statements is None:
             # The mark is not seen from inside.
-            marks = [change for change in item.changes if change.kind in MAKES_OURS]
-            wanted = [*(marks if statements is None else ()), *(rest if item.open or not unseen else ())]
+            wanted = [*(change for change in item.changes if change.kind in MAKES_OURS), *wanted]
+        if statements is None or wanted:
             found = read_object_names(connection, found, needs_object_names(wanted))
             transactions = database_transactions(wanted, found, ownership, temporary=item.temporary)
             if len(transactions) > 1:
