@@ -101,5 +101,11 @@ class _Reader:
         return number
 
     def environments(self, name: str, default: str) -> frozenset[str]:
-        names = self._environ.get(name, default).strip() and self.text(name, _ENVIRONMENTS, default)
-        return frozenset(part.strip() for part in names.split(",") if part.strip())
+        listed = self._environ.get(name, default).strip() and self.text(name, _ENVIRONMENTS, default)
+        names = frozenset(part.strip() for part in listed.split(",") if part.strip())
+        # Such a list would be one of others, and the gate another than was meant.
+        for other in sorted(names - {self.environment}):
+            if other.lower() == self.environment.lower():
+                message = f'the setting {name} names "{other}", and the environment is "{self.environment}"'
+                self.problems.refuse("setting", message, _NEXT_STEP, name)
+        return names

@@ -68,6 +68,15 @@ def test_lists_of_environments_are_split_at_commas_and_trimmed() -> None:
     assert settings.digest_environments == {"prod", "dr"}
 
 
+@pytest.mark.parametrize("name", ["UNGATED_ENVIRONMENTS", "REQUIRE_PLAN_DIGEST"])
+def test_an_environment_in_other_letters_is_refused_and_not_passed_over(name: str) -> None:
+    with pytest.raises(InvalidRequest) as error:
+        read_settings({**REQUIRED, "ENVIRONMENT": "prod", name: "dr, PROD"})
+    (finding,) = error.value.findings
+    assert (finding.code, finding.where) == ("setting", name)
+    assert finding.message == f'the setting {name} names "PROD", and the environment is "prod"'
+
+
 def test_the_environment_is_filled_into_every_template() -> None:
     settings = read_settings(
         {
