@@ -8,7 +8,7 @@ from provisioner.core.audit import AuditRow, read_csv, render_csv
 from provisioner.core.model import Status
 from provisioner.core.ownership import Ownership
 from provisioner.core.plan import Plan
-from provisioner.core.recovery import InProgress, parse_in_progress, recovered_rows
+from provisioner.core.recovery import InProgress, how_it_ended, parse_in_progress, recovered_rows
 from provisioner.core.stored_plan import UnreadableRecord, parse_plan
 from provisioner.edges.clock import now_utc
 
@@ -53,7 +53,7 @@ def _append_recovered_rows(audit_log: AuditLog, run: InProgress, plan: Plan, own
         audit_log.bucket.put_first(run.recovered_key, render_csv(rows, header=True))
     audit_log.append(rows, is_first=False)
     unknown = sum(row.status is Status.UNKNOWN for row in rows)
-    message = f"run {run.run_token} was cut off; {len(rows) - unknown} of its changes stand"
+    message = f"run {run.run_token} {how_it_ended(told)}; {len(rows) - unknown} of its changes stand"
     if unknown:
         message += f", of {unknown} the server does not show whether they were made"
     next_step = f"see {audit_log.bucket.address(run.recovered_key)}"

@@ -77,15 +77,22 @@ def recovered_rows(
     left = {change.identity for change in still_to_do}
     made = {_key(row) for row in told if row.status is Status.SUCCESS}
     not_begun = {_key(row)[:-1] for row in told if row.status is Status.SKIPPED}
-    note = plan.approval
+    note, ended = plan.approval, how_it_ended(told)
     successes = (build_outcome(item, Status.SUCCESS, timestamp_utc, item.detail + note) for item in plan.changes)
     told_as = build_rows(plan.provenance, successes)
     owed = [
-        _outcome(item, timestamp_utc, note, run_token, shown=shows(ownership, item))
+        _outcome(
+            item, timestamp_utc, f"{note}; planned by run {run_token}, which {ended}", shown=shows(ownership, item)
+        )
         for item, row in zip(plan.changes, told_as, strict=True)
         if item.identity not in left and _key(row) not in made and _key(row)[:-1] not in not_begun
     ]
     return build_rows(plan.provenance, owed)
+
+
+def how_it_ended(told: Sequence[AuditRow]) -> str:
+    """In words, by the rows that it stored itself: the last thing that a run does."""
+    return "ended with errors" if told else "was cut off"
 
 
 def shows(ownership: Ownership, change: PlannedChange) -> bool:
@@ -167,10 +174,10 @@ def _held(group: ObjectGroup, *, option: str) -> set[tuple[str, str, str]]:
     return {(item.grantor, item.grantee, item.privilege) for item in group.items if item.grant_option or not option}
 
 
-def _outcome(item: PlannedChange, timestamp_utc: str, note: str, run_token: str, *, shown: bool) -> Outcome:
+def _outcome(item: PlannedChange, timestamp_utc: str, note: str, *, shown: bool) -> Outcome:
     found = "and found to stand" if shown else "and the server does not show whether it was made"
-    message = f"{item.detail}{note}; planned by run {run_token}, which was cut off, {found}"
-    return build_outcome(item, Status.SUCCESS if shown else Status.UNKNOWN, timestamp_utc, message)
+    status = Status.SUCCESS if shown else Status.UNKNOWN
+    return build_outcome(item, status, timestamp_utc, f"{item.detail}{note}, {found}")
 
 
 def _key(row: AuditRow) -> tuple[str, ...]:

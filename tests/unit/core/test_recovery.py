@@ -137,7 +137,9 @@ def test_what_the_run_never_began_is_not_told_again() -> None:
 
 def test_a_change_that_the_run_took_for_failed_is_told_when_it_stands() -> None:
     """The answer to a COMMIT was lost: the run had to say error."""
-    assert [row.action for row in rows(csv_of(outcome(CREATE, Status.ERROR)))] == ["create_role", "set_password"]
+    created, password = rows(csv_of(outcome(CREATE, Status.ERROR)))
+    assert (created.action, password.action) == ("create_role", "set_password")
+    assert created.message == "login role; planned by run token-1, which ended with errors, and found to stand"
 
 
 GRANT = Change(
