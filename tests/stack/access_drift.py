@@ -65,7 +65,9 @@ def _causes(row: Row) -> Iterator[Cause]:
         # Who has no level here has what everybody has by coming in, which is a cause of its own.
         return
     elif row["capability"] == "execute" and "SECURITY DEFINER" in row["scope"]:
-        yield "definer", database, role
+        # With whose rights it runs; with one's own it is a thing that one owns.
+        is_own = f' of "{role}"' in row["scope"]
+        yield ("own", database, role, _kind(row["scope"])) if is_own else ("definer", database, role)
     else:
         grantee = "public" if "granted to PUBLIC" in path else role
         schema, kind = _schema(row["scope"]), _kind(row["scope"])
