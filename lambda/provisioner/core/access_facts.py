@@ -76,11 +76,8 @@ class Thing(StrEnum):
     MATERIALIZED_VIEW = "materialized view", ObjectKind.TABLE, "SELECT MAINTAIN"
     SEQUENCE = "sequence", ObjectKind.SEQUENCE, "SELECT USAGE UPDATE"
     COLUMN = "column", ObjectKind.COLUMN, "SELECT INSERT UPDATE REFERENCES"
-    FIXED_COLUMN = (
-        "read-only column",
-        ObjectKind.COLUMN,
-        "SELECT",
-    )  # of a materialized, a read-only or a delete-only view
+    # Of a materialized, a read-only or a delete-only view.
+    FIXED_COLUMN = "read-only column", ObjectKind.COLUMN, "SELECT"
     ROUTINE = "routine", ObjectKind.ROUTINE
     DEFINER = "SECURITY DEFINER routine", ObjectKind.ROUTINE, "EXECUTE"
     LARGE_OBJECT = "large object", ObjectKind.LARGE_OBJECT, "SELECT UPDATE"
