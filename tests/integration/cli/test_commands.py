@@ -184,10 +184,11 @@ def test_the_exit_statuses_in_help_and_reference_are_those_of_the_code() -> None
 
 def test_the_command_takes_of_the_function_its_pure_core_alone() -> None:
     imported = {
-        node.module
+        f"{node.module}.{alias.name}"
         for path in PACKAGE.glob("*.py")
         for node in ast.walk(ast.parse(path.read_text()))
-        if isinstance(node, ast.ImportFrom) and node.module
+        if isinstance(node, ast.ImportFrom)
+        for alias in node.names
     }
     ours = {name for name in imported if name.startswith("provisioner")}
     assert ours
