@@ -205,6 +205,29 @@ def test_what_a_run_stored_is_never_overwritten(aws: Aws, bucket: AuditBucket) -
     assert run_ids(aws.read_object(BUCKET, "governance/dev/runs/a.csv")) == ["1"]
 
 
+@pytest.mark.parametrize("happened", ["changed", "deleted"])
+def test_a_record_that_somebody_touched_since_it_was_read_is_not_written_over(
+    aws: Aws, bucket: AuditBucket, happened: str
+) -> None:
+    key = "governance/dev/open_run.json"
+    etag = bucket.put_if_unchanged(key, "{}\n", "")
+    if happened == "changed":
+        bucket.put_if_unchanged(key, "another's", etag)
+    else:
+        aws.client("s3").delete_object(Bucket=BUCKET, Key=key)
+    with pytest.raises(AuditUnavailable) as caught:
+        bucket.put_if_unchanged(key, "ours", etag)
+    assert caught.value.findings[0].code == "audit_contended"
+    assert aws.list_keys(BUCKET, key) == ([key] if happened == "changed" else [])
+
+
+def test_a_write_that_was_taken_and_not_answered_is_our_own(bucket: AuditBucket) -> None:
+    key = "governance/dev/open_run.json"
+    first = bucket.put_if_unchanged(key, "{}\n", "")
+    now = bucket.put_if_unchanged(key, "ours", first)
+    assert bucket.put_if_unchanged(key, "ours", first) == now
+
+
 def test_a_stored_run_whose_answer_was_lost_counts_as_stored(aws: Aws, bucket: AuditBucket) -> None:
     aws.fail("s3:PutObject", kind="lost_answer")
     store(bucket, "1")
