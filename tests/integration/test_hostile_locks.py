@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from provisioner.core.errors import DatabaseUnavailable, PlanBlocked
+from provisioner.core.errors import ApplyFailed, DatabaseUnavailable, PlanBlocked
 from provisioner.edges import postgres
 from stack.aws import Aws
 from stack.leaver import blocked, is_there, leave, world_of_a_leaver
@@ -96,6 +96,20 @@ def test_a_prepared_transaction_that_lets_nobody_in_is_named(postgres_version: i
         with pytest.raises(PlanBlocked, match=r"a prepared transaction holds a lock.*ROLLBACK PREPARED"):
             world.apply()
         assert world.server.run_as_superuser(WAITING.format("<>")) == [[0]]
+
+
+def test_a_prepared_transaction_that_holds_what_a_run_waits_for_is_named(postgres_version: int, aws: Aws) -> None:
+    with (
+        Server(postgres_version, parameters={"max_prepared_transactions": "1"}) as server,
+        World(server, aws, server.create_delegated_admin()) as world,
+    ):
+        world.declare_entries(SHOP | BANK)
+        world.apply()
+        with contextlib.closing(world.login("shop_reader", "shop")) as guest:
+            guest.run("BEGIN; DROP OWNED BY CURRENT_USER; PREPARE TRANSACTION 'left'")
+        world.declare_entries(SHOP | BANK | {"more": SHOP["reports"] | {"username": "more_reader"}})
+        with pytest.raises(ApplyFailed, match=r"55P03.*; a prepared transaction holds what it waited for"):
+            world.apply()
 
 
 def test_a_role_does_not_leave_a_database_that_its_owner_has_locked(pg_server: Server, admin: Login, aws: Aws) -> None:
