@@ -47,13 +47,13 @@ class DatabasePolicy:
     @cached_property
     def guests(self) -> Mapping[str, frozenset[str]]:
         """Of each schema in whose owner's place we cannot act, who may use it, with their members."""
-        return {
-            group.target.schema: users.union(*(all_members(user, self.ownership.server.memberships) for user in users))
-            for group in self.database.groups
-            if group.target.is_schema and not self.ownership.may_act_as(group.target.owner, self.owner)
-            for given in [(grant.grantee for grant in group.items if grant.privilege == "USAGE")]
-            for users in [frozenset({"pg_read_all_data", "pg_write_all_data", *given})]
-        }
+        found = {}
+        for group in self.database.groups:
+            if group.target.is_schema and not self.ownership.may_act_as(group.target.owner, self.owner):
+                given = (grant.grantee for grant in group.items if grant.privilege == "USAGE")
+                users = frozenset({"pg_read_all_data", "pg_write_all_data", *given})
+                found[group.target.schema] = users | all_members(users, self.ownership.server.memberships)
+        return found
 
     def all_groups(self) -> tuple[ObjectGroup, ...]:
         """The observed groups, and one for each default privilege that is wanted and has no row yet."""

@@ -13,7 +13,7 @@ _TRAIL = "rds_provision_audit"
 
 @dataclass(frozen=True, slots=True)
 class StoredObject:
-    """An object as S3 gave it: `put_at` is S3's own time; `content` is None where it is too large to be read.
+    """An object as S3 gave it: `put_at` is S3's own time; `content` is None where it is too large, or in an archive.
 
     One that is not there has neither content nor ETag.
     """

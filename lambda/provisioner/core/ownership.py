@@ -59,7 +59,7 @@ class Ownership:
     @cached_property
     def iam_ways(self) -> Mapping[str, Membership]:
         """For each role whose password RDS does not take but a token of IAM, a membership that makes it so."""
-        iam_roles = all_members(IAM_ROLE, self.server.memberships) | {IAM_ROLE}
+        iam_roles = all_members({IAM_ROLE}, self.server.memberships) | {IAM_ROLE}
         return {item.member: item for item in self.server.memberships if item.role in iam_roles}
 
     @cached_property

@@ -64,7 +64,7 @@ class RoleGraph:
         self.roles, self.has_options = server.roles, server.has_membership_options
         memberships = (*server.memberships, *server.administered)
         # Their passwords are not looked at.
-        self._by_iam = all_members(IAM_ROLE, memberships)
+        self._by_iam = all_members({IAM_ROLE}, memberships)
         self.inherited = Paths(item for item in memberships if item.inherit_option and self.expands(item.member))
         self.settable = Paths(item for item in memberships if item.set_option)
         self.member_of = Paths(memberships)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from types import MappingProxyType
@@ -288,10 +289,10 @@ class Server:
         return self.locks_per_session if self.version >= 18 else ANY_NUMBER
 
 
-def all_members(role: str, memberships: Iterable[Membership]) -> frozenset[str]:
-    """The members of a role, and theirs, whatever their memberships are good for."""
+def all_members(roles: AbstractSet[str], memberships: Iterable[Membership]) -> frozenset[str]:
+    """The members of some roles, and theirs, whatever their memberships are good for."""
     known = tuple(memberships)
     members: frozenset[str] = frozenset()
-    while more := {item.member for item in known if item.role == role or item.role in members} - members:
+    while more := {item.member for item in known if item.role in roles or item.role in members} - members:
         members |= more
     return members

@@ -36,7 +36,7 @@ def probe_passwords(
 
     Raises OutOfTime: there was not time enough.
     """
-    iam_roles = all_members(IAM_ROLE, server.memberships)
+    iam_roles = all_members({IAM_ROLE}, server.memberships)
     asked = [item for name, item in sorted(credentials.items()) if name in server.roles and name not in iam_roles]
     hurried = replace(address, deadline=replace(address.deadline, at_most=SECONDS_IN_A_DATABASE))
     closed = {name for name, facts in server.databases.items() if not facts.may_be_entered} | {""}

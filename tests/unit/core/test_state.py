@@ -6,8 +6,9 @@ from provisioner.core.state import Membership, Target, all_members
 
 def test_members_are_found_through_others_and_a_circle_ends() -> None:
     memberships = [Membership("top", "a", "x"), Membership("a", "b", "x"), Membership("b", "a", "x")]
-    assert all_members("top", memberships) == {"a", "b"}
-    assert all_members("nobody", memberships) == frozenset()
+    assert all_members({"top"}, memberships) == {"a", "b"}
+    assert all_members({"nobody"}, memberships) == frozenset()
+    assert all_members({"nobody", "b"}, memberships) == {"a", "b"}
 
 
 def test_what_is_in_no_schema_is_told_of_none() -> None:
