@@ -84,32 +84,32 @@ def test_who_lets_nobody_into_its_database_is_named_and_costs_the_others_nothing
     assert world.apply()["status"] == "no_change"
 
 
-def test_a_prepared_transaction_that_lets_nobody_in_is_named(postgres_version: int, aws: Aws) -> None:
+@pytest.fixture
+def preparing(postgres_version: int, aws: Aws) -> Iterator[World]:
+    """Two databases, on a server that takes a prepared transaction."""
     with (
         Server(postgres_version, parameters={"max_prepared_transactions": "1"}) as server,
         World(server, aws, server.create_delegated_admin()) as world,
     ):
         world.declare_entries(SHOP | BANK)
         world.apply()
-        with contextlib.closing(world.login("shop_user", "postgres")) as owner:
-            owner.run("BEGIN; ALTER DATABASE shop RENAME TO x; PREPARE TRANSACTION 'left'")
-        with pytest.raises(PlanBlocked, match=r"a prepared transaction holds a lock.*ROLLBACK PREPARED"):
-            world.apply()
-        assert world.server.run_as_superuser(WAITING.format("<>")) == [[0]]
+        yield world
 
 
-def test_a_prepared_transaction_that_holds_what_a_run_waits_for_is_named(postgres_version: int, aws: Aws) -> None:
-    with (
-        Server(postgres_version, parameters={"max_prepared_transactions": "1"}) as server,
-        World(server, aws, server.create_delegated_admin()) as world,
-    ):
-        world.declare_entries(SHOP | BANK)
-        world.apply()
-        with contextlib.closing(world.login("shop_reader", "shop")) as guest:
-            guest.run("BEGIN; DROP OWNED BY CURRENT_USER; PREPARE TRANSACTION 'left'")
-        world.declare_entries(SHOP | BANK | {"more": SHOP["reports"] | {"username": "more_reader"}})
-        with pytest.raises(ApplyFailed, match=r"55P03.*; a prepared transaction holds what it waited for"):
-            world.apply()
+def test_a_prepared_transaction_that_lets_nobody_in_is_named(preparing: World) -> None:
+    with contextlib.closing(preparing.login("shop_user", "postgres")) as owner:
+        owner.run("BEGIN; ALTER DATABASE shop RENAME TO x; PREPARE TRANSACTION 'left'")
+    with pytest.raises(PlanBlocked, match=r"a prepared transaction holds a lock.*ROLLBACK PREPARED"):
+        preparing.apply()
+    assert preparing.server.run_as_superuser(WAITING.format("<>")) == [[0]]
+
+
+def test_a_prepared_transaction_that_holds_what_a_run_waits_for_is_named(preparing: World) -> None:
+    with contextlib.closing(preparing.login("shop_reader", "shop")) as guest:
+        guest.run("BEGIN; DROP OWNED BY CURRENT_USER; PREPARE TRANSACTION 'left'")
+    preparing.declare_entries(SHOP | BANK | {"more": SHOP["reports"] | {"username": "more_reader"}})
+    with pytest.raises(ApplyFailed, match=r"55P03.*; a prepared transaction holds what it waited for"):
+        preparing.apply()
 
 
 def test_a_role_does_not_leave_a_database_that_its_owner_has_locked(pg_server: Server, admin: Login, aws: Aws) -> None:
